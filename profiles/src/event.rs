@@ -1,0 +1,382 @@
+//! What happened: the values every backend hands to the classifier.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, RawText};
+
+/// A finished recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// How and on what the recording was made.
+    pub run: RunFacts,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// How it ended.
+    pub end: TraceEnd,
+}
+
+/// How a recording was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The command, as given.
+    pub command: Vec<RawText>,
+    /// The identity the program ran as, or is judged for.
+    pub identity: Identity,
+    /// How the program ran.
+    pub mode: Mode,
+    /// What watched it.
+    pub backend: Backend,
+    /// How much was recorded.
+    pub record: Record,
+    /// The kernel's release, as in uname(2).
+    pub kernel: String,
+    /// The working directory the program started in.
+    pub cwd: RawText,
+    /// Variables of the program's environment that can redirect files (`TMPDIR`, `XDG_*`, `HOME`).
+    pub environment: Vec<(RawText, RawText)>,
+    /// Capabilities that nrtrace could not give the program because it lacks them itself: checks of these were
+    /// real denials.
+    pub missing_capabilities: Vec<Capability>,
+    /// First port that needs no privilege, in the network namespace of the run.
+    pub unprivileged_port_start: u16,
+}
+
+/// Whom the program runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name: the user's, or one made from the program's name when the user does not exist.
+    pub user: String,
+    /// Name of the primary group.
+    pub group: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Whether the user exists on this machine already.
+    pub exists: bool,
+}
+
+/// How the program ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// As the target user with all capabilities ambient: nothing is refused, each check is seen.
+    Permissive,
+    /// With the user's rights alone: refusals are real.
+    Enforced,
+    /// With its own credentials; an oracle judges for the target user.
+    Observation,
+}
+
+/// What watched the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// eBPF programs.
+    Ebpf,
+    /// ptrace(2) with a seccomp filter.
+    Ptrace,
+}
+
+/// How much was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// Capability checks alone: outcomes are unknown, and so are refusals without a check.
+    Needs,
+    /// Checks, and the system calls of interest with their results.
+    Calls,
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceEnd {
+    /// Records that could not be delivered.
+    pub lost: u64,
+    /// Paths that could not be made absolute.
+    pub unresolved: u64,
+    /// Successful calls left out because the recording had grown too large. Checks and refusals never are.
+    pub dropped_calls: u64,
+    /// How the program ended.
+    pub exit: Exit,
+    /// Nanoseconds from the program's start to the end of the recording.
+    pub duration: u64,
+    /// The last lines the program wrote on standard error.
+    pub stderr: Vec<RawText>,
+    /// Things worth telling the user about the recording itself.
+    pub notes: Vec<String>,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Exit {
+    /// It was still running when the recording ended.
+    #[default]
+    Running,
+    /// It exited by itself.
+    Exited {
+        /// Exit status.
+        status: i32,
+    },
+    /// A signal that nrtrace did not send ended it.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// nrtrace stopped it: `--for` had passed, or the user asked.
+    Stopped {
+        /// Exit status, if it then exited by itself.
+        status: Option<i32>,
+    },
+}
+
+/// When in the life of the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Before it was ready; everything, where readiness is not known.
+    #[default]
+    Startup,
+    /// While it served.
+    Steady,
+    /// After it was told to stop.
+    Shutdown,
+}
+
+/// One call of the tree, or several equal ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the recording, from 0.
+    pub seq: u64,
+    /// Nanoseconds since the program was started.
+    pub time: u64,
+    /// How many equal calls this stands for.
+    pub count: u64,
+    /// Time of the last of them.
+    pub last: u64,
+    /// Who called.
+    pub process: Process,
+    /// As whom.
+    pub credentials: Credentials,
+    /// When in the life of the service.
+    pub phase: Phase,
+    /// What was called.
+    pub call: Call,
+    /// On what.
+    pub object: Object,
+    /// With what result.
+    pub outcome: Outcome,
+    /// The capabilities consulted on the way, in order.
+    pub checks: Vec<Check>,
+}
+
+/// The calling thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Thread group.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// The kernel's short name of the thread (`comm`).
+    pub name: RawText,
+    /// The executable, where known.
+    pub exe: Option<RawText>,
+}
+
+/// The ids that the kernel judges file access by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Filesystem user id.
+    pub uid: u32,
+    /// Filesystem group id.
+    pub gid: u32,
+}
+
+/// A system call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Its name in the kernel's table; `page-fault` for what is no call.
+    pub name: Arc<str>,
+    /// Its arguments, as numbers.
+    pub args: [u64; 6],
+}
+
+/// What a call was about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Object {
+    /// Nothing beyond the arguments.
+    Nothing,
+    /// A file.
+    Path(PathObject),
+    /// Two files: `rename`, `link`. For `symlink`, `from` is the link and `to` the text it holds, as given.
+    TwoPaths {
+        /// The existing name.
+        from: PathObject,
+        /// The new name.
+        to: PathObject,
+    },
+    /// A socket and the address it is bound or connected to.
+    Socket(SocketObject),
+    /// Ids a process wanted to take: of `setuid` and its kind (user ids, group ids or groups, by the call).
+    Ids {
+        /// The ids, in the order of the arguments; [`u32::MAX`] for "unchanged".
+        ids: Vec<u32>,
+    },
+    /// A file that was to be given to another owner.
+    Gift {
+        /// The file.
+        path: PathObject,
+        /// New owner; [`u32::MAX`] for unchanged.
+        uid: u32,
+        /// New group; [`u32::MAX`] for unchanged.
+        gid: u32,
+    },
+}
+
+/// A file, by the several names it goes under.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathObject {
+    /// As the process passed it.
+    pub given: RawText,
+    /// Absolute, as seen from the process's root directory.
+    pub seen: RawText,
+    /// Absolute in the mount namespace of the process, with `.` and `..` removed and symbolic links of its
+    /// directories followed.
+    pub path: RawText,
+    /// The directory that holds it, when it could be looked at.
+    pub parent: Option<Inode>,
+    /// What is there, when it could be looked at.
+    pub inode: Option<Inode>,
+    /// Whether the path could be made absolute; if not, `seen` and `path` hold what is known of it.
+    pub resolved: bool,
+}
+
+/// Facts of an inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inode {
+    /// What it is.
+    pub file_type: FileType,
+    /// Permission bits, with set-id and sticky bits (`mode & 0o7777`).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Name of the owner, where it has one on this machine.
+    pub user: Option<String>,
+    /// Group.
+    pub gid: u32,
+    /// Name of the group, where it has one on this machine.
+    pub group: Option<String>,
+    /// Device number of a device node, major and minor.
+    pub device: Option<(u32, u32)>,
+}
+
+/// Type of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileType {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A Unix socket.
+    Socket,
+    /// A named pipe.
+    Fifo,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// Not known.
+    Unknown,
+}
+
+/// A socket and an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketObject {
+    /// What the address belongs to.
+    pub protocol: Protocol,
+    /// The address as text (`0.0.0.0`, `::`, `[abstract]` names with a leading `@`), where it is one.
+    pub address: RawText,
+    /// The port, where the protocol has one.
+    pub port: Option<u16>,
+    /// For a Unix socket in the file system, the file.
+    pub path: Option<PathObject>,
+}
+
+/// Protocol of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+    /// A raw IP socket.
+    Raw,
+    /// Unix domain.
+    Unix,
+    /// Netlink.
+    Netlink,
+    /// `AF_PACKET`.
+    Packet,
+    /// Another, or not known.
+    Other,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Outcome {
+    /// It succeeded.
+    Success {
+        /// Its result.
+        value: i64,
+    },
+    /// It failed.
+    Failure {
+        /// The errno, positive.
+        errno: i32,
+    },
+    /// nrtrace answered in the kernel's place with success, and nothing was done.
+    Answered,
+    /// The recording does not tell (`--record needs`).
+    Unknown,
+}
+
+/// The kernel consulted a capability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Which.
+    pub capability: Capability,
+    /// Whether the process has it.
+    pub granted: bool,
+    /// Functions of the kernel stack, innermost first; empty where the kernel hides its symbols.
+    pub frames: Arc<[Arc<str>]>,
+    /// The file the kernel was judging, where it is known, with its path in the mount namespace.
+    pub component: Option<Component>,
+    /// The credentials judged were not the task's own (overlayfs acts as its mounter).
+    pub foreign: bool,
+    /// The kernel says that it would not audit a refusal: the call goes on either way.
+    pub not_audited: bool,
+    /// The capability was asked for in a user namespace other than the initial one.
+    pub child_namespace: bool,
+}
+
+/// A file the kernel judged on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// Absolute path in the mount namespace.
+    pub path: RawText,
+    /// What it is.
+    pub inode: Inode,
+}

@@ -1,0 +1,1 @@
+//! From requirements to the grants that meet them.

@@ -1,0 +1,16 @@
+//! The pure middle of nrtrace: what was seen ([`event`]), what it means ([`mod@classify`]), what is needed
+//! ([`requirement`], [`profile`]), how it can be granted ([`grants`]), and the files that grant it ([`emit`]).
+//!
+//! Nothing here does input or output or knows a kernel interface; values go in and values come out.
+
+pub mod capability;
+pub mod classify;
+pub mod emit;
+pub mod event;
+pub mod grants;
+pub mod profile;
+pub mod requirement;
+pub mod text;
+
+pub use capability::Capability;
+pub use text::RawText;

@@ -1,0 +1,132 @@
+//! The profile: what a run showed, as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Capability;
+use crate::RawText;
+use crate::event::{Backend, Exit, Identity, Mode, Phase, Protocol, Record};
+use crate::requirement::{Requirement, Seconds};
+
+/// [`Profile::schema`] of the profiles this version writes.
+pub const SCHEMA: &str = "nrtrace/profile/v1";
+
+/// What a run showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The name everything generated goes under: the program's, made safe for file and unit names.
+    pub name: String,
+    /// The command, as given.
+    pub command: Vec<RawText>,
+    /// The executable, resolved.
+    pub executable: Option<RawText>,
+    /// Whom the program ran as, or is judged for.
+    pub identity: Identity,
+    /// About the run.
+    pub run: Run,
+    /// What the program needs and the user lacks, ordered by kind and subject.
+    pub requirements: Vec<Requirement>,
+    /// Every address bound, privileged or not.
+    pub listens: Vec<Listen>,
+    /// What was refused or checked and could not be placed.
+    pub unexplained: Vec<Unexplained>,
+    /// Set when the program ended by itself with an error and no refusal explains it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gave_up: Option<GaveUp>,
+    /// Plain remarks for the reader.
+    pub notes: Vec<String>,
+}
+
+/// About the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// How the program ran.
+    pub mode: Mode,
+    /// What watched it.
+    pub backend: Backend,
+    /// How much was recorded.
+    pub record: Record,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Records that could not be delivered.
+    pub lost: u64,
+    /// Paths that could not be made absolute.
+    pub unresolved: u64,
+    /// False when records were lost: there may be needs that are not listed.
+    pub complete: bool,
+    /// How the program ended.
+    pub exit: Exit,
+    /// How long the recording took.
+    pub duration: Seconds,
+    /// The working directory the program started in.
+    pub cwd: RawText,
+    /// Variables that can redirect files, as the program had them.
+    pub environment: Vec<(RawText, RawText)>,
+    /// Capabilities the program could not be given.
+    pub missing_capabilities: Vec<Capability>,
+    /// First port that needs no privilege, in the network namespace of the run.
+    pub unprivileged_port_start: u16,
+}
+
+/// An address bound.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listen {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The address; for a Unix socket its path, or `@name`.
+    pub address: RawText,
+    /// The port, where the protocol has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
+    /// Names of the processes that bound it.
+    pub processes: Vec<RawText>,
+}
+
+/// Something that could not be placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexplained {
+    /// The system call.
+    pub call: String,
+    /// The process.
+    pub process: RawText,
+    /// What it was about, as text.
+    pub object: RawText,
+    /// The capability consulted, if one was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub capability: Option<Capability>,
+    /// How the call ended, as in [`Evidence::outcomes`](crate::requirement::Evidence::outcomes).
+    pub outcome: String,
+    /// Kernel functions on the stack, innermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub frames: Vec<String>,
+    /// How many times.
+    pub count: u64,
+    /// When first.
+    pub phase: Phase,
+}
+
+/// The program ended by itself and no refusal of the kernel explains it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaveUp {
+    /// How it ended.
+    pub exit: Exit,
+    /// Its last lines on standard error.
+    pub stderr: Vec<RawText>,
+    /// What it looked at just before, most recent last.
+    pub looked_at: Vec<LookedAt>,
+}
+
+/// A file a program looked at before it gave up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookedAt {
+    /// The system call.
+    pub call: String,
+    /// The file.
+    pub path: RawText,
+    /// How the call ended.
+    pub outcome: String,
+    /// The file's owner, group and mode, where known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub inode: Option<crate::event::Inode>,
+}

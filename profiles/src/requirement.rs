@@ -1,0 +1,311 @@
+//! What a program needs, and how that is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{FileType, Inode, Phase, Protocol};
+use crate::{Capability, RawText};
+
+/// Something a non-root user lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// Stable across runs: made from the kind and the subject of the need alone, see [`Need::id`].
+    pub id: String,
+    /// What is needed.
+    pub need: Need,
+    /// How much it matters.
+    pub severity: Severity,
+    /// How it is known.
+    pub basis: Basis,
+    /// When it was first needed.
+    pub phase: Phase,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
+/// What is needed. The variants are the rows of the requirement table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Need {
+    /// Access to a file or directory that the user's own permissions do not give.
+    Path {
+        /// Absolute path in the program's mount namespace. With `pattern`, a `*` stands for a part of a
+        /// name that differs from run to run; a literal `*` or `?` is then written `[*]`, `[?]` as in glob(7).
+        path: RawText,
+        /// What is there or is to be made there.
+        #[serde(rename = "type")]
+        file_type: FileType,
+        /// What the program does with it.
+        access: BTreeSet<Access>,
+        /// Whether `path` is a pattern.
+        pattern: bool,
+    },
+    /// A port below the first unprivileged one of its network namespace.
+    Port {
+        /// TCP, UDP or SCTP.
+        protocol: Protocol,
+        /// The local address.
+        address: String,
+        /// The port.
+        port: u16,
+    },
+    /// A capability that no other kind stands for.
+    Capability {
+        /// Which.
+        capability: Capability,
+    },
+    /// Access to a device node.
+    Device {
+        /// The node.
+        path: RawText,
+        /// Character or block device.
+        #[serde(rename = "type")]
+        file_type: FileType,
+        /// What the program does with it.
+        access: BTreeSet<Access>,
+    },
+    /// A change of identity, or of a file's owner, which only a privileged process can make.
+    Identity {
+        /// Which change.
+        operation: IdentityOperation,
+        /// The ids asked for, in the order of the arguments; [`u32::MAX`] for "unchanged".
+        ids: Vec<u32>,
+        /// The file, for [`IdentityOperation::Chown`].
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        path: Option<RawText>,
+    },
+    /// Writing a kernel parameter below `/proc/sys`.
+    Sysctl {
+        /// Its name, as in sysctl.d(5): `net.ipv4.ip_forward`.
+        name: RawText,
+        /// The value written, where it is known.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        value: Option<RawText>,
+    },
+    /// A resource limit or a scheduling priority beyond what the user may set.
+    Limit {
+        /// Which.
+        limit: Limit,
+        /// The value asked for, where it is known; [`i64::MAX`] for no limit.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        value: Option<i64>,
+    },
+    /// A change to the kernel's own state that a service manager makes on a service's behalf.
+    Kernel {
+        /// Which.
+        operation: KernelOperation,
+        /// What it was about, as text: a module's file, a mount point, a cgroup.
+        subject: RawText,
+        /// The capability the kernel consulted.
+        capability: Capability,
+    },
+}
+
+/// What a program does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read a file, or list a directory.
+    Read,
+    /// Write a file; for a directory: make, rename and remove entries whose names are of no interest
+    /// themselves, such as temporary files renamed at once.
+    Write,
+    /// Append to a file.
+    Append,
+    /// Execute a file.
+    Execute,
+    /// Pass through a directory.
+    Search,
+    /// Make it, which takes write access to its directory.
+    Create,
+    /// Remove it, which takes write access to its directory.
+    Delete,
+    /// Be its owner: change its mode, its times or its group.
+    Own,
+}
+
+/// A change of identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityOperation {
+    /// `setuid`, `setreuid`, `setresuid`, `setfsuid`.
+    SetUser,
+    /// `setgid`, `setregid`, `setresgid`, `setfsgid`.
+    SetGroup,
+    /// `setgroups`.
+    SetGroups,
+    /// `chown` and its kind, to an owner or group that is not the user's.
+    Chown,
+}
+
+/// A limit or priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// `RLIMIT_AS`
+    AddressSpace,
+    /// `RLIMIT_CORE`
+    Core,
+    /// `RLIMIT_CPU`
+    Cpu,
+    /// `RLIMIT_DATA`
+    Data,
+    /// `RLIMIT_FSIZE`
+    FileSize,
+    /// `RLIMIT_LOCKS`
+    Locks,
+    /// `RLIMIT_MEMLOCK`, raised or needed by `mlock`.
+    LockedMemory,
+    /// `RLIMIT_MSGQUEUE`
+    MessageQueue,
+    /// `RLIMIT_NICE`
+    NiceCeiling,
+    /// `RLIMIT_NOFILE`
+    OpenFiles,
+    /// `RLIMIT_NPROC`
+    Processes,
+    /// `RLIMIT_RSS`
+    ResidentSet,
+    /// `RLIMIT_RTPRIO`
+    RealtimePriority,
+    /// `RLIMIT_RTTIME`
+    RealtimeCpu,
+    /// `RLIMIT_SIGPENDING`
+    PendingSignals,
+    /// `RLIMIT_STACK`
+    Stack,
+    /// A nice value lower than the present one.
+    Nice,
+    /// A real-time scheduling policy or priority.
+    Scheduling,
+    /// `/proc/PID/oom_score_adj` lowered.
+    OomScore,
+}
+
+/// A change to the kernel's own state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelOperation {
+    /// Loads or unloads a module.
+    Module,
+    /// Mounts, unmounts or moves a file system.
+    Mount,
+    /// Makes or enters a namespace.
+    Namespace,
+    /// Writes below `/sys/fs/cgroup`.
+    Cgroup,
+    /// Changes its root directory.
+    Chroot,
+    /// Writes below `/sys` elsewhere.
+    Sysfs,
+}
+
+/// How much a requirement matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Proved by `verify`: it is refused, and the service lives.
+    Tolerated,
+    /// The call would have failed anyway, or the program looks elsewhere.
+    Probe,
+    /// The call succeeded only thanks to the capability, or was refused and the program failed.
+    Required,
+}
+
+/// How a requirement is known; later ones are stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// The access oracle said so.
+    Predicted,
+    /// The kernel consulted a capability.
+    Kernel,
+    /// The kernel refused.
+    Denied,
+}
+
+/// What was seen of a requirement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How many calls.
+    pub count: u64,
+    /// Seconds from the program's start to the first of them.
+    pub first: Seconds,
+    /// Seconds from the program's start to the last of them.
+    pub last: Seconds,
+    /// Names of the system calls.
+    pub calls: BTreeSet<String>,
+    /// Names of the processes.
+    pub processes: BTreeSet<RawText>,
+    /// The component that refused: an ancestor, the parent directory, or the file itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused_at: Option<RawText>,
+    /// Owner, group and mode of that component when it refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub refused_inode: Option<Inode>,
+    /// The capabilities consulted.
+    pub checks: BTreeSet<Capability>,
+    /// The objects wanted, where they are not the need's own subject: what lies behind a directory that cannot be
+    /// searched, temporary names in a directory, a path through symbolic links. At most [`Evidence::OBJECTS`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub objects: BTreeSet<RawText>,
+    /// How the calls ended: `ok`, `answered`, `unknown` or the name of an errno, each with its count.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+impl Evidence {
+    /// How many objects are kept.
+    pub const OBJECTS: usize = 16;
+}
+
+/// Seconds, kept as whole nanoseconds and written with three decimals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds(pub u64);
+
+impl Serialize for Seconds {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((self.0 / 1_000_000) as f64 / 1e3)
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Ok(Self((seconds.max(0.0) * 1e3).round() as u64 * 1_000_000))
+    }
+}
+
+impl Need {
+    /// The stable id: kind and subject, without what may differ between runs (accesses, values).
+    /// `path:/run/nginx.pid`, `port:tcp:0.0.0.0:80`, `capability:CAP_SYS_TIME`.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Path { path, .. } => format!("path:{}", path.to_text()),
+            Self::Port { protocol, address, port } => {
+                format!("port:{}:{address}:{port}", word(protocol))
+            }
+            Self::Capability { capability } => format!("capability:{capability}"),
+            Self::Device { path, .. } => format!("device:{}", path.to_text()),
+            Self::Identity { operation, ids, path } => {
+                let ids: Vec<String> =
+                    ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
+                let path = path.as_ref().map(|p| format!(":{}", p.to_text())).unwrap_or_default();
+                format!("identity:{}:{}{path}", word(operation), ids.join(","))
+            }
+            Self::Sysctl { name, .. } => format!("sysctl:{}", name.to_text()),
+            Self::Limit { limit, .. } => format!("limit:{}", word(limit)),
+            Self::Kernel { operation, subject, capability } => {
+                format!("kernel:{}:{capability}:{}", word(operation), subject.to_text())
+            }
+        }
+    }
+}
+
+/// The word a field-less variant is serialised as.
+pub fn word(variant: &impl Serialize) -> String {
+    match serde_json::to_value(variant) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}

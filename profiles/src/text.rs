@@ -1,0 +1,164 @@
+//! Bytes that come from the tracee: paths, process names, messages.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Bytes from the tracee, mostly text, of which nothing is assumed.
+///
+/// Shown and serialised as text in which a backslash is `\\`, and each byte that is not part of
+/// valid UTF-8 is `\xHH`; so every value has exactly one text and every text one value. Control characters
+/// stay as they are in the serialised form (JSON escapes them itself), and are escaped by [`fmt::Display`],
+/// which is meant for terminals.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawText(Vec<u8>);
+
+impl RawText {
+    /// Takes the bytes as they are.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes themselves.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text, where the bytes are valid UTF-8.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// The reversible text: `\\` for a backslash, `\xHH` for a byte outside valid UTF-8.
+    pub fn to_text(&self) -> String {
+        let mut out = String::with_capacity(self.0.len());
+        for chunk in self.0.utf8_chunks() {
+            out.push_str(&chunk.valid().replace('\\', "\\\\"));
+            for byte in chunk.invalid() {
+                out.push_str(&format!("\\x{byte:02x}"));
+            }
+        }
+        out
+    }
+
+    /// Reads what [`RawText::to_text`] wrote. An escape that it does not write is an error.
+    pub fn from_text(text: &str) -> Result<Self, BadEscape> {
+        let mut out = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
+            if byte != b'\\' {
+                out.push(byte);
+                continue;
+            }
+            match rest {
+                [b'\\', tail @ ..] => {
+                    out.push(b'\\');
+                    rest = tail;
+                }
+                [b'x', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                    let digit = |d: u8| (d as char).to_digit(16).map_or(0, |v| v as u8);
+                    out.push(digit(*high) << 4 | digit(*low));
+                    rest = tail;
+                }
+                _ => return Err(BadEscape),
+            }
+        }
+        Ok(Self(out))
+    }
+}
+
+/// A backslash that is followed by neither a backslash nor `xHH`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a backslash must be followed by a backslash or by x and two hexadecimal digits")]
+pub struct BadEscape;
+
+impl fmt::Display for RawText {
+    /// Safe on a terminal: control characters, invisible and direction-changing characters are escaped as well.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.to_text()))
+    }
+}
+
+/// `text` with every control, format and direction-changing character written as an escape.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if is_unprintable(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+impl fmt::Debug for RawText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl From<&str> for RawText {
+    fn from(text: &str) -> Self {
+        Self::new(text.as_bytes())
+    }
+}
+
+impl From<&[u8]> for RawText {
+    fn from(bytes: &[u8]) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl Serialize for RawText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_text())
+    }
+}
+
+impl<'de> Deserialize<'de> for RawText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        Self::from_text(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn text_is_reversible(bytes: Vec<u8>) {
+            let raw = RawText::new(bytes);
+            prop_assert_eq!(RawText::from_text(&raw.to_text()).unwrap(), raw.clone());
+            let json = serde_json::to_string(&raw).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RawText>(&json).unwrap(), raw);
+        }
+
+        #[test]
+        fn display_has_no_control_characters(bytes: Vec<u8>) {
+            prop_assert!(!RawText::new(bytes).to_string().chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn an_unknown_escape_is_refused() {
+        assert_eq!(RawText::from_text("a\\n"), Err(BadEscape));
+        assert_eq!(RawText::from_text("a\\"), Err(BadEscape));
+        assert_eq!(RawText::from_text("a\\x+1"), Err(BadEscape));
+    }
+}

@@ -1,0 +1,1 @@
+//! From records to events: symbols, paths, pairing of checks with calls, folding of equal events.

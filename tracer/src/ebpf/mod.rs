@@ -1,0 +1,1 @@
+//! The eBPF backend: loads the probe, marks the tree, delivers records.
