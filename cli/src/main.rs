@@ -1,2 +1,6 @@
-//! cli
+//! The `nrtrace` command: arguments, wiring, progress, exit status.
+
+mod args;
+mod output;
+
 fn main() {}

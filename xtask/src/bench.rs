@@ -1,0 +1,264 @@
+//! `cargo xtask bench`: what tracing costs, as ratios measured side by side in one run.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::workload::Workload;
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// How often each variant runs; rounds are interleaved
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+
+    /// Leave strace out
+    #[arg(long)]
+    no_strace: bool,
+
+    /// Write the results to docs/performance.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// One way to run a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    Untraced,
+    Needs,
+    Calls,
+    BesideNeeds,
+    BesideCalls,
+    StraceSeccomp,
+    Strace,
+}
+
+impl Variant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Untraced => "no tracing",
+            Self::Needs => "`nrtrace run --record needs`",
+            Self::Calls => "`nrtrace run --record calls`",
+            Self::BesideNeeds => "bystander of `--record needs`",
+            Self::BesideCalls => "bystander of `--record calls`",
+            Self::StraceSeccomp => "`strace -f --seccomp-bpf -e trace=%file,%net,%creds`",
+            Self::Strace => "`strace -f`",
+        }
+    }
+
+    /// Whether the variant is measured on this workload: strace takes minutes on the larger ones.
+    fn covers(self, workload: Workload) -> bool {
+        match self {
+            Self::BesideNeeds | Self::BesideCalls => workload == Workload::Storm,
+            Self::Strace => workload != Workload::Find,
+            _ => true,
+        }
+    }
+}
+
+struct Bench {
+    nrtrace: PathBuf,
+    this: PathBuf,
+    scratch: PathBuf,
+}
+
+/// Measures everything and prints (or writes) the table.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "--rounds must be at least 1");
+    let bench = Bench::new()?;
+    let mut text = String::new();
+    for workload in Workload::BENCHED {
+        bench.measure(workload, options, &mut text)?;
+    }
+    bench.footprint(options.rounds, &mut text)?;
+    std::fs::remove_dir_all(&bench.scratch).context("cannot remove the scratch directory")?;
+    println!("{text}");
+    if options.write {
+        let path = Path::new("docs/performance.md");
+        let old = std::fs::read_to_string(path).context("cannot read docs/performance.md")?;
+        let (head, _) = old.split_once(MARK).with_context(|| format!("{} lost its mark", path.display()))?;
+        std::fs::write(path, format!("{head}{MARK}\n\n{text}")).context("cannot write docs/performance.md")?;
+    }
+    Ok(())
+}
+
+/// What follows this line in docs/performance.md is generated.
+const MARK: &str = "<!-- measured: cargo xtask bench --write -->";
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let built = Command::new("cargo").args(["build", "--release", "-p", "nrtrace", "-p", "xtask"]).status()?;
+        ensure!(built.success(), "the release build failed");
+        let scratch = std::env::temp_dir().join(format!("nrtrace-bench-{}", std::process::id()));
+        std::fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        // The workloads write their result here, as whichever user.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&scratch, open)?;
+        let release = std::env::current_dir()?.join("target/release");
+        // A copy where every user can execute it, so that no search of a closed home is measured.
+        let this = scratch.join("workload");
+        std::fs::copy(release.join("xtask"), &this).context("cannot copy the workloads")?;
+        Ok(Self { nrtrace: release.join("nrtrace"), this, scratch })
+    }
+
+    fn measure(&self, workload: Workload, options: &Options, text: &mut String) -> Result<()> {
+        let variants: Vec<Variant> = [
+            Variant::Untraced,
+            Variant::Needs,
+            Variant::Calls,
+            Variant::BesideNeeds,
+            Variant::BesideCalls,
+            Variant::StraceSeccomp,
+            Variant::Strace,
+        ]
+        .into_iter()
+        .filter(|v| v.covers(workload))
+        .filter(|v| !options.no_strace || !matches!(v, Variant::Strace | Variant::StraceSeccomp))
+        .collect();
+        let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); variants.len()];
+        for round in 0..options.rounds {
+            eprintln!("{workload:?}: round {} of {}", round + 1, options.rounds);
+            let before = self.time(Variant::Untraced, workload)?;
+            for (variant, ratios) in variants.iter().zip(&mut ratios) {
+                // strace is slow and its ratio far from 1: three rounds tell enough.
+                if matches!(variant, Variant::Strace | Variant::StraceSeccomp) && round >= 3 {
+                    continue;
+                }
+                ratios.push(self.time(*variant, workload)? / before);
+            }
+        }
+        writeln!(text, "### {}\n", heading(workload))?;
+        writeln!(text, "| variant | median ratio | min | max |\n|---|---:|---:|---:|")?;
+        for (variant, mut ratios) in variants.into_iter().zip(ratios) {
+            ratios.sort_by(f64::total_cmp);
+            let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
+            writeln!(text, "| {} | {:.2} | {low:.2} | {high:.2} |", variant.name(), ratios[ratios.len() / 2])?;
+        }
+        writeln!(text)?;
+        Ok(())
+    }
+
+    /// Seconds the workload took by its own clock.
+    fn time(&self, variant: Variant, workload: Workload) -> Result<f64> {
+        let result = self.scratch.join("result");
+        let scale = if matches!(variant, Variant::Strace | Variant::StraceSeccomp) { 1 } else { scale(workload) };
+        let own = |command: &mut Command| -> Result<()> {
+            let name = format!("{workload:?}").to_lowercase();
+            command.arg(&self.this).args(["workload", &name, "--scale", &scale.to_string(), "--result"]).arg(&result);
+            let status = command.stdout(Stdio::null()).status().context("cannot start the workload")?;
+            ensure!(status.success(), "{command:?} failed: {status}");
+            Ok(())
+        };
+        match variant {
+            Variant::Untraced => own(&mut Command::new("env"))?,
+            Variant::Needs => own(&mut self.nrtrace("needs"))?,
+            Variant::Calls => own(&mut self.nrtrace("calls"))?,
+            Variant::BesideNeeds | Variant::BesideCalls => {
+                let record = if variant == Variant::BesideNeeds { "needs" } else { "calls" };
+                let _tracer = Beside(self.nrtrace(record).args(["sleep", "600"]).spawn()?);
+                std::thread::sleep(Duration::from_millis(700));
+                own(&mut Command::new("env"))?;
+            }
+            Variant::StraceSeccomp => own(Command::new("strace").args(STRACE_SECCOMP))?,
+            Variant::Strace => own(Command::new("strace").args(["-f", "-o", "/dev/null"]))?,
+        }
+        let nanoseconds: f64 = std::fs::read_to_string(&result)?.trim().parse()?;
+        // Each variant may run as another user: the next one must be able to make the file anew.
+        std::fs::remove_file(&result)?;
+        Ok(nanoseconds / 1e9 / f64::from(scale))
+    }
+
+    fn nrtrace(&self, record: &str) -> Command {
+        let mut command = Command::new(&self.nrtrace);
+        command.args(["run", "-q", "--record", record, "--"]);
+        command
+    }
+
+    /// Start-up time and resident memory of nrtrace itself.
+    fn footprint(&self, rounds: usize, text: &mut String) -> Result<()> {
+        let mut extra = Vec::new();
+        let mut peak = 0;
+        for _ in 0..rounds {
+            let plain = wall(&mut Command::new("/bin/true"))?;
+            extra.push(wall(self.nrtrace("calls").arg("/bin/true"))?.saturating_sub(plain));
+        }
+        extra.sort();
+        for workload in Workload::BENCHED {
+            peak = peak.max(self.peak_memory(workload)?);
+        }
+        writeln!(text, "### nrtrace itself\n")?;
+        writeln!(text, "| figure | value |\n|---|---:|")?;
+        writeln!(text, "| start to end of a run of `/bin/true`, above `/bin/true` alone | {:.2} s |", extra[extra.len() / 2].as_secs_f64())?;
+        writeln!(text, "| peak resident memory over the workloads, `--record calls` | {} MiB |", peak / 1024)?;
+        Ok(())
+    }
+
+    fn peak_memory(&self, workload: Workload) -> Result<u64> {
+        let result = self.scratch.join("result");
+        let name = format!("{workload:?}").to_lowercase();
+        let mut tracer = self
+            .nrtrace("calls")
+            .arg(&self.this)
+            .args(["workload", &name, "--result"])
+            .arg(&result)
+            .spawn()
+            .context("cannot start nrtrace")?;
+        let status = format!("/proc/{}/status", tracer.id());
+        let mut peak = 0;
+        while tracer.try_wait()?.is_none() {
+            peak = std::fs::read_to_string(&status).ok().and_then(|s| high_water(&s)).unwrap_or(peak).max(peak);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::remove_file(&result)?;
+        if peak == 0 {
+            bail!("{workload:?} ended before its memory could be read");
+        }
+        Ok(peak)
+    }
+}
+
+const STRACE_SECCOMP: [&str; 6] = ["-f", "--seccomp-bpf", "-e", "trace=%file,%net,%creds", "-o", "/dev/null"];
+
+/// A tracer that runs beside the measured program, and is stopped with its tree.
+struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // nrtrace stops its own tree on SIGTERM.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// `VmHWM` of a `/proc/PID/status`, in KiB.
+fn high_water(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+fn wall(command: &mut Command) -> Result<Duration> {
+    let started = Instant::now();
+    let status = command.stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "{command:?} failed");
+    Ok(started.elapsed())
+}
+
+fn scale(workload: Workload) -> u32 {
+    match workload {
+        Workload::Storm => 5,
+        _ => 1,
+    }
+}
+
+fn heading(workload: Workload) -> &'static str {
+    match workload {
+        Workload::Storm => "Open storm: an open and close that succeeds, an open that fails",
+        Workload::Exec => "Exec storm: fork, exec and wait for `/bin/true`",
+        Workload::Find => "`find /usr`",
+    }
+}
