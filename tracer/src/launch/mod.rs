@@ -1,1 +1,21 @@
-//! Starts the program as the target user, supervises it, and stops its whole tree.
+//! Starts the program as another user, answers its changes of identity, and ends its process tree.
+
+mod accounts;
+mod answer;
+pub mod environment;
+mod error;
+mod filesystem;
+pub mod identity;
+pub mod identity_filter;
+pub mod privileges;
+mod proc_status;
+pub mod signals;
+pub mod spawn;
+pub mod stop;
+pub mod supervisor;
+pub mod tree;
+
+pub use error::{Error, Step};
+pub use identity_filter::IdentityPolicy;
+pub use spawn::Credentials;
+pub use supervisor::IdentityCall;

@@ -1,0 +1,339 @@
+//! What a caught call is answered.
+
+use std::fs;
+use std::io::IoSliceMut;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Object, Outcome, PathObject};
+
+use super::filesystem::{Target, View, directory};
+use super::identity_filter::{IdentityPolicy, Takes};
+use super::proc_status::Status;
+
+/// The id that leaves things as they are.
+const UNCHANGED: u32 = u32::MAX;
+/// `NGROUPS_MAX`
+const GROUPS_MAX: usize = 65536;
+/// `PATH_MAX`
+const PATH_MAX: usize = 4096;
+
+/// A call, stopped before the kernel has looked at it.
+pub(super) struct Caught {
+    /// Thread.
+    pub tid: i32,
+    /// Who it is.
+    pub status: Status,
+    /// What it changes.
+    pub takes: Takes,
+    /// Whether its ids have 16 bits.
+    pub narrow: bool,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// When it was made.
+    pub time: u64,
+}
+
+/// What the program is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The kernel shall judge.
+    Continue,
+    /// The result.
+    Value(i64),
+    /// The failure.
+    Errno(Errno),
+}
+
+/// The answer, and what is recorded.
+pub(super) struct Decided {
+    pub answer: Answer,
+    pub record: Option<(Object, Outcome)>,
+    pub comm: RawText,
+}
+
+impl From<Answer> for Decided {
+    fn from(answer: Answer) -> Self {
+        Self { answer, record: None, comm: RawText::default() }
+    }
+}
+
+/// How the ids asked for relate to those present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Nothing would change. The kernel would still consult CAP_SETUID for some of these calls, although it does
+    /// not take it: answering in its place keeps such a check from looking like a need.
+    None,
+    /// Within the ids present, or nonsense: no capability is needed.
+    Own,
+    /// To others.
+    Foreign,
+}
+
+/// Decides.
+pub(super) struct Judge {
+    policy: IdentityPolicy,
+    user_namespace: PathBuf,
+}
+
+impl Judge {
+    pub(super) fn new(policy: IdentityPolicy) -> std::io::Result<Self> {
+        Ok(Self { policy, user_namespace: fs::read_link("/proc/self/ns/user")? })
+    }
+
+    /// Decides on `caught`. `is_valid` tells whether the call still waits: what was read from its thread meant another
+    /// one otherwise.
+    pub(super) fn decide(&self, caught: &Caught, is_valid: &dyn Fn() -> bool) -> Decided {
+        // In a user namespace of its own the program may change among the ids mapped there.
+        let namespace = fs::read_link(format!("/proc/{}/ns/user", caught.tid));
+        if namespace.is_ok_and(|namespace| namespace != self.user_namespace) {
+            return Answer::Continue.into();
+        }
+        let mut decided = match caught.takes {
+            Takes::Groups => self.groups(caught),
+            takes => match takes.owner_index() {
+                Some(index) => self.gift(caught, index),
+                None => self.ids(caught),
+            },
+        };
+        if decided.record.is_some() {
+            // The newline is the kernel's.
+            let comm = fs::read(format!("/proc/{}/comm", caught.tid)).unwrap_or_default();
+            decided.comm = RawText::from(comm.strip_suffix(b"\n").unwrap_or(&comm));
+            if !is_valid() {
+                return Answer::Errno(Errno::EINTR).into();
+            }
+        }
+        decided
+    }
+
+    fn ids(&self, caught: &Caught) -> Decided {
+        let Status { uids, gids, .. } = caught.status;
+        let (present, count, is_fs) = match caught.takes {
+            Takes::Uids(count) => (uids, count, false),
+            Takes::Gids(count) => (gids, count, false),
+            Takes::FsUid => (uids, 1, true),
+            _ => (gids, 1, true),
+        };
+        let ids: Vec<u32> = caught.args[..count].iter().map(|arg| id(*arg, caught.narrow)).collect();
+        // setfsuid(2) returns the previous id, whatever happens.
+        let success = if is_fs { Answer::Value(i64::from(present[3])) } else { Answer::Value(0) };
+        let refusal = if is_fs { success } else { Answer::Errno(Errno::EPERM) };
+        match change(&ids, &present, is_fs) {
+            Change::None => success.into(),
+            Change::Own => Answer::Continue.into(),
+            Change::Foreign => self.record(Object::Ids { ids }, success, refusal),
+        }
+    }
+
+    fn groups(&self, caught: &Caught) -> Decided {
+        // Even the present list takes CAP_SETGID.
+        match read_groups(caught) {
+            Ok(ids) => self.record(Object::Ids { ids }, Answer::Value(0), Answer::Errno(Errno::EPERM)),
+            Err(errno @ (Errno::EINVAL | Errno::EFAULT)) => Answer::Errno(errno).into(),
+            // nrtrace may not look, which says nothing about the program.
+            Err(_) => self.record(Object::Nothing, Answer::Value(0), Answer::Errno(Errno::EPERM)),
+        }
+    }
+
+    fn gift(&self, caught: &Caught, index: usize) -> Decided {
+        let uid = id(caught.args[index], caught.narrow);
+        let gid = id(caught.args[index + 1], caught.narrow);
+        let status = &caught.status;
+        let own_user = uid == UNCHANGED || uid == status.uids[3];
+        let own_group = gid == UNCHANGED || gid == status.gids[3] || status.groups.contains(&gid);
+        if own_user && own_group {
+            return Answer::Continue.into();
+        }
+        let path = match locate(caught) {
+            Ok(path) => path,
+            Err(errno) => return Answer::Errno(errno).into(),
+        };
+        self.record(Object::Gift { path, uid, gid }, Answer::Value(0), Answer::Errno(Errno::EPERM))
+    }
+
+    fn record(&self, object: Object, success: Answer, refusal: Answer) -> Decided {
+        let (answer, outcome) = match self.policy {
+            IdentityPolicy::Deny => (refusal, Outcome::Failure { errno: libc::EPERM }),
+            IdentityPolicy::Keep | IdentityPolicy::Switch => (success, Outcome::Answered),
+        };
+        Decided { answer, record: Some((object, outcome)), comm: RawText::default() }
+    }
+}
+
+fn id(argument: u64, narrow: bool) -> u32 {
+    match (narrow, argument as u32) {
+        (true, argument) if argument & 0xffff == 0xffff => UNCHANGED,
+        (true, argument) => argument & 0xffff,
+        (false, argument) => argument,
+    }
+}
+
+/// `present` holds the real, effective, saved and filesystem id.
+fn change(ids: &[u32], present: &[u32; 4], is_fs: bool) -> Change {
+    let [real, effective, saved, filesystem] = *present;
+    let unchanged = |wanted: u32, now: u32| wanted == UNCHANGED || wanted == now;
+    let same = match *ids {
+        [id] if is_fs => unchanged(id, filesystem),
+        // setuid(-1) is an error, which the kernel shall give.
+        [id] => present.iter().all(|now| *now == id),
+        [r, e] => unchanged(r, real) && unchanged(e, effective) && saved == effective && filesystem == effective,
+        [r, e, s] => {
+            unchanged(r, real) && unchanged(e, effective) && unchanged(s, saved) && filesystem == effective
+        }
+        _ => false,
+    };
+    if same {
+        return Change::None;
+    }
+    let known = if is_fs { &present[..] } else { &present[..3] };
+    if ids.iter().all(|id| *id == UNCHANGED || known.contains(id)) { Change::Own } else { Change::Foreign }
+}
+
+fn read_groups(caught: &Caught) -> Result<Vec<u32>, Errno> {
+    // The kernel takes a signed int and refuses what is beyond NGROUPS_MAX.
+    let count = usize::try_from(caught.args[0] as i32).ok().filter(|count| *count <= GROUPS_MAX);
+    let count = count.ok_or(Errno::EINVAL)?;
+    let width = if caught.narrow { 2 } else { 4 };
+    let mut bytes = vec![0; count * width];
+    let read = read_memory(caught.tid, caught.args[1], &mut bytes)?;
+    if read < bytes.len() {
+        return Err(Errno::EFAULT);
+    }
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+    Ok(bytes.chunks_exact(width).map(word).collect())
+}
+
+/// The file of a gift, or the errno that the call would have met before it came to permissions.
+fn locate(caught: &Caught) -> Result<PathObject, Errno> {
+    let target = match target(caught) {
+        Ok(target) => target,
+        Err(errno @ (Errno::EINVAL | Errno::EFAULT | Errno::ENAMETOOLONG)) => return Err(errno),
+        // nrtrace may not look, which says nothing about the program; likewise below.
+        Err(_) => return Ok(PathObject::default()),
+    };
+    let view = View { tid: caught.tid, tgid: caught.status.tgid };
+    match view.find(&target) {
+        Ok(found) if found.is_read_only() => Err(Errno::EROFS),
+        Ok(found) => Ok(view.describe(&target, &found)),
+        Err(
+            errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG | Errno::EBADF),
+        ) => Err(errno),
+        Err(_) => {
+            let given = RawText::new(target.path.unwrap_or_default());
+            Ok(PathObject { seen: given.clone(), path: given.clone(), given, ..PathObject::default() })
+        }
+    }
+}
+
+fn target(caught: &Caught) -> Result<Target, Errno> {
+    let path = |index: usize| read_path(caught.tid, caught.args[index]);
+    match caught.takes {
+        Takes::FdOwner => Ok(Target { fd: Some(caught.args[0] as i32), path: None, follow: true }),
+        Takes::AtOwner => {
+            let flags = caught.args[4] as i32;
+            if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let path = path(1)?;
+            let by_descriptor = path.is_empty() && flags & libc::AT_EMPTY_PATH != 0;
+            Ok(Target {
+                fd: directory(caught.args[0]),
+                path: (!by_descriptor).then_some(path),
+                follow: flags & libc::AT_SYMLINK_NOFOLLOW == 0,
+            })
+        }
+        Takes::PathOwner { follow } => Ok(Target { fd: None, path: Some(path(0)?), follow }),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn read_path(tid: i32, address: u64) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; PATH_MAX];
+    let read = read_memory(tid, address, &mut bytes)?;
+    bytes.truncate(read);
+    match bytes.iter().position(|byte| *byte == 0) {
+        Some(end) => bytes.truncate(end),
+        None if read == PATH_MAX => return Err(Errno::ENAMETOOLONG),
+        None => return Err(Errno::EFAULT),
+    }
+    Ok(bytes)
+}
+
+/// Reads up to the first page that is not there.
+fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    /// The smallest page size there is: a read that stays within pages cannot fail half-way.
+    const PAGE: usize = 4096;
+    if buffer.is_empty() {
+        return Ok(0);
+    }
+    let start = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = start.checked_add(done).ok_or(Errno::EFAULT)?;
+        let length = (PAGE - at % PAGE).min(buffer.len() - done);
+        let remote = [RemoteIoVec { base: at, len: length }];
+        let mut local = [IoSliceMut::new(&mut buffer[done..done + length])];
+        match process_vm_readv(Pid::from_raw(tid), &mut local, &remote) {
+            Ok(read) if read > 0 => done += read,
+            Ok(_) | Err(Errno::EFAULT) if done > 0 => break,
+            Ok(_) => return Err(Errno::EFAULT),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_from_repetitions() {
+        let same = [7, 7, 7, 7];
+        let set_id = [7, 0, 0, 0];
+        let cases: &[(&[u32], &[u32; 4], bool, Change)] = &[
+            (&[7], &same, false, Change::None),
+            (&[8], &same, false, Change::Foreign),
+            (&[UNCHANGED], &same, false, Change::Own),
+            (&[7], &set_id, false, Change::Own),
+            (&[0], &set_id, false, Change::Own),
+            (&[UNCHANGED, UNCHANGED], &same, false, Change::None),
+            (&[UNCHANGED, 7], &same, false, Change::None),
+            (&[UNCHANGED, 8], &same, false, Change::Foreign),
+            (&[0, 7], &set_id, false, Change::Own),
+            (&[7, UNCHANGED, 7], &same, false, Change::None),
+            (&[7, 7, 8], &same, false, Change::Foreign),
+            (&[7, 7, 7], &set_id, false, Change::Own),
+            (&[7], &same, true, Change::None),
+            (&[UNCHANGED], &same, true, Change::None),
+            (&[7], &set_id, true, Change::Own),
+            (&[8], &set_id, true, Change::Foreign),
+        ];
+        for (ids, present, is_fs, expected) in cases {
+            assert_eq!(change(ids, present, *is_fs), *expected, "{ids:?} {present:?}");
+        }
+    }
+
+    #[test]
+    fn ids_of_sixteen_bits_are_widened() {
+        assert_eq!(id(0xffff, true), UNCHANGED);
+        assert_eq!(id(0x1_0005, true), 5);
+        assert_eq!(id(0xffff, false), 0xffff);
+        assert_eq!(id(u64::MAX, false), UNCHANGED);
+    }
+
+    #[test]
+    fn memory_is_read_up_to_its_end() {
+        let tid = nix::unistd::gettid().as_raw();
+        let text = c"/some/path";
+        assert_eq!(read_path(tid, text.as_ptr() as u64), Ok(b"/some/path".to_vec()));
+        assert_eq!(read_path(tid, 8), Err(Errno::EFAULT));
+        let long = vec![b'x'; 3 * PATH_MAX];
+        assert_eq!(read_path(tid, long.as_ptr() as u64), Err(Errno::ENAMETOOLONG));
+    }
+}

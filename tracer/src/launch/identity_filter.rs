@@ -1,0 +1,271 @@
+//! The seccomp filter that catches changes of identity and gifts of ownership, see seccomp(2).
+
+use libc::{sock_filter, sock_fprog};
+
+/// What becomes of the program's changes of identity (`setuid` and its kind, `chown` to somebody else).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdentityPolicy {
+    /// Answer with success, do nothing, record it: the run goes on being about the same user.
+    #[default]
+    Keep,
+    /// Let the kernel do it: all later checks are about the new user.
+    Switch,
+    /// Refuse with EPERM, as in production, and record it.
+    Deny,
+}
+
+/// What a call changes, and where its operands are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// User ids, one in each of the first arguments.
+    Uids(usize),
+    /// Group ids, one in each of the first arguments.
+    Gids(usize),
+    /// The filesystem user id; the call returns the previous one and never fails.
+    FsUid,
+    /// The filesystem group id, likewise.
+    FsGid,
+    /// A count and a list of groups.
+    Groups,
+    /// A path, an owner and a group; whether a symbolic link at the end is followed.
+    PathOwner {
+        /// Whether it is.
+        follow: bool,
+    },
+    /// A file descriptor, an owner and a group.
+    FdOwner,
+    /// A directory's descriptor, a path, an owner, a group and flags.
+    AtOwner,
+}
+
+impl Takes {
+    /// Index of the argument that holds the new owner, the group being the next, for a gift of ownership.
+    pub(super) fn owner_index(self) -> Option<usize> {
+        match self {
+            Self::PathOwner { .. } | Self::FdOwner => Some(1),
+            Self::AtOwner => Some(2),
+            Self::Uids(_) | Self::Gids(_) | Self::FsUid | Self::FsGid | Self::Groups => None,
+        }
+    }
+}
+
+/// One call: its name, its number in the native table (if it is there), its numbers in the 32-bit table with 16-bit
+/// and with 32-bit ids, and what it takes.
+pub(super) struct Row {
+    /// The name in the native table.
+    pub name: &'static str,
+    native: Option<libc::c_long>,
+    narrow: Option<u32>,
+    wide: Option<u32>,
+    /// What it changes.
+    pub takes: Takes,
+}
+
+const fn row(
+    name: &'static str,
+    native: Option<libc::c_long>,
+    narrow: Option<u32>,
+    wide: Option<u32>,
+    takes: Takes,
+) -> Row {
+    Row { name, native, narrow, wide, takes }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod arch {
+    pub(super) const NATIVE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
+    pub(super) const COMPAT: u32 = 0x4000_0003; // AUDIT_ARCH_I386
+    pub(super) const CHOWN: Option<libc::c_long> = Some(libc::SYS_chown);
+    pub(super) const LCHOWN: Option<libc::c_long> = Some(libc::SYS_lchown);
+    pub(super) const COMPAT_FCHOWNAT: u32 = 298;
+    /// Marks a call of the x32 table, where these calls have the native numbers.
+    pub(super) const VARIANT_BIT: u32 = 0x4000_0000;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arch {
+    pub(super) const NATIVE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
+    pub(super) const COMPAT: u32 = 0x4000_0028; // AUDIT_ARCH_ARM
+    pub(super) const CHOWN: Option<libc::c_long> = None;
+    pub(super) const LCHOWN: Option<libc::c_long> = None;
+    pub(super) const COMPAT_FCHOWNAT: u32 = 325;
+    pub(super) const VARIANT_BIT: u32 = 0;
+}
+
+// The 32-bit numbers are those of arch/x86/entry/syscalls/syscall_32.tbl; ARM's table has the same but for fchownat.
+const ROWS: [Row; 13] = [
+    row("setuid", Some(libc::SYS_setuid), Some(23), Some(213), Takes::Uids(1)),
+    row("setgid", Some(libc::SYS_setgid), Some(46), Some(214), Takes::Gids(1)),
+    row("setreuid", Some(libc::SYS_setreuid), Some(70), Some(203), Takes::Uids(2)),
+    row("setregid", Some(libc::SYS_setregid), Some(71), Some(204), Takes::Gids(2)),
+    row("setresuid", Some(libc::SYS_setresuid), Some(164), Some(208), Takes::Uids(3)),
+    row("setresgid", Some(libc::SYS_setresgid), Some(170), Some(210), Takes::Gids(3)),
+    row("setfsuid", Some(libc::SYS_setfsuid), Some(138), Some(215), Takes::FsUid),
+    row("setfsgid", Some(libc::SYS_setfsgid), Some(139), Some(216), Takes::FsGid),
+    row("setgroups", Some(libc::SYS_setgroups), Some(81), Some(206), Takes::Groups),
+    row("chown", arch::CHOWN, Some(182), Some(212), Takes::PathOwner { follow: true }),
+    row("lchown", arch::LCHOWN, Some(16), Some(198), Takes::PathOwner { follow: false }),
+    row("fchown", Some(libc::SYS_fchown), Some(95), Some(207), Takes::FdOwner),
+    row("fchownat", Some(libc::SYS_fchownat), None, Some(arch::COMPAT_FCHOWNAT), Takes::AtOwner),
+];
+
+/// The row of a caught call, and whether its ids have 16 bits only.
+pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static Row, bool)> {
+    let nr = nr as u32;
+    if audit_arch == arch::NATIVE {
+        let nr = libc::c_long::from((nr & !arch::VARIANT_BIT) as i32);
+        return ROWS.iter().find(|row| row.native == Some(nr)).map(|row| (row, false));
+    }
+    ROWS.iter().find_map(|row| match nr {
+        _ if row.narrow == Some(nr) => Some((row, true)),
+        _ if row.wide == Some(nr) => Some((row, false)),
+        _ => None,
+    })
+}
+
+// Offsets in struct seccomp_data; both architectures are little-endian.
+const OFFSET_NR: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARGS: u32 = 16;
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+fn load(offset: u32) -> sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+}
+
+fn and(mask: u32) -> sock_filter {
+    statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask)
+}
+
+fn ret(action: u32) -> sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, action)
+}
+
+fn skip(count: usize) -> sock_filter {
+    statement(libc::BPF_JMP | libc::BPF_JA, count as u32)
+}
+
+/// Skips `then` instructions when the accumulator is `k`, else `otherwise`.
+fn if_equal(k: u32, then: u8, otherwise: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: then, jf: otherwise, k }
+}
+
+/// A filter that answers the calls of the table with `action` and lets all others pass. Gifts to the user itself pass
+/// as well: the kernel may judge those.
+pub(super) fn program(uid: u32, gid: u32, action: u32) -> Vec<sock_filter> {
+    let block = |takes: Takes, narrow: bool| match takes.owner_index() {
+        None => vec![ret(action)],
+        Some(index) => gift_block(index as u32, uid, gid, narrow, action),
+    };
+    let native: Vec<_> = ROWS.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
+    let narrow = ROWS.iter().filter_map(|row| Some((row.narrow?, block(row.takes, true))));
+    let compat: Vec<_> =
+        narrow.chain(ROWS.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
+    let mut filter = vec![load(OFFSET_ARCH)];
+    for (arch, mask, calls) in [(arch::NATIVE, !arch::VARIANT_BIT, native), (arch::COMPAT, !0, compat)] {
+        let mut section = vec![load(OFFSET_NR), and(mask)];
+        for (nr, block) in calls {
+            section.extend([if_equal(nr, 1, 0), skip(block.len())]);
+            section.extend(block);
+        }
+        section.push(ret(libc::SECCOMP_RET_ALLOW));
+        filter.extend([if_equal(arch, 1, 0), skip(section.len())]);
+        filter.extend(section);
+    }
+    filter.push(ret(libc::SECCOMP_RET_ALLOW));
+    filter
+}
+
+fn gift_block(index: u32, uid: u32, gid: u32, narrow: bool, action: u32) -> Vec<sock_filter> {
+    let bits = if narrow { 0xffff } else { u32::MAX };
+    let (owner, group) = (OFFSET_ARGS + 8 * index, OFFSET_ARGS + 8 * (index + 1));
+    vec![
+        load(owner),
+        and(bits),
+        if_equal(bits, 1, 0),
+        if_equal(uid, 0, 5),
+        load(group),
+        and(bits),
+        if_equal(bits, 1, 0),
+        if_equal(gid, 0, 1),
+        ret(libc::SECCOMP_RET_ALLOW),
+        ret(action),
+    ]
+}
+
+/// `filter` as the kernel takes it; valid while `filter` is.
+pub(super) fn as_program(filter: &mut [sock_filter]) -> sock_fprog {
+    sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the filter answers, by running it here.
+    fn answer(filter: &[sock_filter], audit_arch: u32, nr: u32, args: [u32; 4]) -> u32 {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = filter[at];
+            at += 1;
+            match u32::from(code) & 0x07 {
+                libc::BPF_LD => {
+                    accumulator = match k {
+                        OFFSET_NR => nr,
+                        OFFSET_ARCH => audit_arch,
+                        k => args[((k - OFFSET_ARGS) / 8) as usize],
+                    }
+                }
+                libc::BPF_ALU => accumulator &= k,
+                libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JA => at += k as usize,
+                libc::BPF_JMP => at += usize::from(if accumulator == k { jt } else { jf }),
+                _ => return k,
+            }
+        }
+    }
+
+    const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
+
+    #[test]
+    fn each_call_of_the_table_is_caught_and_no_other() {
+        let filter = program(61184, 61185, CAUGHT);
+        assert!(filter.len() < 4096);
+        for audit_arch in [arch::NATIVE, arch::COMPAT] {
+            for nr in 0..600 {
+                let expected = if lookup(audit_arch, nr).is_some() { CAUGHT } else { PASSED };
+                assert_eq!(answer(&filter, audit_arch, nr as u32, [0; 4]), expected, "{audit_arch:x} {nr}");
+            }
+        }
+        assert_eq!(answer(&filter, 0xdead, libc::SYS_setuid as u32, [0; 4]), PASSED);
+        let variant = libc::SYS_setuid as u32 | arch::VARIANT_BIT;
+        assert_eq!(answer(&filter, arch::NATIVE, variant, [0; 4]), CAUGHT);
+    }
+
+    #[test]
+    fn gifts_to_oneself_pass() {
+        let filter = program(61184, 61185, CAUGHT);
+        let unchanged = u32::MAX;
+        let cases = [
+            (61184, 61185, PASSED),
+            (unchanged, unchanged, PASSED),
+            (61184, unchanged, PASSED),
+            (unchanged, 61185, PASSED),
+            (0, 61185, CAUGHT),
+            (61184, 0, CAUGHT),
+            (unchanged, 61184, CAUGHT),
+        ];
+        for (uid, gid, expected) in cases {
+            let fchown = answer(&filter, arch::NATIVE, libc::SYS_fchown as u32, [3, uid, gid, 0]);
+            let fchownat = answer(&filter, arch::NATIVE, libc::SYS_fchownat as u32, [3, 9, uid, gid]);
+            let narrow = answer(&filter, arch::COMPAT, 182, [9, uid, gid, 0]);
+            let wide = answer(&filter, arch::COMPAT, 212, [9, uid, gid, 0]);
+            assert_eq!([fchown, fchownat, narrow, wide], [expected; 4], "{uid} {gid}");
+        }
+        assert_eq!(answer(&filter, arch::COMPAT, 182, [9, 0xffff, 0xffff, 0]), PASSED);
+        assert_eq!(answer(&filter, arch::COMPAT, 212, [9, 0xffff, 0xffff, 0]), CAUGHT);
+    }
+}

@@ -1,0 +1,253 @@
+//! The program's process tree.
+//!
+//! nrtrace is a child subreaper (prctl(2)): whoever loses its parent in the tree becomes nrtrace's own child, so that
+//! the tree is gone when nrtrace has no children any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::Error;
+
+/// Makes the calling process the one that adopts orphans of its tree.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn become_subreaper() -> Result<(), Error> {
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|error| Error::system("becoming the child subreaper of", "the program's tree", error))
+}
+
+/// A process, told apart from later ones of the same number by its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// Process id.
+    pub pid: i32,
+    /// Parent.
+    pub parent: i32,
+    /// When it started, in clock ticks since boot.
+    pub start: u64,
+    /// Whether it has ended and waits to be reaped.
+    pub zombie: bool,
+}
+
+impl Member {
+    fn read(pid: i32) -> Option<Self> {
+        Self::parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Reads proc_pid_stat(5), where the name in parentheses may hold anything.
+    fn parse(pid: i32, stat: &[u8]) -> Option<Self> {
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Self {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            start: fields.get(19)?.parse().ok()?,
+            zombie: matches!(*fields.first()?, "Z" | "X"),
+        })
+    }
+
+    /// Sends it a signal, unless it is gone and its number belongs to another process by now.
+    ///
+    /// # Errors
+    /// ESRCH when it is gone, else what the kernel answers.
+    pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        // SAFETY: a plain system call; the result is checked.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) })?;
+        // SAFETY: the descriptor is new and belongs to nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        // The descriptor now holds on to whoever has the number; is it still the same?
+        if Self::read(self.pid).is_none_or(|now| now.start != self.start) {
+            return Err(Errno::ESRCH);
+        }
+        send(&fd, signal)
+    }
+}
+
+/// Sends a signal through a pidfd.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn send(pidfd: &impl AsRawFd, signal: i32) -> Result<(), Errno> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a plain system call without a siginfo.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    Errno::result(sent).map(drop)
+}
+
+/// All processes below this one, parents before children.
+pub fn descendants() -> Vec<Member> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    below(std::process::id() as i32, pids.filter_map(Member::read))
+}
+
+fn below(root: i32, all: impl Iterator<Item = Member>) -> Vec<Member> {
+    let mut children: BTreeMap<i32, Vec<Member>> = BTreeMap::new();
+    for member in all {
+        children.entry(member.parent).or_default().push(member);
+    }
+    let mut found = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        // Removed, so that a ring (numbers reused while reading) ends.
+        let members = children.remove(&parent).unwrap_or_default();
+        next.extend(members.iter().map(|member| member.pid));
+        found.extend(members);
+    }
+    found
+}
+
+/// Whether the process is this one's descendant, also if it is a zombie.
+pub fn contains(pid: i32) -> bool {
+    let own = std::process::id() as i32;
+    let mut parent = Member::read(pid).map(|member| member.parent);
+    // Chains are short; the bound is for numbers reused while reading.
+    for _ in 0..4096 {
+        match parent {
+            Some(pid) if pid == own => return true,
+            Some(pid) if pid > 1 => parent = Member::read(pid).map(|member| member.parent),
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Asks the top of the tree to end: each direct child that is not in `asked` yet gets SIGTERM, and SIGCONT in case it
+/// is stopped. Daemons count, since nrtrace has adopted them.
+pub fn ask_to_end(asked: &mut BTreeSet<(i32, u64)>) {
+    let own = std::process::id() as i32;
+    for member in descendants().into_iter().filter(|member| member.parent == own && !member.zombie) {
+        if asked.insert((member.pid, member.start)) {
+            // Gone or not ours to signal: killing will show.
+            let _ = member.signal(libc::SIGTERM);
+            let _ = member.signal(libc::SIGCONT);
+        }
+    }
+}
+
+/// Kills everything below this process, until a look finds nothing new; returns those that could not be killed.
+pub fn kill_all() -> Vec<i32> {
+    let mut killed = BTreeSet::new();
+    let mut refused = BTreeSet::new();
+    // Each look may find what was forked during the last; a fork bomb needs several.
+    for _ in 0..64 {
+        let mut news = false;
+        for member in descendants().into_iter().filter(|member| !member.zombie) {
+            news |= killed.insert((member.pid, member.start));
+            if !matches!(member.signal(libc::SIGKILL), Ok(()) | Err(Errno::ESRCH)) {
+                refused.insert(member.pid);
+            }
+        }
+        if !news {
+            break;
+        }
+    }
+    refused.into_iter().collect()
+}
+
+/// A child that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Which.
+    pub pid: i32,
+    /// How.
+    pub end: End,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With an exit status.
+    Exited(i32),
+    /// By a signal.
+    Signaled(i32),
+}
+
+impl End {
+    /// As the shell tells it: the exit status, or 128 and the signal's number.
+    pub fn shell_status(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Reaps one ended child without waiting: `Ok(None)` if none has ended.
+///
+/// # Errors
+/// ECHILD when there are no children any more: the tree is gone.
+pub fn reap() -> Result<Option<Reaped>, Errno> {
+    let mut status = 0;
+    // Not nix's, which cannot express a real-time signal and then loses the process.
+    // SAFETY: the status is a local of the type the call writes.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    let pid = Errno::result(pid)?;
+    let end = if libc::WIFSIGNALED(status) {
+        End::Signaled(libc::WTERMSIG(status))
+    } else {
+        End::Exited(libc::WEXITSTATUS(status))
+    };
+    Ok((pid != 0).then_some(Reaped { pid, end }))
+}
+
+/// Kills and reaps the tree when dropped: for whatever goes wrong half-way.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Set once the tree is gone.
+    pub gone: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        /// Longest wait for killed processes to end.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.gone && Instant::now() < deadline {
+            kill_all();
+            while let Ok(Some(_)) = reap() {}
+            self.gone = reap() == Err(Errno::ECHILD);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(pid: i32, parent: i32) -> Member {
+        Member { pid, parent, start: 1, zombie: false }
+    }
+
+    #[test]
+    fn names_may_hold_anything() {
+        let tail = "4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 777 22 23";
+        let stat = format!("9 (a) R 1 (b\n) S 3 {tail}");
+        let expected = Member { pid: 9, parent: 3, start: 777, zombie: false };
+        assert_eq!(Member::parse(9, stat.as_bytes()), Some(expected));
+        assert_eq!(Member::parse(9, b"9 (a"), None);
+        assert_eq!(Member::parse(9, b"9 (a)"), None);
+    }
+
+    #[test]
+    fn the_tree_is_what_hangs_below() {
+        let all = [member(2, 1), member(3, 2), member(5, 3), member(4, 9), member(9, 4), member(6, 2)];
+        let pids: Vec<i32> = below(2, all.into_iter()).iter().map(|member| member.pid).collect();
+        assert_eq!(pids, [3, 6, 5]);
+    }
+
+    #[test]
+    fn a_number_used_again_is_not_signalled() {
+        let mut own = Member::read(std::process::id() as i32).unwrap();
+        own.start += 1;
+        assert_eq!(own.signal(libc::SIGKILL), Err(Errno::ESRCH));
+    }
+}

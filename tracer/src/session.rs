@@ -1,0 +1,244 @@
+//! A run, from the fork to the end of the last process of the tree.
+
+mod running;
+
+use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use nrtrace_profiles::event::{Exit, Phase};
+use nrtrace_profiles::{Capability, RawText};
+
+use crate::launch::environment::{self, Home, Origin, Variables};
+use crate::launch::privileges::{self, Privileges};
+use crate::launch::signals::Signals;
+use crate::launch::spawn::{self, Launch};
+use crate::launch::stop::Stage;
+use crate::launch::supervisor::Supervisor;
+use crate::launch::{Credentials, Error, IdentityCall, IdentityPolicy, tree};
+
+/// What watches the program.
+pub trait Source {
+    /// Begins to watch a process, which has not run its program's first instruction yet, and all it starts.
+    ///
+    /// # Errors
+    /// When it cannot be watched; [`Error::source`] takes any error.
+    fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error>;
+
+    /// Becomes readable when there are records; must be pollable with epoll(7).
+    fn as_fd(&self) -> BorrowedFd<'_>;
+
+    /// Hands over all records there are.
+    fn drain(&mut self, sink: &mut dyn FnMut(&[u8]));
+
+    /// Records that could not be delivered so far.
+    fn lost(&self) -> u64;
+}
+
+/// What collects the records.
+pub trait Sink {
+    /// The program is about to run: its process id and the time (`CLOCK_MONOTONIC`, nanoseconds), before any record.
+    fn started(&mut self, pid: u32, time: u64);
+
+    /// A record of the source.
+    fn record(&mut self, bytes: &[u8]);
+
+    /// A call that nrtrace answered in the kernel's place. It comes shortly after it was made, not in order with the
+    /// records.
+    fn identity_call(&mut self, call: IdentityCall);
+
+    /// Another phase begins; what happened before has been handed over.
+    fn set_phase(&mut self, phase: Phase);
+
+    /// Time has passed: [`TICK`].
+    fn tick(&mut self);
+
+    /// What has been collected so far.
+    fn counters(&self) -> Counters;
+}
+
+/// How often [`Sink::tick`] is called and the source drained, whether or not it is readable.
+pub const TICK: Duration = Duration::from_millis(20);
+
+/// Figures to show while the program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records taken in.
+    pub records: u64,
+    /// Capability checks among them.
+    pub checks: u64,
+    /// Different events they amount to.
+    pub events: u64,
+}
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Whom it runs as.
+    pub credentials: Credentials,
+    /// What becomes of its changes of identity.
+    pub identity_policy: IdentityPolicy,
+    /// Whether it keeps all of the caller's environment.
+    pub keep_env: bool,
+    /// Variables that win over all others.
+    pub env: Vec<(OsString, OsString)>,
+    /// Stop it after this time.
+    pub run_for: Option<Duration>,
+    /// How long each polite stage of the end may take: after Ctrl-C, and after SIGTERM.
+    pub grace: Duration,
+}
+
+impl Plan {
+    /// Default of [`Plan::grace`].
+    pub const GRACE: Duration = Duration::from_secs(5);
+}
+
+/// What is told while the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It has been executed.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It runs; told several times a second.
+    Running {
+        /// Since its start.
+        elapsed: Duration,
+        /// What has been collected.
+        counters: Counters,
+        /// Records that could not be delivered.
+        lost: u64,
+    },
+    /// The end has got to a new stage.
+    Stopping(Stage),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How the program ended.
+    pub exit: Exit,
+    /// The program's status as the shell tells it: its exit status, or 128 and the signal's number.
+    pub status: i32,
+    /// From its start to the end of its tree.
+    pub duration: Duration,
+    /// When it was started: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub start: u64,
+    /// The file that was executed: absolute, symbolic links kept.
+    pub program: PathBuf,
+    /// Variables that can redirect its files, as it had them.
+    pub environment: Vec<(RawText, RawText)>,
+    /// Capabilities of this kernel it could not be given; empty unless the run was permissive.
+    pub missing_capabilities: Vec<Capability>,
+    /// Things worth telling the user.
+    pub notes: Vec<String>,
+}
+
+/// Runs the program and hands what is recorded to `sink`, until its whole tree is gone.
+///
+/// Takes over the process while it lasts: its signals, and all of its children, which are reaped and in the end
+/// killed. To be called on a current-thread runtime with IO and time enabled, on a thread that outlives the run, in a
+/// process whose other threads, if any, block the signals that [`Signals::take`] takes.
+///
+/// # Errors
+/// When the program cannot be started or watched. Nothing of it is left behind then.
+pub async fn run(
+    plan: &Plan,
+    source: &mut dyn Source,
+    sink: &mut dyn Sink,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Ended, Error> {
+    let prepared = Prepared::new(plan)?;
+    let signals = Signals::take()?;
+    tree::become_subreaper()?;
+    let launch = Launch {
+        program: &prepared.program,
+        arguments: &plan.command,
+        environment: &prepared.variables,
+        credentials: &plan.credentials,
+        policy: plan.identity_policy,
+        privileges: prepared.privileges,
+        signal_mask: signals.mask_before(),
+    };
+    let paused = spawn::pause(&launch)?;
+    source.watch(std::os::fd::AsFd::as_fd(&paused))?;
+    let start = monotonic();
+    sink.started(paused.pid().as_raw() as u32, start);
+    let mut started = paused.release()?;
+    let guard = tree::Guard::default();
+    started.child.forget();
+    progress(Progress::Started { pid: started.child.pid().as_raw() as u32 });
+
+    let mut notes = prepared.notes;
+    if started.unsupervised {
+        notes.push(
+            "changes of identity were answered by the filter alone, because another seccomp listener (a container's, \
+             perhaps) is installed above: which files were given to whom was not recorded"
+                .into(),
+        );
+    }
+    let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
+    let running = running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
+    let (exit, status) = running.until_gone(&mut notes).await?;
+    Ok(Ended {
+        exit,
+        status,
+        duration: Duration::from_nanos(monotonic().saturating_sub(start)),
+        start,
+        program: prepared.program,
+        environment: environment::redirects(&prepared.variables),
+        missing_capabilities: prepared.missing,
+        notes,
+    })
+}
+
+struct Prepared {
+    program: PathBuf,
+    variables: Variables,
+    privileges: Privileges,
+    missing: Vec<Capability>,
+    notes: Vec<String>,
+}
+
+impl Prepared {
+    fn new(plan: &Plan) -> Result<Self, Error> {
+        let privileges = Privileges::of_self()?;
+        let mut missing = Vec::new();
+        if let Credentials::Permissive(_) = plan.credentials {
+            privileges.require_permissive()?;
+            missing = privileges.missing();
+        }
+        let caller: Variables = std::env::vars_os().collect();
+        let variables = match &plan.credentials {
+            Credentials::Permissive(identity) | Credentials::Enforced(identity) => {
+                let origin = Origin {
+                    caller: &caller,
+                    caller_uids: &environment::caller_uids(&caller),
+                    keep: plan.keep_env,
+                    overrides: &plan.env,
+                };
+                environment::build(identity, &Home::of(identity), origin)
+            }
+            Credentials::Unchanged => {
+                caller.clone().into_iter().chain(plan.env.iter().cloned()).collect()
+            }
+        };
+        let name = plan.command.first().cloned().unwrap_or_default();
+        let path = std::ffi::OsStr::new("PATH");
+        let search: Vec<_> =
+            [variables.get(path), caller.get(path)].into_iter().flatten().map(OsString::as_os_str).collect();
+        let program = environment::find_program(&name, &search)?;
+        let notes = privileges::note_on_executable(&program).into_iter().collect();
+        Ok(Self { program, variables, privileges, missing, notes })
+    }
+}
+
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    now.as_nanos() as u64
+}
