@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -10,14 +11,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Shown and serialised as text in which a backslash is `\\`, and each byte that is not part of
 /// valid UTF-8 is `\xHH`; so every value has exactly one text and every text one value. Control characters
 /// stay as they are in the serialised form (JSON escapes them itself), and are escaped by [`fmt::Display`],
-/// which is meant for terminals.
+/// which is meant for terminals. A clone shares the bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RawText(Vec<u8>);
+pub struct RawText(Arc<[u8]>);
 
 impl RawText {
     /// Takes the bytes as they are.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+        Self(Arc::from(bytes.into()))
     }
 
     /// The bytes themselves.
@@ -65,7 +66,7 @@ impl RawText {
                 _ => return Err(BadEscape),
             }
         }
-        Ok(Self(out))
+        Ok(Self::new(out))
     }
 }
 
@@ -112,13 +113,13 @@ impl fmt::Debug for RawText {
 
 impl From<&str> for RawText {
     fn from(text: &str) -> Self {
-        Self::new(text.as_bytes())
+        Self(Arc::from(text.as_bytes()))
     }
 }
 
 impl From<&[u8]> for RawText {
     fn from(bytes: &[u8]) -> Self {
-        Self::new(bytes)
+        Self(Arc::from(bytes))
     }
 }
 

@@ -1,1 +1,354 @@
 //! From records to events: symbols, paths, pairing of checks with calls, folding of equal events.
+//!
+//! ```text
+//! bytes ─decode─▶ Observation ─pair─▶ operation, result, checks ─key, fold─▶ known: counted
+//!                                                                     └────▶ new: object, component ─▶ Event
+//! ```
+//!
+//! Most records end at the counting, which takes no system call and no allocation.
+
+mod calls;
+mod component;
+mod decode;
+mod event;
+mod facts;
+mod fold;
+mod identity;
+mod key;
+mod object;
+mod pair;
+mod paths;
+mod process;
+mod sockets;
+mod symbols;
+mod telling;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use nix::time::{ClockId, clock_gettime};
+use nrtrace_ebpf::record::Head;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Check, Event, Identity, Phase, Record};
+
+pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
+pub use identity::IdentityCall;
+
+use event::Builder;
+use fold::{Admission, Store, Worth};
+use identity::{Concluded, Meeting, is_identity};
+use key::{Keys, Seen};
+use pair::{Paired, Pairing, Pending};
+use std::collections::VecDeque;
+use telling::StandardError;
+
+/// How long checks without results wait for more of their call, in nanoseconds.
+const NEEDS_PATIENCE: u64 = 50_000_000;
+/// Dropped calls that are kept after all when the recording ends: what the program did last.
+const TAIL: usize = 32;
+
+/// What a collector must know beforehand.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whom the program runs as.
+    pub identity: Identity,
+    /// How much is recorded.
+    pub record: Record,
+    /// When the program was started: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub start: u64,
+    /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
+    pub max_events: usize,
+}
+
+impl Config {
+    /// Keeps a recording below 40 MiB whatever the program does that is not refused.
+    pub const MAX_EVENTS: usize = 50_000;
+}
+
+/// How far a recording has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls and checks taken in.
+    pub events: u64,
+    /// Capability checks among them.
+    pub checks: u64,
+    /// Calls that ended with `EACCES`, `EPERM` or `EROFS`.
+    pub refusals: u64,
+    /// Processes seen, ended ones included.
+    pub processes: u64,
+}
+
+/// A finished recording.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Collected {
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// Paths that could not be made absolute.
+    pub unresolved: u64,
+    /// Calls without a check or a refusal that were left out.
+    pub dropped_calls: u64,
+    /// Checks and refusals counted with others of their directory or kind, because there were too many; their own
+    /// names are not kept.
+    pub summarised: u64,
+    /// Records that made no sense and were left out.
+    pub malformed: u64,
+    /// Processes seen.
+    pub processes: u64,
+    /// The last lines on standard error.
+    pub stderr: Vec<RawText>,
+    /// What the user should know about the recording.
+    pub notes: Vec<String>,
+}
+
+/// Turns observations into events.
+#[derive(Debug)]
+pub struct Collector {
+    config: Config,
+    phase: Phase,
+    builder: Builder,
+    keys: Keys,
+    store: Store,
+    pairing: Pairing,
+    meeting: Meeting,
+    stderr: StandardError,
+    /// The last calls for which there was no room, with their results.
+    tail: VecDeque<(StoredOperation, i64)>,
+    counters: Counters,
+    malformed: u64,
+}
+
+impl Collector {
+    /// A collector without events.
+    pub fn new(config: Config) -> Self {
+        Self {
+            phase: Phase::default(),
+            builder: Builder::new(config.start, config.identity.clone()),
+            keys: Keys::default(),
+            store: Store::new(config.max_events),
+            pairing: Pairing::new(config.record),
+            meeting: Meeting::default(),
+            stderr: StandardError::default(),
+            tail: VecDeque::with_capacity(TAIL),
+            counters: Counters::default(),
+            malformed: 0,
+            config,
+        }
+    }
+
+    /// Takes one raw record of the probe. Bytes that are none are counted.
+    pub fn record(&mut self, bytes: &[u8]) {
+        match decode(bytes) {
+            Some(observation) => self.observe(observation),
+            None => self.malformed += 1,
+        }
+    }
+
+    /// Takes one observation.
+    pub fn observe(&mut self, observation: Observation<'_>) {
+        match observation {
+            Observation::Check(operation, check) => {
+                self.counters.events += 1;
+                self.counters.checks += 1;
+                self.builder.acts(&operation.head);
+                let check = self.builder.check(&operation, &check);
+                if let Some(former) = self.pairing.check(&operation, check) {
+                    self.conclude_pending(former);
+                }
+            }
+            Observation::Call(operation, ret) => {
+                self.counters.events += 1;
+                self.builder.acts(&operation.head);
+                self.call(&operation, ret);
+            }
+            Observation::Fork { head, pid, .. } => {
+                self.builder.meet(&head);
+                self.builder.processes.fork(&head, pid);
+            }
+            Observation::Exec { head, exe } => self.exec(&head, exe),
+            Observation::Exit { head, last } => {
+                if let Some(pending) = self.pairing.exit(head.tid) {
+                    self.conclude_pending(pending);
+                }
+                if last {
+                    self.builder.processes.ended(head.pid);
+                    self.stderr.ended(head.pid);
+                }
+            }
+        }
+    }
+
+    fn exec(&mut self, head: &Head, exe: &[u8]) {
+        for pending in self.pairing.exec(head) {
+            self.conclude_pending(pending);
+        }
+        self.builder.exec(head, exe);
+    }
+
+    fn call(&mut self, operation: &Operation<'_>, ret: i64) {
+        if self.builder.is_standard_error(operation) {
+            let written = operation.strings.data();
+            let accepted = usize::try_from(ret).unwrap_or(0).min(written.len());
+            self.stderr.write(operation.head.pid, &written[..accepted]);
+            return;
+        }
+        let Paired { own, orphan } = self.pairing.call(operation);
+        if let Some(orphan) = orphan {
+            self.conclude_pending(orphan);
+        }
+        match own {
+            Some(own) => {
+                // After a successful execve, the path is no longer there to be read.
+                let seen = own.operation.get();
+                let blank = operation.strings.path().is_empty() && !seen.strings.path().is_empty();
+                let head = Head { flags: seen.head.flags, ..operation.head };
+                let operation = if blank { Operation { head, ..seen } } else { *operation };
+                self.conclude(&operation, Some(ret), &own.checks);
+                self.pairing.reuse(own);
+            }
+            None if is_identity(&self.builder.name(operation).0) => {
+                let met = self.meeting.record(&mut self.builder.calls, operation, ret);
+                met.into_iter().for_each(|met| self.conclude_met(met));
+            }
+            None => self.conclude(operation, Some(ret), &[]),
+        }
+    }
+
+    /// Takes a call that the supervisor decided on. The record of the same call may come before or after.
+    pub fn identity_call(&mut self, call: IdentityCall) {
+        let met = self.meeting.call(&mut self.builder.calls, call);
+        met.into_iter().for_each(|met| self.conclude_met(met));
+    }
+
+    /// What is seen from now on belongs to `phase`.
+    pub fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    /// Concludes what has waited long enough. Cheap; to be called some ten times a second.
+    pub fn tick(&mut self) {
+        // The clock always exists; without a time, everything waits for the end.
+        let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return };
+        self.tick_at(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64);
+    }
+
+    fn tick_at(&mut self, now: u64) {
+        for pending in self.pairing.overdue(now.saturating_sub(NEEDS_PATIENCE)) {
+            self.conclude_pending(pending);
+        }
+        while let Some(met) = self.meeting.overdue(now) {
+            self.conclude_met(met);
+        }
+    }
+
+    /// How far the recording has come.
+    pub fn counters(&self) -> Counters {
+        Counters { processes: self.builder.processes.seen(), ..self.counters }
+    }
+
+    fn conclude_pending(&mut self, pending: Pending) {
+        self.conclude(&pending.operation.get(), None, &pending.checks);
+        self.pairing.reuse(pending);
+    }
+
+    fn conclude_met(&mut self, met: Concluded) {
+        match met {
+            Concluded::Recorded((operation, ret)) => self.conclude(&operation.get(), Some(ret), &[]),
+            Concluded::Decided(call, record) => {
+                let exe = self.builder.processes.get(call.pid).and_then(|known| known.exe.as_ref());
+                let (key, worth) = self.keys.decided(&call, exe, self.phase);
+                let time = call.time.saturating_sub(self.config.start);
+                if self.store.admit(key, worth, time) == Admission::New {
+                    let operation = record.as_ref().map(StoredOperation::get);
+                    let event = self.builder.decided(*call, operation.as_ref(), self.phase);
+                    self.store.add(key, worth, event);
+                }
+            }
+        }
+    }
+
+    /// Makes an event of an operation with its result, where that is known, and checks; or counts it.
+    fn conclude(&mut self, operation: &Operation<'_>, ret: Option<i64>, checks: &[Check]) {
+        let (name, traits) = self.builder.name(operation);
+        let ending = ret.map_or(-1, |ret| if ret < 0 { ret.unsigned_abs() as i32 } else { 0 });
+        let refused = matches!(ending, libc::EACCES | libc::EPERM | libc::EROFS);
+        self.counters.refusals += u64::from(refused);
+        if ending == 0 {
+            self.builder.remember_bound(operation, &name);
+        }
+        let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
+        let seen = Seen { exe, phase: self.phase, ending, checks, traits };
+        let key = self.keys.event(operation, seen);
+        let judged = refused || !checks.is_empty();
+        let worth = if judged { self.keys.refusal(operation, seen) } else { Worth::Call };
+        let time = operation.head.time.saturating_sub(self.config.start);
+        match self.store.admit(key, worth, time) {
+            Admission::Counted => {}
+            Admission::Dropped => self.keep_in_tail(operation, ret),
+            Admission::New => {
+                let event = self.builder.event(operation, ret, checks, self.phase);
+                self.store.add(key, worth, event);
+            }
+        }
+    }
+
+    fn keep_in_tail(&mut self, operation: &Operation<'_>, ret: Option<i64>) {
+        let oldest = if self.tail.len() < TAIL { None } else { self.tail.pop_front() };
+        let buffer = oldest.map(|(operation, _)| operation.into_buffer()).unwrap_or_default();
+        // Only an event without a check is dropped, and such a one has a result.
+        self.tail.push_back((StoredOperation::new(operation, buffer), ret.unwrap_or_default()));
+    }
+
+    /// Ends the recording.
+    pub fn finish(mut self) -> Collected {
+        for pending in self.pairing.finish() {
+            self.conclude_pending(pending);
+        }
+        while let Some(met) = self.meeting.overdue(u64::MAX) {
+            self.conclude_met(met);
+        }
+        for (operation, ret) in std::mem::take(&mut self.tail) {
+            self.store.readmit();
+            self.conclude(&operation.get(), Some(ret), &[]);
+        }
+        let notes = self.notes();
+        let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
+        let mut events = self.store.into_events();
+        self.builder.add_last_looks(&mut events);
+        Collected {
+            unresolved: self.builder.unresolved,
+            dropped_calls,
+            summarised,
+            malformed: self.malformed,
+            processes: self.builder.processes.seen(),
+            stderr: self.stderr.into_lines(),
+            notes,
+            events,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.builder.symbols.hidden() {
+            notes.push(
+                "the kernel hides its symbols (sysctl kernel.kptr_restrict), so what a check was about is \
+                 worked out from the call alone"
+                    .to_owned(),
+            );
+        }
+        let summarised = self.store.summarised();
+        if summarised > 0 {
+            notes.push(format!(
+                "{summarised} checks and refusals are counted without their names: there were too many different \
+                 ones, mostly in one directory"
+            ));
+        }
+        if self.malformed > 0 {
+            notes.push(format!(
+                "{} records could not be read; does the probe belong to this version of nrtrace?",
+                self.malformed
+            ));
+        }
+        notes
+    }
+}

@@ -1,0 +1,256 @@
+//! Makes events of operations that are new.
+
+use std::sync::Arc;
+
+use nrtrace_ebpf::record::{
+    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED, FLAG_UNREADABLE,
+    Head,
+};
+use nrtrace_profiles::event::{
+    Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
+};
+use nrtrace_profiles::{Capability, RawText};
+
+use super::calls::{Calls, Traits};
+use super::component::Judge;
+use super::decode::{Operation, RawCheck};
+use super::identity::IdentityCall;
+use super::object;
+use super::paths::{Paths, upright};
+use super::process::Processes;
+use super::sockets::Bound;
+use super::symbols::Symbols;
+
+/// Inode number of the initial user namespace (`PROC_USER_INIT_INO` of `include/linux/proc_ns.h`).
+const INITIAL_USER_NS: u32 = 0xefff_fffd;
+/// How many of the last files looked at get their facts.
+const LAST_LOOKS: usize = 32;
+
+/// What events are made with.
+#[derive(Debug)]
+pub struct Builder {
+    /// Names of calls.
+    pub calls: Calls,
+    /// Names of kernel functions.
+    pub symbols: Symbols,
+    /// The processes.
+    pub processes: Processes,
+    /// Paths that could not be made absolute.
+    pub unresolved: u64,
+    paths: Paths,
+    bound: Bound,
+    start: u64,
+    identity: Identity,
+}
+
+impl Builder {
+    /// For a program started at `start` as `identity`.
+    pub fn new(start: u64, identity: Identity) -> Self {
+        Self {
+            calls: Calls::default(),
+            symbols: Symbols::default(),
+            processes: Processes::default(),
+            unresolved: 0,
+            paths: Paths::default(),
+            bound: Bound::default(),
+            start,
+            identity,
+        }
+    }
+
+    /// Name and traits of the operation's call.
+    pub fn name(&mut self, operation: &Operation<'_>) -> (Arc<str>, Traits) {
+        self.calls.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0)
+    }
+
+    /// Notices the task of `head` while it may still live.
+    pub fn meet(&mut self, head: &Head) {
+        // The program runs by now: reading symbols in a thread no longer disturbs its start.
+        self.symbols.prefetch();
+        self.paths.meet(head);
+    }
+
+    /// The task of `head` acts.
+    pub fn acts(&mut self, head: &Head) {
+        self.paths.meet(head);
+        self.processes.acts(head);
+    }
+
+    /// The task of `head` runs the program `exe`, leaf first.
+    pub fn exec(&mut self, head: &Head, exe: &[u8]) {
+        self.meet(head);
+        let whole = head.flags & (FLAG_UNREADABLE | FLAG_DEEP | FLAG_TRUNCATED) == 0 && !exe.is_empty();
+        self.processes.exec(head, whole.then(|| RawText::new(upright(exe))));
+    }
+
+    /// Whether `operation` writes to standard error, and not to a kernel parameter.
+    pub fn is_standard_error(&mut self, operation: &Operation<'_>) -> bool {
+        if operation.args[0] != 2 || operation.strings.data().is_empty() {
+            return false;
+        }
+        let name = self.name(operation).0;
+        is_write(&name) && !operation.strings.base().ends_with(b"/sys/proc")
+    }
+
+    /// Remembers what a socket was bound to, when `operation` is a `bind`.
+    pub fn remember_bound(&mut self, operation: &Operation<'_>, name: &str) {
+        if operation.socket.is_none() || name != "bind" {
+            return;
+        }
+        let traits = super::calls::traits(name);
+        if let Object::Socket(socket) = object::of(operation, name, traits, &mut self.paths, &self.bound) {
+            self.bound.remember(operation.head.pid, operation.args[0], socket);
+        }
+    }
+
+    /// A check with its names.
+    pub fn check(&mut self, operation: &Operation<'_>, raw: &RawCheck<'_>) -> Check {
+        let flags = operation.head.flags;
+        let frames = self.symbols.frames(raw.stack());
+        let component = raw.component.map(|(inode, path)| Component {
+            path: RawText::new(upright(path)),
+            inode: self.paths.names().of_record(&inode),
+        });
+        let told = flags & FLAG_OPTS != 0 && raw.opts & CAP_OPT_NOAUDIT != 0;
+        Check {
+            capability: Capability::from_number(u8::try_from(raw.capability).unwrap_or(u8::MAX)),
+            granted: raw.ret == 0,
+            not_audited: told || frames.iter().any(|frame| frame.ends_with("capable_noaudit")),
+            frames,
+            component,
+            foreign: flags & FLAG_FOREIGN_CRED != 0,
+            child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS),
+        }
+    }
+
+    /// The event of one operation.
+    pub fn event(
+        &mut self,
+        operation: &Operation<'_>,
+        ret: Option<i64>,
+        checks: &[Check],
+        phase: Phase,
+    ) -> Event {
+        let (name, traits) = self.name(operation);
+        let head = &operation.head;
+        let credentials = Credentials { uid: head.fsuid, gid: head.fsgid };
+        let outcome = outcome(ret);
+        let refused = matches!(outcome, Outcome::Failure { errno: libc::EACCES | libc::EPERM | libc::EROFS });
+        let mut object = object::of(operation, &name, traits, &mut self.paths, &self.bound);
+        self.count_unresolved(&mut object, &name);
+        let mut checks = checks.to_vec();
+        if refused || !checks.is_empty() {
+            for path in object::paths_mut(&mut object, &name) {
+                self.paths.add_facts(path, head.mnt_ns, head.time);
+            }
+            let judge = Judge {
+                identity: &self.identity,
+                credentials,
+                mnt_ns: head.mnt_ns,
+                now: head.time,
+                call: &name,
+                traits,
+                args: &operation.args,
+            };
+            judge.add_components(&mut self.paths, &object, &mut checks);
+        }
+        let written = is_write(&name).then(|| RawText::from(operation.strings.data()));
+        let time = head.time.saturating_sub(self.start);
+        Event {
+            seq: 0,
+            time,
+            count: 1,
+            last: time,
+            process: self.process(head.pid, head.tid, RawText::from(comm(head))),
+            credentials,
+            phase,
+            call: Call {
+                name,
+                args: operation.args,
+                data: written.filter(|data| !data.as_bytes().is_empty()),
+            },
+            object,
+            outcome,
+            checks,
+        }
+    }
+
+    /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
+    pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
+        let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome } = call;
+        if let Object::Gift { path, .. } = &mut object
+            && let Some(operation) = operation
+        {
+            // The kernel's own word on where a relative path starts is better than what /proc said.
+            let traits = super::calls::traits(&name);
+            let seen = object::of(operation, &name, traits, &mut self.paths, &self.bound);
+            if let Object::Path(seen) = seen
+                && seen.resolved
+            {
+                *path = seen;
+            }
+            self.paths.add_facts(path, operation.head.mnt_ns, operation.head.time);
+        }
+        self.count_unresolved(&mut object, &name);
+        let known = self.processes.get(pid).and_then(|known| known.credentials);
+        let time = time.saturating_sub(self.start);
+        Event {
+            seq: 0,
+            time,
+            count: 1,
+            last: time,
+            process: self.process(pid, tid, comm),
+            credentials: known.unwrap_or(Credentials { uid: self.identity.uid, gid: self.identity.gid }),
+            phase,
+            call: Call { name, args, data: None },
+            object,
+            outcome,
+            checks: Vec::new(),
+        }
+    }
+
+    fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
+        let exe = self.processes.get(pid).and_then(|known| known.exe.clone());
+        Process { pid, tid, name, exe }
+    }
+
+    fn count_unresolved(&mut self, object: &mut Object, name: &str) {
+        self.unresolved += object::paths_mut(object, name).filter(|path| !path.resolved).count() as u64;
+    }
+
+    /// Adds what is at the last paths looked at, for a program that gives up on what it found there.
+    pub fn add_last_looks(&mut self, events: &mut [Event]) {
+        let mut order: Vec<usize> =
+            (0..events.len()).filter(|index| matches!(events[*index].object, Object::Path(_))).collect();
+        order.sort_unstable_by_key(|index| std::cmp::Reverse(events[*index].last));
+        for index in order.into_iter().take(LAST_LOOKS) {
+            let event = &mut events[index];
+            let Some(mnt_ns) = self.processes.get(event.process.pid).map(|known| known.mnt_ns) else {
+                continue;
+            };
+            if let Object::Path(path) = &mut event.object
+                && path.parent.is_none()
+            {
+                self.paths.add_facts(path, mnt_ns, event.last + self.start);
+            }
+        }
+    }
+}
+
+fn outcome(ret: Option<i64>) -> Outcome {
+    match ret {
+        None => Outcome::Unknown,
+        Some(value @ 0..) => Outcome::Success { value },
+        // Errnos are below 4096 (include/linux/err.h).
+        Some(errno) => Outcome::Failure { errno: errno.unsigned_abs() as i32 },
+    }
+}
+
+/// The thread's name, without its padding.
+fn comm(head: &Head) -> &[u8] {
+    head.comm.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn is_write(name: &str) -> bool {
+    matches!(name, "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2")
+}

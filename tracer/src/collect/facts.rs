@@ -1,0 +1,128 @@
+//! Facts of inodes, as events carry them.
+
+use std::collections::HashMap;
+
+use nix::sys::stat::FileStat;
+use nix::unistd::{Gid, Group, Uid, User};
+use nrtrace_ebpf::record::InodeRecord;
+use nrtrace_profiles::event::{FileType, Identity, Inode};
+
+/// Names of users and groups, asked for once each.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: HashMap<u32, Option<String>>,
+    groups: HashMap<u32, Option<String>>,
+}
+
+/// Ids whose names are remembered.
+const NAMES: usize = 4096;
+
+impl Names {
+    fn user(&mut self, uid: u32) -> Option<String> {
+        if self.users.len() >= NAMES {
+            self.users.clear();
+        }
+        let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+        self.users.entry(uid).or_insert_with(ask).clone()
+    }
+
+    fn group(&mut self, gid: u32) -> Option<String> {
+        if self.groups.len() >= NAMES {
+            self.groups.clear();
+        }
+        let ask = || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
+        self.groups.entry(gid).or_insert_with(ask).clone()
+    }
+
+    /// From what stat(2) says.
+    pub fn of_stat(&mut self, stat: &FileStat) -> Inode {
+        let device = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+        self.inode(stat.st_mode, stat.st_uid, stat.st_gid, device)
+    }
+
+    /// From what the probe read, where `rdev` is encoded as inside the kernel: major and 20 bits of minor.
+    pub fn of_record(&mut self, record: &InodeRecord) -> Inode {
+        let device = (record.rdev >> 20, record.rdev & 0xf_ffff);
+        self.inode(record.mode, record.uid, record.gid, device)
+    }
+
+    fn inode(&mut self, mode: u32, uid: u32, gid: u32, device: (u32, u32)) -> Inode {
+        let file_type = file_type(mode);
+        let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
+        Inode {
+            file_type,
+            mode: mode & 0o7777,
+            uid,
+            user: self.user(uid),
+            gid,
+            group: self.group(gid),
+            device: is_device.then_some(device),
+        }
+    }
+}
+
+/// The type in `mode`, as in inode(7).
+pub fn file_type(mode: u32) -> FileType {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => FileType::File,
+        libc::S_IFDIR => FileType::Directory,
+        libc::S_IFLNK => FileType::Symlink,
+        libc::S_IFSOCK => FileType::Socket,
+        libc::S_IFIFO => FileType::Fifo,
+        libc::S_IFCHR => FileType::CharDevice,
+        libc::S_IFBLK => FileType::BlockDevice,
+        _ => FileType::Unknown,
+    }
+}
+
+/// Read, write and search or execute, as in a mode's last digit.
+pub const WRITE: u32 = 2;
+/// Search of a directory.
+pub const SEARCH: u32 = 1;
+
+/// Whether the mode bits alone give `uid`, `gid` and the identity's groups all of `bits`. ACLs, security
+/// modules and read-only mounts are not looked at: good enough to tell *which* of several files was refused.
+pub fn mode_allows(inode: &Inode, uid: u32, gid: u32, identity: &Identity, bits: u32) -> bool {
+    let shift = if inode.uid == uid {
+        6
+    } else if inode.gid == gid || identity.groups.contains(&inode.gid) {
+        3
+    } else {
+        0
+    };
+    inode.mode >> shift & bits == bits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_and_user_device_numbers_agree() {
+        let mut names = Names::default();
+        let record = InodeRecord { mode: libc::S_IFCHR | 0o666, rdev: 1 << 20 | 3, ..Default::default() };
+        let seen = names.of_stat(&nix::sys::stat::stat("/dev/null").unwrap());
+        assert_eq!(names.of_record(&record), seen);
+        assert_eq!(seen.device, Some((1, 3)));
+        assert_eq!(seen.user.as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn mode_bits_take_the_first_class_that_fits() {
+        let mut names = Names::default();
+        let record = InodeRecord { mode: libc::S_IFDIR | 0o705, uid: 1, gid: 2, ..Default::default() };
+        let inode = names.of_record(&record);
+        let identity = Identity {
+            user: String::new(),
+            group: String::new(),
+            uid: 9,
+            gid: 9,
+            groups: vec![2],
+            exists: false,
+        };
+        assert!(mode_allows(&inode, 1, 9, &identity, WRITE));
+        assert!(!mode_allows(&inode, 9, 9, &identity, SEARCH), "by a supplementary group");
+        let none = Identity { groups: vec![], ..identity };
+        assert!(mode_allows(&inode, 9, 9, &none, SEARCH));
+    }
+}

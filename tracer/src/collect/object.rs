@@ -1,0 +1,83 @@
+//! What a call was about.
+
+use nrtrace_ebpf::record::{FLAG_FD_ONLY, FLAG_UNREADABLE};
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Object, PathObject};
+
+use super::calls::Traits;
+use super::decode::Operation;
+use super::paths::{Given, Paths};
+use super::sockets::{self, Address, Bound};
+
+/// The object of `operation`, a call of this name, without facts of inodes.
+pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Paths, bound: &Bound) -> Object {
+    let strings = &operation.strings;
+    if let Some(socket) = &operation.socket
+        && name == "listen"
+    {
+        return Object::Socket(bound.listening(operation.head.pid, operation.args[0], socket));
+    }
+    if takes_address(name) {
+        return address(operation, paths);
+    }
+    let has_path = operation.head.flags & FLAG_FD_ONLY != 0
+        || !strings.path().is_empty()
+        || !strings.base().is_empty()
+        || (operation.head.flags & FLAG_UNREADABLE != 0 && strings.data().is_empty());
+    if !has_path {
+        return Object::Nothing;
+    }
+    let follow = traits.follows(&operation.args);
+    let given = Given { path: strings.path(), base: strings.base(), follow };
+    let first = paths.object(&operation.head, strings.root(), given);
+    match second(operation, name, paths) {
+        Some(second) => Object::TwoPaths { from: first, to: second },
+        None => Object::Path(first),
+    }
+}
+
+fn takes_address(name: &str) -> bool {
+    matches!(name, "bind" | "connect" | "sendto" | "sendmsg" | "accept" | "accept4")
+}
+
+fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<PathObject> {
+    let strings = &operation.strings;
+    if strings.path2().is_empty() {
+        return None;
+    }
+    if name.starts_with("symlink") {
+        let text = RawText::from(strings.path2());
+        let (seen, path) = (text.clone(), text.clone());
+        return Some(PathObject { given: text, seen, path, resolved: true, ..Default::default() });
+    }
+    let given = Given { path: strings.path2(), base: strings.base2(), follow: false };
+    Some(paths.object(&operation.head, strings.root(), given))
+}
+
+fn address(operation: &Operation<'_>, paths: &mut Paths) -> Object {
+    let socket = operation.socket.as_ref();
+    let parsed = sockets::parse(operation.strings.data());
+    let Some((family, address)) = parsed.or_else(|| socket.map(|known| (known.family, Address::Other)))
+    else {
+        return Object::Nothing;
+    };
+    let path = match address {
+        Address::File(path) => {
+            let given = Given { path, base: operation.strings.base(), follow: true };
+            Some(paths.object(&operation.head, operation.strings.root(), given))
+        }
+        _ => None,
+    };
+    Object::Socket(sockets::object(family, address, socket, path))
+}
+
+/// The paths in `object`, which are files of the program's mount namespace.
+pub fn paths_mut<'a>(object: &'a mut Object, name: &str) -> impl Iterator<Item = &'a mut PathObject> {
+    let (first, second) = match object {
+        Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
+        Object::TwoPaths { from, to } => (Some(from), (!name.starts_with("symlink")).then_some(to)),
+        Object::Socket(socket) => (socket.path.as_mut(), None),
+        Object::Nothing | Object::Ids { .. } => (None, None),
+    };
+    first.into_iter().chain(second)
+}

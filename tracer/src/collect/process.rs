@@ -1,0 +1,90 @@
+//! The processes of the tree, as far as events need them.
+
+use std::collections::{HashMap, VecDeque};
+
+use nrtrace_ebpf::record::Head;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::Credentials;
+
+/// Ended processes that are still known, for what is told of them late.
+const GONE: usize = 1024;
+
+/// What is known of a process.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Its executable in the mount namespace, where known.
+    pub exe: Option<RawText>,
+    /// As whom it acted last.
+    pub credentials: Option<Credentials>,
+    /// Its mount namespace.
+    pub mnt_ns: u32,
+    ended: bool,
+}
+
+/// All processes.
+#[derive(Debug, Default)]
+pub struct Processes {
+    known: HashMap<u32, Known>,
+    gone: VecDeque<u32>,
+    seen: u64,
+}
+
+impl Processes {
+    /// How many were seen so far.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The process of `head`, which acts.
+    pub fn acts(&mut self, head: &Head) -> &mut Known {
+        let seen = &mut self.seen;
+        let known = self.known.entry(head.pid).or_insert_with(|| {
+            *seen += 1;
+            Known::default()
+        });
+        known.mnt_ns = head.mnt_ns;
+        known.credentials = Some(Credentials { uid: head.fsuid, gid: head.fsgid });
+        known
+    }
+
+    /// What is known of `pid`.
+    pub fn get(&self, pid: u32) -> Option<&Known> {
+        self.known.get(&pid)
+    }
+
+    /// `head`'s process made process `child`, or a thread of its own when that is the same.
+    pub fn fork(&mut self, head: &Head, child: u32) {
+        let parent = self.acts(head);
+        if child == head.pid {
+            return;
+        }
+        let inherited = Known { ended: false, ..parent.clone() };
+        // The child may have acted already; then it has been counted.
+        match self.known.get_mut(&child) {
+            Some(known) if !known.ended => known.exe = known.exe.take().or(inherited.exe),
+            _ => {
+                self.seen += 1;
+                self.known.insert(child, inherited);
+            }
+        }
+    }
+
+    /// `head`'s process runs a new program.
+    pub fn exec(&mut self, head: &Head, exe: Option<RawText>) {
+        self.acts(head).exe = exe;
+    }
+
+    /// Process `pid` has ended. It stays known for a while.
+    pub fn ended(&mut self, pid: u32) {
+        if let Some(known) = self.known.get_mut(&pid) {
+            known.ended = true;
+            self.gone.push_back(pid);
+        }
+        if self.gone.len() > GONE
+            && let Some(oldest) = self.gone.pop_front()
+            && self.known.get(&oldest).is_some_and(|known| known.ended)
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Paths and components, on a real directory tree.
+
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use nrtrace_ebpf::record::*;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Check, FileType, Object, PathObject};
+
+use super::record::{Sketch, sketch};
+use super::{calls, mkdir};
+use crate::collect::paths::{clean, split, upright};
+
+const DAC_OVERRIDE: u32 = 1;
+
+fn bytes(path: &Path) -> RawText {
+    RawText::from(path.as_os_str().as_bytes())
+}
+
+/// Leaf first, as the probe walks.
+fn leaf_first(path: &Path) -> Vec<u8> {
+    let mut components: Vec<&[u8]> =
+        path.as_os_str().as_bytes().split(|byte| *byte == b'/').skip(1).collect();
+    components.reverse();
+    components.join(&b'/')
+}
+
+fn object(sketch: &Sketch) -> PathObject {
+    match calls(&[sketch.call()]).remove(0).object {
+        Object::Path(path) => path,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn checked(sketch: &Sketch) -> Check {
+    calls(&[sketch.check(DAC_OVERRIDE), sketch.call()]).remove(0).checks.remove(0)
+}
+
+fn open(path: &Path, flags: i32) -> Sketch {
+    sketch(libc::SYS_open).path(path.as_os_str().as_bytes()).args(&[0, flags as u64])
+}
+
+/// A directory with `real/file` and links to it.
+fn tree() -> tempfile::TempDir {
+    let top = tempfile::tempdir().unwrap();
+    let at = |name: &str| top.path().join(name);
+    fs::create_dir(at("real")).unwrap();
+    fs::write(at("real/file"), "").unwrap();
+    symlink("real", at("relative")).unwrap();
+    symlink(at("real"), at("absolute")).unwrap();
+    symlink("real/file", at("name")).unwrap();
+    symlink("real/new", at("dangling")).unwrap();
+    symlink("loop", at("loop")).unwrap();
+    symlink("/proc/self/fd", at("fd")).unwrap();
+    top
+}
+
+#[test]
+fn symbolic_links_are_followed_as_the_call_does() {
+    let top = tree();
+    let at = |name: &str| top.path().join(name);
+    let cases: &[(&str, i32, &str)] = &[
+        ("relative/file", libc::O_RDONLY, "real/file"),
+        ("absolute/file", libc::O_RDONLY, "real/file"),
+        ("absolute/../real/./file", libc::O_RDONLY, "real/file"),
+        ("relative/none/below", libc::O_RDONLY, "real/none/below"),
+        ("name", libc::O_RDONLY, "real/file"),
+        ("name", libc::O_NOFOLLOW, "name"),
+        ("dangling", libc::O_CREAT, "real/new"),
+        ("dangling", libc::O_CREAT | libc::O_EXCL, "dangling"),
+        ("real//file/", libc::O_RDONLY, "real/file"),
+    ];
+    for (given, flags, path) in cases {
+        let found = object(&open(&at(given), *flags));
+        assert_eq!((found.path, found.resolved), (bytes(&at(path)), true), "{given}");
+        assert_eq!(found.given, bytes(&at(given)));
+    }
+    let unlink = sketch(libc::SYS_unlink).path(at("relative/name").as_os_str().as_bytes());
+    assert_eq!(object(&unlink).path, bytes(&at("real/name")));
+    assert!(object(&open(&at("loop/x"), 0)).resolved, "a loop ends");
+}
+
+#[test]
+fn links_into_proc_are_left_to_the_reader() {
+    let top = tree();
+    let fd = object(&open(&top.path().join("fd/1"), 0));
+    assert_eq!(fd.path, "/proc/self/fd/1".into());
+    let own = object(&sketch(libc::SYS_open).path("/proc/self/root/etc"));
+    assert_eq!((own.seen.clone(), own.path), ("/proc/self/root/etc".into(), own.seen));
+}
+
+#[test]
+fn relative_paths_start_where_the_kernel_says() {
+    let at = |path: &str, base: &str, root: &str| {
+        let made = sketch(libc::SYS_mkdir).path(path).string(STR_BASE, base).string(STR_ROOT, root);
+        let found = object(&made);
+        (found.seen.to_text(), found.path.to_text(), found.resolved)
+    };
+    let is = |seen: &str, path: &str| (seen.to_owned(), path.to_owned(), true);
+    assert_eq!(at("x", "b/nrtrace-a", ""), is("/nrtrace-a/b/x", "/nrtrace-a/b/x"));
+    assert_eq!(at("../x", "b/nrtrace-a", ""), is("/nrtrace-a/x", "/nrtrace-a/x"));
+    assert_eq!(at("x", "", ""), is("/x", "/x"), "in the root directory");
+    assert_eq!(at("x", "b/jail/nrtrace-a", "jail/nrtrace-a"), is("/b/x", "/nrtrace-a/jail/b/x"));
+    assert_eq!(at("/x", "", "jail/nrtrace-a"), is("/x", "/nrtrace-a/jail/x"));
+    assert_eq!(at("/../x", "", "jail/nrtrace-a"), is("/x", "/nrtrace-a/jail/x"), "out of no jail");
+}
+
+#[test]
+fn a_path_without_its_start_is_not_resolved() {
+    for flag in [FLAG_UNREADABLE, FLAG_DEEP, FLAG_TRUNCATED] {
+        let found = super::collect(
+            nrtrace_profiles::event::Record::Calls,
+            &[mkdir("x").string(STR_BASE, "half/way").flag(flag).call(), mkdir("/x").call()],
+        );
+        assert_eq!(found.unresolved, 1);
+        assert!(
+            matches!(&found.events[0].object, Object::Path(path) if !path.resolved && path.given == "x".into())
+        );
+    }
+}
+
+#[test]
+fn a_chrooted_process_keeps_its_links_inside() {
+    let jail = tempfile::tempdir().unwrap();
+    fs::create_dir(jail.path().join("etc")).unwrap();
+    symlink("/etc", jail.path().join("link")).unwrap();
+    let made = sketch(libc::SYS_mkdir).path("/link/x").string(STR_ROOT, leaf_first(jail.path()));
+    assert_eq!(object(&made).path, bytes(&jail.path().join("etc/x")));
+}
+
+#[test]
+fn a_refused_path_has_its_facts() {
+    let top = tree();
+    let found = object(&open(&top.path().join("relative/file"), 0).ret(-i64::from(libc::EACCES)));
+    assert_eq!(found.parent.as_ref().map(|inode| inode.file_type), Some(FileType::Directory));
+    assert_eq!(found.inode.as_ref().map(|inode| inode.file_type), Some(FileType::File));
+    assert_eq!(found.inode.unwrap().user.as_deref(), Some("root"), "these tests run as root");
+}
+
+#[test]
+fn the_component_is_found_where_the_kernel_does_not_tell() {
+    let top = tree();
+    let at = |name: &str| top.path().join(name);
+    // A temporary directory is 0700: by its bits it refuses everybody, which is what a search check is about.
+    fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
+    let component = |made: &Sketch| checked(made).component.map(|found| found.path);
+    assert_eq!(component(&mkdir(at("relative/new").to_str().unwrap())), Some(bytes(&at("real"))));
+    assert_eq!(component(&open(&at("relative/file"), 0)), Some(bytes(&at("real/file"))));
+    assert_eq!(component(&open(&at("real/new"), libc::O_CREAT)), Some(bytes(&at("real"))));
+    assert_eq!(component(&open(&at("real/file"), libc::O_CREAT)), Some(bytes(&at("real/file"))));
+
+    fs::create_dir(at("open")).unwrap();
+    fs::set_permissions(at("open"), Permissions::from_mode(0o777)).unwrap();
+    let rename = |from: &str, to: &str| {
+        let made = sketch(libc::SYS_rename).path(at(from).as_os_str().as_bytes());
+        component(&made.string(STR_PATH2, at(to).as_os_str().as_bytes()))
+    };
+    assert_eq!(rename("open/x", "real/x"), Some(bytes(&at("real"))));
+    assert_eq!(rename("real/x", "open/x"), Some(bytes(&at("real"))));
+}
+
+#[test]
+fn a_search_check_names_the_uppermost_closed_directory() {
+    let Some(walk) = address_of("link_path_walk") else { return };
+    let top = tree();
+    fs::create_dir_all(top.path().join("closed/below")).unwrap();
+    fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(top.path().join("closed"), Permissions::from_mode(0o700)).unwrap();
+    let mut made = open(&top.path().join("closed/below/file"), 0);
+    made.stack = vec![walk + 8];
+    let check = checked(&made);
+    assert!(check.frames.iter().any(|frame| &**frame == "link_path_walk"));
+    assert_eq!(check.component.unwrap().path, bytes(&top.path().join("closed")));
+}
+
+/// Where the running kernel has a function; `None` where it hides that.
+fn address_of(name: &str) -> Option<u64> {
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
+    let line =
+        symbols.lines().find(|line| line.split(' ').nth(2).is_some_and(|found| found.starts_with(name)))?;
+    u64::from_str_radix(&line[..16], 16).ok().filter(|address| *address != 0)
+}
+
+#[test]
+fn the_kernels_own_component_is_taken() {
+    let mut made = mkdir("/nrtrace-no-such/a").string(STR_PATH2, "run/var").flag(FLAG_COMPONENT);
+    made.component = Some(InodeRecord { mode: libc::S_IFDIR | 0o750, uid: 0, gid: 7, ..Default::default() });
+    let mut done = made.clone();
+    done.strings[STR_PATH2].clear();
+    let events = calls(&[made.check(DAC_OVERRIDE), done.call()]);
+    let component = events[0].checks[0].component.clone().unwrap();
+    assert_eq!((component.path, component.inode.mode, component.inode.gid), ("/var/run".into(), 0o750, 7));
+}
+
+#[test]
+fn hostile_names_stay_as_they_are() {
+    let name = b"/nrtrace-no-such/\xff\n%s\x1b[31m";
+    assert_eq!(object(&sketch(libc::SYS_mkdir).path(name)).path.as_bytes(), name);
+}
+
+#[test]
+fn texts_are_cut_and_joined() {
+    assert_eq!(upright(b"c/b/a"), b"/a/b/c");
+    assert_eq!(upright(b""), b"/");
+    assert_eq!(clean(b"//a/./b/../../../c/"), b"/c");
+    assert_eq!(split(b"/a"), (&b"/"[..], &b"a"[..]));
+    assert_eq!(split(b"/a/b"), (&b"/a"[..], &b"b"[..]));
+}

@@ -1,0 +1,114 @@
+//! Files of a mount namespace, looked at through a descriptor of its root, never through the names of this
+//! process's own namespace. Nothing is opened but with `O_PATH`, so nothing blocks or has a side effect.
+
+use std::collections::HashMap;
+use std::fs::{File, read_link};
+use std::os::fd::OwnedFd;
+use std::os::linux::fs::MetadataExt;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat};
+
+/// Mount namespaces kept open at most.
+const NAMESPACES: usize = 64;
+/// How many processes of a namespace are asked for its root before giving up.
+const ATTEMPTS: u32 = 256;
+
+/// The root of a mount namespace.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    /// Keeps the namespace, and with it its mounts, when its last process is gone.
+    _namespace: Option<File>,
+}
+
+/// What is at a path.
+#[derive(Debug)]
+pub struct Found {
+    /// Its facts.
+    pub stat: FileStat,
+    /// The text of a symbolic link.
+    pub link: Option<Vec<u8>>,
+}
+
+impl Tree {
+    /// Looks at an absolute path without following any symbolic link. `None` when there is nothing, or when a
+    /// directory on the way is a symbolic link by now.
+    pub fn look(&self, path: &[u8]) -> Option<Found> {
+        let relative = path.strip_prefix(b"/")?;
+        let relative = if relative.is_empty() { b".".as_slice() } else { relative };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let fd = openat2(&self.root, relative, how).ok()?;
+        let stat = fstat(&fd).ok()?;
+        let link = if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
+            use std::os::unix::ffi::OsStringExt;
+            Some(readlinkat(&fd, "").ok()?.into_vec())
+        } else {
+            None
+        };
+        Some(Found { stat, link })
+    }
+}
+
+/// The trees of all mount namespaces met.
+#[derive(Debug, Default)]
+pub struct Trees {
+    known: HashMap<u32, State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Tree),
+    Failed { attempts: u32, pid: u32 },
+}
+
+impl Trees {
+    /// Opens the root of namespace `mnt_ns` by way of process `pid`, which lives in it, unless it is open already.
+    pub fn meet(&mut self, mnt_ns: u32, pid: u32) {
+        let attempts = match self.known.get(&mnt_ns) {
+            Some(State::Open(_)) => return,
+            Some(State::Failed { attempts, pid: last }) if *last == pid || *attempts >= ATTEMPTS => return,
+            Some(State::Failed { attempts, .. }) => attempts + 1,
+            None if self.known.len() >= NAMESPACES => return,
+            None => 1,
+        };
+        let state = open_tree(mnt_ns, pid).map_or(State::Failed { attempts, pid }, State::Open);
+        self.known.insert(mnt_ns, state);
+    }
+
+    /// The tree of `mnt_ns`, where it could be opened.
+    pub fn get(&self, mnt_ns: u32) -> Option<&Tree> {
+        match self.known.get(&mnt_ns) {
+            Some(State::Open(tree)) => Some(tree),
+            _ => None,
+        }
+    }
+}
+
+fn open_tree(mnt_ns: u32, pid: u32) -> Option<Tree> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let is_asked = |file: &File| file.metadata().is_ok_and(|facts| facts.st_ino() == u64::from(mnt_ns));
+    let own = File::open("/proc/self/ns/mnt").ok()?;
+    if is_asked(&own) {
+        return Some(Tree { root: open("/", flags, Mode::empty()).ok()?, _namespace: None });
+    }
+    // A process that has changed its root shows less than the whole tree. The link's text is a path in the
+    // process's namespace.
+    if read_link(format!("/proc/{pid}/root")).ok()? != Path::new("/") {
+        return None;
+    }
+    let root = open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty()).ok()?;
+    // Looked at after the root was opened: a process that took over the number would be in another namespace,
+    // or in this one all the same.
+    let namespace = File::open(format!("/proc/{pid}/ns/mnt")).ok().filter(is_asked)?;
+    Some(Tree { root, _namespace: Some(namespace) })
+}
+
+/// Inode number of this process's mount namespace, 0 when `/proc` does not tell.
+#[cfg(test)]
+pub fn own_namespace() -> u32 {
+    std::fs::metadata("/proc/self/ns/mnt").map_or(0, |facts| facts.st_ino() as u32)
+}
