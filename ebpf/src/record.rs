@@ -51,7 +51,7 @@ pub const FLAG_FOREIGN_CRED: u16 = 1 << 5;
 pub const FLAG_OPTS: u16 = 1 << 6;
 /// [`Head::flags`]: the path's text is [`STR_BASE`] alone (a call on a file descriptor, or an empty path).
 pub const FLAG_FD_ONLY: u16 = 1 << 7;
-/// [`Head::flags`]: [`CallRecord::socket`] is valid.
+/// [`Head::flags`]: [`CallRecord::socket`] or [`CheckRecord::socket`] is valid.
 pub const FLAG_SOCKET: u16 = 1 << 8;
 /// [`Head::flags`]: at least one check was recorded during this call.
 pub const FLAG_CHECKED: u16 = 1 << 9;
@@ -134,6 +134,8 @@ pub struct CheckRecord {
     pub args: [u64; 6],
     /// The inode that refused, valid with [`FLAG_COMPONENT`]; its path is [`STR_PATH2`].
     pub component: InodeRecord,
+    /// The socket of `bind` and `connect`, valid with [`FLAG_SOCKET`]; the address is [`STR_DATA`].
+    pub socket: SocketRecord,
     /// Return addresses, innermost first.
     pub stack: [u64; STACK_MAX],
 }
@@ -188,7 +190,7 @@ pub struct ProcessRecord {
 
 const _: () = assert!(size_of::<Head>() == 64);
 const _: () = assert!(size_of::<InodeRecord>() == 32);
-const _: () = assert!(size_of::<CheckRecord>() == 64 + 24 + 48 + 32 + 8 * STACK_MAX);
+const _: () = assert!(size_of::<CheckRecord>() == 64 + 24 + 48 + 32 + 8 + 8 * STACK_MAX);
 const _: () = assert!(size_of::<CallRecord>() == 64 + 16 + 48 + 8);
 const _: () = assert!(size_of::<ProcessRecord>() == 64 + 16);
 

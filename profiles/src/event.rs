@@ -204,6 +204,9 @@ pub struct Call {
     pub name: Arc<str>,
     /// Its arguments, as numbers.
     pub args: [u64; 6],
+    /// The start of what it wrote, where that tells something (a value below `/proc/sys`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data: Option<RawText>,
 }
 
 /// What a call was about.
