@@ -130,3 +130,44 @@ pub struct LookedAt {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub inode: Option<crate::event::Inode>,
 }
+
+/// A text that is no profile this version can use.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// It is not JSON, or its fields are not those of a profile.
+    #[error("cannot read the profile: {0}; is this a complete profile.json, as nrtrace wrote it?")]
+    Malformed(#[from] serde_json::Error),
+    /// It names another schema.
+    #[error(
+        "cannot read the profile: its schema is {found:?}, and this nrtrace reads {SCHEMA:?}; \
+         use the nrtrace that wrote it, or trace the program again"
+    )]
+    Schema {
+        /// The schema it names.
+        found: String,
+    },
+}
+
+impl Profile {
+    /// The profile as indented JSON with a closing line end: the text of `profile.json`.
+    pub fn to_json(&self) -> String {
+        // Only a map with keys that are no strings or a failing writer could make this fail; there are none.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Reads what [`Profile::to_json`] wrote. The schema is looked at first, so that a profile of another version is
+    /// refused as such and not for a field that it lacks.
+    pub fn from_json(text: &str) -> Result<Self, ProfileError> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: String,
+        }
+        let Head { schema } = serde_json::from_str(text)?;
+        if schema != SCHEMA {
+            return Err(ProfileError::Schema { found: schema });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+}

@@ -1,1 +1,194 @@
-//! The files that grant.
+//! The files that grant, and the pages that explain.
+//!
+//! Each emitter is pure and byte-stable. Every line that grants something follows a comment that names the
+//! need it serves; needs that a target cannot express are in [`Emitted::unmet`] and in the text as comments.
+//! No text from the tracee reaches a file but through [`escape`].
+
+pub mod escape;
+
+mod dropin;
+mod host;
+mod kubernetes;
+mod remedy;
+mod setcap;
+mod sysusers;
+pub mod table;
+mod tmpfiles;
+
+use crate::grants::{Grants, Unmet, Why, grants};
+use crate::profile::Profile;
+
+pub use remedy::{Remedy, Verdict, remedies};
+pub use table::{Style, table};
+
+/// What can be written from a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// tmpfiles.d(5): directories, files, ACLs.
+    Tmpfiles,
+    /// sysusers.d(5): the user and its groups.
+    Sysusers,
+    /// A drop-in for a systemd service unit, systemd.exec(5).
+    SystemdDropIn,
+    /// A script that sets file capabilities, for starts without systemd.
+    Setcap,
+    /// A Kubernetes Pod.
+    Kubernetes,
+    /// sysctl.d(5).
+    Sysctl,
+    /// modules-load.d(5).
+    ModulesLoad,
+    /// The table for people, 80 columns wide and without colour.
+    Table,
+    /// The profile itself.
+    Json,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 9] = [
+        Self::Tmpfiles,
+        Self::Sysusers,
+        Self::SystemdDropIn,
+        Self::Setcap,
+        Self::Kubernetes,
+        Self::Sysctl,
+        Self::ModulesLoad,
+        Self::Table,
+        Self::Json,
+    ];
+
+    /// Writes a profile in this format.
+    pub fn emit(self, profile: &Profile, grants: &Grants) -> Emitted {
+        match self {
+            Self::Tmpfiles => tmpfiles::emit(grants),
+            Self::Sysusers => sysusers::emit(grants),
+            Self::SystemdDropIn => dropin::emit(profile, grants),
+            Self::Setcap => setcap::emit(profile, grants),
+            Self::Kubernetes => kubernetes::emit(profile, grants),
+            Self::Sysctl => host::sysctl(grants),
+            Self::ModulesLoad => host::modules(grants),
+            Self::Table => Emitted::plain("report.txt", table(profile, grants, Style::Plain, 80)),
+            Self::Json => Emitted::plain("profile.json", profile.to_json()),
+        }
+    }
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// Where it goes, relative to the output directory. Made of letters, digits, `.`, `_`, `-` and `/` alone.
+    pub file_name: String,
+    /// Its text.
+    pub text: String,
+    /// Whether it is a program.
+    pub executable: bool,
+    /// Needs that this target cannot express, on top of [`Grants::unmet`].
+    pub unmet: Vec<Unmet>,
+}
+
+impl Emitted {
+    fn plain(file_name: impl Into<String>, text: String) -> Self {
+        Self { file_name: file_name.into(), text, executable: false, unmet: Vec::new() }
+    }
+}
+
+/// The files of `-o DIR`, without the profile itself. Those that only some programs need (`sysctl.d`,
+/// `modules-load.d`) are left out when they would be empty.
+pub fn artefacts(profile: &Profile) -> Vec<Emitted> {
+    let grants = grants(profile);
+    let mut formats =
+        vec![Format::Tmpfiles, Format::Sysusers, Format::SystemdDropIn, Format::Setcap, Format::Kubernetes];
+    if !grants.sysctls.is_empty() {
+        formats.push(Format::Sysctl);
+    }
+    if !grants.modules.is_empty() {
+        formats.push(Format::ModulesLoad);
+    }
+    formats.into_iter().map(|format| format.emit(profile, &grants)).collect()
+}
+
+/// A text file made line by line, with the comments all targets share. Comments start with `# `, which holds
+/// for every target.
+struct Page {
+    text: String,
+    unmet: Vec<Unmet>,
+}
+
+impl Page {
+    fn new(title: &str) -> Self {
+        let mut page = Self { text: String::new(), unmet: Vec::new() };
+        page.comment(title);
+        page.comment("Written by nrtrace from what a run needed. Each comment names the needs that its line serves.");
+        page
+    }
+
+    /// A line as it is: its parts have been escaped by the caller.
+    fn line(&mut self, line: &str) {
+        debug_assert!(!line.contains('\n'));
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn comment(&mut self, text: &str) {
+        self.indented_comment(0, text);
+    }
+
+    fn indented_comment(&mut self, indent: usize, text: &str) {
+        self.line(&format!("{:indent$}# {}", "", escape::comment(text)));
+    }
+
+    fn blank(&mut self) {
+        self.text.push('\n');
+    }
+
+    /// The comment before a granting line.
+    fn why(&mut self, why: &Why) {
+        self.indented_why(0, why);
+    }
+
+    fn indented_why(&mut self, indent: usize, why: &Why) {
+        self.indented_comment(indent, &reason(why));
+    }
+
+    /// Notes a need this target cannot express.
+    fn cannot(&mut self, why: &Why, reason: &str, hint: &str) {
+        for need in &why.needs {
+            self.unmet.push(Unmet::new(need, reason, hint));
+        }
+    }
+
+    fn section(&mut self, title: &str, lines: impl IntoIterator<Item = String>) {
+        let mut lines = lines.into_iter().peekable();
+        if lines.peek().is_none() {
+            return;
+        }
+        self.blank();
+        self.comment(title);
+        for line in lines {
+            self.comment(&format!("  {line}"));
+        }
+    }
+
+    /// The closing comments, and the finished file.
+    fn finish(mut self, file_name: String, grants: &Grants) -> Emitted {
+        let text = |unmet: &Unmet| format!("[{}] {}; {}", unmet.need, unmet.reason, unmet.hint);
+        self.unmet.sort();
+        self.unmet.dedup();
+        let here: Vec<String> = self.unmet.iter().map(text).collect();
+        self.section("This file cannot express:", here);
+        self.section("Cannot be granted safely:", grants.unmet.iter().map(text));
+        Emitted { file_name, text: self.text, executable: false, unmet: self.unmet }
+    }
+}
+
+/// A grant's reason, with the needs it serves; the first few, where they are many.
+fn reason(why: &Why) -> String {
+    const SHOWN: usize = 6;
+    let mut needs: Vec<&str> = why.needs.iter().take(SHOWN).map(String::as_str).collect();
+    let rest = format!("and {} more", why.needs.len().saturating_sub(SHOWN));
+    if why.needs.len() > SHOWN {
+        needs.push(&rest);
+    }
+    format!("{} [{}]", why.reason, needs.join(", "))
+}

@@ -1,1 +1,311 @@
 //! From requirements to the grants that meet them.
+//!
+//! [`grants`] makes one plan from a profile; every emitter writes that same plan in its own syntax. The
+//! rules are those of least privilege: shared directories are never made writable, ownership or a
+//! group or an ACL entry meets a need for a path, and no capability stands in for one.
+
+mod account;
+mod groups;
+mod kernel;
+mod paths;
+mod place;
+mod tally;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::profile::Profile;
+use crate::requirement::{Limit, Need, Requirement, Severity};
+use crate::{Capability, RawText};
+
+pub use account::Account;
+pub use place::Class;
+
+/// Everything that is to be granted, in an order that does not depend on the order of the requirements.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// The name everything goes under: [`Profile::name`] made safe for file and unit names.
+    pub name: String,
+    /// Whom everything is granted to.
+    pub account: Account,
+    /// Groups the user joins, by name (or number, where a group has no name).
+    pub groups: BTreeMap<String, Membership>,
+    /// Directories to make or to own.
+    pub directories: BTreeMap<RawText, Directory>,
+    /// Files to make or to give.
+    pub files: BTreeMap<RawText, File>,
+    /// ACL entries for the user.
+    pub acls: BTreeMap<RawText, Acl>,
+    /// Ports below the first unprivileged one; `CAP_NET_BIND_SERVICE` is then in [`Grants::capabilities`].
+    pub ports: BTreeMap<u16, Why>,
+    /// Capabilities.
+    pub capabilities: BTreeMap<Capability, CapabilityGrant>,
+    /// Resource limits, as the value of systemd's `Limit…=` directive; `None` is no limit.
+    pub limits: BTreeMap<Limit, LimitGrant>,
+    /// Nice value.
+    pub nice: Option<(i64, Why)>,
+    /// `oom_score_adj`.
+    pub oom_score: Option<(i64, Why)>,
+    /// Device nodes.
+    pub devices: BTreeMap<RawText, Device>,
+    /// Kernel parameters to set beforehand, by name.
+    pub sysctls: BTreeMap<String, Sysctl>,
+    /// Kernel modules to load beforehand, by name.
+    pub modules: BTreeMap<String, Why>,
+    /// Set when the service manages its own control groups.
+    pub delegate: Option<Why>,
+    /// What to change in the program's own configuration or start.
+    pub advice: Vec<Why>,
+    /// Needs that are not granted because the program lives without them.
+    pub optional: Vec<Why>,
+    /// Needs that cannot be granted safely.
+    pub unmet: Vec<Unmet>,
+}
+
+/// Which needs a grant serves, and why it is made that way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Why {
+    /// The ids of the requirements.
+    pub needs: BTreeSet<String>,
+    /// One short sentence. It may hold text from the tracee: escape it for where it goes.
+    pub reason: String,
+}
+
+impl Why {
+    pub(crate) fn new(need: &str, reason: impl Into<String>) -> Self {
+        Self { needs: BTreeSet::from([need.to_owned()]), reason: reason.into() }
+    }
+
+    /// Takes over the needs of another grant of the same thing.
+    fn also(&mut self, other: Self) {
+        self.needs.extend(other.needs);
+    }
+}
+
+/// A need that is not granted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Unmet {
+    /// The id of the requirement.
+    pub need: String,
+    /// Why it cannot be granted.
+    pub reason: String,
+    /// What to do instead.
+    pub hint: String,
+}
+
+impl Unmet {
+    pub(crate) fn new(need: &str, reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { need: need.to_owned(), reason: reason.into(), hint: hint.into() }
+    }
+}
+
+/// A group the user joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Membership {
+    /// The group's number on the machine of the run.
+    pub gid: u32,
+    /// What else the group opens, where that is worth a thought.
+    pub caution: Option<&'static str>,
+    /// Why.
+    pub why: Why,
+}
+
+/// A directory to make or to own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Directory {
+    /// Where it is.
+    pub class: Class,
+    /// Permission bits.
+    pub mode: u32,
+    /// The group it keeps; `None` for the user's own.
+    pub group: Option<String>,
+    /// Whether what is in it already changes owner too.
+    pub contents: bool,
+    /// Whether it was there during the run.
+    pub existed: bool,
+    /// Why.
+    pub why: Why,
+}
+
+/// A file to make or to give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// What kind of file.
+    pub kind: FileKind,
+    /// Permission bits; `None` leaves those of the existing file alone.
+    pub mode: Option<u32>,
+    /// The group it keeps; `None` for the user's own, or for the present one of a given file of unknown group.
+    pub group: Option<String>,
+    /// Whether it was there during the run.
+    pub existed: bool,
+    /// Why.
+    pub why: Why,
+}
+
+/// How a file comes to belong to the user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum FileKind {
+    /// A regular file, made empty if it is not there.
+    Regular,
+    /// A named pipe, made if it is not there.
+    Fifo,
+    /// Something else that is there already and only changes its owner.
+    Existing,
+}
+
+/// An ACL entry for the user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Acl {
+    /// Read, write and execute (or search), as the permission bits 4, 2 and 1.
+    pub bits: u32,
+    /// Why.
+    pub why: Why,
+}
+
+impl Acl {
+    /// The permissions as in `setfacl`: `r--`, `rw-`, `r-x`.
+    pub fn text(&self) -> String {
+        [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if self.bits & bit != 0 { *c } else { '-' }).collect()
+    }
+}
+
+/// A capability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CapabilityGrant {
+    /// What it amounts to, where that is more than its name says.
+    pub danger: Option<&'static str>,
+    /// Why.
+    pub why: Why,
+}
+
+/// A resource limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimitGrant {
+    /// The limit in the unit of setrlimit(2); `None` is no limit.
+    pub value: Option<u64>,
+    /// Why.
+    pub why: Why,
+}
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// Whether it is a block device.
+    pub block: bool,
+    /// Read and write, as the permission bits 4 and 2.
+    pub bits: u32,
+    /// Why.
+    pub why: Why,
+}
+
+/// A kernel parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sysctl {
+    /// The value written.
+    pub value: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// The plan for a profile. Total: what cannot be granted is in [`Grants::unmet`], so each required need is the
+/// subject of a grant, of advice or of an `Unmet`.
+pub fn grants(profile: &Profile) -> Grants {
+    let (account, doubt) = Account::of(&profile.identity, &profile.name);
+    let mut grants = Grants::empty(account::safe_name(&profile.name), account);
+    grants.unmet.extend(doubt);
+    let (required, optional): (Vec<_>, Vec<_>) =
+        profile.requirements.iter().partition(|r| r.severity == Severity::Required);
+    paths::plan(&required, &mut grants);
+    for requirement in &required {
+        kernel::grant(requirement, &mut grants);
+    }
+    for requirement in optional {
+        grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
+    }
+    if grants.account.uid == Some(0) {
+        let hint = "run it with --as USER for a user that is not root";
+        grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
+    }
+    grants.settle();
+    grants
+}
+
+fn optional_reason(requirement: &Requirement) -> String {
+    match requirement.severity {
+        Severity::Tolerated => "is refused, and the program was seen to live without it".into(),
+        _ => match &requirement.need {
+            Need::Path { .. } => "was only tried: the call would have failed anyway, or the program looks elsewhere".into(),
+            _ => "was only tried: the program goes on without it".into(),
+        },
+    }
+}
+
+impl Grants {
+    fn empty(name: String, account: Account) -> Self {
+        Self {
+            name,
+            account,
+            groups: BTreeMap::new(),
+            directories: BTreeMap::new(),
+            files: BTreeMap::new(),
+            acls: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            nice: None,
+            oom_score: None,
+            devices: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            delegate: None,
+            advice: Vec::new(),
+            optional: Vec::new(),
+            unmet: Vec::new(),
+        }
+    }
+
+    /// Brings what is a list into one order.
+    fn settle(&mut self) {
+        for list in [&mut self.advice, &mut self.optional] {
+            list.sort();
+            list.dedup();
+        }
+        self.unmet.sort();
+        self.unmet.dedup();
+    }
+
+    fn unmet(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
+        self.unmet.push(Unmet::new(need, reason, hint));
+    }
+
+    fn advise(&mut self, need: &str, reason: impl Into<String>) {
+        self.advice.push(Why::new(need, reason));
+    }
+
+    fn capability(&mut self, capability: Capability, danger: Option<&'static str>, why: Why) {
+        let grant = self
+            .capabilities
+            .entry(capability)
+            .or_insert_with(|| CapabilityGrant { danger, why: Why { needs: BTreeSet::new(), ..why.clone() } });
+        grant.why.also(why);
+    }
+
+    fn join(&mut self, group: &groups::Usable, why: Why) {
+        let membership = self.groups.entry(group.name.clone()).or_insert_with(|| Membership {
+            gid: group.gid,
+            caution: group.caution,
+            why: Why { needs: BTreeSet::new(), ..why.clone() },
+        });
+        membership.why.also(why);
+    }
+
+    fn acl(&mut self, path: &RawText, bits: u32, why: Why) {
+        let acl = self
+            .acls
+            .entry(path.clone())
+            .or_insert_with(|| Acl { bits: 0, why: Why { needs: BTreeSet::new(), ..why.clone() } });
+        acl.bits |= bits;
+        acl.why.also(why);
+    }
+}

@@ -1,0 +1,356 @@
+//! The table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use tabled::builder::Builder;
+use tabled::grid::util::string::get_line_width;
+use tabled::settings::Padding;
+
+use super::remedy::{Verdict, remedies};
+use crate::RawText;
+use crate::event::{Exit, Inode};
+use crate::grants::Grants;
+use crate::profile::{GaveUp, Listen, Profile, Unexplained};
+use crate::requirement::{Need, Requirement, Severity, word};
+use crate::text::printable;
+
+/// Whether the table may use terminal colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Text alone.
+    Plain,
+    /// Titles and warnings in bold and colour (ECMA-48).
+    Colour,
+}
+
+/// The report of a run for a terminal of `width` columns, at least 60.
+pub fn table(profile: &Profile, grants: &Grants, style: Style, width: usize) -> String {
+    let mut report = Report { out: String::new(), style, width: width.max(60) };
+    report.header(profile);
+    let mut groups: BTreeMap<(u8, &str), Vec<&Requirement>> = BTreeMap::new();
+    for requirement in &profile.requirements {
+        groups.entry(group_of(&requirement.need)).or_default().push(requirement);
+    }
+    for ((_, title), requirements) in groups {
+        report.needs(title, &requirements, grants);
+    }
+    report.totals(profile, grants);
+    report.footer(profile, grants);
+    report.out
+}
+
+fn group_of(need: &Need) -> (u8, &'static str) {
+    match need {
+        Need::Path { .. } => (0, "Files and directories"),
+        Need::Port { .. } => (1, "Ports"),
+        Need::Device { .. } => (2, "Devices"),
+        Need::Capability { .. } => (3, "Capabilities"),
+        Need::Limit { .. } => (4, "Limits and priorities"),
+        Need::Identity { .. } => (5, "Changes of identity and owner"),
+        Need::Sysctl { .. } => (6, "Kernel parameters"),
+        Need::Kernel { .. } => (7, "The kernel's own state"),
+    }
+}
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[1;31m";
+const GREEN: &str = "\x1b[1;32m";
+const RESET: &str = "\x1b[0m";
+
+struct Report {
+    out: String,
+    style: Style,
+    width: usize,
+}
+
+impl Report {
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn title(&mut self, colour: &str, text: &str) {
+        let text = printable(text).into_owned();
+        for line in fold(&text, self.width) {
+            match self.style {
+                Style::Plain => self.line(&line),
+                Style::Colour => self.line(&format!("{colour}{line}{RESET}")),
+            }
+        }
+    }
+
+    /// Text in lines of the width, the first behind `mark` and the others indented as far.
+    fn item(&mut self, mark: &str, text: &str) {
+        let indent = mark.len();
+        for (n, line) in fold(&printable(text), self.width.saturating_sub(indent)).iter().enumerate() {
+            let start = if n == 0 { mark } else { "" };
+            self.line(&format!("{start:indent$}{line}"));
+        }
+    }
+
+    fn header(&mut self, profile: &Profile) {
+        let identity = &profile.identity;
+        let exists = if identity.exists { "" } else { ", made up for the run" };
+        self.title(
+            BOLD,
+            &format!("What {} needs to run as {} (uid {}{exists})", profile.name, identity.user, identity.uid),
+        );
+        let command: Vec<String> = profile.command.iter().map(RawText::to_text).collect();
+        self.item("  command  ", &command.join(" "));
+        let run = &profile.run;
+        let seconds = run.duration.0 as f64 / 1e9;
+        self.item(
+            "  run      ",
+            &format!(
+                "{}, {}, kernel {}, {seconds:.1} s, {}",
+                word(&run.mode),
+                word(&run.backend),
+                run.kernel,
+                exit(run.exit)
+            ),
+        );
+        if run.complete {
+            self.item("  record   ", &format!("complete ({})", word(&run.record)));
+        } else {
+            let text = format!("{} records lost, {} paths unresolved: there may be more needs", run.lost, run.unresolved);
+            self.title(RED, &format!("  INCOMPLETE: {text}"));
+        }
+        if !run.missing_capabilities.is_empty() {
+            let names: Vec<String> = run.missing_capabilities.iter().map(ToString::to_string).collect();
+            self.item("  without  ", &format!("{} (nrtrace has not got it either)", names.join(", ")));
+        }
+    }
+
+    fn needs(&mut self, title: &str, requirements: &[&Requirement], grants: &Grants) {
+        self.line("");
+        self.title(BOLD, &format!("{title} ({})", requirements.len()));
+        // Four columns with two blanks between them.
+        let room = self.width - 6;
+        let access = 8;
+        let rest = room - access;
+        let (need, why) = (rest * 34 / 100, rest * 32 / 100);
+        let widths = [need, access, why, rest - need - why];
+        let mut builder = Builder::default();
+        builder.push_record(["NEED", "ACCESS", "WHY", "REMEDY"]);
+        for requirement in requirements {
+            let cells = [subject(&requirement.need), access_of(requirement), why_of(requirement), remedy(requirement, grants)];
+            let cells = cells.iter().zip(widths).map(|(cell, width)| {
+                let paragraphs = cell.iter().flat_map(|part| fold(&printable(part), width));
+                paragraphs.collect::<Vec<_>>().join("\n")
+            });
+            builder.push_record(cells);
+        }
+        let mut table = builder.build();
+        table.with(tabled::settings::Style::empty()).with(Padding::new(0, 2, 0, 0));
+        for line in table.to_string().lines() {
+            self.line(line);
+        }
+    }
+
+    fn totals(&mut self, profile: &Profile, grants: &Grants) {
+        self.line("");
+        if profile.requirements.is_empty() {
+            let doubt = if profile.run.complete { "" } else { ", as far as the incomplete record tells" };
+            return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));
+        }
+        let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
+        for requirement in &profile.requirements {
+            let verdict = remedies(grants, &requirement.id).into_iter().map(|remedy| remedy.verdict).max();
+            *counts.entry(verdict.unwrap_or(Verdict::Unmet)).or_default() += 1;
+        }
+        let words = [
+            (Verdict::Granted, "granted by the files written"),
+            (Verdict::Advice, "to settle in the program's configuration"),
+            (Verdict::Optional, "not needed to live"),
+            (Verdict::Unmet, "cannot be granted safely"),
+        ];
+        let parts: Vec<String> =
+            words.iter().filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?))).collect();
+        let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
+        self.title(colour, &format!("{} needs: {}.", profile.requirements.len(), parts.join(", ")));
+    }
+
+    fn footer(&mut self, profile: &Profile, grants: &Grants) {
+        self.list(BOLD, "Listens on", profile.listens.iter().map(listen));
+        let general = grants.unmet.iter().filter(|unmet| unmet.need == "identity");
+        self.list(RED, "To look at", general.map(|unmet| format!("{}; {}", unmet.reason, unmet.hint)));
+        self.list(RED, "Not explained", profile.unexplained.iter().map(unexplained));
+        if let Some(gave_up) = &profile.gave_up {
+            self.gave_up(gave_up);
+        }
+        self.list(BOLD, "Notes", profile.notes.iter().cloned());
+    }
+
+    fn list(&mut self, colour: &str, title: &str, items: impl Iterator<Item = String>) {
+        let mut items = items.peekable();
+        if items.peek().is_some() {
+            self.line("");
+            self.title(colour, title);
+        }
+        for item in items {
+            self.item("  ", &item);
+        }
+    }
+
+    fn gave_up(&mut self, gave_up: &GaveUp) {
+        self.line("");
+        let text = format!("The program gave up by itself ({}), and no refusal of the kernel explains it.", exit(gave_up.exit));
+        self.title(RED, &text);
+        if !gave_up.stderr.is_empty() {
+            self.line("  It said last:");
+        }
+        for line in &gave_up.stderr {
+            self.item("    ", &line.to_text());
+        }
+        if !gave_up.looked_at.is_empty() {
+            self.line("  Before that it looked at:");
+        }
+        for looked in &gave_up.looked_at {
+            let owner = looked.inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
+            self.item("    ", &format!("{} {}: {}{owner}", looked.call, looked.path.to_text(), looked.outcome));
+        }
+    }
+}
+
+fn subject(need: &Need) -> Vec<String> {
+    match need {
+        Need::Path { path, pattern, .. } => {
+            let mark = if *pattern { " (name varies)" } else { "" };
+            vec![format!("{}{mark}", path.to_text())]
+        }
+        Need::Device { path, .. } => vec![path.to_text()],
+        Need::Port { protocol, address, port } => {
+            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+            vec![format!("{} {address}:{port}", word(protocol))]
+        }
+        Need::Capability { capability } => vec![capability.to_string()],
+        Need::Identity { operation, ids, path } => {
+            let ids: Vec<String> =
+                ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
+            let path = path.as_ref().map(|path| format!(" {}", path.to_text())).unwrap_or_default();
+            vec![format!("{} to {}{path}", word(operation), ids.join(":"))]
+        }
+        Need::Sysctl { name, .. } => vec![name.to_text()],
+        Need::Limit { limit, .. } => vec![word(limit)],
+        Need::Kernel { subject, .. } => vec![subject.to_text()],
+    }
+}
+
+fn access_of(requirement: &Requirement) -> Vec<String> {
+    match &requirement.need {
+        Need::Path { access, .. } | Need::Device { access, .. } => access.iter().map(word).collect(),
+        Need::Port { .. } => vec!["bind".into()],
+        Need::Sysctl { value, .. } => vec![value.as_ref().map(RawText::to_text).unwrap_or_else(|| "write".into())],
+        Need::Limit { value, .. } => match value {
+            Some(i64::MAX) => vec!["no limit".into()],
+            Some(value) => vec![value.to_string()],
+            None => vec!["raise".into()],
+        },
+        Need::Kernel { operation, .. } => vec![word(operation)],
+        Need::Capability { .. } | Need::Identity { .. } => vec!["use".into()],
+    }
+}
+
+fn why_of(requirement: &Requirement) -> Vec<String> {
+    let evidence = &requirement.evidence;
+    let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
+    let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
+    let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
+    let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
+    if let Some(at) = &evidence.refused_at {
+        let owner = evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
+        out.push(format!("refused at {}{owner}", at.to_text()));
+    }
+    if requirement.severity != Severity::Required {
+        out.push(word(&requirement.severity));
+    }
+    out
+}
+
+fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
+    remedies(grants, &requirement.id).into_iter().map(|remedy| remedy.text).collect()
+}
+
+fn owner(inode: &Inode) -> String {
+    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
+    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
+}
+
+fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Running => "still running".into(),
+        Exit::Exited { status } => format!("exited with status {status}"),
+        Exit::Signaled { signal } => format!("ended by signal {signal}"),
+        Exit::Stopped { .. } => "stopped by nrtrace".into(),
+    }
+}
+
+fn listen(listen: &Listen) -> String {
+    let address = listen.address.to_text();
+    let by: Vec<String> = listen.processes.iter().map(RawText::to_text).collect();
+    let place = match listen.port {
+        Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+        Some(port) => format!("{address}:{port}"),
+        None => address,
+    };
+    format!("{} {place} ({})", word(&listen.protocol), by.join(", "))
+}
+
+fn unexplained(entry: &Unexplained) -> String {
+    let capability = entry.capability.map(|c| format!(" consulted {c}")).unwrap_or_default();
+    let object = entry.object.to_text();
+    let frames = if entry.frames.is_empty() { String::new() } else { format!(" in {}", entry.frames.join(" < ")) };
+    format!("{} {object} by {}{capability}{frames}: {}, {} times", entry.call, entry.process.to_text(), entry.outcome, entry.count)
+}
+
+/// Breaks printable text into lines of at most `width` columns, at blanks, and long words after a slash where
+/// there is one.
+fn fold(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(4);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut word = word;
+        while let Some(line) = lines.last_mut() {
+            let gap = usize::from(!line.is_empty());
+            if get_line_width(line) + gap + get_line_width(word) <= width {
+                if gap == 1 {
+                    line.push(' ');
+                }
+                // Writing to a string cannot fail.
+                let _ = write!(line, "{word}");
+                break;
+            }
+            if !line.is_empty() {
+                lines.push(String::new());
+                continue;
+            }
+            let at = cut(word, width);
+            line.push_str(&word[..at]);
+            word = &word[at..];
+            lines.push(String::new());
+        }
+    }
+    if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    lines
+}
+
+/// Where to cut a word that is wider than `width`: after the last slash that fits, or where it is full.
+fn cut(word: &str, width: usize) -> usize {
+    let mut used = 0;
+    let mut full = 0;
+    let mut slash = 0;
+    for (at, c) in word.char_indices() {
+        used += get_line_width(c.encode_utf8(&mut [0; 4]));
+        if used > width && at > 0 {
+            break;
+        }
+        full = at + c.len_utf8();
+        if c == '/' && at > 0 {
+            slash = full;
+        }
+    }
+    if slash > 1 { slash } else { full }
+}

@@ -1,0 +1,44 @@
+//! tmpfiles.d(5).
+
+use super::escape::tmpfiles::{field, glob_field};
+use super::{Emitted, Page};
+use crate::grants::{FileKind, Grants};
+
+/// The file for `/etc/tmpfiles.d`. Directories come before what is in them.
+pub(super) fn emit(grants: &Grants) -> Emitted {
+    let mut page = Page::new(&format!("tmpfiles.d: what {} needs to exist or to own", grants.name));
+    page.comment("Apply sysusers.d first, then: systemd-tmpfiles --create FILE");
+    let user = &grants.account.user;
+    let group_or_own = |group: &Option<String>| group.clone().unwrap_or_else(|| grants.account.group.clone());
+    for (path, directory) in &grants.directories {
+        page.blank();
+        page.why(&directory.why);
+        let group = group_or_own(&directory.group);
+        page.line(&format!("d {} {:04o} {user} {group} -", field(path.as_bytes()), directory.mode));
+        if directory.contents {
+            page.comment("and what is in it already; groups and modes stay");
+            page.line(&format!("Z {} - {user} - -", glob_field(path.as_bytes())));
+        }
+    }
+    for (path, file) in &grants.files {
+        page.blank();
+        page.why(&file.why);
+        let mode = file.mode.map_or_else(|| "-".into(), |mode| format!("{mode:04o}"));
+        let group = if file.existed { file.group.clone().unwrap_or_else(|| "-".into()) } else { group_or_own(&file.group) };
+        let (letter, name) = match file.kind {
+            FileKind::Regular => ("f", field(path.as_bytes())),
+            FileKind::Fifo => ("p", field(path.as_bytes())),
+            FileKind::Existing => ("z", glob_field(path.as_bytes())),
+        };
+        page.line(&format!("{letter} {name} {mode} {user} {group} -"));
+    }
+    for (path, acl) in &grants.acls {
+        page.blank();
+        page.why(&acl.why);
+        page.line(&format!("a+ {} - - - - u:{user}:{}", glob_field(path.as_bytes()), acl.text()));
+    }
+    if grants.directories.is_empty() && grants.files.is_empty() && grants.acls.is_empty() {
+        page.comment("Nothing: it needs no path that its user does not have.");
+    }
+    page.finish(format!("tmpfiles.d/{}.conf", grants.name), grants)
+}

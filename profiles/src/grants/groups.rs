@@ -1,0 +1,54 @@
+//! Groups that have an access already.
+
+use super::account::is_account_name;
+use crate::event::Inode;
+
+/// A group that may be joined.
+pub(super) struct Usable {
+    /// Its name, or its number where it has no name that can be written.
+    pub(super) name: String,
+    /// Its number on the machine of the run.
+    pub(super) gid: u32,
+    /// What else it opens.
+    pub(super) caution: Option<&'static str>,
+}
+
+/// Groups whose members are root in all but name, or own the hardware.
+const DANGEROUS: &[&str] = &[
+    "root", "disk", "sudo", "wheel", "admin", "docker", "lxd", "incus", "incus-admin", "kmem", "mem", "staff",
+    "libvirt", "podman", "podmansock", "shutdown", "sys", "bin", "daemon", "utmp",
+];
+
+/// Groups that open much more than the one file.
+const BROAD: &[(&str, &str)] = &[
+    ("shadow", "group shadow reads every password hash of the machine"),
+    ("adm", "group adm reads most logs of the machine"),
+    ("systemd-journal", "group systemd-journal reads the whole journal"),
+    ("tty", "group tty writes to every terminal"),
+    ("mail", "group mail reads and writes every mailbox"),
+    ("ssl-cert", "group ssl-cert reads every private key in /etc/ssl/private"),
+];
+
+/// The group of `inode` when its members have all of `bits` (4 read, 2 write, 1 execute) and joining it is safe.
+pub(super) fn usable(inode: &Inode, bits: u32) -> Option<Usable> {
+    let has = (inode.mode >> 3) & bits == bits;
+    let name = inode.group.clone().unwrap_or_default();
+    if !has || inode.gid == 0 || DANGEROUS.contains(&name.as_str()) {
+        return None;
+    }
+    let caution = BROAD.iter().find(|(group, _)| *group == name).map(|(_, why)| *why);
+    Some(Usable { name: name_of(inode), gid: inode.gid, caution })
+}
+
+/// Whether a group is so dangerous that the access it gives is not to be had.
+pub(super) fn is_dangerous(inode: &Inode) -> bool {
+    inode.gid == 0 || inode.group.as_deref().is_some_and(|g| DANGEROUS.contains(&g))
+}
+
+/// The group's name, or its number where it has no name that can be written.
+pub(super) fn name_of(inode: &Inode) -> String {
+    match &inode.group {
+        Some(name) if is_account_name(name) => name.clone(),
+        _ => inode.gid.to_string(),
+    }
+}

@@ -1,0 +1,237 @@
+//! Grants for what is no file: ports, capabilities, limits, devices, kernel parameters, identities.
+
+use super::groups::{is_dangerous, usable};
+use super::paths::is_given;
+use super::place::flaw;
+use super::{Device, Grants, LimitGrant, Sysctl, Why};
+use crate::event::{FileType, Inode};
+use crate::requirement::{Access, IdentityOperation, KernelOperation, Limit, Need, Requirement};
+use crate::{Capability, RawText};
+
+/// Grants one need that is not for a path.
+pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
+    let id = requirement.id.as_str();
+    match &requirement.need {
+        Need::Path { .. } => {}
+        Need::Port { port, .. } => {
+            let why = Why::new(id, format!("port {port} is below the first unprivileged one"));
+            grants.ports.entry(*port).or_insert_with(|| why.clone()).also(why.clone());
+            let why = Why { reason: "binds a port below the first unprivileged one".into(), ..why };
+            grants.capability(Capability::NET_BIND_SERVICE, None, why);
+        }
+        Need::Capability { capability } => grant_capability(id, *capability, grants),
+        Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
+        Need::Identity { operation, path, .. } => identity(id, *operation, path.as_ref(), grants),
+        Need::Sysctl { name, value } => sysctl(id, name, value.as_ref(), grants),
+        Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
+        Need::Kernel { operation, subject, capability } => kernel(id, *operation, subject, *capability, grants),
+    }
+}
+
+const OWNERS: &str = "owners and modes are set beforehand instead";
+const PATHS: &str = "it opens every file of the machine; each path is granted by itself instead";
+const IDENTITY: &str = "whoever may change identity may become root";
+
+/// Capabilities that are never granted, with the reason.
+const NEVER: &[(Capability, &str)] = &[
+    (Capability::CHOWN, OWNERS),
+    (Capability::FOWNER, OWNERS),
+    (Capability::FSETID, OWNERS),
+    (Capability::DAC_OVERRIDE, PATHS),
+    (Capability::DAC_READ_SEARCH, PATHS),
+    (Capability::SETUID, IDENTITY),
+    (Capability::SETGID, IDENTITY),
+    (Capability::SETPCAP, IDENTITY),
+    (Capability::SETFCAP, "whoever sets file capabilities may give itself any"),
+];
+
+/// Capabilities that amount to more than their name says.
+const DANGERS: &[(Capability, &str)] = &[
+    (Capability::SYS_ADMIN, "amounts to root"),
+    (Capability::SYS_MODULE, "amounts to root: it puts code into the kernel"),
+    (Capability::SYS_RAWIO, "amounts to root: it reaches memory and disks directly"),
+    (Capability::SYS_PTRACE, "amounts to root: it reads and changes every process"),
+    (Capability::BPF, "reads kernel memory"),
+    (Capability::PERFMON, "observes every process of the machine"),
+    (Capability::SYS_BOOT, "restarts the machine and loads another kernel"),
+    (Capability::MKNOD, "makes nodes for disks and memory"),
+    (Capability::NET_ADMIN, "changes the network of the whole machine"),
+    (Capability::NET_RAW, "forges and reads packets"),
+    (Capability::SYS_CHROOT, "with a prepared directory it can lead to root"),
+    (Capability::KILL, "ends every process of the machine"),
+    (Capability::SYS_TIME, "changes the time for the whole machine"),
+    (Capability::SYS_NICE, "takes processor time from every other process"),
+    (Capability::SYS_RESOURCE, "overrides quotas and limits"),
+    (Capability::SYSLOG, "reads kernel messages and addresses"),
+];
+
+fn danger(capability: Capability) -> Option<&'static str> {
+    DANGERS.iter().find(|(c, _)| *c == capability).map(|(_, why)| *why)
+}
+
+fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
+    if let Some((_, why)) = NEVER.iter().find(|(never, _)| *never == capability) {
+        let hint = "see which call consulted it; run it with the paths below in place and look again";
+        return grants.unmet(id, format!("{capability} is never granted: {why}"), hint);
+    }
+    if Capability::all().all(|known| known != capability) {
+        return grants.unmet(id, format!("{capability} is newer than this nrtrace"), "use a newer nrtrace");
+    }
+    grants.capability(capability, danger(capability), Why::new(id, "the kernel consulted it, and nothing lesser serves"));
+}
+
+fn device(
+    requirement: &Requirement,
+    path: &RawText,
+    file_type: FileType,
+    access: &std::collections::BTreeSet<Access>,
+    grants: &mut Grants,
+) {
+    let id = requirement.id.as_str();
+    if let Some(flaw) = flaw(path) {
+        return grants.unmet(id, flaw, "trace it again; if this stays, name the device by hand");
+    }
+    let reads = access.contains(&Access::Read);
+    let writes = access.contains(&Access::Write) || access.contains(&Access::Append);
+    let bits = if reads { 4 } else { 0 } | if writes { 2 } else { 0 };
+    let inode: Option<&Inode> = requirement
+        .evidence
+        .refused_inode
+        .as_ref()
+        .filter(|_| requirement.evidence.refused_at.as_ref() == Some(path));
+    let block = file_type == FileType::BlockDevice;
+    let reaches_all = block || inode.is_some_and(|inode| inode.gid != 0 && is_dangerous(inode));
+    if reaches_all {
+        let hint = "give the service a file or a volume instead of the device";
+        return grants.unmet(id, "the device holds the data or the memory of the whole machine", hint);
+    }
+    match inode.and_then(|inode| usable(inode, bits)) {
+        Some(group) => grants.join(&group, Why::new(id, "its members may use the device")),
+        None => {
+            let reason = "the user alone may use the device; a udev rule does the same for nodes that come and go";
+            grants.acl(path, bits, Why::new(id, reason));
+        }
+    }
+    let why = Why::new(id, "the service uses the device");
+    grants.devices.entry(path.clone()).or_insert_with(|| Device { block, bits: 0, why }).bits |= bits;
+}
+
+fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, grants: &mut Grants) {
+    let user = grants.account.user.clone();
+    let advice = match (operation, path) {
+        (IdentityOperation::Chown, Some(path)) if is_given(path, grants) => {
+            format!("{path} belongs to {user} beforehand, so it need not be given away: remove the directive that names another owner")
+        }
+        (IdentityOperation::Chown, Some(path)) => {
+            format!("{path} cannot be given away by {user}: set its owner beforehand, or remove the directive that names another owner")
+        }
+        (IdentityOperation::Chown, None) => {
+            "files cannot be given away: set their owner beforehand, or remove the directive that names another".into()
+        }
+        _ => format!("started as {user} it must not switch user: remove the directive (such as `user …`) or option that does"),
+    };
+    grants.advise(id, advice);
+}
+
+fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
+    let plain = |text: &RawText, allowed: fn(char) -> bool| {
+        text.as_str().filter(|t| !t.is_empty() && t.chars().all(allowed)).map(str::to_owned)
+    };
+    let name_text = plain(name, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | ':'))
+        .filter(|n| n.starts_with(|c: char| c.is_ascii_alphanumeric()));
+    let value_text = value.and_then(|v| plain(&trimmed(v), |c| c.is_ascii_graphic() || c == ' ' || c == '\t'));
+    match (name_text, value_text) {
+        (Some(name), Some(value)) => {
+            let why = Why::new(id, "set beforehand for the whole machine, so that the service need not");
+            grants.sysctls.entry(name).or_insert(Sysctl { value, why });
+        }
+        (None, _) => grants.unmet(id, "this is no name of a kernel parameter", "set it by hand before the start"),
+        (_, None) => grants.unmet(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start"),
+    }
+}
+
+fn trimmed(text: &RawText) -> RawText {
+    RawText::new(text.as_bytes().trim_ascii())
+}
+
+fn grant_limit(id: &str, limit: Limit, value: Option<i64>, grants: &mut Grants) {
+    match (limit, value) {
+        (Limit::Nice, Some(value)) => {
+            grants.nice = Some((value.clamp(-20, 19), Why::new(id, "started with the priority it asks for")));
+        }
+        (Limit::OomScore, Some(value)) => {
+            let why = Why::new(id, "started with the score it asks for");
+            grants.oom_score = Some((value.clamp(-1000, 1000), why));
+        }
+        (Limit::Scheduling, value) => {
+            let value = value.and_then(|v| u64::try_from(v).ok()).filter(|v| (1..=99).contains(v)).unwrap_or(99);
+            raise(Limit::RealtimePriority, Some(value), Why::new(id, "lets it take a real-time priority"), grants);
+        }
+        (Limit::LockedMemory, None) => {
+            raise(limit, None, Why::new(id, "it locks memory; how much is not known"), grants);
+        }
+        (_, None) => {
+            let hint = "set it in the unit to what the program's manual asks for";
+            grants.unmet(id, "the value it asks for is not known", hint);
+        }
+        (_, Some(i64::MAX)) => raise(limit, None, Why::new(id, "started with the limit it asks for"), grants),
+        (_, Some(value)) => {
+            let value = u64::try_from(value).unwrap_or(0);
+            raise(limit, Some(value), Why::new(id, "started with the limit it asks for"), grants);
+        }
+    }
+}
+
+fn raise(limit: Limit, value: Option<u64>, why: Why, grants: &mut Grants) {
+    match grants.limits.get_mut(&limit) {
+        Some(present) => {
+            present.value = present.value.zip(value).map(|(a, b)| a.max(b));
+            present.why.also(why);
+        }
+        None => {
+            grants.limits.insert(limit, LimitGrant { value, why });
+        }
+    }
+}
+
+fn kernel(id: &str, operation: KernelOperation, subject: &RawText, capability: Capability, grants: &mut Grants) {
+    match operation {
+        KernelOperation::Module => match module_name(subject) {
+            Some(name) => {
+                let why = Why::new(id, "loaded at boot, so that the service need not");
+                grants.modules.entry(name).or_insert_with(|| why.clone()).also(why);
+            }
+            None => grants.unmet(id, "which module it loads is not known", "load it at boot with modules-load.d"),
+        },
+        KernelOperation::Cgroup => {
+            let why = Why::new(id, "the service manages the control groups below its own");
+            grants.delegate.get_or_insert_with(|| why.clone()).also(why);
+        }
+        KernelOperation::Chroot => {
+            let why = Why::new(id, format!("changes its root directory to {subject}"));
+            grants.capability(Capability::SYS_CHROOT, danger(Capability::SYS_CHROOT), why);
+        }
+        KernelOperation::Mount => {
+            let hint = "let systemd mount it before the start: a mount unit, or ExecStartPre=+ with mount(8)";
+            grants.unmet(id, format!("mounting takes {capability}, which amounts to root"), hint);
+        }
+        KernelOperation::Namespace => {
+            let hint = "allow unprivileged user namespaces, or let systemd make it (PrivateMounts=, PrivateNetwork=)";
+            grants.unmet(id, format!("this namespace takes {capability}, which amounts to root"), hint);
+        }
+        KernelOperation::Sysfs => {
+            let hint = "set the value at boot with a `w` line in tmpfiles.d or a udev rule";
+            grants.unmet(id, format!("files below /sys are the kernel's ({capability})"), hint);
+        }
+    }
+}
+
+/// The name of a module from its file (`/lib/modules/…/br_netfilter.ko.xz`) or name.
+fn module_name(subject: &RawText) -> Option<String> {
+    let text = subject.as_str()?;
+    let file = text.rsplit('/').next()?;
+    let name = file.split_once(".ko").map_or(file, |(name, _)| name);
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!name.is_empty() && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain))
+        .then(|| name.to_owned())
+}

@@ -1,0 +1,144 @@
+//! What is to happen in and to each directory, gathered over all needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::place::{fixed_part, parent};
+use crate::RawText;
+use crate::event::{FileType, Inode};
+use crate::requirement::{Access, Evidence, Need, Requirement};
+
+/// A need for a path, taken apart.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) id: &'a str,
+    pub(super) path: &'a RawText,
+    pub(super) file_type: FileType,
+    pub(super) access: &'a BTreeSet<Access>,
+    pub(super) pattern: bool,
+    pub(super) evidence: &'a Evidence,
+}
+
+impl<'a> Wish<'a> {
+    pub(super) fn of(requirement: &'a Requirement) -> Option<Self> {
+        match &requirement.need {
+            Need::Path { path, file_type, access, pattern } => Some(Self {
+                id: &requirement.id,
+                path,
+                file_type: *file_type,
+                access,
+                pattern: *pattern,
+                evidence: &requirement.evidence,
+            }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has(&self, access: Access) -> bool {
+        self.access.contains(&access)
+    }
+
+    /// Facts of `path` when it was the component that refused.
+    pub(super) fn inode_of(&self, path: &RawText) -> Option<&'a Inode> {
+        self.evidence.refused_inode.as_ref().filter(|_| self.evidence.refused_at.as_ref() == Some(path))
+    }
+
+    /// Facts of the wanted object itself, where it was the component that refused.
+    pub(super) fn inode(&self) -> Option<&'a Inode> {
+        self.inode_of(self.path)
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        self.file_type == FileType::Directory || self.inode().is_some_and(|i| i.file_type == FileType::Directory)
+    }
+
+    /// Whether it changes the entries of the directory that holds it.
+    pub(super) fn changes_parent(&self) -> bool {
+        self.has(Access::Create) || self.has(Access::Delete) || self.pattern
+    }
+
+    /// Whether it changes a directory that is there: its entries in general, or the directory itself.
+    pub(super) fn changes_itself(&self) -> bool {
+        let existing = !self.has(Access::Create) && !self.pattern;
+        existing && self.is_directory() && (self.bits() & 2 != 0 || self.has(Access::Own))
+    }
+
+    /// The directory whose entries it changes.
+    pub(super) fn holder(&self) -> RawText {
+        if self.pattern { fixed_part(self.path) } else { parent(self.path) }
+    }
+
+    /// Whether the name is put in place by a call that replaces what is there, so that nothing made beforehand helps.
+    pub(super) fn replaces(&self) -> bool {
+        let calls = &self.evidence.calls;
+        let makes = |c: &String| c.starts_with("open") || c.starts_with("mk") || c == "creat";
+        calls.iter().any(|c| c.starts_with("rename") || c.starts_with("link") || c.starts_with("symlink"))
+            && !calls.iter().any(makes)
+    }
+
+    /// The permission bits it takes on the object itself: 4 read, 2 write, 1 execute or search.
+    pub(super) fn bits(&self) -> u32 {
+        self.access.iter().fold(0, |bits, access| {
+            bits | match access {
+                Access::Read => 4,
+                Access::Write | Access::Append => 2,
+                Access::Execute | Access::Search => 1,
+                Access::Create | Access::Delete | Access::Own => 0,
+            }
+        })
+    }
+}
+
+/// What is to happen in and to one directory.
+#[derive(Default)]
+pub(super) struct Tally<'a> {
+    /// Makes and removes entries.
+    pub(super) changes: Vec<Wish<'a>>,
+    /// Writes to the directory in general, or wants to be its owner.
+    pub(super) on_itself: Vec<Wish<'a>>,
+    /// Lists or passes through it, and is refused.
+    pub(super) looks: Vec<Wish<'a>>,
+}
+
+impl<'a> Tally<'a> {
+    /// Facts of the directory, when it was seen to refuse.
+    pub(super) fn inode(&self, directory: &RawText) -> Option<&'a Inode> {
+        self.all().find_map(|wish| wish.inode_of(directory))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Wish<'a>> {
+        self.changes.iter().chain(&self.on_itself).chain(&self.looks)
+    }
+
+    /// Whether nothing less than write access to the directory does.
+    pub(super) fn needs_the_directory(&self) -> bool {
+        let in_it = |wish: &Wish| {
+            wish.pattern
+                || wish.has(Access::Delete)
+                || wish.replaces()
+                || !matches!(
+                    wish.file_type,
+                    FileType::File | FileType::Directory | FileType::Fifo | FileType::Unknown
+                )
+        };
+        let names: BTreeSet<&RawText> = self.changes.iter().map(|wish| wish.path).collect();
+        !self.on_itself.is_empty()
+            || self.changes.iter().any(in_it)
+            || names.len() > 1
+            || (!names.is_empty() && !self.looks.is_empty())
+    }
+}
+
+/// The tallies of all directories, each before those below it.
+pub(super) fn by_directory<'a>(wishes: &[Wish<'a>]) -> BTreeMap<RawText, Tally<'a>> {
+    let mut tallies: BTreeMap<RawText, Tally<'a>> = BTreeMap::new();
+    for wish in wishes {
+        if wish.changes_parent() {
+            tallies.entry(wish.holder()).or_default().changes.push(*wish);
+        } else if wish.changes_itself() {
+            tallies.entry(wish.path.clone()).or_default().on_itself.push(*wish);
+        } else if wish.is_directory() {
+            tallies.entry(wish.path.clone()).or_default().looks.push(*wish);
+        }
+    }
+    tallies
+}
