@@ -230,6 +230,10 @@ pub enum EmitFormat {
     Setcap,
     /// A Kubernetes pod
     Kubernetes,
+    /// sysctl.d(5)
+    Sysctl,
+    /// modules-load.d(5)
+    ModulesLoad,
 }
 
 /// `--color`

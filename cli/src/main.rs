@@ -1,6 +1,27 @@
 //! The `nrtrace` command: arguments, wiring, progress, exit status.
 
 mod args;
+mod doctor;
+mod failure;
 mod output;
+mod progress;
+mod run;
+mod show;
+mod terminal;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Emit(args) => show::emit(&args),
+        Command::Report(args) => show::report(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+    };
+    result.unwrap_or_else(|error| failure::report(&error))
+}

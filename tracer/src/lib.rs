@@ -6,6 +6,8 @@
 //! ```
 
 pub mod collect;
+pub mod doctor;
 pub mod ebpf;
 pub mod launch;
+pub mod recording;
 pub mod session;

@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nrtrace_profiles::event::{Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
 
+pub use crate::collect::Counters;
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
 use crate::launch::signals::Signals;
@@ -61,17 +62,6 @@ pub trait Sink {
 
 /// How often [`Sink::tick`] is called and the source drained, whether or not it is readable.
 pub const TICK: Duration = Duration::from_millis(20);
-
-/// Figures to show while the program runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Records taken in.
-    pub records: u64,
-    /// Capability checks among them.
-    pub checks: u64,
-    /// Different events they amount to.
-    pub events: u64,
-}
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -183,7 +173,8 @@ pub async fn run(
         );
     }
     let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
-    let running = running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
+    let running =
+        running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
     let (exit, status) = running.until_gone(&mut notes).await?;
     Ok(Ended {
         exit,
@@ -224,9 +215,7 @@ impl Prepared {
                 };
                 environment::build(identity, &Home::of(identity), origin)
             }
-            Credentials::Unchanged => {
-                caller.clone().into_iter().chain(plan.env.iter().cloned()).collect()
-            }
+            Credentials::Unchanged => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
         };
         let name = plan.command.first().cloned().unwrap_or_default();
         let path = std::ffi::OsStr::new("PATH");

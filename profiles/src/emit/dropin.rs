@@ -32,7 +32,10 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     start(&mut page, profile, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
-    page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(super::reason));
+    page.section(
+        "Not granted, as the program does not depend on it:",
+        grants.optional.iter().map(super::reason),
+    );
     page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
 }
 
@@ -134,11 +137,14 @@ fn devices(page: &mut Page, grants: &Grants) {
     for (path, device) in &grants.devices {
         page.why(&device.why);
         if !path.as_bytes().starts_with(b"/dev/") {
-            page.comment("DeviceAllow= takes nodes below /dev only; this one stays open while no policy is set.");
+            page.comment(
+                "DeviceAllow= takes nodes below /dev only; this one stays open while no policy is set.",
+            );
             page.cannot(&device.why, "DeviceAllow= takes nodes below /dev only", "leave DevicePolicy=auto");
             continue;
         }
-        let access: String = [(4, 'r'), (2, 'w')].iter().filter(|(bit, _)| device.bits & bit != 0).map(|(_, c)| *c).collect();
+        let access: String =
+            [(4, 'r'), (2, 'w')].iter().filter(|(bit, _)| device.bits & bit != 0).map(|(_, c)| *c).collect();
         // Some access has to be named, also where the run did not tell which.
         let access = if access.is_empty() { "rw" } else { &access };
         page.line(&format!("DeviceAllow={} {access}", word(path.as_bytes())));
@@ -164,6 +170,8 @@ fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
     page.section("The run was started with these; set what the service depends on:", lines);
     if grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) {
         page.blank();
-        page.comment("Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.");
+        page.comment(
+            "Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.",
+        );
     }
 }

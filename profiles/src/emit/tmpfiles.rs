@@ -24,7 +24,11 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         page.blank();
         page.why(&file.why);
         let mode = file.mode.map_or_else(|| "-".into(), |mode| format!("{mode:04o}"));
-        let group = if file.existed { file.group.clone().unwrap_or_else(|| "-".into()) } else { group_or_own(&file.group) };
+        let group = if file.existed {
+            file.group.clone().unwrap_or_else(|| "-".into())
+        } else {
+            group_or_own(&file.group)
+        };
         let (letter, name) = match file.kind {
             FileKind::Regular => ("f", field(path.as_bytes())),
             FileKind::Fifo => ("p", field(path.as_bytes())),

@@ -14,12 +14,12 @@ use nrtrace_profiles::{Capability, RawText};
 use super::calls::{Calls, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck};
-use super::identity::IdentityCall;
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::Processes;
 use super::sockets::Bound;
 use super::symbols::Symbols;
+use crate::launch::IdentityCall;
 
 /// Inode number of the initial user namespace (`PROC_USER_INIT_INO` of `include/linux/proc_ns.h`).
 const INITIAL_USER_NS: u32 = 0xefff_fffd;
@@ -44,8 +44,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// For a program started at `start` as `identity`.
-    pub fn new(start: u64, identity: Identity) -> Self {
+    /// For a program that is started as `identity`.
+    pub fn new(identity: Identity) -> Self {
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
@@ -53,9 +53,14 @@ impl Builder {
             unresolved: 0,
             paths: Paths::default(),
             bound: Bound::default(),
-            start,
+            start: 0,
             identity,
         }
+    }
+
+    /// Times count from `time` on.
+    pub fn started(&mut self, time: u64) {
+        self.start = time;
     }
 
     /// Name and traits of the operation's call.
@@ -202,7 +207,7 @@ impl Builder {
             process: self.process(pid, tid, comm),
             credentials: known.unwrap_or(Credentials { uid: self.identity.uid, gid: self.identity.gid }),
             phase,
-            call: Call { name, args, data: None },
+            call: Call { name: name.into(), args, data: None },
             object,
             outcome,
             checks: Vec::new(),

@@ -4,35 +4,12 @@
 //! first waits for the other, so that each call is one event.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use nrtrace_ebpf::record::FLAG_COMPAT;
-use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Object, Outcome};
 
 use super::calls::{Calls, traits};
 use super::decode::{Operation, StoredOperation};
-
-/// A change of identity or owner that the supervisor decided on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct IdentityCall {
-    /// Process, numbered as in the tracer's pid namespace.
-    pub pid: u32,
-    /// Thread, likewise.
-    pub tid: u32,
-    /// The kernel's short name of the thread.
-    pub comm: RawText,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
-    pub time: u64,
-    /// Name of the call in the kernel's table.
-    pub name: Arc<str>,
-    /// Its arguments.
-    pub args: [u64; 6],
-    /// [`Object::Ids`] or [`Object::Gift`].
-    pub object: Object,
-    /// [`Outcome::Answered`], or the failure the supervisor gave.
-    pub outcome: Outcome,
-}
+use crate::launch::IdentityCall;
 
 /// How long one side waits for the other, in nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;

@@ -13,7 +13,7 @@ use nrtrace_profiles::event::{Check, Object, Phase};
 use super::calls::Traits;
 use super::decode::Operation;
 use super::fold::Worth;
-use super::identity::IdentityCall;
+use crate::launch::IdentityCall;
 
 /// Makes keys.
 #[derive(Debug, Default)]

@@ -33,8 +33,8 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Check, Event, Identity, Phase, Record};
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
-pub use identity::IdentityCall;
 
+use crate::launch::IdentityCall;
 use event::Builder;
 use fold::{Admission, Store, Worth};
 use identity::{Concluded, Meeting, is_identity};
@@ -55,8 +55,6 @@ pub struct Config {
     pub identity: Identity,
     /// How much is recorded.
     pub record: Record,
-    /// When the program was started: `CLOCK_MONOTONIC`, in nanoseconds.
-    pub start: u64,
     /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
     pub max_events: usize,
 }
@@ -104,7 +102,7 @@ pub struct Collected {
 /// Turns observations into events.
 #[derive(Debug)]
 pub struct Collector {
-    config: Config,
+    start: u64,
     phase: Phase,
     builder: Builder,
     keys: Keys,
@@ -122,8 +120,9 @@ impl Collector {
     /// A collector without events.
     pub fn new(config: Config) -> Self {
         Self {
+            start: 0,
             phase: Phase::default(),
-            builder: Builder::new(config.start, config.identity.clone()),
+            builder: Builder::new(config.identity.clone()),
             keys: Keys::default(),
             store: Store::new(config.max_events),
             pairing: Pairing::new(config.record),
@@ -132,8 +131,13 @@ impl Collector {
             tail: VecDeque::with_capacity(TAIL),
             counters: Counters::default(),
             malformed: 0,
-            config,
         }
+    }
+
+    /// The program is about to run: all times count from now on (`CLOCK_MONOTONIC`, in nanoseconds).
+    pub fn started(&mut self, time: u64) {
+        self.start = time;
+        self.builder.started(time);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.
@@ -257,7 +261,7 @@ impl Collector {
             Concluded::Decided(call, record) => {
                 let exe = self.builder.processes.get(call.pid).and_then(|known| known.exe.as_ref());
                 let (key, worth) = self.keys.decided(&call, exe, self.phase);
-                let time = call.time.saturating_sub(self.config.start);
+                let time = call.time.saturating_sub(self.start);
                 if self.store.admit(key, worth, time) == Admission::New {
                     let operation = record.as_ref().map(StoredOperation::get);
                     let event = self.builder.decided(*call, operation.as_ref(), self.phase);
@@ -281,7 +285,7 @@ impl Collector {
         let key = self.keys.event(operation, seen);
         let judged = refused || !checks.is_empty();
         let worth = if judged { self.keys.refusal(operation, seen) } else { Worth::Call };
-        let time = operation.head.time.saturating_sub(self.config.start);
+        let time = operation.head.time.saturating_sub(self.start);
         match self.store.admit(key, worth, time) {
             Admission::Counted => {}
             Admission::Dropped => self.keep_in_tail(operation, ret),

@@ -124,7 +124,8 @@ fn is_ignored(number: i32) -> bool {
     // SAFETY: zero is valid for the structure; a null action only asks.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
@@ -168,7 +169,9 @@ pub fn reaction(number: i32, origin: Origin, interrupted: bool) -> Reaction {
         (Origin::Tree, _) | (_, libc::SIGCHLD) => return Reaction::default(),
         (Origin::Terminal { .. }, libc::SIGINT | libc::SIGQUIT) if interrupted => Some(Ending::Kill),
         (Origin::Terminal { .. }, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP) => Some(Ending::Interrupt),
-        (Origin::Outside, libc::SIGTERM) => return Reaction { forward: false, stop: Some(Ending::Terminate) },
+        (Origin::Outside, libc::SIGTERM) => {
+            return Reaction { forward: false, stop: Some(Ending::Terminate) };
+        }
         (Origin::Outside, libc::SIGINT) => Some(Ending::Interrupt),
         _ => None,
     };

@@ -1,5 +1,6 @@
 //! How a run is ended: politely, then firmly.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How long nrtrace goes on killing what does not end.
@@ -18,6 +19,18 @@ pub enum Stage {
     Killing,
     /// Something outlives even that.
     GivenUp,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "not begun",
+            Self::Interrupted => "the program was asked to end",
+            Self::Terminating => "waiting for the program to end",
+            Self::Killing => "killing what is left",
+            Self::GivenUp => "something cannot be killed",
+        })
+    }
 }
 
 /// The clockwork of the end: when one stage has had its time, the next begins.

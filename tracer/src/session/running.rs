@@ -1,7 +1,7 @@
 //! The loop while the program runs.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -74,10 +74,8 @@ impl<'a> Running<'a> {
     /// Runs until the tree is gone; the program's end and its status for the shell.
     pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<(Exit, i32), Error> {
         let failed = |subject: &'static str| move |error| Error::system("polling", subject, error);
-        let signals = AsyncFd::with_interest(self.signals.as_raw_fd(), Interest::READABLE);
-        let signals = signals.map_err(failed("signals"))?;
-        let records: OwnedFd = self.source.as_fd().try_clone_to_owned().map_err(failed("records"))?;
-        let records = AsyncFd::with_interest(records, Interest::READABLE).map_err(failed("records"))?;
+        let signals = readable(self.signals.as_fd()).map_err(failed("signals"))?;
+        let records = readable(self.source.as_fd()).map_err(failed("records"))?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !self.reap() && self.stop.stage() != Stage::GivenUp {
@@ -95,7 +93,10 @@ impl<'a> Running<'a> {
         }
         if self.stop.stage() == Stage::GivenUp {
             let left: Vec<String> = tree::descendants().iter().map(|member| member.pid.to_string()).collect();
-            notes.push(format!("these processes could not be killed and were left behind: {}", left.join(" ")));
+            notes.push(format!(
+                "these processes could not be killed and were left behind: {}",
+                left.join(" ")
+            ));
             self.guard.gone = true;
         }
         self.drain();
@@ -220,4 +221,11 @@ impl<'a> Running<'a> {
         };
         (exit, end.shell_status())
     }
+}
+
+/// A descriptor of its own for what `fd` refers to, registered with the runtime.
+fn readable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    let own = fd.try_clone_to_owned()?;
+    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?)
 }

@@ -12,6 +12,7 @@ pub fn word(bytes: &[u8]) -> String {
 /// Whether a relative path can be a value of `StateDirectory=` and its kind, which neither unescape it nor
 /// allow a colon in it.
 pub fn is_plain_directory(bytes: &[u8]) -> bool {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'+' | b'@' | b'=');
+    let plain =
+        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'+' | b'@' | b'=');
     !bytes.is_empty() && bytes.iter().all(plain)
 }

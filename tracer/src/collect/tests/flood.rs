@@ -6,10 +6,10 @@ use nrtrace_ebpf::record::STR_PATH;
 use nrtrace_profiles::event::Record;
 
 use super::record::sketch;
-use super::{Collector, Config, config, mkdir};
+use super::{Collector, Config, config, mkdir, started};
 
 fn small() -> Collector {
-    Collector::new(Config { max_events: 100, ..config(Record::Calls) })
+    started(Config { max_events: 100, ..config(Record::Calls) })
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_million_records_take_seconds_and_little_memory() {
     {
         let before = resident();
         let start = Instant::now();
-        let mut collector = Collector::new(config(Record::Calls));
+        let mut collector = started(config(Record::Calls));
         let mut made = sketch(libc::SYS_openat).ret(ret);
         for n in 0..1_000_000u64 {
             made.strings[STR_PATH] =

@@ -4,7 +4,6 @@ mod flood;
 mod path;
 mod record;
 
-use std::sync::Arc;
 
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::event::{Event, Identity, Object, Outcome, Phase, Protocol, Record};
@@ -25,11 +24,17 @@ fn config(record: Record) -> Config {
         groups: vec![],
         exists: false,
     };
-    Config { identity, record, start: 500, max_events: Config::MAX_EVENTS }
+    Config { identity, record, max_events: Config::MAX_EVENTS }
+}
+
+fn started(config: Config) -> Collector {
+    let mut collector = Collector::new(config);
+    collector.started(500);
+    collector
 }
 
 fn collect(record: Record, records: &[Vec<u8>]) -> Collected {
-    let mut collector = Collector::new(config(record));
+    let mut collector = started(config(record));
     records.iter().for_each(|bytes| collector.record(bytes));
     collector.finish()
 }
@@ -100,7 +105,7 @@ fn without_results_the_checks_of_one_call_are_one_event() {
     let briefs: Vec<_> = events.iter().map(brief).collect();
     assert_eq!(briefs, [("mkdir", Outcome::Unknown, 2, 1), ("mkdir", Outcome::Unknown, 1, 1)]);
 
-    let mut collector = Collector::new(config(Record::Needs));
+    let mut collector = started(config(Record::Needs));
     collector.record(&first.check(1));
     collector.tick_at(first.head.time + NEEDS_PATIENCE);
     assert_eq!(collector.store.admit(0, Worth::Call, 0), Admission::New);
@@ -118,7 +123,7 @@ fn equal_calls_are_counted() {
     assert_eq!(events.len(), 1);
     assert_eq!((events[0].count, events[0].time, events[0].last), (3, 500, 1_500));
 
-    let mut collector = Collector::new(config(Record::Calls));
+    let mut collector = started(config(Record::Calls));
     collector.record(&open(3).call());
     collector.set_phase(Phase::Steady);
     collector.record(&open(3).call());
@@ -186,7 +191,7 @@ fn setuid(time: u64) -> IdentityCall {
         tid: 100,
         comm: "demo".into(),
         time,
-        name: Arc::from("setuid"),
+        name: "setuid",
         args: [33, 0, 0, 0, 0, 0],
         object: Object::Ids { ids: vec![33] },
         outcome: Outcome::Answered,
@@ -197,7 +202,7 @@ fn setuid(time: u64) -> IdentityCall {
 fn a_decided_call_and_its_record_are_one_event() {
     let record = sketch(libc::SYS_setuid).args(&[33, 0xdead]);
     for supervisor_first in [true, false] {
-        let mut collector = Collector::new(config(Record::Calls));
+        let mut collector = started(config(Record::Calls));
         collector.record(&sketch(0).exec("demo/bin/usr"));
         if supervisor_first {
             collector.identity_call(setuid(900));
@@ -213,7 +218,7 @@ fn a_decided_call_and_its_record_are_one_event() {
         assert_eq!(events[0].time, 400);
     }
     // Another thread's call is another call, and one that nobody decided on is the kernel's.
-    let mut collector = Collector::new(config(Record::Calls));
+    let mut collector = started(config(Record::Calls));
     collector.identity_call(setuid(900));
     collector.record(&record.clone().thread(100, 101).at(5_000).call());
     let events = collector.finish().events;
@@ -242,7 +247,7 @@ proptest! {
             bytes[..2].copy_from_slice(&kind.to_ne_bytes());
             bytes[4..16].iter_mut().skip(1).step_by(2).for_each(|high| *high = 0);
         }
-        let mut collector = Collector::new(config(Record::Calls));
+        let mut collector = started(config(Record::Calls));
         collector.record(&bytes);
         collector.record(&bytes);
         collector.finish();

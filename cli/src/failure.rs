@@ -1,0 +1,47 @@
+//! Errors at the edge: what the user reads, and the exit status.
+
+use std::process::ExitCode;
+
+use nrtrace_profiles::profile::ProfileError;
+use nrtrace_profiles::text::printable;
+use nrtrace_tracer::launch;
+
+/// The command line or an input file is wrong.
+const USAGE: u8 = 2;
+/// nrtrace could not do its work.
+const BROKEN: u8 = 3;
+
+/// An input that cannot be used, and why; exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
+/// Prints the error with its causes on one line and gives the exit status documented for it.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    anstream::eprintln!("nrtrace: {}", printable(&format!("{error:#}")));
+    ExitCode::from(status(error))
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<launch::Error>() {
+        return error.exit_status();
+    }
+    if error.is::<ProfileError>() || error.is::<BadInput>() {
+        return USAGE;
+    }
+    BROKEN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn each_kind_of_error_has_its_status() {
+        assert_eq!(status(&anyhow!("broken")), 3);
+        assert_eq!(status(&BadInput("no".into()).into()), 2);
+        let missing = launch::Error::CommandNotFound { name: "x".into(), path: None };
+        assert_eq!(status(&anyhow::Error::from(missing).context("more")), 127);
+    }
+}

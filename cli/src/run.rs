@@ -1,0 +1,136 @@
+//! `nrtrace run`
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::classify;
+use nrtrace_profiles::emit::{self, Style};
+use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
+use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_tracer::ebpf::{Options, Probe};
+use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
+use nrtrace_tracer::recording::{self, Facts, Recorded};
+use nrtrace_tracer::session::Plan;
+
+use crate::args::{IdentityArg, RecordArg, ReportFormat, RunArgs};
+use crate::failure::BadInput;
+use crate::output::OutputDir;
+use crate::progress::Line;
+use crate::terminal;
+
+/// What the arguments come to: everything is settled before the program starts.
+struct Settled {
+    /// What the artefacts are named after.
+    name: String,
+    plan: Plan,
+    facts: Facts,
+    output: Option<OutputDir>,
+}
+
+/// Runs the program, and says what it needs.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    let settled = settle(args)?;
+    let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })?;
+    if args.talk.verbose {
+        anstream::eprintln!("nrtrace: attached {}", probe.hooks());
+        anstream::eprintln!("nrtrace: running as {}", who(&settled));
+    }
+    let line = Line::new(&settled.name, args.run_for, args.talk.quiet);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let recorded = runtime.block_on(recording::record(
+        &settled.plan,
+        settled.facts.clone(),
+        &mut probe,
+        &mut |progress| line.update(progress),
+    ));
+    line.clear();
+    let recorded = recorded?;
+    let mut profile = classify::profile(&recorded.trace, &settled.name);
+    profile.executable = std::fs::canonicalize(&recorded.program)
+        .ok()
+        .map(|path| RawText::new(path.as_os_str().as_bytes()));
+    if let Some(output) = &settled.output {
+        write(output, &profile)?;
+    }
+    show(args, &profile, settled.output.as_ref())?;
+    Ok(ExitCode::from(status(args, &recorded, &profile)))
+}
+
+fn settle(args: &RunArgs) -> Result<Settled> {
+    if args.enforce {
+        return Err(BadInput("--enforce is not built yet; as root, leave it out for a permissive run".into()).into());
+    }
+    let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
+    let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
+    let identity = identity::resolve(args.user.as_deref(), &args.groups, &base)?;
+    let record = match args.record {
+        RecordArg::Needs => Record::Needs,
+        RecordArg::Calls => Record::Calls,
+    };
+    let plan = Plan {
+        command: args.command.clone(),
+        credentials: Credentials::Permissive(identity.clone()),
+        identity_policy: match args.identity {
+            IdentityArg::Keep => IdentityPolicy::Keep,
+            IdentityArg::Switch => IdentityPolicy::Switch,
+            IdentityArg::Deny => IdentityPolicy::Deny,
+        },
+        keep_env: args.keep_env,
+        env: args.env.clone(),
+        run_for: args.run_for,
+        grace: args.grace,
+    };
+    // Opened now, so that a wrong path is told before the program runs.
+    let output = args.output.as_deref().map(OutputDir::open).transpose()?;
+    let facts = Facts { identity, mode: Mode::Permissive, backend: Backend::Ebpf, record };
+    Ok(Settled { name: identity::name_for(&base), plan, facts, output })
+}
+
+fn who(settled: &Settled) -> String {
+    let identity = &settled.facts.identity;
+    let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
+    format!("{} (uid {}, gid {}{fresh})", identity.user, identity.uid, identity.gid)
+}
+
+/// Writes the profile and all artefacts.
+pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
+    output.write("profile.json", &profile.to_json(), false)?;
+    for artefact in emit::artefacts(profile) {
+        output.write(&artefact.file_name, &artefact.text, artefact.executable)?;
+    }
+    Ok(())
+}
+
+fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
+    match args.format {
+        // The program may have written to standard output as well; this is why the table goes elsewhere.
+        ReportFormat::Json => {
+            std::io::stdout().write_all(profile.to_json().as_bytes()).context("cannot write to standard output")?;
+        }
+        ReportFormat::Table if !args.talk.quiet => {
+            let style: Style = terminal::style(args.talk.color, &std::io::stderr());
+            let table = emit::table(profile, &grants(profile), style, terminal::width());
+            eprint!("{table}");
+        }
+        ReportFormat::Table => {}
+    }
+    if let Some(output) = output.filter(|_| !args.talk.quiet) {
+        anstream::eprintln!("Profile and artefacts are in {}", output.path().display());
+    }
+    Ok(())
+}
+
+/// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.
+fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
+    let stopped = matches!(recorded.trace.end.exit, Exit::Stopped { .. } | Exit::Running);
+    if stopped || (args.ignore_status && profile.run.complete) {
+        return 0;
+    }
+    u8::try_from(recorded.status).unwrap_or(u8::MAX)
+}

@@ -1,0 +1,62 @@
+//! `nrtrace emit` and `nrtrace report`: saved profiles.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use nrtrace_profiles::emit::{self, Format};
+use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::profile::Profile;
+
+use crate::args::{EmitArgs, EmitFormat, ReportArgs, ReportFormat};
+use crate::failure::BadInput;
+use crate::output::{OutputDir, read_input};
+use crate::{run, terminal};
+
+/// Writes artefacts.
+pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
+    let profile = load(&args.profile)?;
+    if let Some(path) = &args.output {
+        run::write(&OutputDir::open(path)?, &profile)?;
+    }
+    if let Some(format) = args.format {
+        let format = match format {
+            EmitFormat::Tmpfiles => Format::Tmpfiles,
+            EmitFormat::Sysusers => Format::Sysusers,
+            EmitFormat::Systemd => Format::SystemdDropIn,
+            EmitFormat::Setcap => Format::Setcap,
+            EmitFormat::Kubernetes => Format::Kubernetes,
+            EmitFormat::Sysctl => Format::Sysctl,
+            EmitFormat::ModulesLoad => Format::ModulesLoad,
+        };
+        print(&format.emit(&profile, &grants(&profile)).text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a profile.
+pub fn report(args: &ReportArgs) -> Result<ExitCode> {
+    let profile = load(&args.profile)?;
+    match args.format {
+        ReportFormat::Table => {
+            let style = terminal::style(args.color, &std::io::stdout());
+            print(&emit::table(&profile, &grants(&profile), style, terminal::width()))?;
+        }
+        ReportFormat::Json => print(&profile.to_json())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: &Path) -> Result<Profile> {
+    let text = read_input(path).map_err(|error| BadInput(format!("{error:#}")))?;
+    Profile::from_json(&text).with_context(|| format!("{}", path.display()))
+}
+
+/// A reader that closes early (`| head`) has what it wanted.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}

@@ -1,0 +1,116 @@
+//! A whole recording: a backend, the collector and the session, joined into a [`Trace`].
+
+use std::fs;
+
+use nix::sys::utsname::uname;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use crate::collect::{Collector, Config};
+use crate::launch::{Error, IdentityCall};
+use crate::session::{self, Counters, Plan, Progress, Sink, Source};
+
+/// What a recording is of, beyond how the program is run.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Whom the program runs as.
+    pub identity: Identity,
+    /// How it runs.
+    pub mode: Mode,
+    /// What watches it.
+    pub backend: Backend,
+    /// How much is recorded.
+    pub record: Record,
+}
+
+/// A finished recording.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What happened.
+    pub trace: Trace,
+    /// The program's status as the shell tells it: its exit status, or 128 and the signal's number.
+    pub status: i32,
+    /// The file that was executed: absolute, symbolic links kept.
+    pub program: PathBuf,
+}
+
+/// Runs the program under `source` until its tree is gone.
+///
+/// See [`session::run`] for what it takes over meanwhile.
+///
+/// # Errors
+/// When the program cannot be started or watched. Nothing of it is left behind then.
+pub async fn record(
+    plan: &Plan,
+    facts: Facts,
+    source: &mut dyn Source,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recorded, Error> {
+    let cwd = std::env::current_dir().map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec());
+    let unprivileged_port_start = unprivileged_port_start();
+    let config =
+        Config { identity: facts.identity.clone(), record: facts.record, max_events: Config::MAX_EVENTS };
+    let mut collector = Collector::new(config);
+    let ended = session::run(plan, source, &mut collector, progress).await?;
+    let collected = collector.finish();
+    let mut notes = ended.notes;
+    notes.extend(collected.notes);
+    let run = RunFacts {
+        command: plan.command.iter().map(|word| RawText::new(word.as_bytes())).collect(),
+        identity: facts.identity,
+        mode: facts.mode,
+        backend: facts.backend,
+        record: facts.record,
+        kernel: uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
+        cwd: RawText::new(cwd),
+        environment: ended.environment,
+        missing_capabilities: ended.missing_capabilities,
+        unprivileged_port_start,
+    };
+    let end = TraceEnd {
+        lost: source.lost() + collected.malformed,
+        unresolved: collected.unresolved,
+        dropped_calls: collected.dropped_calls,
+        exit: ended.exit,
+        duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
+        stderr: collected.stderr,
+        notes,
+    };
+    let trace = Trace { run, events: collected.events, end };
+    Ok(Recorded { trace, status: ended.status, program: ended.program })
+}
+
+/// `net.ipv4.ip_unprivileged_port_start` of this network namespace; 1024 where the kernel does not have it (before
+/// Linux 4.11).
+fn unprivileged_port_start() -> u16 {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    text.trim().parse().unwrap_or(1024)
+}
+
+impl Sink for Collector {
+    fn started(&mut self, _pid: u32, time: u64) {
+        Collector::started(self, time);
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        Collector::record(self, bytes);
+    }
+
+    fn identity_call(&mut self, call: IdentityCall) {
+        Collector::identity_call(self, call);
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        Collector::set_phase(self, phase);
+    }
+
+    fn tick(&mut self) {
+        Collector::tick(self);
+    }
+
+    fn counters(&self) -> Counters {
+        Collector::counters(self)
+    }
+}
