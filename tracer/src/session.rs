@@ -3,7 +3,7 @@
 mod running;
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ pub async fn run(
         signal_mask: signals.mask_before(),
     };
     let paused = spawn::pause(&launch)?;
-    source.watch(std::os::fd::AsFd::as_fd(&paused))?;
+    source.watch(paused.as_fd())?;
     let start = monotonic();
     sink.started(paused.pid().as_raw() as u32, start);
     let mut started = paused.release()?;
@@ -183,7 +183,8 @@ pub async fn run(
         );
     }
     let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
-    let running = running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
+    let running =
+        running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
     let (exit, status) = running.until_gone(&mut notes).await?;
     Ok(Ended {
         exit,
@@ -224,9 +225,7 @@ impl Prepared {
                 };
                 environment::build(identity, &Home::of(identity), origin)
             }
-            Credentials::Unchanged => {
-                caller.clone().into_iter().chain(plan.env.iter().cloned()).collect()
-            }
+            Credentials::Unchanged => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
         };
         let name = plan.command.first().cloned().unwrap_or_default();
         let path = std::ffi::OsStr::new("PATH");

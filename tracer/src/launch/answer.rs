@@ -181,7 +181,9 @@ fn change(ids: &[u32], present: &[u32; 4], is_fs: bool) -> Change {
         [id] if is_fs => unchanged(id, filesystem),
         // setuid(-1) is an error, which the kernel shall give.
         [id] => present.iter().all(|now| *now == id),
-        [r, e] => unchanged(r, real) && unchanged(e, effective) && saved == effective && filesystem == effective,
+        [r, e] => {
+            unchanged(r, real) && unchanged(e, effective) && saved == effective && filesystem == effective
+        }
         [r, e, s] => {
             unchanged(r, real) && unchanged(e, effective) && unchanged(s, saved) && filesystem == effective
         }
@@ -220,9 +222,9 @@ fn locate(caught: &Caught) -> Result<PathObject, Errno> {
     match view.find(&target) {
         Ok(found) if found.is_read_only() => Err(Errno::EROFS),
         Ok(found) => Ok(view.describe(&target, &found)),
-        Err(
-            errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG | Errno::EBADF),
-        ) => Err(errno),
+        Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG | Errno::EBADF)) => {
+            Err(errno)
+        }
         Err(_) => {
             let given = RawText::new(target.path.unwrap_or_default());
             Ok(PathObject { seen: given.clone(), path: given.clone(), given, ..PathObject::default() })

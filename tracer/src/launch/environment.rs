@@ -45,7 +45,8 @@ impl Home {
     pub fn of(identity: &Identity) -> Self {
         let account = if identity.exists { accounts::user_by_uid(identity.uid) } else { None };
         let (directory, shell) = account.map(|account| (account.dir, account.shell)).unwrap_or_default();
-        let or = |path: PathBuf, default: &str| if path.as_os_str().is_empty() { default.into() } else { path };
+        let or =
+            |path: PathBuf, default: &str| if path.as_os_str().is_empty() { default.into() } else { path };
         let refuses = shell.file_name().is_some_and(|name| name == "nologin" || name == "false");
         let shell = if refuses { PathBuf::new() } else { shell };
         Self { directory: or(directory, "/"), shell: or(shell, "/bin/sh") }
@@ -117,7 +118,8 @@ pub fn find_program(name: &OsStr, search_paths: &[&OsStr]) -> Result<PathBuf, Er
     let mut refused = None;
     for directory in search_paths.iter().flat_map(std::env::split_paths) {
         // An empty entry is the working directory, see sh(1).
-        let path = absolute(&if directory.as_os_str().is_empty() { ".".into() } else { directory })?.join(name);
+        let path =
+            absolute(&if directory.as_os_str().is_empty() { ".".into() } else { directory })?.join(name);
         match obstacle(&path) {
             None => return Ok(path),
             Some(Obstacle::Absent) => {}

@@ -61,7 +61,8 @@ impl View {
             return Err(Errno::ENOENT);
         }
         let root = self.magic("root")?;
-        let start = if path.starts_with(b"/") { root.try_clone() } else { self.start(target.fd)?.try_clone() };
+        let start =
+            if path.starts_with(b"/") { root.try_clone() } else { self.start(target.fd)?.try_clone() };
         let mut walk = Walk {
             view: *self,
             root,

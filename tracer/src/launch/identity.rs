@@ -123,9 +123,8 @@ pub fn name_for(program_name: &str) -> String {
 }
 
 fn unused_name(program_name: &str) -> String {
-    let is_used = |name: &str| {
-        accounts::user_by_name(name).is_some() || accounts::group_by_name(name).is_some()
-    };
+    let is_used =
+        |name: &str| accounts::user_by_name(name).is_some() || accounts::group_by_name(name).is_some();
     first_unused(&name_for(program_name), is_used)
 }
 

@@ -160,7 +160,8 @@ pub(super) fn program(uid: u32, gid: u32, action: u32) -> Vec<sock_filter> {
         None => vec![ret(action)],
         Some(index) => gift_block(index as u32, uid, gid, narrow, action),
     };
-    let native: Vec<_> = ROWS.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
+    let native: Vec<_> =
+        ROWS.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
     let narrow = ROWS.iter().filter_map(|row| Some((row.narrow?, block(row.takes, true))));
     let compat: Vec<_> =
         narrow.chain(ROWS.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();

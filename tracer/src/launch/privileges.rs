@@ -44,10 +44,7 @@ impl Privileges {
 
     /// The capabilities of this kernel that a child cannot be given.
     pub fn missing(&self) -> Vec<Capability> {
-        (0..=self.last)
-            .filter(|number| self.given >> number & 1 == 0)
-            .map(Capability::from_number)
-            .collect()
+        (0..=self.last).filter(|number| self.given >> number & 1 == 0).map(Capability::from_number).collect()
     }
 
     /// Fails when a permissive run cannot be prepared with what is held.

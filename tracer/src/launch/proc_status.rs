@@ -26,7 +26,9 @@ impl Status {
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            Some(line.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok()).collect::<Vec<_>>())
+            Some(
+                line.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok()).collect::<Vec<_>>(),
+            )
         };
         Some(Self {
             tgid: *field("Tgid")?.first()?,

@@ -3,7 +3,7 @@
 //! nrtrace and the program share a process group, so the terminal's job control (Ctrl-Z, `fg`) stops and continues
 //! both without any doing: SIGTSTP, SIGTTIN, SIGTTOU and SIGCONT are left alone.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -106,12 +106,6 @@ impl AsFd for Signals {
     }
 }
 
-impl AsRawFd for Signals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
 impl Drop for Signals {
     fn drop(&mut self) {
         // What arrived after the end concerned the program: it must not end nrtrace before it has written its results.
@@ -124,7 +118,8 @@ fn is_ignored(number: i32) -> bool {
     // SAFETY: zero is valid for the structure; a null action only asks.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+        libc::sigaction(number, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
@@ -168,7 +163,9 @@ pub fn reaction(number: i32, origin: Origin, interrupted: bool) -> Reaction {
         (Origin::Tree, _) | (_, libc::SIGCHLD) => return Reaction::default(),
         (Origin::Terminal { .. }, libc::SIGINT | libc::SIGQUIT) if interrupted => Some(Ending::Kill),
         (Origin::Terminal { .. }, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP) => Some(Ending::Interrupt),
-        (Origin::Outside, libc::SIGTERM) => return Reaction { forward: false, stop: Some(Ending::Terminate) },
+        (Origin::Outside, libc::SIGTERM) => {
+            return Reaction { forward: false, stop: Some(Ending::Terminate) };
+        }
         (Origin::Outside, libc::SIGINT) => Some(Ending::Interrupt),
         _ => None,
     };

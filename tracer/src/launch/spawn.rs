@@ -131,9 +131,8 @@ pub fn pause(launch: &Launch<'_>) -> Result<Paused, Error> {
         move |error: Errno| Error::system(operation, subject, error)
     };
     let mut setup = Setup::new(launch)?;
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(failed("making a channel to"))?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(failed("making a channel to"))?;
     setup.channel = theirs.as_raw_fd();
     setup.other_end = ours.as_raw_fd();
     // SAFETY: the child calls async-signal-safe functions alone, on memory made beforehand, and never returns.

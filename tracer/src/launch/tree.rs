@@ -76,8 +76,7 @@ impl Member {
 pub fn send(pidfd: &impl AsRawFd, signal: i32) -> Result<(), Errno> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a plain system call without a siginfo.
-    let sent =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
     Errno::result(sent).map(drop)
 }
 

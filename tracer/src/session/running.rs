@@ -1,11 +1,11 @@
 //! The loop while the program runs.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, getpgid, getpgrp};
+use nix::unistd::{getpgid, getpgrp};
 use nrtrace_profiles::event::{Exit, Phase};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -73,11 +73,8 @@ impl<'a> Running<'a> {
 
     /// Runs until the tree is gone; the program's end and its status for the shell.
     pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<(Exit, i32), Error> {
-        let failed = |subject: &'static str| move |error| Error::system("polling", subject, error);
-        let signals = AsyncFd::with_interest(self.signals.as_raw_fd(), Interest::READABLE);
-        let signals = signals.map_err(failed("signals"))?;
-        let records: OwnedFd = self.source.as_fd().try_clone_to_owned().map_err(failed("records"))?;
-        let records = AsyncFd::with_interest(records, Interest::READABLE).map_err(failed("records"))?;
+        let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
+        let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !self.reap() && self.stop.stage() != Stage::GivenUp {
@@ -95,7 +92,10 @@ impl<'a> Running<'a> {
         }
         if self.stop.stage() == Stage::GivenUp {
             let left: Vec<String> = tree::descendants().iter().map(|member| member.pid.to_string()).collect();
-            notes.push(format!("these processes could not be killed and were left behind: {}", left.join(" ")));
+            notes.push(format!(
+                "these processes could not be killed and were left behind: {}",
+                left.join(" ")
+            ));
             self.guard.gone = true;
         }
         self.drain();
@@ -191,7 +191,7 @@ impl<'a> Running<'a> {
             }
             if reaction.forward {
                 // It may have ended: then there is nobody to tell.
-                let _ = tree::send(&std::os::fd::AsFd::as_fd(&self.child), received.number);
+                let _ = tree::send(&self.child.as_fd(), received.number);
             }
         }
     }
@@ -202,7 +202,7 @@ impl<'a> Running<'a> {
                 let reached_program = getpgid(Some(self.child.pid())) == Ok(getpgrp());
                 Origin::Terminal { reached_program }
             }
-            Sender::Process(pid) if pid > 0 && tree::contains(Pid::from_raw(pid).as_raw()) => Origin::Tree,
+            Sender::Process(pid) if pid > 0 && tree::contains(pid) => Origin::Tree,
             Sender::Process(_) => Origin::Outside,
         }
     }
@@ -220,4 +220,15 @@ impl<'a> Running<'a> {
         };
         (exit, end.shell_status())
     }
+}
+
+fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| Error::system("polling", subject, error)
+}
+
+/// A duplicate of `fd`, registered with the runtime.
+fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, until it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }
