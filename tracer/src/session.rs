@@ -3,7 +3,7 @@
 mod running;
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ pub async fn run(
         signal_mask: signals.mask_before(),
     };
     let paused = spawn::pause(&launch)?;
-    source.watch(std::os::fd::AsFd::as_fd(&paused))?;
+    source.watch(paused.as_fd())?;
     let start = monotonic();
     sink.started(paused.pid().as_raw() as u32, start);
     let mut started = paused.release()?;

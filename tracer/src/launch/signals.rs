@@ -3,7 +3,7 @@
 //! nrtrace and the program share a process group, so the terminal's job control (Ctrl-Z, `fg`) stops and continues
 //! both without any doing: SIGTSTP, SIGTTIN, SIGTTOU and SIGCONT are left alone.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -103,12 +103,6 @@ impl Signals {
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl AsRawFd for Signals {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
     }
 }
 

@@ -83,9 +83,10 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// The calls answered since the last time, without waiting.
-    pub fn drain(&self) -> impl Iterator<Item = IdentityCall> + '_ {
-        self.calls.try_iter()
+    /// The calls answered since the last time, without waiting. A call of one batch may have been made a little before
+    /// the last of the batch before.
+    pub fn drain(&self) -> Vec<IdentityCall> {
+        in_order(self.calls.try_iter().collect())
     }
 
     /// The last calls, once the tree is gone.
@@ -96,7 +97,7 @@ impl Supervisor {
         loop {
             match self.calls.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(call) => last.push(call),
-                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return last,
+                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return in_order(last),
             }
         }
     }
@@ -111,6 +112,11 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         self.tell_to_quit();
     }
+}
+
+fn in_order(mut calls: Vec<IdentityCall>) -> Vec<IdentityCall> {
+    calls.sort_by_key(|call| call.time);
+    calls
 }
 
 struct Desk {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, getpgid, getpgrp};
+use nix::unistd::{getpgid, getpgrp};
 use nrtrace_profiles::event::{Exit, Phase};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -73,9 +73,8 @@ impl<'a> Running<'a> {
 
     /// Runs until the tree is gone; the program's end and its status for the shell.
     pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<(Exit, i32), Error> {
-        let failed = |subject: &'static str| move |error| Error::system("polling", subject, error);
-        let signals = readable(self.signals.as_fd()).map_err(failed("signals"))?;
-        let records = readable(self.source.as_fd()).map_err(failed("records"))?;
+        let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
+        let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !self.reap() && self.stop.stage() != Stage::GivenUp {
@@ -192,7 +191,7 @@ impl<'a> Running<'a> {
             }
             if reaction.forward {
                 // It may have ended: then there is nobody to tell.
-                let _ = tree::send(&std::os::fd::AsFd::as_fd(&self.child), received.number);
+                let _ = tree::send(&self.child.as_fd(), received.number);
             }
         }
     }
@@ -203,7 +202,7 @@ impl<'a> Running<'a> {
                 let reached_program = getpgid(Some(self.child.pid())) == Ok(getpgrp());
                 Origin::Terminal { reached_program }
             }
-            Sender::Process(pid) if pid > 0 && tree::contains(Pid::from_raw(pid).as_raw()) => Origin::Tree,
+            Sender::Process(pid) if pid > 0 && tree::contains(pid) => Origin::Tree,
             Sender::Process(_) => Origin::Outside,
         }
     }
@@ -223,9 +222,13 @@ impl<'a> Running<'a> {
     }
 }
 
-/// A descriptor of its own for what `fd` refers to, registered with the runtime.
-fn readable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
-    let own = fd.try_clone_to_owned()?;
-    // SAFETY: an `OwnedFd` names the same open descriptor until it is dropped.
-    Ok(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?)
+fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| Error::system("polling", subject, error)
+}
+
+/// A duplicate of `fd`, registered with the runtime.
+fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, until it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }

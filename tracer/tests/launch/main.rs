@@ -1,0 +1,27 @@
+//! Runs real programs through a session, each in a process of its own: a session takes over the whole process.
+//!
+//! Started with a variable that describes a run, this binary makes that run and writes what came of it; started
+//! without, it is the test harness that does the former and looks at the results. To be run as root.
+
+mod driver;
+mod identity;
+mod lifetime;
+mod start;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    if let Some(description) = std::env::var_os(driver::VARIABLE) {
+        return driver::drive(&description);
+    }
+    let tests = [start::TESTS, identity::TESTS, lifetime::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
