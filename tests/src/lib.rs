@@ -6,3 +6,5 @@
 
 pub mod enter;
 pub mod sandbox;
+pub mod service;
+pub mod truth;
