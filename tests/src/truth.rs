@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::{Group, User};
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::requirement::{Access, Severity};
 use serde::Deserialize;
 
 /// A program, how to try it, and what it needs.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Truth {
     /// Name of the file, without its ending.
     #[serde(skip)]
@@ -29,8 +30,8 @@ pub struct Truth {
     /// Bash, as root, before the program starts: brings files into the state of a fresh installation.
     #[serde(default)]
     pub prepare: String,
-    /// Bash, as root, that succeeds once the program serves. It is tried until it does.
-    #[serde(default)]
+    /// Bash, as root, that succeeds once the program serves. It is tried until it does; a program that gives up has none.
+    #[serde(default = "never")]
     pub exercise: String,
     /// What an administrator changes besides granting access, so that the program can start as the user.
     #[serde(default)]
@@ -44,7 +45,7 @@ pub struct Truth {
 
 /// What an administrator changes besides granting access.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Advice {
     /// The command to use instead, for example without `-u USER`.
     pub command: Option<Vec<String>>,
@@ -55,7 +56,7 @@ pub struct Advice {
 
 /// A program that ends by itself without a refusal of the kernel.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GivesUp {
     /// Its exit status.
     pub status: i32,
@@ -68,7 +69,7 @@ pub struct GivesUp {
 
 /// Something the program needs.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct KnownNeed {
     /// The stable id, as `Need::id` makes it.
     pub id: String,
@@ -105,12 +106,36 @@ pub enum Grant {
     Nothing,
 }
 
+fn never() -> String {
+    "false".into()
+}
+
 fn five() -> u64 {
     5
 }
 
 fn required() -> Severity {
     Severity::Required
+}
+
+/// Replaces `{uid:NAME}` and `{gid:NAME}` by the numbers that the names have on this machine.
+fn with_ids(text: &str) -> Result<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (reference, tail) =
+            after.split_once('}').with_context(|| format!("{text}: a brace is not closed"))?;
+        let id = match reference.split_once(':') {
+            Some(("uid", name)) => User::from_name(name)?.map(|user| user.uid.as_raw()),
+            Some(("gid", name)) => Group::from_name(name)?.map(|group| group.gid.as_raw()),
+            _ => None,
+        };
+        let id = id.with_context(|| format!("{text}: {reference} is not known on this machine"))?;
+        out.push_str(before);
+        out.push_str(&id.to_string());
+        rest = tail;
+    }
+    Ok(out + rest)
 }
 
 impl Truth {
@@ -121,9 +146,11 @@ impl Truth {
     pub fn load(name: &str) -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("truth").join(format!("{name}.toml"));
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let truth: Self = toml::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
+        let mut truth: Self =
+            toml::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
         ensure!(!truth.command.is_empty(), "{}: the command is empty", path.display());
-        for need in &truth.needs {
+        for need in &mut truth.needs {
+            need.id = with_ids(&need.id)?;
             let harmless = matches!(need.grant, Grant::Nothing);
             ensure!(!(need.fatal && harmless), "{name}: {} is fatal and has no grant", need.id);
         }

@@ -2,6 +2,7 @@
 //!
 //! nrtrace has no part in this; it is the evidence for what its runs are compared with.
 
+use nrtrace_tests::sandbox::Finished;
 use nrtrace_tests::service::{Trial, try_grants};
 use nrtrace_tests::truth::{Grant, Truth};
 
@@ -9,7 +10,8 @@ fn check(name: &str) {
     let truth = Truth::load(name).unwrap();
     let all: Vec<&Grant> = truth.grants().into_iter().collect();
     match try_grants(&truth, &all).unwrap() {
-        Trial::Served => {}
+        Trial::Served => assert!(truth.gives_up.is_none(), "{name} serves, and was thought to give up"),
+        Trial::Failed(finished) if truth.gives_up.is_some() => return gives_up(&truth, &finished),
         Trial::Failed(finished) => panic!("{name} does not serve with all its grants: {finished}"),
     }
     for removed in &all {
@@ -23,6 +25,15 @@ fn check(name: &str) {
             }
         }
     }
+}
+
+/// The program ended as it is known to, although it had all its grants.
+fn gives_up(truth: &Truth, finished: &Finished) {
+    let known = truth.gives_up.as_ref().unwrap();
+    let stdout = String::from_utf8_lossy(&finished.stdout);
+    let stderr = String::from_utf8_lossy(&finished.stderr);
+    assert!(stdout.contains(&format!("ended with status {}\n", known.status)), "{}: {finished}", truth.name);
+    assert!(stderr.contains(&known.says), "{}: {finished}", truth.name);
 }
 
 /// One test for each truth, named after its file.
@@ -43,5 +54,13 @@ macro_rules! truths {
 }
 
 truths! {
+    apache2 = "apache2",
+    dnsmasq = "dnsmasq",
+    etcd_server = "etcd-server",
+    haproxy = "haproxy",
     nginx = "nginx",
+    postgres = "postgres",
+    redis_server = "redis-server",
+    unbound = "unbound",
+    vsftpd = "vsftpd",
 }
