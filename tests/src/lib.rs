@@ -4,7 +4,10 @@
 //!
 //! Everything here needs root. A test that cannot have what it needs fails; none is skipped.
 
+pub mod compare;
 pub mod enter;
 pub mod sandbox;
 pub mod service;
+pub mod setup;
 pub mod truth;
+pub mod unit;

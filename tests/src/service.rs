@@ -23,7 +23,13 @@ pub struct Rights {
     pub capabilities: Vec<String>,
     /// Whether `no_new_privs` is set.
     pub no_new_privs: bool,
-    /// Further words put in front of the command, such as `prlimit --nofile=…`.
+    /// Resource limits, as options of prlimit(1).
+    pub limits: Vec<String>,
+    /// Variables, `NAME=value`, besides `PATH` and `HOME`.
+    pub environment: Vec<String>,
+    /// Working directory; `/` unless given.
+    pub directory: Option<String>,
+    /// Further words put in front of the command, such as `nice`.
     pub wrapper: Vec<String>,
 }
 
@@ -127,13 +133,19 @@ impl Rights {
             .iter()
             .map(|name| name.to_lowercase().trim_start_matches("cap_").to_owned())
             .collect();
-        let mut words = vec![
+        let mut words = vec!["env".to_owned(), "-C".to_owned(), self.directory.clone().unwrap_or("/".into())];
+        if !self.limits.is_empty() {
+            words.push("prlimit".into());
+            words.extend(self.limits.iter().cloned());
+        }
+        words.extend(self.wrapper.iter().cloned());
+        words.extend([
             "setpriv".to_owned(),
             format!("--reuid={}", self.user),
             format!("--regid={}", self.group),
             format!("--inh-caps=-all{}", list("", &names)),
             format!("--ambient-caps=-all{}", list("", &names)),
-        ];
+        ]);
         words.push(if self.groups.is_empty() {
             "--clear-groups".to_owned()
         } else {
@@ -146,7 +158,7 @@ impl Rights {
             ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "HOME=/"]
                 .map(str::to_owned),
         );
-        words.extend(self.wrapper.iter().cloned());
+        words.extend(self.environment.iter().cloned());
         words
     }
 }
