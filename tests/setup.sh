@@ -1,0 +1,36 @@
+#!/bin/bash
+# Installs, on Debian 12, the packages that the end-to-end tests use. Needs root; can be run again at any time.
+set -euo pipefail
+
+packages=(
+    # The services that are traced.
+    apache2 bind9 dnsmasq etcd-server haproxy nginx postgresql redis-server ssl-cert unbound vsftpd
+    # What the tests try them and prepare their files with.
+    acl curl iproute2 libcap2-bin redis-tools strace util-linux
+)
+
+if [ "$(id -u)" != 0 ]; then
+    echo "setup.sh: needs root, to install packages: run it with sudo" >&2
+    exit 1
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    state=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+    [ "$state" = "ii " ] || missing+=("$package")
+done
+if [ ${#missing[@]} = 0 ]; then
+    exit 0
+fi
+
+# A policy of this machine's own stays as it is; otherwise there is one for as long as this takes, so that no service starts.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends "${missing[@]}"
