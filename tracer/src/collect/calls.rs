@@ -158,7 +158,8 @@ impl Traits {
     pub fn creates(&self, name: &str, args: &[u64; 6]) -> bool {
         match self.last {
             Last::Open(index) => args[index] as i32 & libc::O_CREAT != 0,
-            _ => name == "creat",
+            // The flags of openat2 are in memory.
+            _ => matches!(name, "creat" | "openat2"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Component, Credentials, Identity, Object, PathObject};
+use nrtrace_profiles::event::{Check, Component, Credentials, FileType, Identity, Object, PathObject};
 
 use super::calls::{Judged, Traits};
 use super::facts::{SEARCH, WRITE, mode_allows};
@@ -89,11 +89,16 @@ impl Judge<'_> {
             Object::TwoPaths { from, to } => (from, Some(to)),
             Object::Nothing | Object::Ids { .. } => return None,
         };
-        match self.subject(first, frames) {
-            Subject::Search => {
-                let both = [Some(first), second];
-                both.into_iter().flatten().find_map(|path| self.unsearchable(paths, path))
+        let subject = self.subject(first, frames);
+        if subject == Subject::Search || frames.is_empty() {
+            let mut both = [Some(first), second].into_iter().flatten();
+            let closed = both.find_map(|path| self.unsearchable(paths, path));
+            if subject == Subject::Search || closed.is_some() {
+                return closed;
             }
+        }
+        match subject {
+            Subject::Search => None,
             Subject::File => self.facts(paths, first.path.as_bytes()),
             Subject::Parent => {
                 // `link` changes the new name's directory alone, `rename` both.
@@ -120,15 +125,26 @@ impl Judge<'_> {
         }
     }
 
-    /// The uppermost directory on the way that may not be searched.
+    /// The uppermost directory on the way that may not be searched: first along the path as it was given, which
+    /// may lead to a symbolic link, then along the one it leads to.
     fn unsearchable(&self, paths: &mut Paths, object: &PathObject) -> Option<Component> {
         if !object.resolved {
             return None;
         }
-        let path = object.path.as_bytes();
+        let (seen, path) = (object.seen.as_bytes(), object.path.as_bytes());
+        // What a process with another root sees is no path of the mount namespace.
+        let given = (!path.ends_with(seen)).then_some(seen);
+        let mut ways = given.into_iter().chain([path]);
+        ways.find_map(|way| self.unsearchable_on(paths, way))
+    }
+
+    fn unsearchable_on(&self, paths: &mut Paths, path: &[u8]) -> Option<Component> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at.max(1));
-        for end in ends.collect::<Vec<_>>() {
+        for end in ends {
             let directory = self.facts(paths, &path[..end])?;
+            if directory.inode.file_type != FileType::Directory {
+                return None;
+            }
             if !self.allows(&directory, SEARCH) {
                 return Some(directory);
             }

@@ -7,7 +7,7 @@ use nrtrace_ebpf::record::{
     Head,
 };
 use nrtrace_profiles::event::{
-    Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
+    Call, Check, Component, Credentials, Event, FileType, Identity, Object, Outcome, Phase, Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -111,6 +111,10 @@ impl Builder {
             path: RawText::new(upright(path)),
             inode: self.paths.names().of_record(&inode),
         });
+        // A pipe or a socket has no path; only the root directory's is empty.
+        let is_file =
+            |found: &Component| found.path.as_bytes() != b"/" || found.inode.file_type == FileType::Directory;
+        let component = component.filter(is_file);
         let told = flags & FLAG_OPTS != 0 && raw.opts & CAP_OPT_NOAUDIT != 0;
         Check {
             capability: Capability::from_number(u8::try_from(raw.capability).unwrap_or(u8::MAX)),
@@ -178,18 +182,17 @@ impl Builder {
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
     pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
         let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome } = call;
-        if let Object::Gift { path, .. } = &mut object
-            && let Some(operation) = operation
-        {
+        if let Object::Gift { path, .. } = &mut object {
+            let mnt_ns = self.processes.get(pid).map(|known| known.mnt_ns);
             // The kernel's own word on where a relative path starts is better than what /proc said.
             let traits = super::calls::traits(&name);
-            let seen = object::of(operation, &name, traits, &mut self.paths, &self.bound);
-            if let Object::Path(seen) = seen
+            let seen = operation.map(|seen| object::of(seen, &name, traits, &mut self.paths, &self.bound));
+            if let Some(Object::Path(seen)) = seen
                 && seen.resolved
             {
                 *path = seen;
             }
-            self.paths.add_facts(path, operation.head.mnt_ns, operation.head.time);
+            mnt_ns.into_iter().for_each(|mnt_ns| self.paths.add_facts(path, mnt_ns, time));
         }
         self.count_unresolved(&mut object, &name);
         let known = self.processes.get(pid).and_then(|known| known.credentials);

@@ -27,6 +27,9 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::Head;
 use nrtrace_profiles::RawText;
@@ -36,15 +39,17 @@ pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, dec
 pub use identity::IdentityCall;
 
 use event::Builder;
-use fold::{Admission, Store, Worth};
+use fold::{Admission, REFUSALS, Store, Worth};
 use identity::{Concluded, Meeting, is_identity};
 use key::{Keys, Seen};
 use pair::{Paired, Pairing, Pending};
-use std::collections::VecDeque;
 use telling::StandardError;
 
 /// How long checks without results wait for more of their call, in nanoseconds.
 const NEEDS_PATIENCE: u64 = 50_000_000;
+/// Results that the kernel turns into a restart or into `EINTR` after its tracepoint (`ERESTARTSYS` to
+/// `ERESTART_RESTARTBLOCK` of `include/linux/errno.h`).
+const RESTARTS: RangeInclusive<i64> = -516..=-512;
 /// Dropped calls that are kept after all when the recording ends: what the program did last.
 const TAIL: usize = 32;
 
@@ -62,8 +67,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keeps a recording below 40 MiB whatever the program does that is not refused.
-    pub const MAX_EVENTS: usize = 50_000;
+    /// Keeps the events of a program that is not refused anything at about 20 MiB.
+    pub const MAX_EVENTS: usize = 25_000;
 }
 
 /// How far a recording has come.
@@ -125,7 +130,7 @@ impl Collector {
             phase: Phase::default(),
             builder: Builder::new(config.start, config.identity.clone()),
             keys: Keys::default(),
-            store: Store::new(config.max_events),
+            store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
             meeting: Meeting::default(),
             stderr: StandardError::default(),
@@ -186,6 +191,10 @@ impl Collector {
     }
 
     fn call(&mut self, operation: &Operation<'_>, ret: i64) {
+        if RESTARTS.contains(&ret) {
+            // The call was interrupted and is made again.
+            return;
+        }
         if self.builder.is_standard_error(operation) {
             let written = operation.strings.data();
             let accepted = usize::try_from(ret).unwrap_or(0).min(written.len());

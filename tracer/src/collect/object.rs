@@ -1,6 +1,8 @@
 //! What a call was about.
 
-use nrtrace_ebpf::record::{FLAG_FD_ONLY, FLAG_UNREADABLE};
+use std::fs::read_link;
+
+use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, PathObject};
 
@@ -17,8 +19,11 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     {
         return Object::Socket(bound.listening(operation.head.pid, operation.args[0], socket));
     }
+    if operation.nr < 0 {
+        return Object::Nothing;
+    }
     if takes_address(name) {
-        return address(operation, paths);
+        return address(operation, traits, paths);
     }
     let has_path = operation.head.flags & FLAG_FD_ONLY != 0
         || !strings.path().is_empty()
@@ -27,13 +32,31 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     if !has_path {
         return Object::Nothing;
     }
+    if is_no_file(operation) {
+        return Object::Nothing;
+    }
+    let mut head = operation.head;
+    if !strings.data().is_empty() {
+        // It is the data that was cut: a path of so few bytes is not.
+        head.flags &= !FLAG_TRUNCATED;
+    }
     let follow = traits.follows(&operation.args);
     let given = Given { path: strings.path(), base: strings.base(), follow };
-    let first = paths.object(&operation.head, strings.root(), given);
+    let first = paths.object(&head, strings.root(), given);
     match second(operation, name, paths) {
         Some(second) => Object::TwoPaths { from: first, to: second },
         None => Object::Path(first),
     }
+}
+
+/// Whether the call is on a descriptor of a pipe, a socket or another thing outside the file system: the walk to
+/// the root then gives nothing, as it does for the root directory itself.
+fn is_no_file(operation: &Operation<'_>) -> bool {
+    let nowhere = operation.head.flags & (FLAG_FD_ONLY | FLAG_UNREADABLE | FLAG_DEEP) == FLAG_FD_ONLY
+        && operation.strings.path().is_empty()
+        && operation.strings.base().is_empty();
+    let link = || read_link(format!("/proc/{}/fd/{}", operation.head.pid, operation.args[0] as i32));
+    nowhere && link().is_ok_and(|text| !text.is_absolute())
 }
 
 fn takes_address(name: &str) -> bool {
@@ -54,7 +77,7 @@ fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<Pa
     Some(paths.object(&operation.head, strings.root(), given))
 }
 
-fn address(operation: &Operation<'_>, paths: &mut Paths) -> Object {
+fn address(operation: &Operation<'_>, traits: Traits, paths: &mut Paths) -> Object {
     let socket = operation.socket.as_ref();
     let parsed = sockets::parse(operation.strings.data());
     let Some((family, address)) = parsed.or_else(|| socket.map(|known| (known.family, Address::Other)))
@@ -63,7 +86,8 @@ fn address(operation: &Operation<'_>, paths: &mut Paths) -> Object {
     };
     let path = match address {
         Address::File(path) => {
-            let given = Given { path, base: operation.strings.base(), follow: true };
+            let given =
+                Given { path, base: operation.strings.base(), follow: traits.follows(&operation.args) };
             Some(paths.object(&operation.head, operation.strings.root(), given))
         }
         _ => None,

@@ -6,7 +6,7 @@ use nrtrace_ebpf::record::STR_PATH;
 use nrtrace_profiles::event::Record;
 
 use super::record::sketch;
-use super::{Collector, Config, config, mkdir};
+use super::{Collector, Config, Store, config, mkdir};
 
 fn small() -> Collector {
     Collector::new(Config { max_events: 100, ..config(Record::Calls) })
@@ -39,6 +39,19 @@ fn refused_names_in_one_directory_are_summarised() {
     assert_eq!(collected.events.len(), 2_001);
     assert_eq!(collected.events.iter().map(|event| event.count).sum::<u64>(), 5_001);
     assert_eq!(collected.notes.len(), 1);
+}
+
+#[test]
+fn refusals_everywhere_are_summarised_by_their_kind() {
+    let mut collector = small();
+    collector.store = Store::new(100, 50);
+    for n in 0..1_000 {
+        collector.record(&mkdir(&format!("/nrtrace-no-such/{n}/x")).ret(-13).call());
+    }
+    collector.record(&mkdir("/nrtrace-no-such/x/y").ret(-1).call());
+    let collected = collector.finish();
+    assert_eq!((collected.summarised, collected.events.len()), (950, 51), "EPERM is another kind");
+    assert_eq!(collected.events.iter().map(|event| event.count).sum::<u64>(), 1_001);
 }
 
 fn resident() -> u64 {

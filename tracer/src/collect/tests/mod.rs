@@ -4,6 +4,7 @@ mod flood;
 mod path;
 mod record;
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::*;
@@ -108,6 +109,28 @@ fn without_results_the_checks_of_one_call_are_one_event() {
     collector.record(&first.check(1));
     collector.tick_at(first.head.time + NEEDS_PATIENCE + 1);
     assert!(collector.pairing.overdue(u64::MAX).is_empty());
+}
+
+#[test]
+fn an_interrupted_call_is_one_with_its_restart() {
+    let made = mkdir("/nrtrace-no-such/a");
+    let events = calls(&[made.check(DAC_OVERRIDE), made.clone().ret(-512).call(), made.call()]);
+    assert_eq!(
+        events.iter().map(brief).collect::<Vec<_>>(),
+        [("mkdir", Outcome::Success { value: 0 }, 1, 1)]
+    );
+}
+
+#[test]
+fn a_descriptor_that_is_no_file_is_nothing() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let root = std::fs::File::open("/").unwrap();
+    let of = |fd: i32| {
+        let made = sketch(libc::SYS_fchmod).args(&[fd as u64, 0o600]).flag(FLAG_FD_ONLY);
+        calls(&[made.thread(std::process::id(), 1).call()]).remove(0).object
+    };
+    assert_eq!(of(reader.as_raw_fd()), Object::Nothing);
+    assert!(matches!(of(root.as_raw_fd()), Object::Path(path) if path.path == "/".into()));
 }
 
 #[test]

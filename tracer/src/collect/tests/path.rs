@@ -1,16 +1,18 @@
 //! Paths and components, on a real directory tree.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, FileType, Object, PathObject};
+use nrtrace_profiles::event::{Check, FileType, Object, PathObject, Record};
 
 use super::record::{Sketch, sketch};
-use super::{calls, mkdir};
+use super::{Collector, calls, config, mkdir};
 use crate::collect::paths::{clean, split, upright};
 
 const DAC_OVERRIDE: u32 = 1;
@@ -111,7 +113,7 @@ fn relative_paths_start_where_the_kernel_says() {
 fn a_path_without_its_start_is_not_resolved() {
     for flag in [FLAG_UNREADABLE, FLAG_DEEP, FLAG_TRUNCATED] {
         let found = super::collect(
-            nrtrace_profiles::event::Record::Calls,
+            Record::Calls,
             &[mkdir("x").string(STR_BASE, "half/way").flag(flag).call(), mkdir("/x").call()],
         );
         assert_eq!(found.unresolved, 1);
@@ -181,6 +183,39 @@ fn address_of(name: &str) -> Option<u64> {
     let line =
         symbols.lines().find(|line| line.split(' ').nth(2).is_some_and(|found| found.starts_with(name)))?;
     u64::from_str_radix(&line[..16], 16).ok().filter(|address| *address != 0)
+}
+
+/// Makes a symbolic link on a file system of its own, says its mount namespace, and waits.
+const APART: &str = "mount -t tmpfs none /mnt && mkdir /mnt/real && ln -s real /mnt/link && \
+    readlink /proc/self/ns/mnt && read line";
+
+#[test]
+fn a_mount_namespace_outlives_its_processes() {
+    let mut child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", APART])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mnt_ns = line.trim().strip_prefix("mnt:[").and_then(|rest| rest.strip_suffix(']'));
+    let mnt_ns: u32 = mnt_ns.expect("mounting takes root").parse().unwrap();
+    let here = |mut made: Sketch| {
+        made.head.mnt_ns = mnt_ns;
+        made.thread(child.id(), child.id())
+    };
+    let exec = here(sketch(0)).exec("sh/bin/usr");
+    let refused = here(mkdir("/mnt/link/new")).ret(-13).call();
+    let mut collector = Collector::new(config(Record::Calls));
+    collector.record(&exec);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    collector.record(&refused);
+    let event = collector.finish().events.remove(0);
+    let Object::Path(path) = event.object else { panic!("{event:?}") };
+    assert_eq!((path.path, path.seen), ("/mnt/real/new".into(), "/mnt/link/new".into()));
+    assert_eq!(path.parent.unwrap().file_type, FileType::Directory);
 }
 
 #[test]
