@@ -7,7 +7,7 @@ use nrtrace_profiles::event::Event;
 /// Different names refused in one directory that are kept.
 const NAMES: u32 = 2000;
 /// Events with a check or a refusal that are kept.
-pub const REFUSALS: usize = 50_000;
+pub const REFUSALS: usize = 20_000;
 
 /// What an event is worth keeping for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
