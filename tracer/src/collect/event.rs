@@ -183,18 +183,17 @@ impl Builder {
     pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
         let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome } = call;
         if let Object::Gift { path, .. } = &mut object {
-            let mnt_ns = self.processes.get(pid).map(|known| known.mnt_ns);
-            // The kernel's own word on where a relative path starts is better than what /proc said.
-            let traits = super::calls::traits(&name);
-            let seen = operation.map(|seen| object::of(seen, &name, traits, &mut self.paths, &self.bound));
-            if let Some(Object::Path(seen)) = seen
-                && seen.resolved
-            {
-                *path = seen;
+            // The supervisor looked while the thread waited for it; the record is told afterwards.
+            let traits = super::calls::traits(name);
+            let told = operation.filter(|_| !path.resolved);
+            let told = told.map(|told| object::of(told, name, traits, &mut self.paths, &self.bound));
+            if let Some(Object::Path(told)) = told {
+                *path = told;
             }
+            let mnt_ns = self.processes.get(pid).map(|known| known.mnt_ns).filter(|_| path.parent.is_none());
             mnt_ns.into_iter().for_each(|mnt_ns| self.paths.add_facts(path, mnt_ns, time));
         }
-        self.count_unresolved(&mut object, &name);
+        self.count_unresolved(&mut object, name);
         let known = self.processes.get(pid).and_then(|known| known.credentials);
         let time = time.saturating_sub(self.start);
         Event {
@@ -205,7 +204,7 @@ impl Builder {
             process: self.process(pid, tid, comm),
             credentials: known.unwrap_or(Credentials { uid: self.identity.uid, gid: self.identity.gid }),
             phase,
-            call: Call { name, args, data: None },
+            call: Call { name: name.into(), args, data: None },
             object,
             outcome,
             checks: Vec::new(),

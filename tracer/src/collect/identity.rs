@@ -4,7 +4,6 @@
 //! first waits for the other, so that each call is one event.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use nrtrace_ebpf::record::FLAG_COMPAT;
 use nrtrace_profiles::RawText;
@@ -14,7 +13,7 @@ use super::calls::{Calls, traits};
 use super::decode::{Operation, StoredOperation};
 
 /// A change of identity or owner that the supervisor decided on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityCall {
     /// Process, numbered as in the tracer's pid namespace.
     pub pid: u32,
@@ -24,8 +23,8 @@ pub struct IdentityCall {
     pub comm: RawText,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub time: u64,
-    /// Name of the call in the kernel's table.
-    pub name: Arc<str>,
+    /// The call, by its name in the native table also when it came through the 32-bit one.
+    pub name: &'static str,
     /// Its arguments.
     pub args: [u64; 6],
     /// [`Object::Ids`] or [`Object::Gift`].
@@ -39,7 +38,7 @@ const PATIENCE: u64 = 1_000_000_000;
 /// How many of one side wait.
 const WAITING: usize = 1024;
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 13] = [
     "setuid",
     "setreuid",
     "setresuid",
@@ -49,27 +48,20 @@ const NAMES: [&str; 25] = [
     "setresgid",
     "setfsgid",
     "setgroups",
-    "setuid32",
-    "setreuid32",
-    "setresuid32",
-    "setfsuid32",
-    "setgid32",
-    "setregid32",
-    "setresgid32",
-    "setfsgid32",
-    "setgroups32",
     "chown",
     "lchown",
     "fchown",
     "fchownat",
-    "chown32",
-    "lchown32",
-    "fchown32",
 ];
 
 /// Whether the supervisor may have decided on a call of this name.
 pub fn is_identity(name: &str) -> bool {
-    NAMES.contains(&name)
+    NAMES.contains(&native(name))
+}
+
+/// The native name of a call that the i386 table has twice, with ids of 16 and of 32 bits.
+fn native(name: &str) -> &str {
+    name.strip_suffix("32").unwrap_or(name)
 }
 
 /// A call's record that waits, with its result.
@@ -129,8 +121,8 @@ impl Meeting {
 }
 
 fn is_same(names: &mut Calls, call: &IdentityCall, operation: &Operation<'_>) -> bool {
-    let telling = |args: &[u64; 6]| traits(&call.name).telling_args(args).map(|arg| arg as u32);
+    let telling = |args: &[u64; 6]| traits(call.name).telling_args(args).map(|arg| arg as u32);
     call.tid == operation.head.tid
         && telling(&call.args) == telling(&operation.args)
-        && *names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0 == *call.name
+        && native(&names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0) == call.name
 }

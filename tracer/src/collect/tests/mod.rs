@@ -5,7 +5,6 @@ mod path;
 mod record;
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
 
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::event::{Event, Identity, Object, Outcome, Phase, Protocol, Record};
@@ -209,7 +208,7 @@ fn setuid(time: u64) -> IdentityCall {
         tid: 100,
         comm: "demo".into(),
         time,
-        name: Arc::from("setuid"),
+        name: "setuid",
         args: [33, 0, 0, 0, 0, 0],
         object: Object::Ids { ids: vec![33] },
         outcome: Outcome::Answered,
@@ -235,6 +234,10 @@ fn a_decided_call_and_its_record_are_one_event() {
         assert_eq!(events[0].process.exe, Some("/usr/bin/demo".into()));
         assert_eq!(events[0].time, 400);
     }
+    let mut collector = Collector::new(config(Record::Calls));
+    collector.identity_call(setuid(900));
+    collector.record(&sketch(213).args(&[33]).flag(FLAG_COMPAT).call());
+    assert_eq!(collector.finish().events.len(), 1, "213 is setuid32 in the i386 table");
     // Another thread's call is another call, and one that nobody decided on is the kernel's.
     let mut collector = Collector::new(config(Record::Calls));
     collector.identity_call(setuid(900));
