@@ -20,6 +20,8 @@ enum Subject {
     Parent,
     /// The file itself.
     File,
+    /// The directory when the call may make the file, else the file: the function that asks is part of this one.
+    Opened,
 }
 
 /// Kernel functions that tell; the innermost one on the stack decides.
@@ -42,6 +44,8 @@ const FUNCTIONS: &[(&str, Subject)] = &[
     ("vfs_unlink", Subject::Parent),
     ("vfs_rmdir", Subject::Parent),
     ("may_open", Subject::File),
+    ("vfs_tmpfile", Subject::File),
+    ("path_openat", Subject::Opened),
     ("may_linkat", Subject::File),
     ("may_follow_link", Subject::File),
     ("setattr_prepare", Subject::File),
@@ -99,7 +103,7 @@ impl Judge<'_> {
         }
         match subject {
             Subject::Search => None,
-            Subject::File => self.facts(paths, first.path.as_bytes()),
+            Subject::File | Subject::Opened => self.facts(paths, first.path.as_bytes()),
             Subject::Parent => {
                 // `link` changes the new name's directory alone, `rename` both.
                 let old = (second.is_none() || self.call.starts_with("rename")).then_some(first);
@@ -113,13 +117,19 @@ impl Judge<'_> {
     }
 
     fn subject(&self, path: &PathObject, frames: &[Arc<str>]) -> Subject {
+        let creates = self.traits.creates(self.call, self.args);
         let told = frames.iter().find_map(|frame| FUNCTIONS.iter().find(|(name, _)| **name == **frame));
-        if let Some((_, subject)) = told {
-            return *subject;
+        match told {
+            Some((_, Subject::Opened)) if creates => return Subject::Parent,
+            Some((_, Subject::Opened)) => return Subject::File,
+            Some((_, subject)) => return *subject,
+            None => {}
         }
+        // A file of the user's own was most likely made by this very call.
+        let own = path.inode.as_ref().is_some_and(|inode| inode.uid == self.credentials.uid);
         let absent = path.inode.is_none() && path.parent.is_some();
         match self.traits.judged {
-            Judged::File if absent && self.traits.creates(self.call, self.args) => Subject::Parent,
+            Judged::File if (absent || own) && creates => Subject::Parent,
             Judged::File => Subject::File,
             Judged::Parent => Subject::Parent,
         }

@@ -203,8 +203,9 @@ pub fn decode(bytes: &[u8]) -> Option<Observation<'_>> {
 fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
     let fixed: CheckRecord = record::read(bytes)?;
     let Strings(mut parts) = Strings::cut(&fixed.head, &bytes[size_of::<CheckRecord>()..])?;
-    // In a check, the second path's place holds the component's.
-    let component = std::mem::take(&mut parts[STR_PATH2]);
+    // Where the kernel tells the component, it takes the second path's place.
+    let has_component = fixed.head.flags & FLAG_COMPONENT != 0;
+    let component = if has_component { std::mem::take(&mut parts[STR_PATH2]) } else { &[] };
     let operation = Operation {
         head: fixed.head,
         nr: fixed.nr,
@@ -217,7 +218,7 @@ fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
         ret: fixed.ret,
         opts: fixed.opts,
         user_ns: fixed.user_ns,
-        component: (fixed.head.flags & FLAG_COMPONENT != 0).then_some((fixed.component, component)),
+        component: has_component.then_some((fixed.component, component)),
         addresses: fixed.stack,
         depth: (fixed.stack_len as usize).min(STACK_MAX),
     };

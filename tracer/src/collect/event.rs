@@ -7,7 +7,7 @@ use nrtrace_ebpf::record::{
     Head,
 };
 use nrtrace_profiles::event::{
-    Call, Check, Component, Credentials, Event, FileType, Identity, Object, Outcome, Phase, Process,
+    Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -111,15 +111,13 @@ impl Builder {
             path: RawText::new(upright(path)),
             inode: self.paths.names().of_record(&inode),
         });
-        // A pipe or a socket has no path; only the root directory's is empty.
-        let is_file =
-            |found: &Component| found.path.as_bytes() != b"/" || found.inode.file_type == FileType::Directory;
-        let component = component.filter(is_file);
+        // A pipe or a socket has no path, and half a one is none.
+        let component = component.filter(|_| flags & FLAG_DEEP == 0);
         let told = flags & FLAG_OPTS != 0 && raw.opts & CAP_OPT_NOAUDIT != 0;
         Check {
             capability: Capability::from_number(u8::try_from(raw.capability).unwrap_or(u8::MAX)),
             granted: raw.ret == 0,
-            not_audited: told || frames.iter().any(|frame| frame.ends_with("capable_noaudit")),
+            not_audited: told || frames.iter().any(|frame| frame.ends_with("_noaudit")),
             frames,
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,

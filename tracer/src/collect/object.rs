@@ -1,7 +1,5 @@
 //! What a call was about.
 
-use std::fs::read_link;
-
 use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, PathObject};
@@ -49,14 +47,12 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     }
 }
 
-/// Whether the call is on a descriptor of a pipe, a socket or another thing outside the file system: the walk to
-/// the root then gives nothing, as it does for the root directory itself.
+/// Whether the call is on a descriptor of a pipe, a socket or another thing outside the mount namespace: the walk
+/// upwards then ends at once, and not at the namespace's root.
 fn is_no_file(operation: &Operation<'_>) -> bool {
-    let nowhere = operation.head.flags & (FLAG_FD_ONLY | FLAG_UNREADABLE | FLAG_DEEP) == FLAG_FD_ONLY
+    operation.head.flags & (FLAG_FD_ONLY | FLAG_DEEP) == FLAG_FD_ONLY | FLAG_DEEP
         && operation.strings.path().is_empty()
-        && operation.strings.base().is_empty();
-    let link = || read_link(format!("/proc/{}/fd/{}", operation.head.pid, operation.args[0] as i32));
-    nowhere && link().is_ok_and(|text| !text.is_absolute())
+        && operation.strings.base().is_empty()
 }
 
 fn takes_address(name: &str) -> bool {
@@ -65,7 +61,8 @@ fn takes_address(name: &str) -> bool {
 
 fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<PathObject> {
     let strings = &operation.strings;
-    if strings.path2().is_empty() {
+    // What is mounted is often no file, but a device or the name of a file system.
+    if strings.path2().is_empty() || name == "mount" {
         return None;
     }
     if name.starts_with("symlink") {

@@ -4,8 +4,6 @@ mod flood;
 mod path;
 mod record;
 
-use std::os::fd::AsRawFd;
-
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::event::{Event, Identity, Object, Outcome, Phase, Protocol, Record};
 use nrtrace_profiles::{Capability, RawText};
@@ -122,14 +120,13 @@ fn an_interrupted_call_is_one_with_its_restart() {
 
 #[test]
 fn a_descriptor_that_is_no_file_is_nothing() {
-    let (reader, _writer) = std::io::pipe().unwrap();
-    let root = std::fs::File::open("/").unwrap();
-    let of = |fd: i32| {
-        let made = sketch(libc::SYS_fchmod).args(&[fd as u64, 0o600]).flag(FLAG_FD_ONLY);
-        calls(&[made.thread(std::process::id(), 1).call()]).remove(0).object
+    let of = |flags| {
+        let made = sketch(libc::SYS_fchmod).args(&[1, 0o600]).flag(FLAG_FD_ONLY | flags);
+        let collected = collect(Record::Calls, &[made.call()]);
+        (collected.events[0].object.clone(), collected.unresolved)
     };
-    assert_eq!(of(reader.as_raw_fd()), Object::Nothing);
-    assert!(matches!(of(root.as_raw_fd()), Object::Path(path) if path.path == "/".into()));
+    assert_eq!(of(FLAG_DEEP), (Object::Nothing, 0), "a pipe");
+    assert!(matches!(of(0), (Object::Path(path), 0) if path.path == "/".into()));
 }
 
 #[test]

@@ -177,6 +177,21 @@ fn a_search_check_names_the_uppermost_closed_directory() {
     assert_eq!(check.component.unwrap().path, bytes(&top.path().join("closed")));
 }
 
+#[test]
+fn an_open_that_makes_the_file_is_judged_by_the_directory() {
+    let Some(open_at) = address_of("path_openat") else { return };
+    let top = tree();
+    fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
+    let component = |name: &str, flags: i32| {
+        let mut made = open(&top.path().join(name), flags);
+        made.stack = vec![open_at + 8];
+        checked(&made).component.unwrap().path
+    };
+    // The file is there by the time the call is told of.
+    assert_eq!(component("real/file", libc::O_CREAT), bytes(&top.path().join("real")));
+    assert_eq!(component("real/file", libc::O_RDONLY), bytes(&top.path().join("real/file")));
+}
+
 /// Where the running kernel has a function; `None` where it hides that.
 fn address_of(name: &str) -> Option<u64> {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
