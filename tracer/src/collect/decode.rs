@@ -27,6 +27,8 @@ pub enum Observation<'a> {
     Exec {
         /// About the task.
         head: Head,
+        /// The program's path as it was passed.
+        path: &'a [u8],
         /// The executable's path in the mount namespace, leaf first as [`STR_BASE`].
         exe: &'a [u8],
     },
@@ -243,7 +245,7 @@ fn decode_process(bytes: &[u8]) -> Option<Observation<'_>> {
     let head = fixed.head;
     Some(match head.kind {
         record::KIND_FORK => Observation::Fork { head, pid: fixed.child_pid, tid: fixed.child_tid },
-        record::KIND_EXEC => Observation::Exec { head, exe: strings.data() },
+        record::KIND_EXEC => Observation::Exec { head, path: strings.path(), exe: strings.data() },
         _ => Observation::Exit { head, last: fixed.last_thread != 0 },
     })
 }

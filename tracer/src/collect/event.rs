@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
-    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED, FLAG_UNREADABLE,
-    Head,
+    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED,
+    FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
     Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
@@ -13,7 +13,7 @@ use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::{Calls, Traits};
 use super::component::Judge;
-use super::decode::{Operation, RawCheck};
+use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::identity::IdentityCall;
 use super::object;
 use super::paths::{Paths, upright};
@@ -76,11 +76,22 @@ impl Builder {
         self.processes.acts(head);
     }
 
-    /// The task of `head` runs the program `exe`, leaf first.
-    pub fn exec(&mut self, head: &Head, exe: &[u8]) {
+    /// The task of `head` runs the program `exe`, leaf first, for which it passed `path`.
+    pub fn exec(&mut self, head: &Head, path: &[u8], exe: &[u8]) {
         self.meet(head);
         let whole = head.flags & (FLAG_UNREADABLE | FLAG_DEEP | FLAG_TRUNCATED) == 0 && !exe.is_empty();
-        self.processes.exec(head, whole.then(|| RawText::new(upright(exe))));
+        self.processes.exec(head, path, whole.then(|| RawText::new(upright(exe))));
+    }
+
+    /// The execve `operation`, which has succeeded, with the path that was passed to it.
+    pub fn started(&mut self, operation: &Operation<'_>) -> Option<StoredOperation> {
+        let path = self.processes.acts(&operation.head).started.take().filter(|path| !path.is_empty())?;
+        let mut parts = *operation.strings.all();
+        parts[STR_PATH] = &path;
+        let flags = operation.head.flags & !(FLAG_FD_ONLY | FLAG_UNREADABLE);
+        let head = Head { flags, ..operation.head };
+        let whole = Operation { head, strings: Strings::new(parts), ..*operation };
+        Some(StoredOperation::new(&whole, Vec::new()))
     }
 
     /// Whether `operation` writes to standard error, and not to a kernel parameter.

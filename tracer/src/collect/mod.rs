@@ -42,7 +42,7 @@ use event::Builder;
 use fold::{Admission, REFUSALS, Store, Worth};
 use identity::{Concluded, Meeting, is_identity};
 use key::{Keys, Seen};
-use pair::{Paired, Pairing, Pending};
+use pair::{Paired, Pairing, Pending, is_exec};
 use telling::StandardError;
 
 /// How long checks without results wait for more of their call, in nanoseconds.
@@ -170,7 +170,7 @@ impl Collector {
                 self.builder.meet(&head);
                 self.builder.processes.fork(&head, pid);
             }
-            Observation::Exec { head, exe } => self.exec(&head, exe),
+            Observation::Exec { head, path, exe } => self.exec(&head, path, exe),
             Observation::Exit { head, last } => {
                 if let Some(pending) = self.pairing.exit(head.tid) {
                     self.conclude_pending(pending);
@@ -183,11 +183,11 @@ impl Collector {
         }
     }
 
-    fn exec(&mut self, head: &Head, exe: &[u8]) {
+    fn exec(&mut self, head: &Head, path: &[u8], exe: &[u8]) {
         for pending in self.pairing.exec(head) {
             self.conclude_pending(pending);
         }
-        self.builder.exec(head, exe);
+        self.builder.exec(head, path, exe);
     }
 
     fn call(&mut self, operation: &Operation<'_>, ret: i64) {
@@ -205,14 +205,15 @@ impl Collector {
         if let Some(orphan) = orphan {
             self.conclude_pending(orphan);
         }
+        // After a successful execve, its path is no longer there to be read.
+        let started = if ret == 0 && is_exec(operation) { self.builder.started(operation) } else { None };
+        let operation = match &started {
+            Some(started) => &started.get(),
+            None => operation,
+        };
         match own {
             Some(own) => {
-                // After a successful execve, the path is no longer there to be read.
-                let seen = own.operation.get();
-                let blank = operation.strings.path().is_empty() && !seen.strings.path().is_empty();
-                let head = Head { flags: seen.head.flags, ..operation.head };
-                let operation = if blank { Operation { head, ..seen } } else { *operation };
-                self.conclude(&operation, Some(ret), &own.checks);
+                self.conclude(operation, Some(ret), &own.checks);
                 self.pairing.reuse(own);
             }
             None if is_identity(&self.builder.name(operation).0) => {

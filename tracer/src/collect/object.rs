@@ -1,5 +1,8 @@
 //! What a call was about.
 
+use std::fs::read_link;
+use std::os::unix::ffi::OsStrExt;
+
 use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, PathObject};
@@ -83,13 +86,26 @@ fn address(operation: &Operation<'_>, traits: Traits, paths: &mut Paths) -> Obje
     };
     let path = match address {
         Address::File(path) => {
-            let given =
-                Given { path, base: operation.strings.base(), follow: traits.follows(&operation.args) };
+            let mut base = operation.strings.base().to_vec();
+            if base.is_empty() && path.first() != Some(&b'/') {
+                base = working_directory(operation.head.pid);
+            }
+            let given = Given { path, base: &base, follow: traits.follows(&operation.args) };
             Some(paths.object(&operation.head, operation.strings.root(), given))
         }
         _ => None,
     };
     Object::Socket(sockets::object(family, address, socket, path))
+}
+
+/// The working directory of a process, leaf first; nothing when it is gone. The probe tells it with paths, not with
+/// addresses.
+fn working_directory(pid: u32) -> Vec<u8> {
+    let Ok(path) = read_link(format!("/proc/{pid}/cwd")) else { return Vec::new() };
+    let mut components: Vec<&[u8]> = path.as_os_str().as_bytes().split(|byte| *byte == b'/').collect();
+    components.retain(|component| !component.is_empty());
+    components.reverse();
+    components.join(&b'/')
 }
 
 /// The paths in `object`, which are files of the program's mount namespace.

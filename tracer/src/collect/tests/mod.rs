@@ -75,8 +75,8 @@ fn a_thread_that_execs_takes_its_check_along() {
     let asked = call.clone().thread(100, 107).check(DAC_OVERRIDE);
     let sibling = mkdir("/nrtrace-no-such/a").thread(100, 108).check(DAC_OVERRIDE);
     // The old program's registers and memory are gone when the call returns.
-    let ended = sketch(libc::SYS_execve).flag(FLAG_UNREADABLE).call();
-    let exec = sketch(0).exec("demo/bin/usr");
+    let ended = sketch(libc::SYS_execve).flag(FLAG_FD_ONLY).string(STR_BASE, "work").call();
+    let exec = sketch(0).path("/usr/bin/demo").exec("demo/bin/usr");
     let after = mkdir("/nrtrace-no-such/b").call();
     let events = calls(&[asked, sibling, sketch(0).exit(false), exec, ended, after]);
     let briefs: Vec<_> = events.iter().map(brief).collect();
@@ -87,6 +87,14 @@ fn a_thread_that_execs_takes_its_check_along() {
         matches!(&exec.object, Object::Path(path) if path.seen == "/usr/bin/demo".into() && path.resolved)
     );
     assert_eq!(events.last().unwrap().process.exe, Some("/usr/bin/demo".into()));
+}
+
+#[test]
+fn a_started_program_is_named_as_it_was_passed() {
+    let ended = sketch(libc::SYS_execve).flag(FLAG_FD_ONLY).string(STR_BASE, "nrtrace-no-such");
+    let events = calls(&[sketch(0).path("./demo").exec("demo/nrtrace-no-such"), ended.call()]);
+    let Object::Path(path) = &events[0].object else { panic!("{events:?}") };
+    assert_eq!((&path.given, &path.path), (&"./demo".into(), &"/nrtrace-no-such/demo".into()));
 }
 
 #[test]
@@ -179,6 +187,10 @@ fn sockets_have_protocol_address_and_port() {
     assert_eq!(socket(&events[1]), socket(&events[0]), "listen");
     let path = socket(&events[2]).path.unwrap();
     assert_eq!((path.given, path.path), ("demo.sock".into(), "/nrtrace-no-such/demo.sock".into()));
+
+    let here = unix.string(STR_BASE, "").thread(std::process::id(), 1);
+    let path = socket(&calls(&[here.call()])[0]).path.unwrap();
+    assert_eq!(path.path.as_str(), std::env::current_dir().unwrap().join("demo.sock").to_str());
 }
 
 #[test]
