@@ -263,6 +263,21 @@ fn thirty_two_bit_calls_have_their_own_numbers() {
 }
 
 #[test]
+fn a_backend_may_make_its_own_observations() {
+    let made = mkdir("/nrtrace-no-such/a");
+    let bytes = made.call();
+    let Some(Observation::Call(operation, _)) = decode(&bytes) else { panic!("not a call") };
+    let mut collector = Collector::new(config(Record::Calls));
+    collector.observe(Observation::Check(operation, Box::new(RawCheck::new(DAC_OVERRIDE, -1))));
+    collector.observe(Observation::Call(operation, -13));
+    let counters = collector.counters();
+    assert_eq!((counters.events, counters.checks, counters.refusals, counters.processes), (2, 1, 1, 1));
+    let events = collector.finish().events;
+    assert_eq!(brief(&events[0]), ("mkdir", Outcome::Failure { errno: 13 }, 1, 1));
+    assert!(!events[0].checks[0].granted);
+}
+
+#[test]
 fn nonsense_is_counted_and_said() {
     let good = mkdir("/a").call();
     let collected = collect(Record::Calls, &[good[..good.len() - 1].to_vec(), vec![0; 300], vec![]]);

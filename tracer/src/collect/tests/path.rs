@@ -142,6 +142,21 @@ fn a_refused_path_has_its_facts() {
 }
 
 #[test]
+fn a_directory_made_after_it_was_missed_is_seen() {
+    let top = tree();
+    let mut collector = Collector::new(config(Record::Calls));
+    let below = |name: &str| open(&top.path().join("new").join(name), 0);
+    collector.record(&below("missed").ret(-2).call());
+    collector.record(&below("refused").ret(-13).call());
+    symlink("real", top.path().join("new")).unwrap();
+    collector.record(&below("file").ret(-13).at(20_000_000).call());
+    let events = collector.finish().events;
+    let Object::Path(path) = &events[2].object else { panic!("{events:?}") };
+    assert_eq!(path.path, bytes(&top.path().join("real/file")));
+    assert!(path.parent.is_some());
+}
+
+#[test]
 fn the_component_is_found_where_the_kernel_does_not_tell() {
     let top = tree();
     let at = |name: &str| top.path().join(name);
