@@ -52,9 +52,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     line.clear();
     let recorded = recorded?;
     let mut profile = classify::profile(&recorded.trace, &settled.name);
-    profile.executable = std::fs::canonicalize(&recorded.program)
-        .ok()
-        .map(|path| RawText::new(path.as_os_str().as_bytes()));
+    profile.executable =
+        std::fs::canonicalize(&recorded.program).ok().map(|path| RawText::new(path.as_os_str().as_bytes()));
     if let Some(output) = &settled.output {
         write(output, &profile)?;
     }
@@ -64,7 +63,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 
 fn settle(args: &RunArgs) -> Result<Settled> {
     if args.enforce {
-        return Err(BadInput("--enforce is not built yet; as root, leave it out for a permissive run".into()).into());
+        return Err(BadInput(
+            "--enforce is not built yet; as root, leave it out for a permissive run".into(),
+        )
+        .into());
     }
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
@@ -111,7 +113,9 @@ fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result
     match args.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
-            std::io::stdout().write_all(profile.to_json().as_bytes()).context("cannot write to standard output")?;
+            std::io::stdout()
+                .write_all(profile.to_json().as_bytes())
+                .context("cannot write to standard output")?;
         }
         ReportFormat::Table if !args.talk.quiet => {
             let style: Style = terminal::style(args.talk.color, &std::io::stderr());

@@ -68,10 +68,15 @@ fn symbols() -> Finding {
     let text = match std::fs::read("/proc/kallsyms") {
         Ok(text) => text,
         Err(error) => {
-            return Finding::new(SUBJECT, Verdict::Optional, format!("/proc/kallsyms cannot be read: {error}"));
+            return Finding::new(
+                SUBJECT,
+                Verdict::Optional,
+                format!("/proc/kallsyms cannot be read: {error}"),
+            );
         }
     };
-    let hidden = text.split(|byte| *byte == b'\n').take(1000).all(|line| line.iter().take(16).all(|c| *c == b'0'));
+    let hidden =
+        text.split(|byte| *byte == b'\n').take(1000).all(|line| line.iter().take(16).all(|c| *c == b'0'));
     if hidden {
         let detail = "the kernel hides its addresses, so checks are told apart by system call alone; needs CAP_SYSLOG \
                       and kernel.kptr_restrict below 2";

@@ -41,6 +41,11 @@ const PLAIN: Traits = Traits { last: Last::Follow, judged: Judged::File, telling
 const NOFOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 const FOLLOW: u64 = libc::AT_SYMLINK_FOLLOW as u64;
 
+const UMOUNT_NOFOLLOW: u64 = libc::UMOUNT_NOFOLLOW as u64;
+const IN_DONT_FOLLOW: u64 = libc::IN_DONT_FOLLOW as u64;
+/// Of `include/uapi/linux/mount.h`: the source is followed.
+const MOVE_MOUNT_F_SYMLINKS: u64 = 1;
+
 /// Names, treatment of the last component, what is judged, telling arguments.
 const TABLE: &[(&[&str], Last, Judged, u8)] = {
     use Judged::{File, Parent};
@@ -48,7 +53,7 @@ const TABLE: &[(&[&str], Last, Judged, u8)] = {
     &[
         (&["open"], Open(1), File, 0b110),
         (&["openat"], Open(2), File, 0b1100),
-        (&["creat", "access", "chmod", "fchmod", "umount2"], Follow, File, 0b10),
+        (&["creat", "access", "chmod", "fchmod"], Follow, File, 0b10),
         (&["mkdir"], Keep, Parent, 0b10),
         (&["mkdirat", "unlinkat"], Keep, Parent, 0b100),
         (&["mknod"], Keep, Parent, 0b110),
@@ -62,22 +67,38 @@ const TABLE: &[(&[&str], Last, Judged, u8)] = {
         (&["lchown", "lchown32"], Keep, File, 0b110),
         (&["fchownat"], KeepWith(4, NOFOLLOW), File, 0b1_1100),
         (&["utimensat", "utimensat_time64", "newfstatat", "fstatat64"], KeepWith(3, NOFOLLOW), File, 0b1000),
-        (&["statx"], KeepWith(2, NOFOLLOW), File, 0b100),
+        (&["statx", "open_tree", "open_tree_attr"], KeepWith(2, NOFOLLOW), File, 0b100),
+        (&["setxattrat", "removexattrat", "mount_setattr"], KeepWith(2, NOFOLLOW), File, 0b100),
+        (&["file_setattr"], KeepWith(4, NOFOLLOW), File, 0b1_0000),
+        (&["name_to_handle_at"], FollowWith(4, FOLLOW), File, 0),
+        (&["move_mount"], FollowWith(4, MOVE_MOUNT_F_SYMLINKS), File, 0b1_0000),
+        (&["umount2"], KeepWith(1, UMOUNT_NOFOLLOW), File, 0b10),
+        (&["inotify_add_watch"], KeepWith(2, IN_DONT_FOLLOW), File, 0b100),
         (&["lsetxattr", "lgetxattr", "lremovexattr", "llistxattr"], Keep, File, 0),
         (&["lstat", "lstat64", "readlink", "readlinkat"], Keep, File, 0),
         (&["execveat"], KeepWith(4, NOFOLLOW), File, 0b1_0000),
         (&["bind"], Keep, Parent, 0),
-        (&["listen", "ioctl", "kill", "tkill", "setns", "delete_module"], Follow, File, 0b10),
+        (
+            &["listen", "ioctl", "fcntl", "fcntl64", "kill", "tkill", "setns", "delete_module"],
+            Follow,
+            File,
+            0b10,
+        ),
         (&["mount"], Follow, File, 0b1000),
         (&["tgkill", "finit_module", "mlock2"], Follow, File, 0b100),
         (&["socket", "setresuid", "setresgid", "setresuid32", "setresgid32"], Follow, File, 0b111),
         (&["setreuid", "setregid", "setreuid32", "setregid32", "prctl"], Follow, File, 0b11),
         (&["setuid", "setgid", "setfsuid", "setfsgid", "setuid32", "setgid32"], Follow, File, 1),
         (&["setgroups", "setgroups32", "unshare", "mlockall", "ptrace", "keyctl", "syslog"], Follow, File, 1),
-        (&["bpf", "setrlimit", "reboot", "iopl", "quotactl", "clock_settime", "clone"], Follow, File, 1),
+        (
+            &["bpf", "setrlimit", "reboot", "iopl", "quotactl", "clock_settime", "clone", "nice", "seccomp"],
+            Follow,
+            File,
+            1,
+        ),
         (&["prlimit64", "sched_setscheduler"], Follow, File, 0b10),
-        (&["setpriority"], Follow, File, 0b101),
-        (&["ioprio_set"], Follow, File, 0b101),
+        (&["setpriority", "ioprio_set"], Follow, File, 0b101),
+        (&["setsockopt"], Follow, File, 0b110),
     ]
 };
 
@@ -158,7 +179,8 @@ impl Traits {
     pub fn creates(&self, name: &str, args: &[u64; 6]) -> bool {
         match self.last {
             Last::Open(index) => args[index] as i32 & libc::O_CREAT != 0,
-            _ => name == "creat",
+            // The flags of openat2 are in memory.
+            _ => matches!(name, "creat" | "openat2"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Component, Credentials, Identity, Object, PathObject};
+use nrtrace_profiles::event::{Check, Component, Credentials, FileType, Identity, Object, PathObject};
 
 use super::calls::{Judged, Traits};
 use super::facts::{SEARCH, WRITE, mode_allows};
@@ -20,6 +20,8 @@ enum Subject {
     Parent,
     /// The file itself.
     File,
+    /// The directory when the call may make the file, else the file: the function that asks is part of this one.
+    Opened,
 }
 
 /// Kernel functions that tell; the innermost one on the stack decides.
@@ -42,6 +44,8 @@ const FUNCTIONS: &[(&str, Subject)] = &[
     ("vfs_unlink", Subject::Parent),
     ("vfs_rmdir", Subject::Parent),
     ("may_open", Subject::File),
+    ("vfs_tmpfile", Subject::File),
+    ("path_openat", Subject::Opened),
     ("may_linkat", Subject::File),
     ("may_follow_link", Subject::File),
     ("setattr_prepare", Subject::File),
@@ -89,12 +93,17 @@ impl Judge<'_> {
             Object::TwoPaths { from, to } => (from, Some(to)),
             Object::Nothing | Object::Ids { .. } => return None,
         };
-        match self.subject(first, frames) {
-            Subject::Search => {
-                let both = [Some(first), second];
-                both.into_iter().flatten().find_map(|path| self.unsearchable(paths, path))
+        let subject = self.subject(first, frames);
+        if subject == Subject::Search || frames.is_empty() {
+            let mut both = [Some(first), second].into_iter().flatten();
+            let closed = both.find_map(|path| self.unsearchable(paths, path));
+            if subject == Subject::Search || closed.is_some() {
+                return closed;
             }
-            Subject::File => self.facts(paths, first.path.as_bytes()),
+        }
+        match subject {
+            Subject::Search => None,
+            Subject::File | Subject::Opened => self.facts(paths, first.path.as_bytes()),
             Subject::Parent => {
                 // `link` changes the new name's directory alone, `rename` both.
                 let old = (second.is_none() || self.call.starts_with("rename")).then_some(first);
@@ -108,27 +117,44 @@ impl Judge<'_> {
     }
 
     fn subject(&self, path: &PathObject, frames: &[Arc<str>]) -> Subject {
+        let creates = self.traits.creates(self.call, self.args);
         let told = frames.iter().find_map(|frame| FUNCTIONS.iter().find(|(name, _)| **name == **frame));
-        if let Some((_, subject)) = told {
-            return *subject;
+        match told {
+            Some((_, Subject::Opened)) if creates => return Subject::Parent,
+            Some((_, Subject::Opened)) => return Subject::File,
+            Some((_, subject)) => return *subject,
+            None => {}
         }
+        // A file of the user's own was most likely made by this very call.
+        let own = path.inode.as_ref().is_some_and(|inode| inode.uid == self.credentials.uid);
         let absent = path.inode.is_none() && path.parent.is_some();
         match self.traits.judged {
-            Judged::File if absent && self.traits.creates(self.call, self.args) => Subject::Parent,
+            Judged::File if (absent || own) && creates => Subject::Parent,
             Judged::File => Subject::File,
             Judged::Parent => Subject::Parent,
         }
     }
 
-    /// The uppermost directory on the way that may not be searched.
+    /// The uppermost directory on the way that may not be searched: first along the path as it was given, which
+    /// may lead to a symbolic link, then along the one it leads to.
     fn unsearchable(&self, paths: &mut Paths, object: &PathObject) -> Option<Component> {
         if !object.resolved {
             return None;
         }
-        let path = object.path.as_bytes();
+        let (seen, path) = (object.seen.as_bytes(), object.path.as_bytes());
+        // What a process with another root sees is no path of the mount namespace.
+        let given = (!path.ends_with(seen)).then_some(seen);
+        let mut ways = given.into_iter().chain([path]);
+        ways.find_map(|way| self.unsearchable_on(paths, way))
+    }
+
+    fn unsearchable_on(&self, paths: &mut Paths, path: &[u8]) -> Option<Component> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at.max(1));
-        for end in ends.collect::<Vec<_>>() {
+        for end in ends {
             let directory = self.facts(paths, &path[..end])?;
+            if directory.inode.file_type != FileType::Directory {
+                return None;
+            }
             if !self.allows(&directory, SEARCH) {
                 return Some(directory);
             }

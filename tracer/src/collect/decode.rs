@@ -27,6 +27,8 @@ pub enum Observation<'a> {
     Exec {
         /// About the task.
         head: Head,
+        /// The program's path as it was passed.
+        path: &'a [u8],
         /// The executable's path in the mount namespace, leaf first as [`STR_BASE`].
         exe: &'a [u8],
     },
@@ -203,8 +205,9 @@ pub fn decode(bytes: &[u8]) -> Option<Observation<'_>> {
 fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
     let fixed: CheckRecord = record::read(bytes)?;
     let Strings(mut parts) = Strings::cut(&fixed.head, &bytes[size_of::<CheckRecord>()..])?;
-    // In a check, the second path's place holds the component's.
-    let component = std::mem::take(&mut parts[STR_PATH2]);
+    // Where the kernel tells the component, it takes the second path's place.
+    let has_component = fixed.head.flags & FLAG_COMPONENT != 0;
+    let component = if has_component { std::mem::take(&mut parts[STR_PATH2]) } else { &[] };
     let operation = Operation {
         head: fixed.head,
         nr: fixed.nr,
@@ -217,7 +220,7 @@ fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
         ret: fixed.ret,
         opts: fixed.opts,
         user_ns: fixed.user_ns,
-        component: (fixed.head.flags & FLAG_COMPONENT != 0).then_some((fixed.component, component)),
+        component: has_component.then_some((fixed.component, component)),
         addresses: fixed.stack,
         depth: (fixed.stack_len as usize).min(STACK_MAX),
     };
@@ -242,7 +245,7 @@ fn decode_process(bytes: &[u8]) -> Option<Observation<'_>> {
     let head = fixed.head;
     Some(match head.kind {
         record::KIND_FORK => Observation::Fork { head, pid: fixed.child_pid, tid: fixed.child_tid },
-        record::KIND_EXEC => Observation::Exec { head, exe: strings.data() },
+        record::KIND_EXEC => Observation::Exec { head, path: strings.path(), exe: strings.data() },
         _ => Observation::Exit { head, last: fixed.last_thread != 0 },
     })
 }

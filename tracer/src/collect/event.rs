@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
-    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED, FLAG_UNREADABLE,
-    Head,
+    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED,
+    FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
     Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
@@ -13,7 +13,7 @@ use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::{Calls, Traits};
 use super::component::Judge;
-use super::decode::{Operation, RawCheck};
+use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::Processes;
@@ -59,7 +59,7 @@ impl Builder {
     }
 
     /// Times count from `time` on.
-    pub fn started(&mut self, time: u64) {
+    pub fn count_from(&mut self, time: u64) {
         self.start = time;
     }
 
@@ -81,11 +81,22 @@ impl Builder {
         self.processes.acts(head);
     }
 
-    /// The task of `head` runs the program `exe`, leaf first.
-    pub fn exec(&mut self, head: &Head, exe: &[u8]) {
+    /// The task of `head` runs the program `exe`, leaf first, for which it passed `path`.
+    pub fn exec(&mut self, head: &Head, path: &[u8], exe: &[u8]) {
         self.meet(head);
         let whole = head.flags & (FLAG_UNREADABLE | FLAG_DEEP | FLAG_TRUNCATED) == 0 && !exe.is_empty();
-        self.processes.exec(head, whole.then(|| RawText::new(upright(exe))));
+        self.processes.exec(head, path, whole.then(|| RawText::new(upright(exe))));
+    }
+
+    /// The execve `operation`, which has succeeded, with the path that was passed to it.
+    pub fn started(&mut self, operation: &Operation<'_>) -> Option<StoredOperation> {
+        let path = self.processes.acts(&operation.head).started.take().filter(|path| !path.is_empty())?;
+        let mut parts = *operation.strings.all();
+        parts[STR_PATH] = &path;
+        let flags = operation.head.flags & !(FLAG_FD_ONLY | FLAG_UNREADABLE);
+        let head = Head { flags, ..operation.head };
+        let whole = Operation { head, strings: Strings::new(parts), ..*operation };
+        Some(StoredOperation::new(&whole, Vec::new()))
     }
 
     /// Whether `operation` writes to standard error, and not to a kernel parameter.
@@ -116,11 +127,13 @@ impl Builder {
             path: RawText::new(upright(path)),
             inode: self.paths.names().of_record(&inode),
         });
+        // A pipe or a socket has no path, and half a one is none.
+        let component = component.filter(|_| flags & FLAG_DEEP == 0);
         let told = flags & FLAG_OPTS != 0 && raw.opts & CAP_OPT_NOAUDIT != 0;
         Check {
             capability: Capability::from_number(u8::try_from(raw.capability).unwrap_or(u8::MAX)),
             granted: raw.ret == 0,
-            not_audited: told || frames.iter().any(|frame| frame.ends_with("capable_noaudit")),
+            not_audited: told || frames.iter().any(|frame| frame.ends_with("_noaudit")),
             frames,
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,
@@ -183,20 +196,18 @@ impl Builder {
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
     pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
         let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome } = call;
-        if let Object::Gift { path, .. } = &mut object
-            && let Some(operation) = operation
-        {
-            // The kernel's own word on where a relative path starts is better than what /proc said.
-            let traits = super::calls::traits(&name);
-            let seen = object::of(operation, &name, traits, &mut self.paths, &self.bound);
-            if let Object::Path(seen) = seen
-                && seen.resolved
-            {
-                *path = seen;
+        if let Object::Gift { path, .. } = &mut object {
+            // The supervisor looked while the thread waited for it; the record is told afterwards.
+            let traits = super::calls::traits(name);
+            let told = operation.filter(|_| !path.resolved);
+            let told = told.map(|told| object::of(told, name, traits, &mut self.paths, &self.bound));
+            if let Some(Object::Path(told)) = told {
+                *path = told;
             }
-            self.paths.add_facts(path, operation.head.mnt_ns, operation.head.time);
+            let mnt_ns = self.processes.get(pid).map(|known| known.mnt_ns).filter(|_| path.parent.is_none());
+            mnt_ns.into_iter().for_each(|mnt_ns| self.paths.add_facts(path, mnt_ns, time));
         }
-        self.count_unresolved(&mut object, &name);
+        self.count_unresolved(&mut object, name);
         let known = self.processes.get(pid).and_then(|known| known.credentials);
         let time = time.saturating_sub(self.start);
         Event {

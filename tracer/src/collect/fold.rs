@@ -7,7 +7,7 @@ use nrtrace_profiles::event::Event;
 /// Different names refused in one directory that are kept.
 const NAMES: u32 = 2000;
 /// Events with a check or a refusal that are kept.
-const REFUSALS: usize = 100_000;
+pub const REFUSALS: usize = 20_000;
 
 /// What an event is worth keeping for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,14 @@ pub struct Store {
     kinds: HashMap<u64, u32>,
     calls: usize,
     max_calls: usize,
+    max_refusals: usize,
     dropped: u64,
     summarised: u64,
 }
 
 impl Store {
-    /// A store for at most `max_calls` different calls without check or refusal.
-    pub fn new(max_calls: usize) -> Self {
+    /// A store for at most `max_calls` different calls without check or refusal, and `max_refusals` with one.
+    pub fn new(max_calls: usize, max_refusals: usize) -> Self {
         Self {
             events: Vec::new(),
             index: HashMap::new(),
@@ -58,6 +59,7 @@ impl Store {
             kinds: HashMap::new(),
             calls: 0,
             max_calls,
+            max_refusals,
             dropped: 0,
             summarised: 0,
         }
@@ -82,7 +84,7 @@ impl Store {
     fn admit_refusal(&mut self, directory: u64, kind: u64, time: u64) -> Admission {
         let crowded =
             self.directories.get(&directory).filter(|(names, _)| *names >= NAMES).map(|known| known.1);
-        let full = self.index.len() - self.calls >= REFUSALS;
+        let full = self.index.len() - self.calls >= self.max_refusals;
         let stand_in = crowded.or_else(|| self.kinds.get(&kind).copied().filter(|_| full));
         match stand_in {
             Some(index) => {

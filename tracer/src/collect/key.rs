@@ -70,7 +70,7 @@ impl Keys {
     /// The key and the worth of a call that the supervisor decided on.
     pub fn decided(&self, call: &IdentityCall, exe: Option<&RawText>, phase: Phase) -> (u64, Worth) {
         let mut state = self.0.build_hasher();
-        ("decided", &*call.name).hash(&mut state);
+        ("decided", call.name).hash(&mut state);
         let kind = state.finish();
         (&call.comm, exe, phase, format!("{:?}", call.outcome)).hash(&mut state);
         match &call.object {

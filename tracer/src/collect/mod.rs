@@ -27,6 +27,9 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::Head;
 use nrtrace_profiles::RawText;
@@ -36,15 +39,17 @@ pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, dec
 
 use crate::launch::IdentityCall;
 use event::Builder;
-use fold::{Admission, Store, Worth};
+use fold::{Admission, REFUSALS, Store, Worth};
 use identity::{Concluded, Meeting, is_identity};
 use key::{Keys, Seen};
-use pair::{Paired, Pairing, Pending};
-use std::collections::VecDeque;
+use pair::{Paired, Pairing, Pending, is_exec};
 use telling::StandardError;
 
 /// How long checks without results wait for more of their call, in nanoseconds.
 const NEEDS_PATIENCE: u64 = 50_000_000;
+/// Results that the kernel turns into a restart or into `EINTR` after its tracepoint (`ERESTARTSYS` to
+/// `ERESTART_RESTARTBLOCK` of `include/linux/errno.h`).
+const RESTARTS: RangeInclusive<i64> = -516..=-512;
 /// Dropped calls that are kept after all when the recording ends: what the program did last.
 const TAIL: usize = 32;
 
@@ -60,8 +65,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keeps a recording below 40 MiB whatever the program does that is not refused.
-    pub const MAX_EVENTS: usize = 50_000;
+    /// Keeps the events of a program that is not refused anything at about 20 MiB.
+    pub const MAX_EVENTS: usize = 25_000;
 }
 
 /// How far a recording has come.
@@ -124,7 +129,7 @@ impl Collector {
             phase: Phase::default(),
             builder: Builder::new(config.identity.clone()),
             keys: Keys::default(),
-            store: Store::new(config.max_events),
+            store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
             meeting: Meeting::default(),
             stderr: StandardError::default(),
@@ -137,7 +142,7 @@ impl Collector {
     /// The program is about to run: all times count from now on (`CLOCK_MONOTONIC`, in nanoseconds).
     pub fn started(&mut self, time: u64) {
         self.start = time;
-        self.builder.started(time);
+        self.builder.count_from(time);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.
@@ -169,7 +174,7 @@ impl Collector {
                 self.builder.meet(&head);
                 self.builder.processes.fork(&head, pid);
             }
-            Observation::Exec { head, exe } => self.exec(&head, exe),
+            Observation::Exec { head, path, exe } => self.exec(&head, path, exe),
             Observation::Exit { head, last } => {
                 if let Some(pending) = self.pairing.exit(head.tid) {
                     self.conclude_pending(pending);
@@ -182,14 +187,18 @@ impl Collector {
         }
     }
 
-    fn exec(&mut self, head: &Head, exe: &[u8]) {
+    fn exec(&mut self, head: &Head, path: &[u8], exe: &[u8]) {
         for pending in self.pairing.exec(head) {
             self.conclude_pending(pending);
         }
-        self.builder.exec(head, exe);
+        self.builder.exec(head, path, exe);
     }
 
     fn call(&mut self, operation: &Operation<'_>, ret: i64) {
+        if RESTARTS.contains(&ret) {
+            // The call was interrupted and is made again.
+            return;
+        }
         if self.builder.is_standard_error(operation) {
             let written = operation.strings.data();
             let accepted = usize::try_from(ret).unwrap_or(0).min(written.len());
@@ -200,14 +209,15 @@ impl Collector {
         if let Some(orphan) = orphan {
             self.conclude_pending(orphan);
         }
+        // After a successful execve, its path is no longer there to be read.
+        let started = if ret == 0 && is_exec(operation) { self.builder.started(operation) } else { None };
+        let operation = match &started {
+            Some(started) => &started.get(),
+            None => operation,
+        };
         match own {
             Some(own) => {
-                // After a successful execve, the path is no longer there to be read.
-                let seen = own.operation.get();
-                let blank = operation.strings.path().is_empty() && !seen.strings.path().is_empty();
-                let head = Head { flags: seen.head.flags, ..operation.head };
-                let operation = if blank { Operation { head, ..seen } } else { *operation };
-                self.conclude(&operation, Some(ret), &own.checks);
+                self.conclude(operation, Some(ret), &own.checks);
                 self.pairing.reuse(own);
             }
             None if is_identity(&self.builder.name(operation).0) => {

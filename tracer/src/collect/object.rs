@@ -1,6 +1,9 @@
 //! What a call was about.
 
-use nrtrace_ebpf::record::{FLAG_FD_ONLY, FLAG_UNREADABLE};
+use std::fs::read_link;
+use std::os::unix::ffi::OsStrExt;
+
+use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, PathObject};
 
@@ -17,8 +20,11 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     {
         return Object::Socket(bound.listening(operation.head.pid, operation.args[0], socket));
     }
+    if operation.nr < 0 {
+        return Object::Nothing;
+    }
     if takes_address(name) {
-        return address(operation, paths);
+        return address(operation, traits, paths);
     }
     let has_path = operation.head.flags & FLAG_FD_ONLY != 0
         || !strings.path().is_empty()
@@ -27,13 +33,29 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     if !has_path {
         return Object::Nothing;
     }
+    if is_no_file(operation) {
+        return Object::Nothing;
+    }
+    let mut head = operation.head;
+    if !strings.data().is_empty() {
+        // It is the data that was cut: a path of so few bytes is not.
+        head.flags &= !FLAG_TRUNCATED;
+    }
     let follow = traits.follows(&operation.args);
     let given = Given { path: strings.path(), base: strings.base(), follow };
-    let first = paths.object(&operation.head, strings.root(), given);
+    let first = paths.object(&head, strings.root(), given);
     match second(operation, name, paths) {
         Some(second) => Object::TwoPaths { from: first, to: second },
         None => Object::Path(first),
     }
+}
+
+/// Whether the call is on a descriptor of a pipe, a socket or another thing outside the mount namespace: the walk
+/// upwards then ends at once, and not at the namespace's root.
+fn is_no_file(operation: &Operation<'_>) -> bool {
+    operation.head.flags & (FLAG_FD_ONLY | FLAG_DEEP) == FLAG_FD_ONLY | FLAG_DEEP
+        && operation.strings.path().is_empty()
+        && operation.strings.base().is_empty()
 }
 
 fn takes_address(name: &str) -> bool {
@@ -42,7 +64,8 @@ fn takes_address(name: &str) -> bool {
 
 fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<PathObject> {
     let strings = &operation.strings;
-    if strings.path2().is_empty() {
+    // What is mounted is often no file, but a device or the name of a file system.
+    if strings.path2().is_empty() || name == "mount" {
         return None;
     }
     if name.starts_with("symlink") {
@@ -54,7 +77,7 @@ fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<Pa
     Some(paths.object(&operation.head, strings.root(), given))
 }
 
-fn address(operation: &Operation<'_>, paths: &mut Paths) -> Object {
+fn address(operation: &Operation<'_>, traits: Traits, paths: &mut Paths) -> Object {
     let socket = operation.socket.as_ref();
     let parsed = sockets::parse(operation.strings.data());
     let Some((family, address)) = parsed.or_else(|| socket.map(|known| (known.family, Address::Other)))
@@ -63,12 +86,26 @@ fn address(operation: &Operation<'_>, paths: &mut Paths) -> Object {
     };
     let path = match address {
         Address::File(path) => {
-            let given = Given { path, base: operation.strings.base(), follow: true };
+            let mut base = operation.strings.base().to_vec();
+            if base.is_empty() && path.first() != Some(&b'/') {
+                base = working_directory(operation.head.pid);
+            }
+            let given = Given { path, base: &base, follow: traits.follows(&operation.args) };
             Some(paths.object(&operation.head, operation.strings.root(), given))
         }
         _ => None,
     };
     Object::Socket(sockets::object(family, address, socket, path))
+}
+
+/// The working directory of a process, leaf first; nothing when it is gone. The probe tells it with paths, not with
+/// addresses.
+fn working_directory(pid: u32) -> Vec<u8> {
+    let Ok(path) = read_link(format!("/proc/{pid}/cwd")) else { return Vec::new() };
+    let mut components: Vec<&[u8]> = path.as_os_str().as_bytes().split(|byte| *byte == b'/').collect();
+    components.retain(|component| !component.is_empty());
+    components.reverse();
+    components.join(&b'/')
 }
 
 /// The paths in `object`, which are files of the program's mount namespace.

@@ -127,7 +127,8 @@ fn is_same(one: &Operation<'_>, other: &Operation<'_>, record: Record) -> bool {
     number && args && paths
 }
 
-fn is_exec(operation: &Operation<'_>) -> bool {
+/// Whether the call runs another program.
+pub fn is_exec(operation: &Operation<'_>) -> bool {
     let calls: [i64; 2] = if operation.head.flags & FLAG_COMPAT != 0 {
         [11, 358]
     } else {

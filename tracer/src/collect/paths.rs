@@ -12,6 +12,8 @@ use super::tree::{Tree, Trees};
 
 /// How long what was seen of a directory is believed, in nanoseconds.
 const BELIEVED: u64 = 1_000_000_000;
+/// The same for what was not there: a program that misses a directory makes it next.
+const BELIEVED_MISSING: u64 = 10_000_000;
 /// Directories remembered.
 const DIRECTORIES: usize = 4096;
 /// Symbolic links followed in one path, as path_resolution(7) has it.
@@ -36,7 +38,7 @@ pub struct Paths {
     trees: Trees,
     names: Names,
     directories: HashMap<u64, Directory>,
-    inodes: HashMap<u64, (Option<Inode>, u64)>,
+    inodes: HashMap<u64, (Inode, u64)>,
     hasher: RandomState,
 }
 
@@ -142,7 +144,8 @@ impl Paths {
             b".." => (RawText::from(split(parent.as_bytes()).0), absent),
             name => self.step(walk, join(parent.as_bytes(), name), &parent, absent),
         };
-        self.remember(key, Directory { resolved: resolved.clone(), missing, expires: walk.now + BELIEVED });
+        let expires = walk.now + if missing { BELIEVED_MISSING } else { BELIEVED };
+        self.remember(key, Directory { resolved: resolved.clone(), missing, expires });
         (resolved, missing)
     }
 
@@ -181,14 +184,14 @@ impl Paths {
     pub fn inode(&mut self, mnt_ns: u32, path: &[u8], now: u64) -> Option<Inode> {
         let key = self.hasher.hash_one((mnt_ns, path));
         if let Some((inode, _)) = self.inodes.get(&key).filter(|(_, expires)| now < *expires) {
-            return inode.clone();
+            return Some(inode.clone());
         }
-        let inode = self.look(mnt_ns, path);
+        let inode = self.look(mnt_ns, path)?;
         if self.inodes.len() >= DIRECTORIES {
             self.inodes.clear();
         }
         self.inodes.insert(key, (inode.clone(), now + BELIEVED));
-        inode
+        Some(inode)
     }
 
     fn look(&mut self, mnt_ns: u32, path: &[u8]) -> Option<Inode> {

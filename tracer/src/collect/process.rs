@@ -16,6 +16,8 @@ pub struct Known {
     pub exe: Option<RawText>,
     /// As whom it acted last.
     pub credentials: Option<Credentials>,
+    /// The path it passed to the execve whose return is not seen yet.
+    pub started: Option<Box<[u8]>>,
     /// Its mount namespace.
     pub mnt_ns: u32,
     ended: bool,
@@ -58,7 +60,7 @@ impl Processes {
         if child == head.pid {
             return;
         }
-        let inherited = Known { ended: false, ..parent.clone() };
+        let inherited = Known { ended: false, started: None, ..parent.clone() };
         // The child may have acted already; then it has been counted.
         match self.known.get_mut(&child) {
             Some(known) if !known.ended => known.exe = known.exe.take().or(inherited.exe),
@@ -69,9 +71,11 @@ impl Processes {
         }
     }
 
-    /// `head`'s process runs a new program.
-    pub fn exec(&mut self, head: &Head, exe: Option<RawText>) {
-        self.acts(head).exe = exe;
+    /// `head`'s process runs a new program, `exe`, for which it passed `path`.
+    pub fn exec(&mut self, head: &Head, path: &[u8], exe: Option<RawText>) {
+        let known = self.acts(head);
+        known.exe = exe;
+        known.started = Some(path.into());
     }
 
     /// Process `pid` has ended. It stays known for a while.

@@ -33,7 +33,8 @@ impl Table {
                 continue;
             };
             let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-            if matches!(kind, "t" | "T" | "w" | "W") {
+            // The padding in front of each function is never on a stack.
+            if matches!(kind, "t" | "T" | "w" | "W") && !name.starts_with("__pfx_") {
                 let start = all.len() as u32;
                 all.push_str(plain(name));
                 found.push((address, start, all.len() as u32));

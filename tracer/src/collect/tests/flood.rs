@@ -6,7 +6,7 @@ use nrtrace_ebpf::record::STR_PATH;
 use nrtrace_profiles::event::Record;
 
 use super::record::sketch;
-use super::{Collector, Config, config, mkdir, started};
+use super::{Collector, Config, Store, config, mkdir, started};
 
 fn small() -> Collector {
     started(Config { max_events: 100, ..config(Record::Calls) })
@@ -39,6 +39,19 @@ fn refused_names_in_one_directory_are_summarised() {
     assert_eq!(collected.events.len(), 2_001);
     assert_eq!(collected.events.iter().map(|event| event.count).sum::<u64>(), 5_001);
     assert_eq!(collected.notes.len(), 1);
+}
+
+#[test]
+fn refusals_everywhere_are_summarised_by_their_kind() {
+    let mut collector = small();
+    collector.store = Store::new(100, 50);
+    for n in 0..1_000 {
+        collector.record(&mkdir(&format!("/nrtrace-no-such/{n}/x")).ret(-13).call());
+    }
+    collector.record(&mkdir("/nrtrace-no-such/x/y").ret(-1).call());
+    let collected = collector.finish();
+    assert_eq!((collected.summarised, collected.events.len()), (950, 51), "EPERM is another kind");
+    assert_eq!(collected.events.iter().map(|event| event.count).sum::<u64>(), 1_001);
 }
 
 fn resident() -> u64 {
@@ -74,4 +87,15 @@ fn a_million_records_take_seconds_and_little_memory() {
         );
         assert!(fed.as_secs() < 10);
     }
+    let start = Instant::now();
+    let mut collector = started(config(Record::Calls));
+    let mut made = sketch(libc::SYS_openat);
+    for n in 0..1_000_000u64 {
+        // Each is a check and its call, below a directory that is a symbolic link on most systems.
+        made.strings[STR_PATH] = format!("/var/run/nrtrace-no-such/{}/{n}", n / 100).into_bytes();
+        made.head.time += 1_000;
+        collector.record(&made.check(1));
+        collector.record(&made.call());
+    }
+    println!("checked: {:?}; peak {} KiB", start.elapsed(), resident());
 }

@@ -4,7 +4,6 @@ mod flood;
 mod path;
 mod record;
 
-
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::event::{Event, Identity, Object, Outcome, Phase, Protocol, Record};
 use nrtrace_profiles::{Capability, RawText};
@@ -82,8 +81,8 @@ fn a_thread_that_execs_takes_its_check_along() {
     let asked = call.clone().thread(100, 107).check(DAC_OVERRIDE);
     let sibling = mkdir("/nrtrace-no-such/a").thread(100, 108).check(DAC_OVERRIDE);
     // The old program's registers and memory are gone when the call returns.
-    let ended = sketch(libc::SYS_execve).flag(FLAG_UNREADABLE).call();
-    let exec = sketch(0).exec("demo/bin/usr");
+    let ended = sketch(libc::SYS_execve).flag(FLAG_FD_ONLY).string(STR_BASE, "work").call();
+    let exec = sketch(0).path("/usr/bin/demo").exec("demo/bin/usr");
     let after = mkdir("/nrtrace-no-such/b").call();
     let events = calls(&[asked, sibling, sketch(0).exit(false), exec, ended, after]);
     let briefs: Vec<_> = events.iter().map(brief).collect();
@@ -94,6 +93,14 @@ fn a_thread_that_execs_takes_its_check_along() {
         matches!(&exec.object, Object::Path(path) if path.seen == "/usr/bin/demo".into() && path.resolved)
     );
     assert_eq!(events.last().unwrap().process.exe, Some("/usr/bin/demo".into()));
+}
+
+#[test]
+fn a_started_program_is_named_as_it_was_passed() {
+    let ended = sketch(libc::SYS_execve).flag(FLAG_FD_ONLY).string(STR_BASE, "nrtrace-no-such");
+    let events = calls(&[sketch(0).path("./demo").exec("demo/nrtrace-no-such"), ended.call()]);
+    let Object::Path(path) = &events[0].object else { panic!("{events:?}") };
+    assert_eq!((&path.given, &path.path), (&"./demo".into(), &"/nrtrace-no-such/demo".into()));
 }
 
 #[test]
@@ -113,6 +120,27 @@ fn without_results_the_checks_of_one_call_are_one_event() {
     collector.record(&first.check(1));
     collector.tick_at(first.head.time + NEEDS_PATIENCE + 1);
     assert!(collector.pairing.overdue(u64::MAX).is_empty());
+}
+
+#[test]
+fn an_interrupted_call_is_one_with_its_restart() {
+    let made = mkdir("/nrtrace-no-such/a");
+    let events = calls(&[made.check(DAC_OVERRIDE), made.clone().ret(-512).call(), made.call()]);
+    assert_eq!(
+        events.iter().map(brief).collect::<Vec<_>>(),
+        [("mkdir", Outcome::Success { value: 0 }, 1, 1)]
+    );
+}
+
+#[test]
+fn a_descriptor_that_is_no_file_is_nothing() {
+    let of = |flags| {
+        let made = sketch(libc::SYS_fchmod).args(&[1, 0o600]).flag(FLAG_FD_ONLY | flags);
+        let collected = collect(Record::Calls, &[made.call()]);
+        (collected.events[0].object.clone(), collected.unresolved)
+    };
+    assert_eq!(of(FLAG_DEEP), (Object::Nothing, 0), "a pipe");
+    assert!(matches!(of(0), (Object::Path(path), 0) if path.path == "/".into()));
 }
 
 #[test]
@@ -165,6 +193,10 @@ fn sockets_have_protocol_address_and_port() {
     assert_eq!(socket(&events[1]), socket(&events[0]), "listen");
     let path = socket(&events[2]).path.unwrap();
     assert_eq!((path.given, path.path), ("demo.sock".into(), "/nrtrace-no-such/demo.sock".into()));
+
+    let here = unix.string(STR_BASE, "").thread(std::process::id(), 1);
+    let path = socket(&calls(&[here.call()])[0]).path.unwrap();
+    assert_eq!(path.path.as_str(), std::env::current_dir().unwrap().join("demo.sock").to_str());
 }
 
 #[test]
@@ -217,6 +249,10 @@ fn a_decided_call_and_its_record_are_one_event() {
         assert_eq!(events[0].process.exe, Some("/usr/bin/demo".into()));
         assert_eq!(events[0].time, 400);
     }
+    let mut collector = started(config(Record::Calls));
+    collector.identity_call(setuid(900));
+    collector.record(&sketch(213).args(&[33]).flag(FLAG_COMPAT).call());
+    assert_eq!(collector.finish().events.len(), 1, "213 is setuid32 in the i386 table");
     // Another thread's call is another call, and one that nobody decided on is the kernel's.
     let mut collector = started(config(Record::Calls));
     collector.identity_call(setuid(900));
@@ -230,6 +266,21 @@ fn a_decided_call_and_its_record_are_one_event() {
 fn thirty_two_bit_calls_have_their_own_numbers() {
     let events = calls(&[sketch(39).path("/nrtrace-no-such").flag(FLAG_COMPAT).ret(-13).call()]);
     assert_eq!(brief(&events[0]), ("mkdir", Outcome::Failure { errno: 13 }, 0, 1));
+}
+
+#[test]
+fn a_backend_may_make_its_own_observations() {
+    let made = mkdir("/nrtrace-no-such/a");
+    let bytes = made.call();
+    let Some(Observation::Call(operation, _)) = decode(&bytes) else { panic!("not a call") };
+    let mut collector = started(config(Record::Calls));
+    collector.observe(Observation::Check(operation, Box::new(RawCheck::new(DAC_OVERRIDE, -1))));
+    collector.observe(Observation::Call(operation, -13));
+    let counters = collector.counters();
+    assert_eq!((counters.events, counters.checks, counters.refusals, counters.processes), (2, 1, 1, 1));
+    let events = collector.finish().events;
+    assert_eq!(brief(&events[0]), ("mkdir", Outcome::Failure { errno: 13 }, 1, 1));
+    assert!(!events[0].checks[0].granted);
 }
 
 #[test]

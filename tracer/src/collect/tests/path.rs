@@ -1,16 +1,18 @@
 //! Paths and components, on a real directory tree.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nrtrace_ebpf::record::*;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, FileType, Object, PathObject};
+use nrtrace_profiles::event::{Check, FileType, Object, PathObject, Record};
 
 use super::record::{Sketch, sketch};
-use super::{calls, mkdir};
+use super::{calls, config, mkdir, started};
 use crate::collect::paths::{clean, split, upright};
 
 const DAC_OVERRIDE: u32 = 1;
@@ -111,7 +113,7 @@ fn relative_paths_start_where_the_kernel_says() {
 fn a_path_without_its_start_is_not_resolved() {
     for flag in [FLAG_UNREADABLE, FLAG_DEEP, FLAG_TRUNCATED] {
         let found = super::collect(
-            nrtrace_profiles::event::Record::Calls,
+            Record::Calls,
             &[mkdir("x").string(STR_BASE, "half/way").flag(flag).call(), mkdir("/x").call()],
         );
         assert_eq!(found.unresolved, 1);
@@ -137,6 +139,21 @@ fn a_refused_path_has_its_facts() {
     assert_eq!(found.parent.as_ref().map(|inode| inode.file_type), Some(FileType::Directory));
     assert_eq!(found.inode.as_ref().map(|inode| inode.file_type), Some(FileType::File));
     assert_eq!(found.inode.unwrap().user.as_deref(), Some("root"), "these tests run as root");
+}
+
+#[test]
+fn a_directory_made_after_it_was_missed_is_seen() {
+    let top = tree();
+    let mut collector = started(config(Record::Calls));
+    let below = |name: &str| open(&top.path().join("new").join(name), 0);
+    collector.record(&below("missed").ret(-2).call());
+    collector.record(&below("refused").ret(-13).call());
+    symlink("real", top.path().join("new")).unwrap();
+    collector.record(&below("file").ret(-13).at(20_000_000).call());
+    let events = collector.finish().events;
+    let Object::Path(path) = &events[2].object else { panic!("{events:?}") };
+    assert_eq!(path.path, bytes(&top.path().join("real/file")));
+    assert!(path.parent.is_some());
 }
 
 #[test]
@@ -175,12 +192,60 @@ fn a_search_check_names_the_uppermost_closed_directory() {
     assert_eq!(check.component.unwrap().path, bytes(&top.path().join("closed")));
 }
 
+#[test]
+fn an_open_that_makes_the_file_is_judged_by_the_directory() {
+    let Some(open_at) = address_of("path_openat") else { return };
+    let top = tree();
+    fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
+    let component = |name: &str, flags: i32| {
+        let mut made = open(&top.path().join(name), flags);
+        made.stack = vec![open_at + 8];
+        checked(&made).component.unwrap().path
+    };
+    // The file is there by the time the call is told of.
+    assert_eq!(component("real/file", libc::O_CREAT), bytes(&top.path().join("real")));
+    assert_eq!(component("real/file", libc::O_RDONLY), bytes(&top.path().join("real/file")));
+}
+
 /// Where the running kernel has a function; `None` where it hides that.
 fn address_of(name: &str) -> Option<u64> {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
     let line =
         symbols.lines().find(|line| line.split(' ').nth(2).is_some_and(|found| found.starts_with(name)))?;
     u64::from_str_radix(&line[..16], 16).ok().filter(|address| *address != 0)
+}
+
+/// Makes a symbolic link on a file system of its own, says its mount namespace, and waits.
+const APART: &str = "mount -t tmpfs none /mnt && mkdir /mnt/real && ln -s real /mnt/link && \
+    readlink /proc/self/ns/mnt && read line";
+
+#[test]
+fn a_mount_namespace_outlives_its_processes() {
+    let mut child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", APART])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mnt_ns = line.trim().strip_prefix("mnt:[").and_then(|rest| rest.strip_suffix(']'));
+    let mnt_ns: u32 = mnt_ns.expect("mounting takes root").parse().unwrap();
+    let here = |mut made: Sketch| {
+        made.head.mnt_ns = mnt_ns;
+        made.thread(child.id(), child.id())
+    };
+    let exec = here(sketch(0)).exec("sh/bin/usr");
+    let refused = here(mkdir("/mnt/link/new")).ret(-13).call();
+    let mut collector = started(config(Record::Calls));
+    collector.record(&exec);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    collector.record(&refused);
+    let event = collector.finish().events.remove(0);
+    let Object::Path(path) = event.object else { panic!("{event:?}") };
+    assert_eq!((path.path, path.seen), ("/mnt/real/new".into(), "/mnt/link/new".into()));
+    assert_eq!(path.parent.unwrap().file_type, FileType::Directory);
 }
 
 #[test]
