@@ -6,6 +6,7 @@
 //! explicit, so that both sides may read a record as plain bytes.
 #![no_std]
 
+pub mod layout;
 pub mod record;
 pub mod table;
 

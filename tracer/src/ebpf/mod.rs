@@ -1,1 +1,23 @@
 //! The eBPF backend: loads the probe, marks the tree, delivers records.
+//!
+//! ```text
+//! /sys/kernel/btf/vmlinux ─▶ btf, layout ─┐
+//!            table of system calls ─▶ table ─┼─▶ probe ─▶ kernel
+//!              nrtrace-probe.bpf.o (committed) ─┘     ◀── records
+//! ```
+//!
+//! The probe is a committed object; `cargo xtask build-ebpf` makes it from the package `nrtrace-ebpf`, whose
+//! `src/probe/main.rs` tells how it works. Loading it takes BTF, CAP_BPF and CAP_PERFMON. What it can attach to is
+//! found by trying, not from the kernel's version.
+
+mod btf;
+mod error;
+mod layout;
+mod probe;
+mod support;
+mod sys;
+mod table;
+
+pub use error::Error;
+pub use probe::{Hooks, Lost, Options, Probe};
+pub use support::{Feature, support};

@@ -1,0 +1,215 @@
+//! The kernel's structures as the probe sees them: one row per member it reads.
+//!
+//! Offsets differ between kernels and Rust has no relocations for them, so the tracer looks each member up in the
+//! running kernel's BTF and hands the offsets to the probe as a read-only array, indexed by [`Field`].
+
+/// Offset of a member that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// A row: where a member is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Name of the structure.
+    pub structure: &'static str,
+    /// Name of the member; `a.b` for member `b` of the structure `a`. Members of anonymous structures and unions
+    /// are named as in C.
+    pub member: &'static str,
+    /// Whether the probe can do without.
+    pub optional: bool,
+}
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $field:ident = $structure:literal $member:literal $($optional:ident)?;)*) => {
+        /// A member the probe reads; the index of its offset.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Field { $($(#[$doc])* $field),* }
+
+        /// The members, in the order of [`Field`].
+        pub const MEMBERS: &[Member] = &[
+            $(Member { structure: $structure, member: $member, optional: layout!(@ $($optional)?) }),*
+        ];
+    };
+    (@ optional) => { true };
+    (@) => { false };
+}
+
+layout! {
+    /// Credentials others judge the task by.
+    TaskRealCred = "task_struct" "real_cred";
+    /// Root and working directory.
+    TaskFs = "task_struct" "fs";
+    /// Open files.
+    TaskFiles = "task_struct" "files";
+    /// Namespaces.
+    TaskNsproxy = "task_struct" "nsproxy";
+    /// Thread id.
+    TaskThreadPid = "task_struct" "thread_pid";
+    /// First thread of the process.
+    TaskGroupLeader = "task_struct" "group_leader";
+    /// State of the path walk in progress.
+    TaskNameidata = "task_struct" "nameidata";
+    /// Memory map.
+    TaskMm = "task_struct" "mm";
+    /// What the process's threads share.
+    TaskSignal = "task_struct" "signal";
+    /// Wait status.
+    TaskExitCode = "task_struct" "exit_code";
+    /// Threads of the process that still live.
+    SignalLive = "signal_struct" "live";
+    /// The executable.
+    MmExeFile = "mm_struct" "exe_file";
+    /// The path given to execve(2).
+    BinprmFilename = "linux_binprm" "filename";
+    /// Depth of the pid namespace.
+    PidLevel = "pid" "level";
+    /// Numbers of the process, outermost namespace first.
+    PidNumbers = "pid" "numbers";
+    /// Real user id.
+    CredUid = "cred" "uid";
+    /// User id that file access is judged by.
+    CredFsuid = "cred" "fsuid";
+    /// Group id that file access is judged by.
+    CredFsgid = "cred" "fsgid";
+    /// User namespace.
+    CredUserNs = "cred" "user_ns";
+    /// Supplementary groups.
+    CredGroupInfo = "cred" "group_info";
+    /// Mount namespace.
+    NsproxyMntNs = "nsproxy" "mnt_ns";
+    /// Network namespace.
+    NsproxyNetNs = "nsproxy" "net_ns";
+    /// Its inode number.
+    MntNsInum = "mnt_namespace" "ns.inum";
+    /// Its inode number.
+    NetInum = "net" "ns.inum";
+    /// Its inode number.
+    UserNsInum = "user_namespace" "ns.inum";
+    /// Root directory.
+    FsRoot = "fs_struct" "root";
+    /// Working directory.
+    FsPwd = "fs_struct" "pwd";
+    /// Mount of a location.
+    PathMnt = "path" "mnt";
+    /// Directory entry of a location.
+    PathDentry = "path" "dentry";
+    /// Descriptor table.
+    FilesFdt = "files_struct" "fdt";
+    /// Its length.
+    FdtMaxFds = "fdtable" "max_fds";
+    /// Its files.
+    FdtFd = "fdtable" "fd";
+    /// Location of an open file.
+    FilePath = "file" "f_path";
+    /// Its inode.
+    FileInode = "file" "f_inode";
+    /// The socket, for one.
+    FilePrivate = "file" "private_data";
+    /// Directory that holds the entry.
+    DentryParent = "dentry" "d_parent";
+    /// Length of the entry's name.
+    DentryNameLen = "dentry" "d_name.len";
+    /// The entry's name.
+    DentryName = "dentry" "d_name.name";
+    /// What the entry names.
+    DentryInode = "dentry" "d_inode";
+    /// Link in the inode's list of names.
+    DentryAlias = "dentry" "d_u.d_alias";
+    /// Root of a mount.
+    VfsmountRoot = "vfsmount" "mnt_root";
+    /// Filesystem of a mount.
+    VfsmountSb = "vfsmount" "mnt_sb";
+    /// The part of a mount that the rest of the kernel sees.
+    MountMnt = "mount" "mnt";
+    /// The mount that a mount is mounted on.
+    MountParent = "mount" "mnt_parent";
+    /// And where.
+    MountMountpoint = "mount" "mnt_mountpoint";
+    /// The namespace that a mount belongs to.
+    MountNs = "mount" "mnt_ns";
+    /// Where a path walk has got to.
+    NameidataPath = "nameidata" "path";
+    /// The inode there.
+    NameidataInode = "nameidata" "inode";
+    /// Type and permissions.
+    InodeMode = "inode" "i_mode";
+    /// Owner.
+    InodeUid = "inode" "i_uid";
+    /// Group.
+    InodeGid = "inode" "i_gid";
+    /// Number.
+    InodeIno = "inode" "i_ino";
+    /// Device number of a device node.
+    InodeRdev = "inode" "i_rdev";
+    /// Filesystem.
+    InodeSb = "inode" "i_sb";
+    /// Names of the inode.
+    InodeDentries = "inode" "i_dentry.first" optional;
+    /// Device of a filesystem.
+    SuperDev = "super_block" "s_dev";
+    /// Type of a filesystem.
+    SuperMagic = "super_block" "s_magic";
+    /// `SOCK_` type.
+    SocketType = "socket" "type";
+    /// Network layer's side of a socket.
+    SocketSk = "socket" "sk";
+    /// `AF_` family.
+    SockFamily = "sock" "__sk_common.skc_family";
+    /// Local port.
+    SockPort = "sock" "__sk_common.skc_num";
+    /// `IPPROTO_` protocol.
+    SockProtocol = "sock" "sk_protocol";
+}
+
+/// How many members there are.
+pub const FIELDS: usize = MEMBERS.len();
+
+/// Where the registers of a system call are in `struct pt_regs`, and how a 32-bit call is told.
+///
+/// All offsets are in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registers {
+    /// System call number.
+    pub number: u32,
+    /// Arguments of a native call.
+    pub args: [u32; 6],
+    /// Arguments of a 32-bit call.
+    pub compat_args: [u32; 6],
+    /// The word in `struct task_struct` that tells a 32-bit call.
+    pub compat_word: u32,
+    /// The bits of it that do; zero where there are no 32-bit calls.
+    pub compat_mask: u32,
+}
+
+/// [`Mark::state`]: the task is to be traced from its first execve(2) on.
+pub const WAITING: u32 = 1;
+/// [`Mark::state`]: the task is traced.
+pub const TRACED: u32 = 2;
+
+/// What the probe keeps for each task it traces. The tracer writes the first one; children inherit it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// [`WAITING`] or [`TRACED`].
+    pub state: u32,
+    /// Depth of the pid namespace that the tracer numbers processes by.
+    pub level: u32,
+    /// Process id there; zero until it is first needed.
+    pub pid: u32,
+    /// Thread id there.
+    pub tid: u32,
+    /// Whether a capability was consulted during the current call.
+    pub checked: u32,
+    /// Number of the successful execve(2) that is about to return, plus one: its registers tell nothing any more.
+    pub exec: u32,
+    /// The inode whose access is being judged (`capable_wrt_inode_uidgid`), zero outside.
+    pub inode: u64,
+    /// Mount of the last root directory seen to be the namespace's own.
+    pub root_mnt: u64,
+    /// Directory entry of it.
+    pub root_dentry: u64,
+}
+
+const _: () = assert!(size_of::<Registers>() == 15 * 4);
+const _: () = assert!(size_of::<Mark>() == 48);

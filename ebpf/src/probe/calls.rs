@@ -1,0 +1,132 @@
+//! System calls and their results.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+
+use nrtrace_ebpf::layout::{Field, Mark, TRACED};
+use nrtrace_ebpf::table::{
+    NONE, Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
+};
+use nrtrace_ebpf::{CallRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_FD_ONLY, KIND_CALL, SocketRecord};
+
+use crate::call::{self, Call};
+use crate::head;
+use crate::kernel::{self, Task, read};
+use crate::maps::{self, Slot};
+use crate::path;
+use crate::text::Record;
+
+const EPERM: i64 = 1;
+const EACCES: i64 = 13;
+const EROFS: i64 = 30;
+/// The first of the results that restart a call (`ERESTARTSYS`); the program sees another one.
+const ERESTART: i64 = 512;
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+const STDERR: i32 = 2;
+
+/// A call has returned.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(context: BtfTracePointContext) -> i32 {
+    let task = kernel::current();
+    if let Some(mark) = maps::mark(task) {
+        returned(task, mark, context.arg::<i64>(1));
+    }
+    0
+}
+
+#[inline(always)]
+fn returned(task: Task, mark: &mut Mark, ret: i64) {
+    let mut this = Call::of(task);
+    let has_run = mark.exec != 0;
+    if has_run {
+        // Registers and memory are the new program's, and so is the table that a 32-bit one would be looked up in.
+        // What was run is in the exec record.
+        this.nr = mark.exec.wrapping_sub(1) as i32;
+        this.compat = !maps::operands(this.nr, false).is_some_and(|row| row.traits & TRAIT_EXEC != 0);
+        mark.exec = 0;
+    }
+    let checked = mark.checked != 0;
+    mark.checked = 0;
+    let row = if has_run { None } else { maps::operands(this.nr, this.compat) };
+    let (when, traits) = row.map_or((0, 0), |row| (row.when, row.traits));
+    let traced = mark.state == TRACED || traits & TRAIT_EXEC != 0;
+    if traced && (has_run || checked || is_wanted(when, ret)) {
+        emit(task, mark, this, row.unwrap_or(&NO_OPERANDS), ret, checked);
+    }
+}
+
+static NO_OPERANDS: Operands = Operands::NONE;
+
+/// Whether a call with that result is worth a record.
+#[inline(always)]
+fn is_wanted(when: u8, ret: i64) -> bool {
+    if when & WHEN_TELLING != 0 {
+        return true;
+    }
+    if ret >= 0 {
+        return when & WHEN_OK != 0;
+    }
+    let error = -ret;
+    if error >= ERESTART {
+        return false;
+    }
+    when & WHEN_FAILED != 0
+        || when & WHEN_REFUSED != 0 && (error == EPERM || error == EACCES || error == EROFS)
+}
+
+/// Writes the record, unless a look at the file or the socket shows that it is worth none.
+#[inline(always)]
+fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, checked: bool) {
+    let args = this.args();
+    let Some(record) = Record::<CallRecord>::start(Slot::Call) else { return };
+    let fixed = record.fixed;
+    // SAFETY: the fixed part is this program's own memory.
+    let copy = unsafe {
+        (*fixed).nr = this.nr;
+        (*fixed).pad = 0;
+        (*fixed).ret = ret;
+        (*fixed).args = args;
+        (*fixed).socket = SocketRecord { family: 0, ty: 0, protocol: 0, port: 0 };
+        (&raw const (*fixed).args).cast::<[u64; 6]>()
+    };
+    let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
+    if row.when & WHEN_TELLING != 0 {
+        let fd = call::arg(copy, row.dirfd) as i32;
+        let on_procfs = fd != STDERR && is_on_procfs(task, fd);
+        if !checked && fd != STDERR && !on_procfs {
+            return;
+        }
+        head::fill(record.head(), KIND_CALL, flags | FLAG_FD_ONLY, task, mark);
+        if fd == STDERR {
+            call::written::<_, 511>(&record, row, copy, this.compat);
+        } else {
+            call::paths(&record, task, mark, row, copy, false);
+            if on_procfs {
+                call::written::<_, 63>(&record, row, copy, this.compat);
+            }
+        }
+        return record.send();
+    }
+    let socket = if row.traits & TRAIT_SOCKET != 0 {
+        call::socket(task, call::arg(copy, row.dirfd) as i32)
+    } else {
+        None
+    };
+    if row.traits & TRAIT_UNIX != 0 && !checked && !call::is_unix(socket) {
+        return;
+    }
+    head::fill(record.head(), KIND_CALL, flags, task, mark);
+    if row.path != NONE || row.dirfd != NONE {
+        call::paths(&record, task, mark, row, copy, true);
+    }
+    // SAFETY: the fixed part is this program's own memory.
+    call::address(&record, unsafe { &raw mut (*fixed).socket }, socket, row, copy);
+    record.send();
+}
+
+/// Whether a descriptor leads to a file of procfs.
+#[inline(always)]
+fn is_on_procfs(task: Task, fd: i32) -> bool {
+    let inode: u64 = read(path::file(task, fd), Field::FileInode);
+    read::<u64>(read(inode, Field::InodeSb), Field::SuperMagic) == PROC_SUPER_MAGIC
+}

@@ -1,0 +1,72 @@
+//! For kernels without the tracepoint in `cap_capable`: the functions themselves are watched.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{fentry, fexit};
+use aya_ebpf::programs::{FEntryContext, FExitContext};
+
+use nrtrace_ebpf::CAP_OPT_NOAUDIT;
+use nrtrace_ebpf::layout::Field;
+
+use crate::check::{self, Question};
+use crate::kernel::{self, Task, has, offset, read};
+use crate::maps;
+use crate::path::Location;
+
+/// `cap_capable(cred, namespace, cap, opts)` has answered.
+#[fexit(function = "cap_capable")]
+pub fn cap_capable_exit(context: FExitContext) -> i32 {
+    let task = kernel::current();
+    let Some(mark) = maps::mark(task) else { return 0 };
+    let opts: u32 = context.arg(3);
+    // The kernel itself says that the answer decides nothing.
+    if opts & CAP_OPT_NOAUDIT == 0 {
+        let question = Question {
+            cred: context.arg(0),
+            namespace: context.arg(1),
+            cap: context.arg(2),
+            ret: context.arg(4),
+            opts: Some(opts),
+            own_frames: 0,
+        };
+        check::consulted(context.as_ptr(), task, mark, &question);
+    }
+    0
+}
+
+/// `capable_wrt_inode_uidgid(idmap, inode, cap)` is about to consult a capability for an inode.
+#[fentry(function = "capable_wrt_inode_uidgid")]
+pub fn inode_capable_entry(context: FEntryContext) -> i32 {
+    if let Some(mark) = maps::mark(kernel::current()) {
+        mark.inode = context.arg(1);
+    }
+    0
+}
+
+/// The inode has been judged.
+#[fexit(function = "capable_wrt_inode_uidgid")]
+pub fn inode_capable_exit(_: FExitContext) -> i32 {
+    if let Some(mark) = maps::mark(kernel::current()) {
+        mark.inode = 0;
+    }
+    0
+}
+
+/// A location of an inode: one of its names, on the mount of the process's root or working directory if one of them
+/// is of that filesystem (an inode does not tell by which mount it was reached).
+#[inline(always)]
+pub fn location(task: Task, inode: u64) -> Location {
+    let mut location = Location { mnt: 0, dentry: 0 };
+    if has(Field::InodeDentries) {
+        let link: u64 = read(inode, Field::InodeDentries);
+        location.dentry = link.wrapping_sub(offset(Field::DentryAlias));
+    }
+    let sb: u64 = read(inode, Field::InodeSb);
+    let root = Location::root(task);
+    let directory = Location::working_directory(task);
+    if read::<u64>(root.mnt, Field::VfsmountSb) == sb {
+        location.mnt = root.mnt;
+    } else if read::<u64>(directory.mnt, Field::VfsmountSb) == sb {
+        location.mnt = directory.mnt;
+    }
+    location
+}

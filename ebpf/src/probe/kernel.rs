@@ -1,0 +1,100 @@
+//! Reading the kernel's structures at offsets that the tracer has looked up.
+//!
+//! Two ways lead to a member. [`load`] reads through a pointer whose type the verifier knows (the current task and
+//! what hangs on it): one instruction, and a fault reads as zero. [`read`] asks the kernel to copy from any address:
+//! a few nanoseconds more, and what must serve for untyped pointers.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use nrtrace_ebpf::layout::{ABSENT, FIELDS, Field, Registers};
+
+/// Offsets of the members, by [`Field`].
+#[unsafe(no_mangle)]
+static LAYOUT: [u32; FIELDS] = [ABSENT; FIELDS];
+
+/// Where the registers of a call are.
+#[unsafe(no_mangle)]
+pub static REGISTERS: Registers =
+    Registers { number: 0, args: [0; 6], compat_args: [0; 6], compat_word: 0, compat_mask: 0 };
+
+/// First address of the function that accounts for overcommitted memory, and the first one behind it; both zero
+/// where the kernel hides its symbols.
+#[unsafe(no_mangle)]
+static ACCOUNTING: [u64; 2] = [0; 2];
+
+/// The current task, as a pointer whose type the verifier knows.
+pub type Task = *const c_void;
+
+/// The task that runs.
+#[inline(always)]
+pub fn current() -> Task {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// Offset of `field`, a constant for the verifier.
+#[inline(always)]
+pub fn offset(field: Field) -> u64 {
+    // SAFETY: the loader writes the array before the program is loaded, hence the volatile read of a constant;
+    // `Field` indexes within it.
+    u64::from(unsafe { ptr::read_volatile((&raw const LAYOUT).cast::<u32>().add(field as usize)) })
+}
+
+/// Whether this kernel has `field`.
+#[inline(always)]
+pub fn has(field: Field) -> bool {
+    offset(field) != u64::from(ABSENT)
+}
+
+/// Reads one of the offsets of [`Registers`].
+macro_rules! registers {
+    ($($member:tt)+) => {{
+        let address = &raw const $crate::kernel::REGISTERS.$($member)+;
+        // SAFETY: the loader writes the constant before the program is loaded.
+        u64::from(unsafe { ::core::ptr::read_volatile(address) })
+    }};
+}
+pub(crate) use registers;
+
+/// Whether `address` lies in the function that accounts for overcommitted memory.
+#[inline(always)]
+pub fn is_accounting(address: u64) -> bool {
+    let bounds = &raw const ACCOUNTING;
+    // SAFETY: the loader writes the constants before the program is loaded.
+    let (start, end) =
+        unsafe { (ptr::read_volatile(&raw const (*bounds)[0]), ptr::read_volatile(&raw const (*bounds)[1])) };
+    address >= start && address < end
+}
+
+/// Reads the value `offset` bytes into what `base` points to; `base` must be typed for the verifier.
+#[inline(always)]
+pub fn load_at<T: Copy>(base: *const c_void, offset: u64) -> T {
+    // SAFETY: the verifier only accepts typed pointers here, and the kernel turns a fault into zero.
+    unsafe { ptr::read_volatile(base.cast::<u8>().add(offset as usize).cast::<T>()) }
+}
+
+/// Reads `field` of the structure that `base` points to; `base` must be typed for the verifier.
+#[inline(always)]
+pub fn load<T: Copy>(base: *const c_void, field: Field) -> T {
+    load_at(base, offset(field))
+}
+
+/// Copies a value from any kernel address; zero when it cannot be read.
+#[inline(always)]
+pub fn read_at<T: Copy>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: the helper writes all of `value`, zeros included when the address is bad.
+    unsafe {
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
+        value.assume_init()
+    }
+}
+
+/// Copies `field` of the structure at any kernel address; zero when it cannot be read.
+#[inline(always)]
+pub fn read<T: Copy>(base: u64, field: Field) -> T {
+    read_at(base.wrapping_add(offset(field)))
+}

@@ -1,0 +1,150 @@
+//! What the programs keep, and how records leave the kernel.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use aya_ebpf::bindings::{
+    BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP,
+    BPF_RB_NO_WAKEUP, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
+};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query, bpf_task_storage_get};
+use aya_ebpf::macros::btf_map;
+use nrtrace_ebpf::layout::Mark;
+use nrtrace_ebpf::table::{CALLS, Operands};
+
+use crate::kernel::Task;
+use crate::text::Scratch;
+
+/// A map of a value for each task (`BPF_MAP_TYPE_TASK_STORAGE`): found without a search, gone with the task.
+///
+/// The fields are never read; their types tell the loader what map to make.
+#[repr(C)]
+pub struct TaskStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: nothing reads the fields, and the kernel synchronises access to the map.
+unsafe impl<T> Sync for TaskStorage<T> {}
+
+impl<T> TaskStorage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+}
+
+/// The traced tasks.
+#[btf_map]
+static MARKS: TaskStorage<Mark> = TaskStorage::new();
+
+/// The records; the loader sets its size.
+#[btf_map]
+static RECORDS: RingBuf<u8, 0x0100_0000> = RingBuf::new();
+
+/// Operands of the native system calls, by number.
+#[btf_map]
+static NATIVE: Array<Operands, { CALLS }> = Array::new();
+
+/// Operands of the 32-bit system calls, by number.
+#[btf_map]
+static COMPAT: Array<Operands, { CALLS }> = Array::new();
+
+/// Where records are put together, by [`Slot`].
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 3> = PerCpuArray::new();
+
+/// Records that did not fit into the ring buffer, by [`Slot`].
+#[btf_map]
+static LOST: PerCpuArray<u64, 3> = PerCpuArray::new();
+
+/// Amount of undelivered data, in bytes, from which on the reader is woken.
+const WAKE_ABOVE: u64 = 512 * 1024;
+
+/// Programs of different slots can nest (an interrupt may ask for a capability), those of one cannot.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Slot {
+    /// Checks.
+    Check = 0,
+    /// System calls.
+    Call = 1,
+    /// Forks, execs and exits.
+    Process = 2,
+}
+
+/// The mark of `task`, if it has one.
+#[inline(always)]
+pub fn mark(task: Task) -> Option<&'static mut Mark> {
+    // SAFETY: the map and the task are valid; the value lives as long as the program runs.
+    unsafe {
+        bpf_task_storage_get((&raw const MARKS).cast_mut().cast(), task.cast_mut().cast(), ptr::null_mut(), 0)
+            .cast::<Mark>()
+            .as_mut()
+    }
+}
+
+/// Marks `task`; false when there is no memory for it.
+#[inline(always)]
+pub fn set_mark(task: Task, mut value: Mark) -> bool {
+    let map = (&raw const MARKS).cast_mut().cast::<c_void>();
+    // SAFETY: as in `mark`; the kernel copies the value.
+    let stored = unsafe {
+        bpf_task_storage_get(
+            map,
+            task.cast_mut().cast(),
+            (&raw mut value).cast(),
+            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+        )
+    };
+    !stored.is_null()
+}
+
+/// The table's row for a call.
+#[inline(always)]
+pub fn operands(nr: i32, compat: bool) -> Option<&'static Operands> {
+    let row = if compat { COMPAT.get(nr as u32) } else { NATIVE.get(nr as u32) }?;
+    row.is_row().then_some(row)
+}
+
+/// The current processor's scratch memory of `slot`.
+#[inline(always)]
+pub fn scratch(slot: Slot) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(slot as u32)
+}
+
+/// Counts a lost record.
+#[inline(always)]
+pub fn count_lost(slot: Slot) {
+    if let Some(count) = LOST.get_ptr_mut(slot as u32) {
+        // SAFETY: the pointer is the current processor's own counter.
+        unsafe { *count += 1 };
+    }
+}
+
+/// Puts `size` bytes from `data` into the ring buffer.
+///
+/// Waking the reader for each record would cost more than all the rest: it is woken when much has gathered, and
+/// looks by itself now and then.
+#[inline(always)]
+pub fn output(slot: Slot, data: *mut c_void, size: u64) {
+    let map = (&raw const RECORDS).cast_mut().cast::<c_void>();
+    // SAFETY: the verifier checks `data` and `size`.
+    let failed = unsafe {
+        let waiting = bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA));
+        let wake = if waiting > WAKE_ABOVE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
+        bpf_ringbuf_output(map, data, size, u64::from(wake)) != 0
+    };
+    if failed {
+        count_lost(slot);
+    }
+}

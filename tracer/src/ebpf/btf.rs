@@ -1,0 +1,240 @@
+//! Finds members of the kernel's structures in its BTF (`Documentation/bpf/btf.rst`).
+//!
+//! Only what the probe's layout needs: structures by name, and the offsets of their members.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Where the running kernel keeps its types.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Anonymous structures nest this deep at most, as do qualifiers of a type.
+const NESTING: u32 = 16;
+
+/// A kernel's types.
+#[derive(Debug)]
+pub struct Types<'a> {
+    /// All type records.
+    types: &'a [u8],
+    /// All names, each ended by a NUL.
+    names: &'a [u8],
+    /// Where each type's record starts; type 0 (`void`) has none.
+    records: Vec<usize>,
+    /// Structures and unions by name.
+    structures: HashMap<&'a [u8], u32>,
+}
+
+/// The bytes are no BTF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the type information is damaged at byte {at}")]
+pub struct Damaged {
+    /// Offset of what could not be read.
+    pub at: usize,
+}
+
+/// A type's record.
+#[derive(Clone, Copy)]
+struct Record {
+    name: u32,
+    kind: u32,
+    /// Members of a structure, parameters of a function, ….
+    count: usize,
+    /// Whether members' offsets also hold the size of a bit field.
+    bit_fields: bool,
+    /// The type it refers to, for a qualifier.
+    target: u32,
+    /// Where its members start.
+    rest: usize,
+}
+
+impl<'a> Types<'a> {
+    /// Reads BTF in the machine's byte order.
+    ///
+    /// # Errors
+    /// When the bytes are cut short or no BTF.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Damaged> {
+        let word = |at: usize| word(bytes, at).ok_or(Damaged { at });
+        let magic = bytes.get(..2).map(|magic| u16::from_ne_bytes([magic[0], magic[1]]));
+        if magic != Some(MAGIC) {
+            return Err(Damaged { at: 0 });
+        }
+        let header = word(4)? as usize;
+        let part = |offset: u32, length: u32| {
+            let start = header + offset as usize;
+            let range: Range<usize> = start..start + length as usize;
+            bytes.get(range).ok_or(Damaged { at: start })
+        };
+        let mut this = Self {
+            types: part(word(8)?, word(12)?)?,
+            names: part(word(16)?, word(20)?)?,
+            records: vec![0],
+            structures: HashMap::new(),
+        };
+        let mut at = 0;
+        while at < this.types.len() {
+            let id = this.records.len() as u32;
+            let record = this.record_at(at).ok_or(Damaged { at: header + at })?;
+            if matches!(record.kind, KIND_STRUCT | KIND_UNION) && record.name != 0 {
+                this.structures.entry(this.name(record.name)).or_insert(id);
+            }
+            this.records.push(at);
+            at = record.rest + extra(record.kind, record.count);
+        }
+        Ok(this)
+    }
+
+    /// Offset in bytes of a member of a structure; `a.b` is member `b` of the structure `a`. Members of anonymous
+    /// structures and unions are found as in C.
+    pub fn offset(&self, structure: &str, member: &str) -> Option<u32> {
+        let mut id = *self.structures.get(structure.as_bytes())?;
+        let mut bits = 0;
+        for name in member.split('.') {
+            let (offset, target) = self.member(id, name.as_bytes(), NESTING)?;
+            bits += offset;
+            id = target;
+        }
+        (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Offset in bits and type of a member.
+    fn member(&self, id: u32, name: &[u8], nesting: u32) -> Option<(u32, u32)> {
+        let record = self.structure(id)?;
+        for index in 0..record.count {
+            let at = record.rest + index * 12;
+            let own = word(self.types, at)?;
+            let target = word(self.types, at + 4)?;
+            let mut offset = word(self.types, at + 8)?;
+            if record.bit_fields {
+                offset &= 0x00ff_ffff;
+            }
+            if own != 0 && self.name(own) == name {
+                return Some((offset, target));
+            }
+            if own == 0
+                && nesting > 0
+                && let Some((inner, target)) = self.member(target, name, nesting - 1)
+            {
+                return Some((offset + inner, target));
+            }
+        }
+        None
+    }
+
+    /// The structure or union that a type is, behind its qualifiers.
+    fn structure(&self, mut id: u32) -> Option<Record> {
+        for _ in 0..NESTING {
+            let record = self.record_at(*self.records.get(id as usize)?)?;
+            match record.kind {
+                KIND_STRUCT | KIND_UNION => return Some(record),
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = record.target
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn record_at(&self, at: usize) -> Option<Record> {
+        let info = word(self.types, at + 4)?;
+        Some(Record {
+            name: word(self.types, at)?,
+            kind: info >> 24 & 0x1f,
+            count: (info & 0xffff) as usize,
+            bit_fields: info >> 31 != 0,
+            target: word(self.types, at + 8)?,
+            rest: at + 12,
+        })
+    }
+
+    fn name(&self, offset: u32) -> &'a [u8] {
+        let rest = self.names.get(offset as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// Length of what follows a type's common part.
+fn extra(kind: u32, count: usize) -> usize {
+    match kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+        KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+        _ => 0,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BTF of `struct outer { int a; struct { struct inner b; }; }; struct inner { int x; const int y; };`.
+    fn sample() -> Vec<u8> {
+        let names = b"\0int\0outer\0a\0inner\0b\0x\0y\0";
+        let at = |name: &str| {
+            let wanted = [&[0], name.as_bytes(), &[0]].concat();
+            names.windows(wanted.len()).position(|part| part == wanted).unwrap() as u32 + 1
+        };
+        let structure = |count: u32| KIND_STRUCT << 24 | count;
+        let types: Vec<u32> = [
+            vec![at("int"), KIND_INT << 24, 4, 32],
+            vec![at("outer"), structure(2), 12, at("a"), 1, 0, 0, 3, 32],
+            vec![0, structure(1), 8, at("b"), 4, 0],
+            vec![at("inner"), structure(2), 8, at("x"), 1, 0, at("y"), 5, 32],
+            vec![0, KIND_CONST << 24, 1],
+        ]
+        .concat();
+        let length = types.len() as u32 * 4;
+        let header = [u32::from(MAGIC) | 1 << 16, 24, 0, length, length, names.len() as u32];
+        let words = header.iter().chain(&types).flat_map(|word| word.to_ne_bytes());
+        words.chain(names.iter().copied()).collect()
+    }
+
+    #[test]
+    fn members_are_found_through_anonymous_structures() {
+        let bytes = sample();
+        let types = Types::parse(&bytes).unwrap();
+        let cases = [
+            ("outer", "a", Some(0)),
+            ("outer", "b", Some(4)),
+            ("outer", "b.y", Some(8)),
+            ("inner", "y", Some(4)),
+        ];
+        for (structure, member, offset) in cases {
+            assert_eq!(types.offset(structure, member), offset, "{structure}.{member}");
+        }
+        for (structure, member) in [("outer", "x"), ("outer", "a.x"), ("missing", "a"), ("outer", "")] {
+            assert_eq!(types.offset(structure, member), None, "{structure}.{member}");
+        }
+    }
+
+    #[test]
+    fn any_cut_is_an_error_or_harmless() {
+        let bytes = sample();
+        for length in 0..bytes.len() {
+            assert!(Types::parse(&bytes[..length]).is_err(), "cut to {length} bytes");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong between nrtrace and the kernel's BPF machine.
+
+use std::io;
+
+use aya::programs::ProgramError;
+use aya::{BtfError, EbpfError};
+
+use super::btf::{Damaged, VMLINUX};
+
+/// The probe could not be loaded, attached, or asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The process lacks the capabilities for it.
+    #[error(
+        "no permission to load eBPF programs: {missing} missing; run nrtrace as root, or grant CAP_BPF and CAP_PERFMON"
+    )]
+    NotPermitted {
+        /// The capabilities that are missing, by name.
+        missing: String,
+    },
+    /// The process is root in a user namespace only.
+    #[error(
+        "no permission to load eBPF programs from inside a user namespace; run nrtrace as root of the host (a \
+         rootless container or `unshare --user` does not do)"
+    )]
+    UserNamespace,
+    /// The kernel is locked down.
+    #[error(
+        "the kernel is locked down for confidentiality, which forbids reading kernel memory with eBPF; boot with \
+         lockdown=integrity or without lockdown"
+    )]
+    Lockdown,
+    /// The kernel offers no type information.
+    #[error(
+        "cannot read the kernel's type information at {VMLINUX}: {0}; use a kernel built with CONFIG_DEBUG_INFO_BTF"
+    )]
+    NoBtf(#[source] io::Error),
+    /// The type information makes no sense.
+    #[error("cannot understand the kernel's type information at {VMLINUX}: {0}")]
+    Damaged(#[from] Damaged),
+    /// The loader does not understand the type information.
+    #[error("cannot understand the kernel's type information at {VMLINUX}: {0}")]
+    Btf(#[from] BtfError),
+    /// The kernel's structures are unlike all known ones.
+    #[error(
+        "this kernel has no member {structure}.{member}, which the probe reads; please report the kernel's version"
+    )]
+    MissingMember {
+        /// Name of the structure.
+        structure: &'static str,
+        /// Name of the member.
+        member: &'static str,
+    },
+    /// The kernel refused the maps, or the object is damaged.
+    #[error("cannot set up the probe's maps: {}", whole(.0))]
+    Object(#[source] Box<EbpfError>),
+    /// The kernel refused a program.
+    #[error("the kernel refused the probe's program {program}: {}; please report this with the kernel's version", whole(.source))]
+    Program {
+        /// Name of the program.
+        program: &'static str,
+        /// Why; carries the verifier's log.
+        source: Box<ProgramError>,
+    },
+    /// Neither way to see capability checks works.
+    #[error(
+        "this kernel lets no eBPF program see capability checks: it has no cap_capable tracepoint (Linux 6.14), and \
+         attaching to the function failed: {}; use a newer kernel, or one with BPF trampolines",
+        whole(.0)
+    )]
+    NoHook(#[source] Box<ProgramError>),
+    /// The object lacks something the loader expects.
+    #[error("the probe's object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// A map could not be used.
+    #[error("cannot {action} the probe's map {map}: {source}")]
+    Map {
+        /// What was to be done.
+        action: &'static str,
+        /// Name of the map.
+        map: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// An error with all its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

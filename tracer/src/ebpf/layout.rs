@@ -1,0 +1,135 @@
+//! What the probe must be told about the running kernel.
+
+use nrtrace_ebpf::layout::{ABSENT, MEMBERS, Registers};
+
+use super::Error;
+use super::btf::Types;
+
+/// Offsets of all members, in the order the probe expects.
+///
+/// # Errors
+/// When the kernel lacks a member that the probe cannot do without.
+pub fn members(types: &Types<'_>) -> Result<Vec<u32>, Error> {
+    MEMBERS
+        .iter()
+        .map(|row| match types.offset(row.structure, row.member) {
+            Some(offset) => Ok(offset),
+            None if row.optional => Ok(ABSENT),
+            None => Err(Error::MissingMember { structure: row.structure, member: row.member }),
+        })
+        .collect()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod machine {
+    pub const NUMBER: &str = "orig_ax";
+    /// syscall(2): registers of a native call's arguments.
+    pub const ARGS: [&str; 6] = ["di", "si", "dx", "r10", "r8", "r9"];
+    /// The same of a 32-bit call.
+    pub const COMPAT_ARGS: [&str; 6] = ["bx", "cx", "dx", "si", "di", "bp"];
+    /// Words of the registers above, for registers that are elements of an array.
+    pub const INDEXED: bool = false;
+    pub const COMPAT_WORD: &str = "thread_info.status";
+    /// `TS_COMPAT` of `arch/x86/include/asm/thread_info.h`.
+    pub const COMPAT_MASK: u32 = 2;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod machine {
+    pub const NUMBER: &str = "syscallno";
+    pub const ARGS: [&str; 6] = ["regs"; 6];
+    pub const COMPAT_ARGS: [&str; 6] = ["regs"; 6];
+    pub const INDEXED: bool = true;
+    pub const COMPAT_WORD: &str = "thread_info.flags";
+    /// `_TIF_32BIT` of `arch/arm64/include/asm/thread_info.h`.
+    pub const COMPAT_MASK: u32 = 1 << 22;
+}
+
+/// Where the registers of a system call are.
+///
+/// # Errors
+/// When the kernel's register layout is not the known one.
+pub fn registers(types: &Types<'_>) -> Result<Registers, Error> {
+    let offset =
+        |structure, member| types.offset(structure, member).ok_or(Error::MissingMember { structure, member });
+    let all = |names: [&'static str; 6]| -> Result<[u32; 6], Error> {
+        let mut offsets = [0; 6];
+        for (index, (to, name)) in offsets.iter_mut().zip(names).enumerate() {
+            *to = offset("pt_regs", name)? + if machine::INDEXED { index as u32 * 8 } else { 0 };
+        }
+        Ok(offsets)
+    };
+    Ok(Registers {
+        number: offset("pt_regs", machine::NUMBER)?,
+        args: all(machine::ARGS)?,
+        compat_args: all(machine::COMPAT_ARGS)?,
+        compat_word: offset("task_struct", machine::COMPAT_WORD)?,
+        compat_mask: machine::COMPAT_MASK,
+    })
+}
+
+/// The registers as the words the probe holds.
+pub fn words(registers: &Registers) -> [u32; 15] {
+    let Registers { number, args, compat_args, compat_word, compat_mask } = registers;
+    let mut words = [0; 15];
+    words[0] = *number;
+    words[1..7].copy_from_slice(args);
+    words[7..13].copy_from_slice(compat_args);
+    words[13] = *compat_word;
+    words[14] = *compat_mask;
+    words
+}
+
+/// First and last-plus-one address of the kernel function that accounts for overcommitted memory; zeros where
+/// `/proc/kallsyms` hides the addresses.
+pub fn accounting(kallsyms: &str) -> [u64; 2] {
+    let mut start = 0;
+    let mut end = u64::MAX;
+    let addresses = || {
+        kallsyms.lines().filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let address = u64::from_str_radix(fields.next()?, 16).ok()?;
+            Some((address, fields.nth(1)?))
+        })
+    };
+    for (address, name) in addresses() {
+        if name == "cap_vm_enough_memory" {
+            start = address;
+        }
+    }
+    if start == 0 {
+        return [0; 2];
+    }
+    for (address, _) in addresses() {
+        if address > start && address < end {
+            end = address;
+        }
+    }
+    [start, end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounting_ends_where_the_next_symbol_starts() {
+        let shown =
+            "ffffffff81000010 T next\nffffffff81000000 t cap_vm_enough_memory\nffffffff81000020 T later\n";
+        assert_eq!(accounting(shown), [0xffff_ffff_8100_0000, 0xffff_ffff_8100_0010]);
+        let hidden = "0000000000000000 t cap_vm_enough_memory\n0000000000000000 T next\n";
+        assert_eq!(accounting(hidden), [0, 0]);
+        assert_eq!(accounting(""), [0, 0]);
+    }
+
+    #[test]
+    fn the_running_kernel_has_all_members() {
+        let bytes = std::fs::read(crate::ebpf::btf::VMLINUX)
+            .expect("the kernel's types; a kernel with BTF is needed");
+        let types = Types::parse(&bytes).unwrap();
+        let offsets = members(&types).unwrap();
+        assert_eq!(offsets.len(), MEMBERS.len());
+        let registers = registers(&types).unwrap();
+        assert_ne!(registers.args[0], registers.args[1]);
+    }
+}

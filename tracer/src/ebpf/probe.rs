@@ -1,0 +1,282 @@
+//! The loaded probe.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::{fs, io};
+
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::raw_trace_point::RawTracePoint;
+use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, RawTracePointRunOptions, TestRun};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
+use nrtrace_ebpf::layout::{Mark, WAITING};
+use nrtrace_profiles::event::Record;
+
+use super::btf::{Types, VMLINUX};
+use super::{Error, layout, support, sys, table};
+
+/// The programs, built by `cargo xtask build-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
+
+/// How the probe is to work.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to record.
+    pub record: Record,
+    /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
+    pub buffer: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { record: Record::Calls, buffer: 16 << 20 }
+    }
+}
+
+/// Records that were written but found no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Capability checks.
+    pub checks: u64,
+    /// System calls.
+    pub calls: u64,
+    /// Forks (whose child is then not followed when memory was short), execs and exits.
+    pub processes: u64,
+}
+
+impl Lost {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.checks + self.calls + self.processes
+    }
+}
+
+/// How capability checks are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    /// The tracepoint in `cap_capable` (Linux 6.14).
+    Tracepoint,
+    /// The functions `cap_capable` and `capable_wrt_inode_uidgid` themselves.
+    Functions,
+}
+
+impl Hooks {
+    /// A short description, for people.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoint cap_capable",
+            Self::Functions => "functions cap_capable and capable_wrt_inode_uidgid (fentry, fexit)",
+        }
+    }
+}
+
+/// The probe, loaded and attached. Dropping it detaches it.
+pub struct Probe {
+    ebpf: Ebpf,
+    records: RingBuf<MapData>,
+    hooks: Hooks,
+    /// Depth of this process's pid namespace.
+    level: u32,
+}
+
+impl Probe {
+    /// Loads the probe and attaches it to what this kernel offers. Nothing is recorded before [`Probe::watch`].
+    ///
+    /// # Errors
+    /// When permission, type information or a hook is missing, or the kernel refuses a program; the message says
+    /// what to do.
+    pub fn load(options: &Options) -> Result<Self, Error> {
+        let mut loaded = Loaded::new(options.buffer)?;
+        let level = loaded.pid_level()?;
+        loaded.fill_table()?;
+        let hooks = loaded.attach_hooks()?;
+        if options.record == Record::Calls {
+            loaded.tracepoint("sys_exit")?;
+        }
+        for name in ["sched_process_exec", "sched_process_exit", "task_newtask"] {
+            loaded.tracepoint(name)?;
+        }
+        let mut ebpf = loaded.ebpf;
+        let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
+        let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
+        Ok(Self { ebpf, records, hooks, level })
+    }
+
+    /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
+    /// process with a single thread, which has not yet called execve(2).
+    ///
+    /// # Errors
+    /// When the process is gone or memory is short.
+    pub fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
+        let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
+            return Err(Error::Missing("map MARKS"));
+        };
+        let mark = Mark { state: WAITING, level: self.level, ..Mark::default() };
+        sys::set_mark(marks.fd().as_fd(), child, &mark).map_err(|source| Error::Map {
+            action: "mark the program's process in",
+            map: "MARKS",
+            source,
+        })
+    }
+
+    /// The ring buffer, for epoll(7). It becomes readable only when much has gathered: call [`Probe::drain`] every
+    /// 20 ms or so as well.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.records.as_fd()
+    }
+
+    /// Hands over all records that are there now, in the order they were written.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) {
+        while let Some(record) = self.records.next() {
+            sink(&record);
+        }
+    }
+
+    /// How many records found no room so far.
+    ///
+    /// # Errors
+    /// When the kernel does not hand out its counters.
+    pub fn lost(&self) -> Result<Lost, Error> {
+        let map = self.ebpf.map("LOST").ok_or(Error::Missing("map LOST"))?;
+        let counters =
+            PerCpuArray::<_, u64>::try_from(map).map_err(|error| map_error("open", "LOST", error))?;
+        let count = |slot| -> Result<u64, Error> {
+            let values = counters.get(&slot, 0).map_err(|error| map_error("read", "LOST", error))?;
+            Ok(values.iter().sum())
+        };
+        Ok(Lost { checks: count(0)?, calls: count(1)?, processes: count(2)? })
+    }
+
+    /// How capability checks are seen on this kernel.
+    pub fn hooks(&self) -> Hooks {
+        self.hooks
+    }
+}
+
+/// The maps are made, the programs not yet loaded.
+pub(super) struct Loaded {
+    ebpf: Ebpf,
+    btf: Btf,
+}
+
+impl Loaded {
+    /// Makes the maps, with a ring buffer of `buffer` bytes.
+    pub(super) fn new(buffer: usize) -> Result<Self, Error> {
+        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
+        let types = Types::parse(&vmlinux)?;
+        let members = layout::members(&types)?;
+        let registers = layout::words(&layout::registers(&types)?);
+        let accounting = layout::accounting(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
+        let btf = Btf::parse(&vmlinux, Endianness::default())?;
+        let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .allow_unsupported_maps()
+            .map_max_entries("RECORDS", buffer)
+            .override_global("LAYOUT", members.as_slice(), true)
+            .override_global("REGISTERS", registers.as_slice(), true)
+            .override_global("ACCOUNTING", accounting.as_slice(), true)
+            .load(OBJECT)
+            .map_err(|error| refusal(&error).unwrap_or_else(|| Error::Object(Box::new(error))))?;
+        Ok(Self { ebpf, btf })
+    }
+
+    /// Tells the probe the numbers of the system calls.
+    fn fill_table(&mut self) -> Result<(), Error> {
+        fill(&mut self.ebpf, "NATIVE", table::native())?;
+        fill(&mut self.ebpf, "COMPAT", table::compat())
+    }
+
+    /// Attaches to the capability checks, by the first way that works.
+    fn attach_hooks(&mut self) -> Result<Hooks, Error> {
+        match self.tracepoint("cap_capable") {
+            Ok(()) => return Ok(Hooks::Tracepoint),
+            Err(Error::Program { source, .. }) if matches!(*source, ProgramError::Btf(_)) => {}
+            Err(error) => return Err(error),
+        }
+        match self.functions() {
+            Ok(()) => Ok(Hooks::Functions),
+            Err(Error::Program { source, .. }) => Err(Error::NoHook(source)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads and attaches the program on the tracepoint of the same name.
+    pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<(), Error> {
+        let Self { ebpf, btf } = self;
+        let program: &mut BtfTracePoint = program(ebpf, name)?;
+        program.load(name, btf).and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
+        Ok(())
+    }
+
+    /// Loads and attaches the programs on functions.
+    pub(super) fn functions(&mut self) -> Result<(), Error> {
+        let Self { ebpf, btf } = self;
+        for (name, function) in
+            [("cap_capable_exit", "cap_capable"), ("inode_capable_exit", "capable_wrt_inode_uidgid")]
+        {
+            let program: &mut FExit = program(ebpf, name)?;
+            program
+                .load(function, btf)
+                .and_then(|()| program.attach())
+                .map_err(|error| refused(name, error))?;
+        }
+        let name = "inode_capable_entry";
+        let program: &mut FEntry = program(ebpf, name)?;
+        let loaded = program.load("capable_wrt_inode_uidgid", btf);
+        loaded.and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
+        Ok(())
+    }
+
+    /// Depth of this process's pid namespace.
+    fn pid_level(&mut self) -> Result<u32, Error> {
+        let name = "pid_level";
+        let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+        program.load().map_err(|error| refused(name, error))?;
+        let run = program.test_run(RawTracePointRunOptions::new()).map_err(|error| refused(name, error))?;
+        Ok(run.return_value)
+    }
+}
+
+/// The program of that name, of the expected type.
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
+    program.try_into().map_err(|error| refused(name, error))
+}
+
+/// Writes rows of the table of system calls to a map.
+fn fill(ebpf: &mut Ebpf, map: &'static str, rows: impl Iterator<Item = (u32, [u8; 8])>) -> Result<(), Error> {
+    let found = ebpf.map_mut(map).ok_or(Error::Missing(map))?;
+    let mut array = Array::<_, [u8; 8]>::try_from(found).map_err(|error| map_error("open", map, error))?;
+    for (number, operands) in rows {
+        array.set(number, operands, 0).map_err(|error| map_error("fill", map, error))?;
+    }
+    Ok(())
+}
+
+fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error {
+    Error::Map { action, map, source: io::Error::other(error) }
+}
+
+/// A program's refusal: for lack of permission if that explains it.
+fn refused(program: &'static str, error: ProgramError) -> Error {
+    refusal(&error).unwrap_or_else(|| Error::Program { program, source: Box::new(error) })
+}
+
+/// Why permission was refused, if `error` says that it was and the process's state explains it.
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return support::why_not_permitted();
+        }
+        if let Some(EbpfError::ProgramError(inner)) = error.downcast_ref::<EbpfError>() {
+            return refusal(inner);
+        }
+        cause = error.source();
+    }
+    None
+}

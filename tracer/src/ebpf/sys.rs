@@ -1,0 +1,39 @@
+//! The one BPF system call that `aya` has no function for.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nrtrace_ebpf::layout::Mark;
+
+/// `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`.
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+
+/// The part of `union bpf_attr` for `BPF_MAP_*_ELEM`.
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Stores `mark` for the task behind `pidfd` in the task storage map `map`.
+///
+/// # Errors
+/// As bpf(2): the process is gone, or there is no memory.
+pub fn set_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, mark: &Mark) -> io::Result<()> {
+    let key: libc::c_int = pidfd.as_raw_fd();
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const key) as u64,
+        value: std::ptr::from_ref(mark) as u64,
+        flags: 0,
+    };
+    // SAFETY: the attribute has the kernel's layout; key and value live until the call returns, and have the sizes
+    // the map was made with.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,185 @@
+//! `cargo xtask build-ebpf`: makes `tracer/src/ebpf/nrtrace-probe.bpf.o`.
+//!
+//! The object is committed, so that building nrtrace needs neither LLVM nor a second compiler; it is byte for byte
+//! the same wherever it is built, so that CI can tell whether it belongs to the source. For that, the tools'
+//! versions are fixed, and all paths that end up in the object are replaced.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use object::build::elf::{Builder, SectionData};
+use object::elf::{SHN_UNDEF, SHT_STRTAB};
+
+/// Debian's compiler that comes with the BPF targets' `core` (bookworm-updates and later).
+const COMPILER: &str = "/usr/bin/rustc";
+const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
+/// The linker that turns LLVM's bitcode into a BPF object.
+const LINKER: &str = "bpf-linker";
+const LINKER_VERSION: &str = "0.10.3";
+const TARGET: &str = "bpfel-unknown-none";
+const BINARY: &str = "nrtrace-probe";
+const OBJECT: &str = "tracer/src/ebpf/nrtrace-probe.bpf.o";
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Build, and fail if the committed object differs, instead of replacing it.
+    #[arg(long)]
+    check: bool,
+    /// Install the compiler (with apt-get, as root) and the linker (with cargo) if they are missing.
+    #[arg(long)]
+    install: bool,
+}
+
+/// Builds the object and replaces or compares the committed one.
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = workspace()?;
+    prepare_compiler(args.install)?;
+    prepare_linker(args.install)?;
+    let built = compile(&workspace)?;
+    let object = finish(&fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?)?;
+    let committed = workspace.join(OBJECT);
+    if args.check {
+        let found = fs::read(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
+        ensure!(
+            found == object,
+            "{OBJECT} does not belong to the source (committed {} bytes, built {}); run `cargo xtask build-ebpf` and \
+             commit the result. Built with {} and {LINKER} {LINKER_VERSION}",
+            found.len(),
+            object.len(),
+            output(Command::new(COMPILER).arg("--version"))?.trim(),
+        );
+        println!("{OBJECT} belongs to the source");
+        return Ok(());
+    }
+    fs::write(&committed, &object).with_context(|| format!("cannot write {}", committed.display()))?;
+    println!("{OBJECT}: {} bytes", object.len());
+    Ok(())
+}
+
+/// The workspace's root directory.
+fn workspace() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(own.parent().context("xtask has no parent directory")?.to_owned())
+}
+
+fn prepare_compiler(install: bool) -> Result<()> {
+    let core = Path::new("/usr/lib/rustlib").join(TARGET);
+    if Path::new(COMPILER).exists() && core.exists() {
+        return Ok(());
+    }
+    ensure!(
+        install,
+        "{COMPILER} or {} is missing; run `cargo xtask build-ebpf --install` as root on Debian, or `apt-get install {}`",
+        core.display(),
+        COMPILER_PACKAGES.join(" "),
+    );
+    succeed(
+        Command::new("apt-get").args(["install", "--yes", "--no-install-recommends"]).args(COMPILER_PACKAGES),
+    )
+}
+
+fn prepare_linker(install: bool) -> Result<()> {
+    let found = output(Command::new(LINKER).arg("--version")).unwrap_or_default();
+    if found.trim() == format!("{LINKER} {LINKER_VERSION}") {
+        return Ok(());
+    }
+    let command = format!("cargo install --locked {LINKER}@{LINKER_VERSION}");
+    ensure!(
+        install,
+        "{LINKER} {LINKER_VERSION} is needed, found {:?}; run `cargo xtask build-ebpf --install`, or `{command}`",
+        found.trim(),
+    );
+    succeed(
+        Command::new("cargo")
+            .args(["install", "--locked", "--force"])
+            .arg(format!("{LINKER}@{LINKER_VERSION}")),
+    )
+}
+
+/// Compiles and links the programs; returns the linker's result.
+fn compile(workspace: &Path) -> Result<PathBuf> {
+    let target = workspace.join("target/bpf");
+    let registry = cargo_home()?.join("registry/src");
+    let flags = [
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        // The type information that the loader needs is made from the debugging information.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        format!("--remap-path-prefix={}=/nrtrace", workspace.display()),
+        format!("--remap-path-prefix={}=/registry", registry.display()),
+    ];
+    succeed(
+        Command::new("cargo")
+            .current_dir(workspace)
+            .args(["build", "--quiet", "--locked", "--release", "--package=nrtrace-ebpf", "--features=probe"])
+            .args(["--bin", BINARY, "--target", TARGET])
+            .arg("--target-dir")
+            .arg(&target)
+            .env("RUSTC", COMPILER)
+            // The compiler is a stable one; the BPF target's inline assembly is not yet.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", LINKER)
+            .env_remove("RUSTFLAGS")
+            .env_remove("RUSTC_WRAPPER")
+            .env_remove("RUSTUP_TOOLCHAIN"),
+    )?;
+    Ok(target.join(TARGET).join("release").join(BINARY))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    if let Some(home) = env::var_os("CARGO_HOME") {
+        return Ok(home.into());
+    }
+    let home = env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?;
+    Ok(Path::new(&home).join(".cargo"))
+}
+
+/// Removes what only a debugger reads, and checks that nothing is missing.
+fn finish(linked: &[u8]) -> Result<Vec<u8>> {
+    let mut object = Builder::read(linked).context("the linker's result is no ELF object")?;
+    let missing: BTreeSet<String> = object
+        .symbols
+        .iter()
+        .filter(|symbol| symbol.section.is_none() && symbol.st_shndx == SHN_UNDEF && !symbol.name.is_empty())
+        .map(|symbol| symbol.name.to_string())
+        .collect();
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.into_iter().collect();
+        bail!("the object needs symbols that do not exist (a reachable panic?): {}", names.join(", "));
+    }
+    for section in &mut object.sections {
+        let name = section.name.to_string();
+        let of = name.strip_prefix(".rel").unwrap_or(&name);
+        section.delete = of.starts_with(".debug") || of == ".BTF.ext" || name == ".rel.BTF";
+    }
+    object.delete_orphans();
+    // LLVM keeps both kinds of names in one section; the writer wants two.
+    let names = object.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut bytes = Vec::new();
+    object.write(&mut bytes).context("cannot write the object")?;
+    Ok(bytes)
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    ensure!(status.success(), "{:?} failed: {status}", command.get_program());
+    Ok(())
+}
