@@ -274,3 +274,94 @@ pub fn literal(path: &[u8]) -> Vec<u8> {
     escape(path, &mut out);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape_of(name: &str) -> Option<String> {
+        shape(name.as_bytes(), &|digits| digits == b"33")
+            .map(|out| String::from_utf8_lossy(&out).into_owned())
+    }
+
+    #[test]
+    fn random_parts_are_seen() {
+        let table = [
+            ("k0s-2957104368-kubelet-bootstrap-kubeconfig", "k0s-*-kubelet-bootstrap-kubeconfig"),
+            ("k0s-12345678-kubelet", "k0s-*-kubelet"),
+            (
+                "systemd-private-5a0d2f8e4b7c41d09f6e3a2b1c0d9e8f-x.service-hTYRnb",
+                "systemd-private-*-x.service-*",
+            ),
+            ("apache2.BEjDmtprfM", "apache2.*"),
+            ("tmp.aB3dE9", "tmp.*"),
+            ("temp-33.rdb", "temp-*.rdb"),
+            ("go-build123456789", "go-build*"),
+            ("6b2a9f41-4c1e-4b52-9a0e-0d5a3c1f7e11", "*"),
+            ("vol-6b2a9f41-4c1e-4b52-9a0e-0d5a3c1f7e11.lock", "vol-*.lock"),
+            ("tmpx3k2j9ab", "tmp*"),
+            ("tmpx3k2j9ab.json", "tmp*.json"),
+            ("pod-7d4b9c8f6d", "pod-*"),
+            ("ssh-XyZ12kLmNoPq", "ssh-*"),
+            ("krb5cc_1000_Xk2LpQ", "krb5cc_1000_*"),
+        ];
+        for (name, pattern) in table {
+            assert_eq!(shape_of(name).as_deref(), Some(pattern), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_people_give_stay() {
+        let table = [
+            "nginx.pid",
+            "body",
+            "client_temp",
+            "fastcgi_temp",
+            "x86_64",
+            "aarch64-linux-gnu",
+            "libssl.so.3",
+            "member",
+            "snap",
+            "000001.log",
+            "0000000000000000-0000000000000000.wal",
+            "0000000000000002-000000000001e241.wal",
+            "20240131",
+            "access-2024-01-31.log",
+            "access.log-20240131.gz",
+            "postgresql.conf",
+            "dump.rdb",
+            "README",
+            "NetworkManager",
+            "HTTPServer2",
+            "PidFile",
+            "sha256sum",
+            "base64url",
+            "k0s.sock",
+            "kine.sock",
+            "p11-kit",
+            "redis_6379.pid",
+            "tty1",
+            "deadbeef",
+            "defaced",
+            "tmpfiles.d",
+            "tmpdirectory",
+            "template",
+            "temp-34.rdb",
+            "konnectivity-server",
+            "containerd.sock.ttrpc",
+            "kube-apiserver-kubelet-client.crt",
+            ".X11-unix",
+            "ipv4",
+            "PostgreSQL",
+            "MySQL",
+            "sessiondata",
+            "S.gpg-agent",
+            "system.journal",
+            "lost+found",
+            "a*b",
+        ];
+        for name in table {
+            assert_eq!(shape_of(name), None, "{name}");
+        }
+    }
+}
