@@ -1,1 +1,163 @@
 //! From events to requirements.
+//!
+//! Pure and total: any [`Trace`] gives a [`Profile`], without input or output and without a panic. Each event
+//! passes through the same stations:
+//!
+//! ```text
+//! event ─ run_caused? ─ each check: site + noise ─┬─ path, identity, port, limit, kernel ─▶ Finding ─▶ fold
+//!                                                 └─ refusal without a check: denial ─────▶ Finding or Unexplained
+//! ```
+
+mod capability;
+mod context;
+mod denial;
+mod errno;
+mod files;
+mod finding;
+mod fold;
+mod gave_up;
+mod identity;
+mod noise;
+mod path;
+mod pattern;
+mod port;
+mod run_caused;
+mod site;
+mod special;
+#[cfg(test)]
+mod tests;
+
+use crate::event::{Event, Outcome, Trace};
+use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Unexplained};
+use crate::requirement::{Requirement, Seconds};
+
+pub use context::Context;
+use finding::{Judged, Source};
+use site::CheckSite;
+
+/// What a recording means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classified {
+    /// What is needed, one for each id, ordered by kind and id.
+    pub requirements: Vec<Requirement>,
+    /// Every address bound.
+    pub listens: Vec<Listen>,
+    /// What was checked or refused and could not be placed.
+    pub unexplained: Vec<Unexplained>,
+    /// Set when the program ended by itself with an error and no refusal explains it.
+    pub gave_up: Option<GaveUp>,
+    /// Remarks for the reader.
+    pub notes: Vec<String>,
+}
+
+/// Makes the profile of a recording. `name` is what everything generated goes under.
+pub fn profile(trace: &Trace, name: &str) -> Profile {
+    let classified = classify(&trace.events, &Context::new(trace));
+    let (run, end) = (&trace.run, &trace.end);
+    Profile {
+        schema: SCHEMA.to_owned(),
+        name: name.to_owned(),
+        command: run.command.clone(),
+        executable: context::executable(trace),
+        identity: run.identity.clone(),
+        run: Run {
+            mode: run.mode,
+            backend: run.backend,
+            record: run.record,
+            kernel: run.kernel.clone(),
+            lost: end.lost,
+            unresolved: end.unresolved,
+            complete: end.lost == 0,
+            exit: end.exit,
+            duration: Seconds(end.duration),
+            cwd: run.cwd.clone(),
+            environment: run.environment.clone(),
+            missing_capabilities: run.missing_capabilities.clone(),
+            unprivileged_port_start: run.unprivileged_port_start,
+        },
+        requirements: classified.requirements,
+        listens: classified.listens,
+        unexplained: classified.unexplained,
+        gave_up: classified.gave_up,
+        notes: end.notes.iter().cloned().chain(classified.notes).collect(),
+    }
+}
+
+/// Works out what events mean. Their order is that of their times.
+pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
+    let mut ordered: Vec<&Event> = events.iter().collect();
+    ordered.sort_by_key(|event| (event.time, event.seq));
+    let mut fold = fold::Fold::default();
+    for event in &ordered {
+        let mut judged = Judged::default();
+        judge(event, context, &mut judged);
+        fold.add(event, judged);
+    }
+    let (requirements, unexplained, mut notes) = fold.finish();
+    let gave_up = gave_up::gave_up(&ordered, context, &requirements);
+    path::remark(&requirements, context, &mut notes);
+    Classified {
+        requirements,
+        listens: port::listens(&ordered),
+        unexplained,
+        gave_up,
+        notes: notes.into_iter().collect(),
+    }
+}
+
+/// What one event means.
+fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
+    if run_caused::whole_event(event, context) {
+        return;
+    }
+    let mut refused = false;
+    for check in &event.checks {
+        let site = site::site(event, check);
+        match noise::noise(event, check, site) {
+            noise::Verdict::Dropped => continue,
+            noise::Verdict::Remarked(note) => {
+                out.notes.insert(note);
+                continue;
+            }
+            noise::Verdict::Real => {}
+        }
+        if run_caused::working_directory(event, check, site, context) {
+            out.notes.insert(run_caused::working_directory_note(context));
+            continue;
+        }
+        let source = Source { event, check: Some(check), site, context };
+        refused |= source.is_refused();
+        place(&source, out);
+    }
+    identity::answered(event, context, out);
+    if let Outcome::Failure { errno } = event.outcome
+        && errno::is_refusal(errno)
+        && !refused
+    {
+        denial::explain(event, errno, context, out);
+    }
+}
+
+/// Finds the need behind a check that counts.
+fn place(source: &Source<'_>, out: &mut Judged) {
+    if special::place(source, out) {
+        return;
+    }
+    let placed = match source.site {
+        CheckSite::Search
+        | CheckSite::File
+        | CheckSite::CreateIn
+        | CheckSite::DeleteIn
+        | CheckSite::EntryIn
+        | CheckSite::Sticky
+        | CheckSite::Own
+        | CheckSite::Touch => path::place(source, out),
+        CheckSite::Chown => identity::chown(source, out),
+        CheckSite::Bind => port::place(source, out),
+        CheckSite::SetId => identity::place(source, out),
+        _ => false,
+    };
+    if !placed && !capability::place(source, out) {
+        out.unexplained.push(finding::Unplaced::of(source));
+    }
+}

@@ -1,0 +1,127 @@
+//! Limits, changes to the kernel's state, and whatever else takes a capability.
+
+use crate::event::Event;
+use crate::requirement::{KernelOperation, Limit, Need};
+use crate::{Capability, RawText};
+
+use super::files;
+use super::finding::{Judged, Source, best};
+
+/// All `CLONE_NEW*` flags, with their names without the prefix (clone(2)).
+const NAMESPACES: &[(u64, &str)] = &[
+    (0x80, "time"),
+    (0x2_0000, "mount"),
+    (0x200_0000, "cgroup"),
+    (0x400_0000, "uts"),
+    (0x800_0000, "ipc"),
+    (0x1000_0000, "user"),
+    (0x2000_0000, "pid"),
+    (0x4000_0000, "net"),
+];
+
+/// The same as one mask, without `CLONE_NEWTIME`, which clone(2) takes as part of the exit signal.
+pub const CLONE_NEW: u64 = 0x7e02_0000;
+
+/// Limits by number (`include/uapi/asm-generic/resource.h`).
+const LIMITS: [Limit; 16] = [
+    Limit::Cpu,
+    Limit::FileSize,
+    Limit::Data,
+    Limit::Stack,
+    Limit::Core,
+    Limit::ResidentSet,
+    Limit::Processes,
+    Limit::OpenFiles,
+    Limit::LockedMemory,
+    Limit::AddressSpace,
+    Limit::Locks,
+    Limit::PendingSignals,
+    Limit::MessageQueue,
+    Limit::NiceCeiling,
+    Limit::RealtimePriority,
+    Limit::RealtimeCpu,
+];
+
+/// Finds the need behind a check that is no matter of files, ports or identity. Capabilities that override file
+/// permissions are never one.
+pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
+    let Some(capability) = source.capability() else { return false };
+    let event = source.event;
+    if capability.is_dac() {
+        return false;
+    }
+    let need = limit(event, capability)
+        .map(|(limit, value)| Need::Limit { limit, value })
+        .or_else(|| kernel(event, capability))
+        .unwrap_or(Need::Capability { capability });
+    out.findings.push(source.finding(need));
+    true
+}
+
+/// The limit a call exceeds, with the value asked for.
+fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64>)> {
+    let args = &event.call.args;
+    let by_number = |number: u64| LIMITS.get(usize::try_from(number).ok()?).copied();
+    // Priorities are 32 bits wide and signed.
+    let signed = |arg: u64| Some(i64::from(arg as u32 as i32));
+    match (capability, &*event.call.name) {
+        // Their values are behind a pointer.
+        (Capability::SYS_RESOURCE, "setrlimit") => Some((by_number(args[0])?, None)),
+        (Capability::SYS_RESOURCE, "prlimit64") => Some((by_number(args[1])?, None)),
+        (Capability::SYS_RESOURCE | Capability::SYS_ADMIN, "fork" | "vfork") => {
+            Some((Limit::Processes, None))
+        }
+        (Capability::SYS_RESOURCE, "clone" | "clone3") => Some((Limit::Processes, None)),
+        (Capability::SYS_ADMIN, "clone" | "clone3") if is_fork(event) => Some((Limit::Processes, None)),
+        (Capability::SYS_NICE, "setpriority") => Some((Limit::Nice, signed(args[2]))),
+        (Capability::SYS_NICE, "nice") => Some((Limit::Nice, signed(args[0]))),
+        (Capability::SYS_NICE, call) if call.starts_with("sched_set") => Some((Limit::Scheduling, None)),
+        (Capability::IPC_LOCK, call)
+            if call.starts_with("mlock") || matches!(call, "mmap" | "mremap" | "brk" | "shmctl") =>
+        {
+            Some((Limit::LockedMemory, None))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the stack of a new task's check has none of the functions that make namespaces: the number of
+/// processes was the matter.
+fn is_fork(event: &Event) -> bool {
+    let namespaces = event.checks.iter().flat_map(|check| check.frames.iter()).any(|frame| {
+        matches!(&**frame, "copy_namespaces" | "create_new_namespaces" | "copy_creds" | "create_user_ns")
+    });
+    &*event.call.name == "clone" && event.call.args[0] & CLONE_NEW == 0 && !namespaces
+}
+
+fn kernel(event: &Event, capability: Capability) -> Option<Need> {
+    let operation = match (capability, &*event.call.name) {
+        (Capability::SYS_MODULE, _) => KernelOperation::Module,
+        (Capability::SYS_CHROOT, "chroot") => KernelOperation::Chroot,
+        (Capability::SYS_ADMIN | Capability::SYS_CHROOT, "unshare" | "setns" | "clone" | "clone3") => {
+            KernelOperation::Namespace
+        }
+        (
+            Capability::SYS_ADMIN,
+            "mount" | "umount" | "umount2" | "move_mount" | "fsopen" | "fsconfig" | "fsmount" | "fspick"
+            | "open_tree" | "mount_setattr" | "pivot_root",
+        ) => KernelOperation::Mount,
+        _ => return None,
+    };
+    Some(Need::Kernel { operation, subject: subject(event, operation), capability })
+}
+
+/// What it was about: namespaces by kind; a mount by its place; else the file, or the call where there is none.
+fn subject(event: &Event, operation: KernelOperation) -> RawText {
+    let call = &*event.call.name;
+    if operation == KernelOperation::Namespace {
+        let flags = if call == "setns" { event.call.args[1] } else { event.call.args[0] };
+        let names: Vec<&str> =
+            NAMESPACES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name).collect();
+        let known = !names.is_empty() && call != "clone3";
+        return if known { names.join(",").as_str().into() } else { call.into() };
+    }
+    let (first, second) = files::of(&event.object);
+    // Of two, the second is where it is mounted.
+    second.or(first).map(best).filter(|path| !path.as_bytes().is_empty()).unwrap_or_else(|| call.into())
+}

@@ -1,0 +1,161 @@
+//! What a recording shows as a whole, for judging its single events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::RawText;
+use crate::event::{Event, Outcome, RunFacts, Trace, TraceEnd};
+
+use super::files;
+use super::noise::{self, Verdict};
+use super::site;
+
+/// The run, and what its events show together.
+#[derive(Clone, Debug)]
+pub struct Context<'a> {
+    /// How the recording was made.
+    pub run: &'a RunFacts,
+    /// How it ended.
+    pub end: &'a TraceEnd,
+    /// The run's own processes.
+    pids: BTreeSet<u32>,
+    /// Names the run made.
+    made: BTreeSet<RawText>,
+    /// Directories among them.
+    made_directories: BTreeSet<RawText>,
+    /// Old and new names of files renamed within a directory that the user cannot write.
+    renamed: BTreeSet<RawText>,
+    /// What was last written to a file below `/proc/sys`.
+    written: BTreeMap<RawText, (u64, RawText)>,
+    /// Programs run, by last component.
+    executed: BTreeMap<Vec<u8>, BTreeSet<RawText>>,
+}
+
+impl<'a> Context<'a> {
+    /// Gathers what the events of `trace` show together.
+    pub fn new(trace: &'a Trace) -> Self {
+        let mut context = Self {
+            run: &trace.run,
+            end: &trace.end,
+            pids: BTreeSet::new(),
+            made: BTreeSet::new(),
+            made_directories: BTreeSet::new(),
+            renamed: BTreeSet::new(),
+            written: BTreeMap::new(),
+            executed: BTreeMap::new(),
+        };
+        trace.events.iter().for_each(|event| context.note(event));
+        context
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.pids.insert(event.process.pid);
+        if let Some(exe) = &event.process.exe {
+            self.note_executed(exe);
+        }
+        if matches!(event.outcome, Outcome::Failure { .. }) {
+            return;
+        }
+        self.note_made(event);
+        self.note_renamed(event);
+        let (Some(path), _) = files::of(&event.object) else { return };
+        if files::is_exec(event) && event.outcome != Outcome::Unknown {
+            self.note_executed(&path.path);
+        }
+        if let Some(data) = &event.call.data {
+            let last = self.written.entry(path.path.clone()).or_insert((0, RawText::default()));
+            *last = (event.last, data.clone()).max(last.clone());
+        }
+    }
+
+    fn note_executed(&mut self, path: &RawText) {
+        self.executed.entry(files::name(path).to_vec()).or_default().insert(path.clone());
+    }
+
+    fn note_made(&mut self, event: &Event) {
+        let call = &*event.call.name;
+        let Some(path) = files::made(event) else { return };
+        let own = path.inode.as_ref().is_none_or(|inode| inode.uid == event.credentials.uid);
+        let makes = match call {
+            "mkdir" | "mkdirat" => {
+                self.made_directories.insert(path.path.clone());
+                true
+            }
+            "mknod" | "mknodat" | "symlink" | "symlinkat" | "link" | "linkat" | "bind" => true,
+            _ if files::is_rename(event) => true,
+            _ => files::creates_only(event) || (files::may_create(event) && own),
+        };
+        if makes {
+            self.made.insert(path.path.clone());
+        }
+    }
+
+    fn note_renamed(&mut self, event: &Event) {
+        let (Some(from), Some(to)) = files::of(&event.object) else { return };
+        let same = files::is_known(&from.path) && files::parent(&from.path) == files::parent(&to.path);
+        let refused = event.checks.iter().any(|check| {
+            check.capability.is_dac() && noise::noise(event, check, site::site(event, check)) == Verdict::Real
+        });
+        if files::is_rename(event) && same && refused {
+            self.renamed.extend([from.path.clone(), to.path.clone()]);
+        }
+    }
+
+    /// Whether `path` is a name the run made.
+    pub fn has_made(&self, path: &RawText) -> bool {
+        self.made.contains(path)
+    }
+
+    /// Whether `path` is below a directory the run made.
+    pub fn is_inside_made(&self, path: &RawText) -> bool {
+        let mut directory = files::parent(path);
+        while directory.as_bytes().len() > 1 {
+            if self.made_directories.contains(&directory) {
+                return true;
+            }
+            directory = files::parent(&directory);
+        }
+        false
+    }
+
+    /// Whether `path` is the old or the new name of a file renamed within a directory that refused.
+    pub fn is_renamed(&self, path: &RawText) -> bool {
+        self.renamed.contains(path)
+    }
+
+    /// What was last written to `path`, without the line's end.
+    pub fn written(&self, path: &RawText) -> Option<RawText> {
+        self.written.get(path).map(|(_, data)| RawText::from(data.as_bytes().trim_ascii()))
+    }
+
+    /// Whether a program of that name was run from another place than `path`.
+    pub fn is_run_elsewhere(&self, path: &RawText) -> bool {
+        let places = self.executed.get(files::name(path));
+        places.is_some_and(|places| places.iter().any(|place| place != path))
+    }
+
+    /// Whether a program was run from `path`.
+    pub fn is_run(&self, path: &RawText) -> bool {
+        self.executed.get(files::name(path)).is_some_and(|places| places.contains(path))
+    }
+
+    /// Whether the text is the number of one of the run's own processes.
+    pub fn is_own_pid(&self, digits: &[u8]) -> bool {
+        let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+        number.is_some_and(|pid| self.pids.contains(&pid))
+    }
+}
+
+/// The executable that the command became: the first program run by the command's name, else what the first
+/// process ran.
+pub fn executable(trace: &Trace) -> Option<RawText> {
+    let command = trace.run.command.first()?;
+    let mut events: Vec<&Event> = trace.events.iter().collect();
+    events.sort_by_key(|event| (event.time, event.seq));
+    let run = events.iter().find_map(|event| {
+        let (path, _) = files::of(&event.object);
+        let path = &path?.path;
+        let success = matches!(event.outcome, Outcome::Success { .. });
+        (success && files::is_exec(event) && files::name(path) == files::name(command)).then(|| path.clone())
+    });
+    run.or_else(|| events.iter().find_map(|event| event.process.exe.clone()))
+}

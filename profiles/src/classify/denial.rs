@@ -1,0 +1,124 @@
+//! Refusals that no capability check explains.
+
+use std::collections::BTreeSet;
+
+use crate::event::{Backend, Event, Identity, Inode, Object, PathObject};
+use crate::requirement::{Access, Need};
+
+use super::context::Context;
+use super::errno;
+use super::files;
+use super::finding::{Judged, Source, Unplaced};
+use super::identity;
+use super::path;
+use super::port;
+use super::site::CheckSite;
+use super::special;
+
+/// Finds what would have allowed a refused call, or says that it is not known.
+pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judged) {
+    let source = Source { event, check: None, site: CheckSite::Other, context };
+    let placed = match errno {
+        errno::EROFS => read_only(&source, out),
+        _ => {
+            special::place(&source, out)
+                || identity::refused(&source, out)
+                || privileged_port(&source, out)
+                || by_mode(&source, out)
+        }
+    };
+    if !placed {
+        out.unexplained.push(Unplaced::of(&source));
+    }
+}
+
+/// A read-only mount: no owner or mode mends it.
+fn read_only(source: &Source<'_>, out: &mut Judged) -> bool {
+    let Some(path) = files::made(source.event).filter(|path| files::is_known(&path.path)) else {
+        return false;
+    };
+    let need = Need::Path {
+        path: path.path.clone(),
+        file_type: files::file_type(source.event, path),
+        access: BTreeSet::from([Access::Write]),
+        pattern: false,
+    };
+    out.notes.insert(format!(
+        "{} is on a read-only file system: it takes a writable mount there, not another owner",
+        path.path
+    ));
+    out.findings.push(source.finding(need));
+    true
+}
+
+/// `bind` to a port below the first unprivileged one.
+fn privileged_port(source: &Source<'_>, out: &mut Judged) -> bool {
+    let Object::Socket(socket) = &source.event.object else { return false };
+    let start = source.context.run.unprivileged_port_start;
+    &*source.event.call.name == "bind"
+        && socket.port.is_some_and(|port| port != 0 && port < start)
+        && port::place(source, out)
+}
+
+/// What owner and mode explain. Where the kernel's checks are seen, such a refusal has one, and what has none is
+/// something else: a security module, an immutable file.
+fn by_mode(source: &Source<'_>, out: &mut Judged) -> bool {
+    let (event, identity) = (source.event, &source.context.run.identity);
+    let Some(object) = files::made(event) else { return false };
+    if source.context.run.backend == Backend::Ebpf {
+        return false;
+    }
+    let Some(site) = refusing(event, object, identity) else { return false };
+    path::place(&Source { site, ..*source }, out)
+}
+
+fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<CheckSite> {
+    const SEARCH: u32 = 0o1;
+    const WRITE: u32 = 0o2;
+    let call = &*event.call.name;
+    if let Some(inode) = &object.inode
+        && (call.contains("chmod") || call.contains("utime") || call.contains("chown"))
+    {
+        return (inode.uid != event.credentials.uid).then_some(CheckSite::Own);
+    }
+    let parent = object.parent.as_ref()?;
+    if !allows(parent, event, identity, SEARCH) {
+        return Some(CheckSite::Search);
+    }
+    let may_write = allows(parent, event, identity, WRITE);
+    let removes = call.starts_with("unlink") || call == "rmdir" || files::is_rename(event);
+    let makes = matches!(call, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "symlink" | "symlinkat" | "bind");
+    match &object.inode {
+        _ if removes && !may_write => Some(CheckSite::DeleteIn),
+        _ if makes && !may_write => Some(CheckSite::CreateIn),
+        None if files::may_create(event) && !may_write => Some(CheckSite::CreateIn),
+        Some(inode) if !removes && !makes => {
+            let wanted = files::access(event, inode.file_type, true)
+                .iter()
+                .fold(0, |bits, access| bits | bit(*access));
+            (!allows(inode, event, identity, wanted)).then_some(CheckSite::File)
+        }
+        _ => None,
+    }
+}
+
+fn bit(access: Access) -> u32 {
+    match access {
+        Access::Read => 4,
+        Access::Write | Access::Append => 2,
+        Access::Execute | Access::Search => 1,
+        Access::Create | Access::Delete | Access::Own => 0,
+    }
+}
+
+/// Whether owner and mode allow it. An ACL may say otherwise; this only explains a refusal that did happen.
+fn allows(inode: &Inode, event: &Event, identity: &Identity, bits: u32) -> bool {
+    let shift = if inode.uid == event.credentials.uid {
+        6
+    } else if inode.gid == event.credentials.gid || identity.groups.contains(&inode.gid) {
+        3
+    } else {
+        0
+    };
+    (inode.mode >> shift) & bits == bits
+}

@@ -1,0 +1,199 @@
+//! Paths as bytes, and what the arguments of calls say about files.
+
+use std::collections::BTreeSet;
+
+use crate::RawText;
+use crate::event::{Event, FileType, Object, PathObject};
+use crate::requirement::Access;
+
+const O_ACCMODE: u64 = 0o3;
+const O_CREAT: u64 = 0o100;
+const O_EXCL: u64 = 0o200;
+const O_TRUNC: u64 = 0o1000;
+const O_APPEND: u64 = 0o2000;
+const O_DIRECTORY: u64 = 0o200_000;
+
+/// The directory that holds `path`; the root holds itself.
+pub fn parent(path: &RawText) -> RawText {
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => RawText::from("/"),
+        Some(at) => RawText::from(&bytes[..at]),
+        None => RawText::default(),
+    }
+}
+
+/// The last component of `path`.
+pub fn name(path: &RawText) -> &[u8] {
+    path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+/// Whether `path` is `directory` or below it.
+pub fn is_within(path: &RawText, directory: &RawText) -> bool {
+    is_below(path.as_bytes(), directory.as_bytes()) || path == directory
+}
+
+/// Whether `path` is below `directory`.
+pub fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    path.strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
+}
+
+/// Whether the path is known.
+pub fn is_known(path: &RawText) -> bool {
+    path.as_bytes().first() == Some(&b'/')
+}
+
+/// The files a call is about: the existing name first.
+pub fn of(object: &Object) -> (Option<&PathObject>, Option<&PathObject>) {
+    match object {
+        Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
+        Object::TwoPaths { from, to } => (Some(from), Some(to)),
+        Object::Socket(socket) => (socket.path.as_ref(), None),
+        Object::Nothing | Object::Ids { .. } => (None, None),
+    }
+}
+
+/// Calls that make a name, and where the name is: the second path of `rename` and `link`, else the first.
+pub fn made(event: &Event) -> Option<&PathObject> {
+    match (&*event.call.name, of(&event.object)) {
+        ("rename" | "renameat" | "renameat2" | "link" | "linkat", (_, to)) => to,
+        (_, (path, _)) => path,
+    }
+}
+
+/// The open flags of a call, where it has them in its arguments.
+pub fn open_flags(event: &Event) -> Option<u64> {
+    match &*event.call.name {
+        "open" => Some(event.call.args[1]),
+        "openat" => Some(event.call.args[2]),
+        "creat" => Some(0o1 | O_CREAT | O_TRUNC),
+        _ => None,
+    }
+}
+
+/// Whether the call runs a program.
+pub fn is_exec(event: &Event) -> bool {
+    matches!(&*event.call.name, "execve" | "execveat")
+}
+
+/// Whether the call changes the name of a file.
+pub fn is_rename(event: &Event) -> bool {
+    event.call.name.starts_with("rename")
+}
+
+/// Whether the call would have made a file that is not there.
+pub fn may_create(event: &Event) -> bool {
+    open_flags(event).is_some_and(|flags| flags & O_CREAT != 0)
+}
+
+/// Whether the call makes a file, or fails when there is one.
+pub fn creates_only(event: &Event) -> bool {
+    open_flags(event).is_some_and(|flags| flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL)
+}
+
+/// What opening with these flags does with the file.
+fn opened(flags: u64) -> BTreeSet<Access> {
+    let mut access = BTreeSet::new();
+    let writes = if flags & O_APPEND != 0 { Access::Append } else { Access::Write };
+    match flags & O_ACCMODE {
+        0 => access.extend([Access::Read]),
+        1 => access.extend([writes]),
+        // O_RDWR, and 3, which asks for both permissions and gives neither.
+        _ => access.extend([Access::Read, writes]),
+    }
+    if flags & O_TRUNC != 0 {
+        access.insert(Access::Write);
+    }
+    access
+}
+
+/// What an access(2) mode asks for.
+fn asked(mode: u64, directory: bool) -> BTreeSet<Access> {
+    let pass = if directory { Access::Search } else { Access::Execute };
+    [(4, Access::Read), (2, Access::Write), (1, pass)]
+        .into_iter()
+        .filter(|(bit, _)| mode & bit != 0)
+        .map(|(_, access)| access)
+        .collect()
+}
+
+/// What a call does with the file itself. `pure_read` is what is assumed where the arguments do not tell: the
+/// kernel asks CAP_DAC_READ_SEARCH first when a file is to be read only, and CAP_DAC_OVERRIDE alone otherwise.
+pub fn access(event: &Event, file_type: FileType, pure_read: bool) -> BTreeSet<Access> {
+    if let Some(flags) = open_flags(event) {
+        return opened(flags);
+    }
+    let directory = file_type == FileType::Directory;
+    let args = &event.call.args;
+    match &*event.call.name {
+        "access" => asked(args[1], directory),
+        "faccessat" | "faccessat2" => asked(args[2], directory),
+        "execve" | "execveat" | "uselib" => BTreeSet::from([Access::Execute]),
+        "chdir" | "fchdir" | "chroot" => BTreeSet::from([Access::Search]),
+        "truncate" | "ftruncate" | "connect" | "sendto" | "sendmsg" | "sendmmsg" | "acct" | "swapon"
+        | "utimensat" | "utime" | "utimes" | "futimesat" => BTreeSet::from([Access::Write]),
+        call if call.contains("setxattr") || call.contains("removexattr") => BTreeSet::from([Access::Write]),
+        // A hard link to what others own takes read and write access (fs.protected_hardlinks).
+        "link" | "linkat" => BTreeSet::from([Access::Read, Access::Write]),
+        _ if pure_read => BTreeSet::from([Access::Read]),
+        _ => BTreeSet::from([Access::Write]),
+    }
+}
+
+/// What a call that makes a name makes.
+pub fn made_type(event: &Event) -> FileType {
+    let args = &event.call.args;
+    match &*event.call.name {
+        "mkdir" | "mkdirat" => FileType::Directory,
+        "symlink" | "symlinkat" => FileType::Symlink,
+        "bind" => FileType::Socket,
+        "mknod" => node_type(args[1]),
+        "mknodat" => node_type(args[2]),
+        "link" | "linkat" | "rename" | "renameat" | "renameat2" => known_type(event),
+        _ => FileType::File,
+    }
+}
+
+/// What a call that removes a name removes.
+pub fn removed_type(event: &Event) -> FileType {
+    const AT_REMOVEDIR: u64 = 0x200;
+    match &*event.call.name {
+        "rmdir" => FileType::Directory,
+        "unlinkat" if event.call.args[2] & AT_REMOVEDIR != 0 => FileType::Directory,
+        _ => known_type(event),
+    }
+}
+
+fn known_type(event: &Event) -> FileType {
+    let (first, second) = of(&event.object);
+    let found = [first, second].into_iter().flatten().find_map(|path| path.inode.as_ref());
+    found.map_or(FileType::File, |inode| inode.file_type)
+}
+
+/// Type of a file that is there, as far as the object or the open flags tell.
+pub fn file_type(event: &Event, path: &PathObject) -> FileType {
+    if let Some(inode) = &path.inode {
+        return inode.file_type;
+    }
+    match &*event.call.name {
+        "chdir" | "fchdir" | "chroot" => FileType::Directory,
+        "connect" | "sendto" | "sendmsg" | "sendmmsg" => FileType::Socket,
+        "execve" | "execveat" => FileType::File,
+        _ => match open_flags(event) {
+            Some(flags) if flags & O_DIRECTORY != 0 => FileType::Directory,
+            Some(_) => FileType::File,
+            None => FileType::Unknown,
+        },
+    }
+}
+
+fn node_type(mode: u64) -> FileType {
+    match mode & 0o170_000 {
+        0o010_000 => FileType::Fifo,
+        0o140_000 => FileType::Socket,
+        0o020_000 => FileType::CharDevice,
+        0o060_000 => FileType::BlockDevice,
+        _ => FileType::File,
+    }
+}

@@ -1,0 +1,225 @@
+//! Puts equal findings together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{Event, FileType, Outcome, Phase};
+use crate::profile::Unexplained;
+use crate::requirement::{Access, Evidence, Limit, Need, Requirement, Seconds};
+use crate::{Capability, RawText};
+
+use super::errno;
+use super::files;
+use super::finding::{Finding, Judged, Unplaced};
+use super::pattern;
+
+/// Order of a need's kind, then its id.
+type Key = (u8, String);
+
+/// What makes two things that could not be placed the same.
+type UnplacedKey = (String, RawText, RawText, Option<Capability>, String, Vec<String>);
+
+/// Findings put together so far; events are added in order of time.
+#[derive(Default)]
+pub struct Fold {
+    requirements: BTreeMap<Key, Requirement>,
+    unexplained: BTreeMap<UnplacedKey, (u64, Phase)>,
+    notes: BTreeSet<String>,
+}
+
+impl Fold {
+    /// Adds what an event means.
+    pub fn add(&mut self, event: &Event, judged: Judged) {
+        // Several checks of one call that come to the same need are one call.
+        let mut of_event: BTreeMap<Key, Requirement> = BTreeMap::new();
+        for finding in judged.findings {
+            let requirement = requirement(event, finding);
+            insert(&mut of_event, requirement, Count::Once);
+        }
+        for requirement in of_event.into_values() {
+            insert(&mut self.requirements, requirement, Count::Sum);
+        }
+        let mut unexplained: Vec<UnplacedKey> =
+            judged.unexplained.into_iter().map(|unplaced| unplaced_key(event, unplaced)).collect();
+        unexplained.sort();
+        unexplained.dedup();
+        for key in unexplained {
+            let entry = self.unexplained.entry(key).or_insert((0, event.phase));
+            entry.0 = entry.0.saturating_add(event.count);
+        }
+        self.notes.extend(judged.notes);
+    }
+
+    /// Everything, in order, with names that vary put together.
+    pub fn finish(mut self) -> (Vec<Requirement>, Vec<Unexplained>, BTreeSet<String>) {
+        self.join_repeated();
+        let unexplained = self.unexplained.into_iter().map(|(key, (count, phase))| {
+            let (call, process, object, capability, outcome, frames) = key;
+            Unexplained { call, process, object, capability, outcome, frames, count, phase }
+        });
+        (self.requirements.into_values().collect(), unexplained.collect(), self.notes)
+    }
+
+    /// Names made in one directory that differ in one varying part become one pattern.
+    fn join_repeated(&mut self) {
+        let mut directories: BTreeMap<RawText, Vec<(Key, RawText)>> = BTreeMap::new();
+        for (key, requirement) in &self.requirements {
+            if let Need::Path { path, access, pattern: false, .. } = &requirement.need
+                && access.contains(&Access::Create)
+            {
+                directories.entry(files::parent(path)).or_default().push((key.clone(), path.clone()));
+            }
+        }
+        for (directory, members) in directories {
+            let names: Vec<&[u8]> = members.iter().map(|(_, path)| files::name(path)).collect();
+            for (pattern, indexes) in pattern::repeated(&names) {
+                let mut path = pattern::literal(directory.as_bytes());
+                if path.last() != Some(&b'/') {
+                    path.push(b'/');
+                }
+                path.extend(pattern);
+                let keys = indexes.into_iter().filter_map(|index| members.get(index)).map(|(key, _)| key);
+                self.join(RawText::new(path), keys);
+            }
+        }
+    }
+
+    fn join<'a>(&mut self, general: RawText, keys: impl Iterator<Item = &'a Key>) {
+        let mut members: Vec<Requirement> = keys.filter_map(|key| self.requirements.remove(key)).collect();
+        members.sort_by_key(|member| member.evidence.first);
+        for mut member in members {
+            if let Need::Path { path, pattern, .. } = &mut member.need {
+                member.evidence.objects.insert(std::mem::replace(path, general.clone()));
+                *pattern = true;
+            }
+            member.id = member.need.id();
+            insert(&mut self.requirements, member, Count::Sum);
+        }
+    }
+}
+
+/// Whether merged requirements are of one call or of several.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Once,
+    Sum,
+}
+
+fn insert(into: &mut BTreeMap<Key, Requirement>, requirement: Requirement, count: Count) {
+    let key = (order(&requirement.need), requirement.id.clone());
+    match into.get_mut(&key) {
+        Some(earlier) => merge(earlier, requirement, count),
+        None => {
+            into.insert(key, requirement);
+        }
+    }
+}
+
+/// The order of kinds.
+fn order(need: &Need) -> u8 {
+    match need {
+        Need::Path { .. } => 0,
+        Need::Port { .. } => 1,
+        Need::Capability { .. } => 2,
+        Need::Device { .. } => 3,
+        Need::Identity { .. } => 4,
+        Need::Sysctl { .. } => 5,
+        Need::Limit { .. } => 6,
+        Need::Kernel { .. } => 7,
+    }
+}
+
+fn requirement(event: &Event, finding: Finding) -> Requirement {
+    let (refused_at, refused_inode) = match finding.refused {
+        Some(component) => (Some(component.path), Some(component.inode)),
+        None => (None, None),
+    };
+    let evidence = Evidence {
+        count: event.count,
+        first: Seconds(event.time),
+        last: Seconds(event.last.max(event.time)),
+        calls: BTreeSet::from([event.call.name.to_string()]),
+        processes: BTreeSet::from([event.process.name.clone()]),
+        refused_at,
+        refused_inode,
+        checks: finding.check.into_iter().collect(),
+        objects: finding.objects,
+        outcomes: BTreeMap::from([(outcome(event), event.count)]),
+    };
+    Requirement {
+        id: finding.need.id(),
+        need: finding.need,
+        severity: finding.severity,
+        basis: finding.basis,
+        phase: event.phase,
+        evidence,
+    }
+}
+
+/// How a call ended, in a word.
+pub fn outcome(event: &Event) -> String {
+    match event.outcome {
+        Outcome::Success { .. } => "ok".into(),
+        Outcome::Answered => "answered".into(),
+        Outcome::Unknown => "unknown".into(),
+        Outcome::Failure { errno } => errno::name(errno),
+    }
+}
+
+fn unplaced_key(event: &Event, unplaced: Unplaced) -> UnplacedKey {
+    let Unplaced { object, capability, frames } = unplaced;
+    (event.call.name.to_string(), event.process.name.clone(), object, capability, outcome(event), frames)
+}
+
+/// Adds a later requirement of the same id to an earlier one.
+fn merge(earlier: &mut Requirement, later: Requirement, count: Count) {
+    merge_need(&mut earlier.need, later.need);
+    earlier.severity = earlier.severity.max(later.severity);
+    earlier.basis = earlier.basis.max(later.basis);
+    let (into, from) = (&mut earlier.evidence, later.evidence);
+    into.first = into.first.min(from.first);
+    into.last = into.last.max(from.last);
+    into.calls.extend(from.calls);
+    into.processes.extend(from.processes);
+    into.checks.extend(from.checks);
+    if into.refused_at.is_none() {
+        into.refused_at = from.refused_at;
+        into.refused_inode = from.refused_inode;
+    }
+    into.objects.extend(from.objects);
+    while into.objects.len() > Evidence::OBJECTS {
+        into.objects.pop_last();
+    }
+    if count == Count::Sum {
+        into.count = into.count.saturating_add(from.count);
+        for (outcome, number) in from.outcomes {
+            let total = into.outcomes.entry(outcome).or_default();
+            *total = total.saturating_add(number);
+        }
+    }
+}
+
+fn merge_need(into: &mut Need, from: Need) {
+    match (into, from) {
+        (
+            Need::Path { access, file_type, pattern, .. },
+            Need::Path { access: more, file_type: other, pattern: general, .. },
+        ) => {
+            access.extend(more);
+            *pattern |= general;
+            if *file_type == FileType::Unknown {
+                *file_type = other;
+            }
+        }
+        (Need::Device { access, .. }, Need::Device { access: more, .. }) => access.extend(more),
+        (Need::Sysctl { value, .. }, Need::Sysctl { value: other, .. }) => *value = other.or(value.take()),
+        (Need::Limit { limit, value }, Need::Limit { value: other, .. }) => {
+            *value = match (*value, other) {
+                // Lower is more, for these.
+                (Some(a), Some(b)) if matches!(limit, Limit::Nice | Limit::OomScore) => Some(a.min(b)),
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            };
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,108 @@
+//! A program that ends by itself, although the kernel refused nothing.
+
+use std::collections::BTreeSet;
+
+use crate::RawText;
+use crate::event::{Event, Exit};
+use crate::profile::{GaveUp, LookedAt};
+use crate::requirement::{Basis, Requirement, Severity};
+
+use super::context::Context;
+use super::files;
+use super::finding::best;
+use super::fold;
+
+/// How many files are told of.
+const FILES: usize = 8;
+
+/// Calls that look at a file.
+const LOOKS: &[&str] = &[
+    "stat",
+    "lstat",
+    "fstat",
+    "newfstatat",
+    "fstatat64",
+    "statx",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "open",
+    "openat",
+    "openat2",
+    "readlink",
+    "readlinkat",
+    "chdir",
+];
+
+/// Files that nearly every program looks at: the beginnings of their paths.
+const COMMON: &[&str] = &[
+    "/etc/ld.so.",
+    "/etc/locale",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/resolv.conf",
+    "/etc/gai.conf",
+    "/usr/lib/locale/",
+    "/usr/share/locale/",
+    "/usr/share/zoneinfo/",
+    "/usr/lib/x86_64-linux-gnu/gconv/",
+    "/usr/lib/aarch64-linux-gnu/gconv/",
+    "/usr/lib/ssl/openssl.cnf",
+    "/etc/ssl/openssl.cnf",
+    "/dev/null",
+    "/dev/urandom",
+    "/proc/self/",
+    "/sys/devices/system/",
+    "/sys/kernel/mm/",
+];
+
+/// Says so when the program ended by itself with an error that no refusal explains.
+pub fn gave_up(events: &[&Event], context: &Context<'_>, requirements: &[Requirement]) -> Option<GaveUp> {
+    let end = context.end;
+    let failed = match end.exit {
+        Exit::Exited { status } => status != 0,
+        Exit::Signaled { .. } => true,
+        Exit::Running | Exit::Stopped { .. } => false,
+    };
+    let refused = |requirement: &Requirement| {
+        requirement.basis == Basis::Denied && requirement.severity == Severity::Required
+    };
+    if !failed || requirements.iter().any(refused) {
+        return None;
+    }
+    Some(GaveUp { exit: end.exit, stderr: end.stderr.clone(), looked_at: looked_at(events) })
+}
+
+/// The last files looked at, most recent last.
+fn looked_at(events: &[&Event]) -> Vec<LookedAt> {
+    let mut latest: Vec<&&Event> = events.iter().filter(|event| LOOKS.contains(&&*event.call.name)).collect();
+    latest.sort_by_key(|event| (event.last.max(event.time), event.seq));
+    let mut known: BTreeSet<RawText> = BTreeSet::new();
+    let mut found = Vec::new();
+    for event in latest.into_iter().rev() {
+        let (Some(object), _) = files::of(&event.object) else { continue };
+        let path = best(object);
+        if is_common(&path) || !known.insert(path.clone()) {
+            continue;
+        }
+        found.push(LookedAt {
+            call: event.call.name.to_string(),
+            path,
+            outcome: fold::outcome(event),
+            inode: object.inode.clone(),
+        });
+        if found.len() == FILES {
+            break;
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// Shared libraries, locales and the like.
+fn is_common(path: &RawText) -> bool {
+    let (bytes, name) = (path.as_bytes(), files::name(path));
+    let is_library = name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.");
+    !files::is_known(path) || is_library || COMMON.iter().any(|start| bytes.starts_with(start.as_bytes()))
+}

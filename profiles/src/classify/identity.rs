@@ -1,0 +1,93 @@
+//! Changes of identity and of ownership.
+
+use crate::event::{Event, Object, Outcome};
+use crate::requirement::{IdentityOperation, Need};
+
+use super::context::Context;
+use super::finding::{Judged, Source, best};
+use super::path;
+use super::site::CheckSite;
+
+/// "Unchanged", as the calls spell it.
+const UNCHANGED: u32 = u32::MAX;
+
+/// What was answered in the kernel's place.
+pub fn answered(event: &Event, context: &Context<'_>, out: &mut Judged) {
+    if event.outcome == Outcome::Answered {
+        refused(&Source { event, check: None, site: CheckSite::Other, context }, out);
+    }
+}
+
+/// The need behind a change that the kernel refused, or that was answered in its place.
+pub fn refused(source: &Source<'_>, out: &mut Judged) -> bool {
+    match &source.event.object {
+        Object::Ids { .. } => place(source, out),
+        Object::Gift { .. } => chown(source, out),
+        _ => false,
+    }
+}
+
+/// The change behind a check of CAP_SETUID or CAP_SETGID.
+pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
+    let Object::Ids { ids } = &source.event.object else { return false };
+    let Some(operation) = operation(&source.event.call.name) else { return false };
+    let identity = &source.context.run.identity;
+    let own = match operation {
+        IdentityOperation::SetUser => Some(identity.uid),
+        IdentityOperation::SetGroup => Some(identity.gid),
+        // setgroups takes the privilege even to set what is set already.
+        IdentityOperation::SetGroups | IdentityOperation::Chown => None,
+    };
+    let is_change = own.is_none_or(|own| ids.iter().any(|id| *id != UNCHANGED && *id != own));
+    if is_change {
+        let need = Need::Identity { operation, ids: ids.clone(), path: None };
+        out.findings.push(source.finding(need));
+    }
+    true
+}
+
+fn operation(call: &str) -> Option<IdentityOperation> {
+    match call.trim_end_matches("32") {
+        "setuid" | "setreuid" | "setresuid" | "setfsuid" => Some(IdentityOperation::SetUser),
+        "setgid" | "setregid" | "setresgid" | "setfsgid" => Some(IdentityOperation::SetGroup),
+        "setgroups" => Some(IdentityOperation::SetGroups),
+        _ => None,
+    }
+}
+
+/// A change of owner: to others it is a change only privilege makes; to the user itself it takes that the file is
+/// the user's already.
+pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
+    let (event, identity) = (source.event, &source.context.run.identity);
+    let (path, uid, gid) = match (&event.object, &event.call.args) {
+        (Object::Gift { path, uid, gid }, _) => (path, *uid, *gid),
+        // Ids are the low halves of the arguments.
+        (Object::Path(path), args) => match &*event.call.name {
+            "chown" | "lchown" | "fchown" => (path, args[1] as u32, args[2] as u32),
+            "fchownat" => (path, args[2] as u32, args[3] as u32),
+            _ => return path::place(source, out),
+        },
+        _ => return false,
+    };
+    let to_itself = matches!(uid, UNCHANGED) || uid == identity.uid;
+    let to_own_group = matches!(gid, UNCHANGED) || gid == identity.gid || identity.groups.contains(&gid);
+    if to_itself && to_own_group {
+        return path::place(&Source { site: CheckSite::Chown, ..*source }, out);
+    }
+    let path = best(path);
+    if source.context.has_made(&path) || source.context.is_inside_made(&path) {
+        out.notes.insert(format!(
+            "it gives files that it made to other owners ({path} to {}); some programs ignore a refusal there when \
+             they are not root, others end: try it confined",
+            owner(uid, gid)
+        ));
+    }
+    let need = Need::Identity { operation: IdentityOperation::Chown, ids: vec![uid, gid], path: Some(path) };
+    out.findings.push(source.finding(need));
+    true
+}
+
+fn owner(uid: u32, gid: u32) -> String {
+    let id = |id: u32| if id == UNCHANGED { String::from("-") } else { id.to_string() };
+    format!("{}:{}", id(uid), id(gid))
+}

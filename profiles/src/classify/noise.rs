@@ -1,0 +1,96 @@
+//! Checks that say nothing about what the program needs.
+
+use crate::Capability;
+use crate::event::{Check, Event};
+
+use super::files;
+use super::site::CheckSite;
+use super::special;
+
+/// Whether a check counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// An ordinary user would have been refused here.
+    Real,
+    /// The call would have gone on.
+    Dropped,
+    /// No need, but worth a remark.
+    Remarked(String),
+}
+
+/// A rule: whether it holds, and why what it covers is no need.
+struct Rule(
+    fn(&Event, &Check, CheckSite) -> bool,
+    #[expect(dead_code, reason = "says why the rule is there")] &'static str,
+);
+
+const RULES: &[Rule] = &[
+    Rule(|_, check, _| check.foreign, "asked of somebody else's credentials: overlayfs acts as its mounter"),
+    Rule(|_, _, site| site == CheckSite::Overlay, "overlayfs at work on its layers"),
+    Rule(|_, check, _| check.child_namespace, "asked in a namespace that the program has made itself"),
+    Rule(
+        |event, check, site| {
+            (check.not_audited || site == CheckSite::NotAudited || site == CheckSite::NetSysctl)
+                && !is_sysctl_write(event, site)
+        },
+        "the kernel expects refusals here and goes on; only a write to a network sysctl depends on it",
+    ),
+    Rule(|_, _, site| site == CheckSite::Overcommit, "overcommit accounting on mmap, brk, fork and exec"),
+    Rule(|_, _, site| site == CheckSite::GoesOn, "the call does a little less and succeeds"),
+    Rule(|_, _, site| site == CheckSite::DropsPrivileges, "a process without privileges has none to drop"),
+    Rule(
+        |_, check, _| check.capability == Capability::FSETID,
+        "chmod, chown and write drop set-id bits silently",
+    ),
+    Rule(|event, check, _| is_listing(event, check), "lists leave out what the caller may not see"),
+    Rule(
+        |event, check, _| is_congestion(event, check),
+        "TCP_CONGESTION asks always, and refuses few algorithms",
+    ),
+    Rule(|event, check, _| is_ring(event, check), "io_uring asks whether to account locked memory"),
+];
+
+/// Whether a check counts.
+pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
+    if site == CheckSite::SeccompFilter && !check.foreign && !check.child_namespace {
+        return Verdict::Remarked(format!(
+            "{} installs a seccomp filter without no_new_privs, which takes CAP_SYS_ADMIN: set NoNewPrivileges=yes \
+             (allowPrivilegeEscalation: false) and it needs none",
+            event.process.name
+        ));
+    }
+    match RULES.iter().any(|Rule(holds, _)| holds(event, check, site)) {
+        true => Verdict::Dropped,
+        false => Verdict::Real,
+    }
+}
+
+/// A write below `/proc/sys/net`, or its open, succeeds only for the namespace's administrator.
+fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
+    site == CheckSite::NetSysctl && special::is_sysctl(event) && special::writes(event)
+}
+
+fn is_listing(event: &Event, check: &Check) -> bool {
+    event.call.name.contains("listxattr") && check.capability == Capability::SYS_ADMIN
+}
+
+fn is_congestion(event: &Event, check: &Check) -> bool {
+    const SOL_TCP: u64 = 6;
+    const TCP_CONGESTION: u64 = 13;
+    &*event.call.name == "setsockopt"
+        && check.capability == Capability::NET_ADMIN
+        && event.call.args[1] == SOL_TCP
+        && event.call.args[2] == TCP_CONGESTION
+}
+
+fn is_ring(event: &Event, check: &Check) -> bool {
+    &*event.call.name == "io_uring_setup" && check.capability == Capability::IPC_LOCK
+}
+
+/// An open that would have made the file had it not been there asks for the directory before it looks, when the
+/// name is not cached: the file's own check, or an owner other than the caller, shows that it was there.
+pub fn is_moot_create(event: &Event, has_file_check: bool) -> bool {
+    let Some(path) = files::made(event) else { return false };
+    let others = path.inode.as_ref().is_some_and(|inode| inode.uid != event.credentials.uid);
+    files::may_create(event) && !files::creates_only(event) && (has_file_check || others)
+}

@@ -1,0 +1,109 @@
+//! What the run itself causes, and the program does not need.
+
+use crate::Capability;
+use crate::RawText;
+use crate::event::{Check, Event, Outcome, PathObject};
+
+use super::context::Context;
+use super::errno;
+use super::files;
+use super::finding::Source;
+use super::path;
+use super::site::CheckSite;
+use super::special;
+
+/// Whether the whole event is the run's doing.
+pub fn whole_event(event: &Event, context: &Context<'_>) -> bool {
+    let (Some(path), _) = files::of(&event.object) else { return false };
+    is_stdio(path) || is_own_process(event, path, context) || is_path_search(event, path, context)
+}
+
+/// The pipes and terminal that the caller gave, opened again by name.
+fn is_stdio(path: &PathObject) -> bool {
+    const NAMES: &[&[u8]] = &[b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/dev/tty", b"/dev/console"];
+    [&path.given, &path.seen, &path.path].into_iter().any(|name| {
+        let bytes = name.as_bytes();
+        NAMES.contains(&bytes)
+            || is_numbered(bytes, b"/dev/fd/")
+            || is_numbered(bytes, b"/dev/pts/")
+            || is_process_fd(bytes)
+    })
+}
+
+fn is_numbered(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(is_number)
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// `/proc/self/fd/1` and `/proc/123/fd/1`.
+fn is_process_fd(path: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+    match parts[..] {
+        [b"", b"proc", process, b"fd", fd] => (process == b"self" || is_number(process)) && is_number(fd),
+        _ => false,
+    }
+}
+
+/// What a process does with its own directory in `/proc`, except lowering its OOM score.
+fn is_own_process(event: &Event, path: &PathObject, context: &Context<'_>) -> bool {
+    let own = [&path.seen, &path.path].into_iter().any(|name| {
+        let Some(below) = name.as_bytes().strip_prefix(b"/proc/") else { return false };
+        let process = below.split(|byte| *byte == b'/').next().unwrap_or_default();
+        matches!(process, b"self" | b"thread-self") || context.is_own_pid(process)
+    });
+    let files_only = event.checks.iter().all(|check| {
+        check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
+    });
+    own && files_only && !special::is_oom_score(path)
+}
+
+/// A look in one directory of `PATH` for a program that is found in another, or nowhere.
+fn is_path_search(event: &Event, path: &PathObject, context: &Context<'_>) -> bool {
+    if context.is_run(&path.path) {
+        return false;
+    }
+    let elsewhere = context.is_run_elsewhere(&path.path);
+    let listed = is_program_directory(&files::parent(&path.path), context);
+    let looks = matches!(
+        &*event.call.name,
+        "stat" | "lstat" | "newfstatat" | "statx" | "access" | "faccessat" | "faccessat2"
+    );
+    match event.outcome {
+        Outcome::Failure { errno: errno::ENOENT } if files::is_exec(event) => elsewhere || listed,
+        Outcome::Failure { errno: errno::EACCES } if files::is_exec(event) => elsewhere,
+        Outcome::Unknown if files::is_exec(event) => elsewhere && listed,
+        Outcome::Failure { errno: errno::ENOENT | errno::EACCES } if looks => elsewhere && listed,
+        _ => false,
+    }
+}
+
+/// A directory of `PATH`, where that is known, or one that is called as such directories are.
+fn is_program_directory(directory: &RawText, context: &Context<'_>) -> bool {
+    let path = context.run.environment.iter().find(|(name, _)| name.as_bytes() == b"PATH");
+    let listed = path.is_some_and(|(_, value)| {
+        value.as_bytes().split(|byte| *byte == b':').any(|entry| entry == directory.as_bytes())
+    });
+    listed || matches!(files::name(directory), b"bin" | b"sbin" | b"games")
+}
+
+/// Whether a check was about passing through the working directory that the program was started in.
+pub fn working_directory(event: &Event, check: &Check, site: CheckSite, context: &Context<'_>) -> bool {
+    let (first, second) = files::of(&event.object);
+    let relative =
+        [first, second].into_iter().flatten().any(|path| path.given.as_bytes().first() != Some(&b'/'));
+    let source = Source { event, check: Some(check), site, context };
+    site == CheckSite::Search
+        && relative
+        && path::searched(&source).is_some_and(|directory| files::is_within(&context.run.cwd, &directory))
+}
+
+/// The remark on it.
+pub fn working_directory_note(context: &Context<'_>) -> String {
+    format!(
+        "it was started in {}, which the user cannot search, and uses relative paths: set WorkingDirectory=",
+        context.run.cwd
+    )
+}
