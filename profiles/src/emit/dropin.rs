@@ -32,6 +32,8 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     start(&mut page, profile, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
+    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+    page.section("Worth knowing:", tips);
     page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(super::reason));
     page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
 }
@@ -130,6 +132,7 @@ fn limits(page: &mut Page, grants: &Grants) {
 fn devices(page: &mut Page, grants: &Grants) {
     if !grants.devices.is_empty() {
         page.blank();
+        page.comment("A list of devices closes all others but the standard ones (/dev/null, /dev/urandom, …).");
     }
     for (path, device) in &grants.devices {
         page.why(&device.why);

@@ -71,7 +71,7 @@ fn danger(capability: Capability) -> Option<&'static str> {
 
 fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
     if let Some((_, why)) = NEVER.iter().find(|(never, _)| *never == capability) {
-        let hint = "see which call consulted it; run it with the paths below in place and look again";
+        let hint = "see which call consulted it; trace it again with the written files in place";
         return grants.unmet(id, format!("{capability} is never granted: {why}"), hint);
     }
     if Capability::all().all(|known| known != capability) {
@@ -106,7 +106,7 @@ fn device(
         return grants.unmet(id, "the device holds the data or the memory of the whole machine", hint);
     }
     match inode.and_then(|inode| usable(inode, bits)) {
-        Some(group) => grants.join(&group, Why::new(id, "its members may use the device")),
+        Some(group) => grants.join(&group, Why::new(id, "its members have the access already")),
         None => {
             let reason = "the user alone may use the device; a udev rule does the same for nodes that come and go";
             grants.acl(path, bits, Why::new(id, reason));
@@ -128,10 +128,13 @@ fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, gran
         (IdentityOperation::Chown, None) => {
             "files cannot be given away: set their owner beforehand, or remove the directive that names another".into()
         }
-        _ => format!("started as {user} it must not switch user: remove the directive (such as `user …`) or option that does"),
+        _ => format!("started as {user} it must not switch: remove the directive or option that names another user or group"),
     };
     grants.advise(id, advice);
 }
+
+/// Parameters that name a program which the kernel runs as root, or that cannot be undone.
+const NEVER_SET: &[&str] = &["kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.modules_disabled"];
 
 fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
     let plain = |text: &RawText, allowed: fn(char) -> bool| {
@@ -141,6 +144,9 @@ fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants
         .filter(|n| n.starts_with(|c: char| c.is_ascii_alphanumeric()));
     let value_text = value.and_then(|v| plain(&trimmed(v), |c| c.is_ascii_graphic() || c == ' ' || c == '\t'));
     match (name_text, value_text) {
+        (Some(name), _) if NEVER_SET.contains(&name.replace('/', ".").as_str()) => {
+            grants.unmet(id, "it decides what the kernel runs as root", "have an administrator set it by hand");
+        }
         (Some(name), Some(value)) => {
             let why = Why::new(id, "set beforehand for the whole machine, so that the service need not");
             grants.sysctls.entry(name).or_insert(Sysctl { value, why });

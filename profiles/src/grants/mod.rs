@@ -57,6 +57,8 @@ pub struct Grants {
     pub delegate: Option<Why>,
     /// What to change in the program's own configuration or start.
     pub advice: Vec<Why>,
+    /// Users that own today, by name, what the user is to take over: run as one of them, the program may need less.
+    pub present_owners: BTreeMap<String, PresentOwner>,
     /// Needs that are not granted because the program lives without them.
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
@@ -208,14 +210,33 @@ pub struct Sysctl {
     pub why: Why,
 }
 
+/// A user that owns something today that the program's user is to take over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PresentOwner {
+    /// What changes hands.
+    pub paths: BTreeSet<RawText>,
+    /// The needs behind that.
+    pub needs: BTreeSet<String>,
+}
+
+impl PresentOwner {
+    /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
+    pub fn tip(&self, owner: &str) -> String {
+        let paths: Vec<String> = self.paths.iter().map(RawText::to_string).collect();
+        format!("{owner} owns {} today; run with --as {owner} it would stay so", paths.join(", "))
+    }
+}
+
 /// The plan for a profile. Total: what cannot be granted is in [`Grants::unmet`], so each required need is the
 /// subject of a grant, of advice or of an `Unmet`.
 pub fn grants(profile: &Profile) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
     let mut grants = Grants::empty(account::safe_name(&profile.name), account);
     grants.unmet.extend(doubt);
+    let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
+    requirements.sort_by(|a, b| a.id.cmp(&b.id));
     let (required, optional): (Vec<_>, Vec<_>) =
-        profile.requirements.iter().partition(|r| r.severity == Severity::Required);
+        requirements.into_iter().partition(|r| r.severity == Severity::Required);
     paths::plan(&required, &mut grants);
     for requirement in &required {
         kernel::grant(requirement, &mut grants);
@@ -260,6 +281,7 @@ impl Grants {
             modules: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),
+            present_owners: BTreeMap::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
         }

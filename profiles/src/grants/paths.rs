@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::groups::{Usable, is_dangerous, name_of, usable};
-use super::place::{Class, Place, class_in, flaw, is_below, is_related, own_name, parent, place};
+use super::place::{Class, Place, class_in, flaw, is_below, is_related, own_name, place};
 use super::tally::{Tally, Wish, by_directory};
 use super::{Directory, File, FileKind, Grants, Why};
 use crate::RawText;
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Requirement};
+
+const MEMBERS: &str = "its members have the access already";
 
 /// Plans for all needs of paths together, since several needs of one directory are met as one.
 pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
@@ -58,7 +60,7 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
     if let Some(group) = inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none()) {
         for wish in write {
-            grants.join(&group, Why::new(wish.id, format!("its members may write in {directory}")));
+            grants.join(&group, Why::new(wish.id, MEMBERS));
         }
         return true;
     }
@@ -77,7 +79,7 @@ fn own(directory: &RawText, class: Class, inode: Option<&Inode>, tally: &Tally, 
         _ => "the service writes in it or changes its mode",
     };
     let why = Why { needs: tally.all().map(|wish| wish.id.to_owned()).collect(), reason: reason.into() };
-    advise_owner(directory, inode, &why, grants);
+    note_owner(directory, inode, &why, grants);
     // What is there keeps its mode and group: others may rely on them.
     let mode = inode.map_or(0o750, |inode| inode.mode & 0o7777 | 0o700);
     let group = inode.and_then(|inode| kept_group(inode, grants));
@@ -117,13 +119,14 @@ fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants)
     grants.unmet(wish.id, reason, hint);
 }
 
-fn advise_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
+fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
     let Some(user) = inode.filter(|i| i.uid != 0 && i.uid != grants.account.run_uid).and_then(|i| i.user.clone())
     else {
         return;
     };
-    let reason = format!("{path} belongs to {user}: run as that user (--as {user}) it need not change its owner");
-    grants.advice.push(Why { needs: why.needs.clone(), reason });
+    let owner = grants.present_owners.entry(user).or_default();
+    owner.paths.insert(path.clone());
+    owner.needs.extend(why.needs.iter().cloned());
 }
 
 /// Makes one object beforehand in a directory that is not given away.
@@ -218,8 +221,7 @@ fn open(wish: &Wish, grants: &mut Grants) {
     // No group makes an owner; and none that opens much else is joined only to write.
     let fits = |group: &Usable| !wish.has(Access::Own) && (!writes || group.caution.is_none());
     if let Some(group) = group.filter(fits) {
-        let what = if wish.is_directory() { "directory" } else { "file" };
-        grants.join(&group, Why::new(wish.id, format!("its members may {} the {what}", verbs(bits))));
+        grants.join(&group, Why::new(wish.id, MEMBERS));
         return;
     }
     let place = place(wish.path, &grants.name);
@@ -298,7 +300,7 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
         return grants.acl(path, wish.bits(), why);
     }
     let why = Why::new(wish.id, "the user becomes its owner; its group stays");
-    advise_owner(path, inode, &why, grants);
+    note_owner(path, inode, &why, grants);
     let regular = wish.file_type == FileType::File || inode.is_some_and(|i| i.file_type == FileType::File);
     let kind = if regular { FileKind::Regular } else { FileKind::Existing };
     let mode = inode.map(|inode| inode.mode & 0o777 | wish.bits() << 6);
@@ -321,7 +323,7 @@ fn verbs(bits: u32) -> String {
     if words.is_empty() { "use".into() } else { words.join(" and ") }
 }
 
-/// Whether an object is made, given or inside what is made or given.
+/// Whether an object is made, given or inside what is made or owned.
 pub(super) fn is_given(path: &RawText, grants: &Grants) -> bool {
-    grants.files.contains_key(path) || covered(path, grants) || grants.directories.contains_key(&parent(path))
+    grants.files.contains_key(path) || covered(path, grants) || is_below_owned(path, grants)
 }
