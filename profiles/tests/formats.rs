@@ -8,6 +8,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
 use nrtrace_profiles::grants::{FileKind, Grants, grants};
 use nrtrace_profiles::profile::{Profile, ProfileError};
+use nrtrace_profiles::text::printable;
 use proptest::prelude::*;
 use samples::{HOSTILE, hostile};
 
@@ -23,8 +24,15 @@ fn lines(emitted: &Emitted) -> Vec<&str> {
     emitted.text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
-/// Splits a line as systemd's extract_first_word() does with EXTRACT_UNQUOTE and EXTRACT_CUNESCAPE.
-fn words(line: &str) -> Vec<Vec<u8>> {
+/// Which systemd reads: before 254 a backslash only makes the next character literal.
+#[derive(Clone, Copy, PartialEq)]
+enum Systemd {
+    V252,
+    V254,
+}
+
+/// Splits a line as systemd's extract_first_word() does with EXTRACT_UNQUOTE, and from 254 EXTRACT_CUNESCAPE.
+fn words(line: &str, version: Systemd) -> Vec<Vec<u8>> {
     let bytes = line.as_bytes();
     let (mut words, mut word, mut quote, mut at) = (Vec::new(), None::<Vec<u8>>, None::<u8>, 0);
     while let Some(&byte) = bytes.get(at) {
@@ -32,6 +40,7 @@ fn words(line: &str) -> Vec<Vec<u8>> {
         match (byte, quote) {
             (b'\\', _) => {
                 let (escaped, length) = match bytes[at] {
+                    literal if version == Systemd::V252 => (literal, 1),
                     b'x' => (u8::from_str_radix(&line[at + 1..at + 3], 16).unwrap(), 3),
                     plain @ (b'\\' | b'"' | b'\'') => (plain, 1),
                     other => panic!("unknown escape {other:#x} in {line}"),
@@ -80,18 +89,29 @@ fn matched(pattern: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What a tmpfiles.d text does: type and path of each line.
-fn tmpfiles(emitted: &Emitted) -> BTreeSet<(String, RawText)> {
-    let entry = |line: &&str| {
-        let words = words(line);
-        let letter = String::from_utf8(words[0].clone()).unwrap();
-        let path = specifiers(&words[1]);
-        let path = if ["z", "Z", "a+"].contains(&letter.as_str()) { matched(&path) } else { path };
-        let fields = if letter == "a+" { 7 } else { 6 };
-        assert_eq!(words.len(), fields, "{line}");
-        (letter, RawText::new(path))
-    };
-    lines(emitted).iter().map(entry).collect()
+/// What a tmpfiles.d line does: type and path.
+fn entry(line: &str, version: Systemd) -> (String, RawText) {
+    let words = words(line, version);
+    let letter = String::from_utf8(words[0].clone()).unwrap();
+    let path = specifiers(&words[1]);
+    let path = if ["z", "Z", "a+"].contains(&letter.as_str()) { matched(&path) } else { path };
+    assert_eq!(words.len(), if letter == "a+" { 7 } else { 6 }, "{line}");
+    (letter, RawText::new(path))
+}
+
+/// Every version of systemd reads the same from the lines; a newer one also the rest, which is in comments.
+fn check_tmpfiles(emitted: &Emitted, plan: &Grants) {
+    let live: BTreeSet<_> = lines(emitted).iter().map(|line| entry(line, Systemd::V254)).collect();
+    let old: BTreeSet<_> = lines(emitted).iter().map(|line| entry(line, Systemd::V252)).collect();
+    assert_eq!(live, old);
+    let text: Vec<&str> = emitted.text.lines().collect();
+    let commented = text.windows(2).filter(|pair| pair[0].starts_with("# Only systemd 254"));
+    let commented: BTreeSet<_> = commented.map(|pair| entry(&pair[1][2..], Systemd::V254)).collect();
+    let plain = |(_, path): &(String, RawText)| path.as_str().is_some_and(|text| printable(text) == text);
+    let (portable, other): (BTreeSet<_>, BTreeSet<_>) = intended(plan).into_iter().partition(plain);
+    assert_eq!(live, portable);
+    assert_eq!(commented, other);
+    assert_eq!(emitted.unmet.is_empty(), other.is_empty());
 }
 
 fn intended(plan: &Grants) -> BTreeSet<(String, RawText)> {
@@ -116,7 +136,9 @@ fn intended(plan: &Grants) -> BTreeSet<(String, RawText)> {
 
 /// Nothing in any text moves the cursor, changes colours or reverses the line.
 fn check_plain(emitted: &Emitted) {
-    let control = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{200b}'..='\u{200f}');
+    let control = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{200b}'..='\u{200f}')
+    };
     assert!(!emitted.text.contains(control), "{}", emitted.file_name);
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     assert!(emitted.file_name.chars().all(plain) && !emitted.file_name.starts_with('/'));
@@ -124,8 +146,17 @@ fn check_plain(emitted: &Emitted) {
 }
 
 const DIRECTIVES: &[&str] = &[
-    "User", "Group", "SupplementaryGroups", "AmbientCapabilities", "CapabilityBoundingSet", "NoNewPrivileges",
-    "RuntimeDirectoryMode", "RuntimeDirectoryPreserve", "RuntimeDirectory", "StateDirectoryMode", "StateDirectory",
+    "User",
+    "Group",
+    "SupplementaryGroups",
+    "AmbientCapabilities",
+    "CapabilityBoundingSet",
+    "NoNewPrivileges",
+    "RuntimeDirectoryMode",
+    "RuntimeDirectoryPreserve",
+    "RuntimeDirectory",
+    "StateDirectoryMode",
+    "StateDirectory",
     "DeviceAllow",
 ];
 
@@ -135,17 +166,19 @@ fn check_dropin(emitted: &Emitted, plan: &Grants) {
         let (directive, value) = line.split_once('=').unwrap();
         assert!(DIRECTIVES.contains(&directive), "{line}");
         if directive == "DeviceAllow" {
-            let words = words(value);
+            let words = words(value, Systemd::V252);
             assert_eq!((words.len(), words[1].as_slice()), (2, b"r".as_slice()));
             devices.insert(RawText::new(specifiers(&words[0])));
         }
     }
-    assert_eq!(devices, plan.devices.keys().cloned().collect());
+    let plain = |path: &&RawText| path.as_str().is_some_and(|text| printable(text) == text);
+    assert_eq!(devices, plan.devices.keys().filter(plain).cloned().collect());
 }
 
 fn check_kubernetes(emitted: &Emitted, profile: &Profile, plan: &Grants) {
     let pod: serde_json::Value = serde_norway::from_str(&emitted.text).expect("YAML");
-    let keys = |value: &serde_json::Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let keys =
+        |value: &serde_json::Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(keys(&pod), ["apiVersion", "kind", "metadata", "spec"]);
     let container = &pod["spec"]["containers"][0];
     let allowed = ["command", "image", "name", "ports", "securityContext", "volumeMounts"];
@@ -154,7 +187,8 @@ fn check_kubernetes(emitted: &Emitted, profile: &Profile, plan: &Grants) {
         .as_array()
         .map(|mounts| mounts.iter().map(|mount| mount["mountPath"].as_str().unwrap().to_owned()).collect())
         .unwrap_or_default();
-    let mountable = |path: &&RawText| path.as_str().is_some_and(|p| !p.contains(':') && !p.contains(char::is_control));
+    let mountable =
+        |path: &&RawText| path.as_str().is_some_and(|p| !p.contains(':') && !p.contains(char::is_control));
     let expected: BTreeSet<String> =
         plan.directories.keys().filter(mountable).map(|path| path.as_str().unwrap().to_owned()).collect();
     assert_eq!(mounts, expected);
@@ -176,7 +210,7 @@ fn check_all(name: &[u8]) {
             check_plain(&emitted);
         }
         match format {
-            Format::Tmpfiles => assert_eq!(tmpfiles(&emitted), intended(&plan)),
+            Format::Tmpfiles => check_tmpfiles(&emitted, &plan),
             Format::SystemdDropIn => check_dropin(&emitted, &plan),
             Format::Kubernetes => check_kubernetes(&emitted, &profile, &plan),
             Format::Sysusers => {
@@ -221,7 +255,9 @@ fn the_worst_names_read_back_from_every_format() {
 #[test]
 fn each_granting_line_follows_a_comment() {
     for profile in samples::all() {
-        for emitted in artefacts(&profile).iter().filter(|emitted| emitted.file_name.starts_with("tmpfiles.d/")) {
+        for emitted in
+            artefacts(&profile).iter().filter(|emitted| emitted.file_name.starts_with("tmpfiles.d/"))
+        {
             let lines: Vec<&str> = emitted.text.lines().collect();
             for pair in lines.windows(2) {
                 let grants = !pair[1].is_empty() && !pair[1].starts_with('#');
@@ -244,7 +280,8 @@ fn unmet_needs_are_comments_in_every_artefact() {
     let profile = samples::everything();
     for emitted in artefacts(&profile) {
         for unmet in grants(&profile).unmet {
-            let comment = emitted.text.lines().find(|line| line.starts_with('#') && line.contains(&unmet.reason));
+            let comment =
+                emitted.text.lines().find(|line| line.starts_with('#') && line.contains(&unmet.reason));
             assert!(comment.is_some(), "{}: {}", emitted.file_name, unmet.need);
         }
     }
@@ -271,7 +308,9 @@ fn colour_is_only_where_it_is_asked_for() {
 fn the_table_tells_the_essentials() {
     let profile = samples::nginx();
     let text = table(&profile, &grants(&profile), Style::Plain, 80);
-    for essential in ["/run/nginx.pid", "tcp 0.0.0.0:80", "CAP_NET_BIND_SERVICE", "10 needs: 10 granted", "uid 61184"] {
+    for essential in
+        ["/run/nginx.pid", "tcp 0.0.0.0:80", "CAP_NET_BIND_SERVICE", "10 needs: 10 granted", "uid 61184"]
+    {
         assert!(text.contains(essential), "{essential} in\n{text}");
     }
 }

@@ -60,12 +60,7 @@ fn one_directory_in_a_package_directory_is_made_by_itself() {
 fn redis_reads_its_configuration_through_its_group_and_owns_its_state() {
     check(
         &redis(),
-        &[
-            "d /run/redis 700 own",
-            "d /var/lib/redis 750 redis all",
-            "d /var/log/redis 2750 adm",
-            "g redis",
-        ],
+        &["d /run/redis 700 own", "d /var/lib/redis 750 redis all", "d /var/log/redis 2750 adm", "g redis"],
     );
     let tips: Vec<String> = grants(&redis()).present_owners.keys().cloned().collect();
     assert_eq!(tips, ["redis"]);
@@ -149,9 +144,36 @@ fn dangerous_groups_are_not_joined() {
 #[test]
 fn shared_directories_are_never_made_writable() {
     for shared in [
-        "/", "/run", "/etc", "/usr", "/usr/lib", "/usr/local/share", "/var", "/var/lib", "/var/log", "/var/cache",
-        "/var/run", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/opt", "/srv", "/home", "/home/alice", "/root", "/run/lock",
-        "/var/lib/misc", "/etc/ssl", "/etc/cron.d", "/usr/bin", "/proc", "/sys", "/boot", "/run/systemd", "/mnt",
+        "/",
+        "/run",
+        "/etc",
+        "/usr",
+        "/usr/lib",
+        "/usr/local/share",
+        "/var",
+        "/var/lib",
+        "/var/log",
+        "/var/cache",
+        "/var/run",
+        "/tmp",
+        "/var/tmp",
+        "/dev",
+        "/dev/shm",
+        "/opt",
+        "/srv",
+        "/home",
+        "/home/alice",
+        "/root",
+        "/run/lock",
+        "/var/lib/misc",
+        "/etc/ssl",
+        "/etc/cron.d",
+        "/usr/bin",
+        "/proc",
+        "/sys",
+        "/boot",
+        "/run/systemd",
+        "/mnt",
     ] {
         let inside = format!("{}/random-*", shared.trim_end_matches('/'));
         let refused = || (shared, root_directory(0o755));
@@ -172,10 +194,18 @@ fn shared_directories_are_never_made_writable() {
 
 #[test]
 fn what_decides_over_root_is_never_given_away() {
-    for path_text in ["/etc/passwd", "/etc/cron.d/job", "/etc/ld.so.preload", "/usr/bin/tool", "/boot/vmlinuz", "/etc/shadow-"] {
+    for path_text in [
+        "/etc/passwd",
+        "/etc/cron.d/job",
+        "/etc/ld.so.preload",
+        "/usr/bin/tool",
+        "/boot/vmlinuz",
+        "/etc/shadow-",
+    ] {
         for access in [Create, Write, Own] {
             let refused = (path_text, inode(File, ROOT, ROOT, 0o644));
-            let profile = profile("thing", &["/usr/bin/thing"], vec![path(path_text, File, &[access], refused)]);
+            let profile =
+                profile("thing", &["/usr/bin/thing"], vec![path(path_text, File, &[access], refused)]);
             check(&profile, &[format!("unmet path:{path_text}").as_str()]);
         }
     }
@@ -188,7 +218,10 @@ fn the_data_of_another_service_stays_its_own() {
         path("/var/lib/mysql", Directory, &[Write], ("/var/lib/mysql", mysql())),
         path("/var/lib/mysql/x", File, &[Create], ("/var/lib/mysql", mysql())),
     ];
-    check(&profile("php-fpm", &["/usr/sbin/php-fpm"], needs), &["unmet path:/var/lib/mysql", "unmet path:/var/lib/mysql/x"]);
+    check(
+        &profile("php-fpm", &["/usr/sbin/php-fpm"], needs),
+        &["unmet path:/var/lib/mysql", "unmet path:/var/lib/mysql/x"],
+    );
 }
 
 #[test]
@@ -221,7 +254,8 @@ fn set_user_id_programs_are_not_given_away() {
 #[test]
 fn paths_that_no_file_can_name_are_unmet() {
     for bad in ["relative", "/a/../b", "/a//b", "/a/.", "", "/a\0b", "/a/"] {
-        let profile = profile("thing", &["/x"], vec![path(bad, File, &[Create], ("/", root_directory(0o755)))]);
+        let profile =
+            profile("thing", &["/x"], vec![path(bad, File, &[Create], ("/", root_directory(0o755)))]);
         check(&profile, &[format!("unmet path:{bad}").as_str()]);
     }
 }
@@ -262,7 +296,8 @@ fn no_profile_leads_to_a_capability_that_opens_every_file_or_changes_identity() 
     ];
     for capability_wanted in never {
         let operations = [KernelOperation::Sysfs, KernelOperation::Mount, KernelOperation::Cgroup];
-        let mut needs: Vec<_> = operations.map(|operation| kernel(operation, "/sys/x", capability_wanted)).into();
+        let mut needs: Vec<_> =
+            operations.map(|operation| kernel(operation, "/sys/x", capability_wanted)).into();
         needs.push(capability(capability_wanted));
         assert!(grants(&profile("thing", &["/x"], needs)).capabilities.is_empty(), "{capability_wanted}");
     }

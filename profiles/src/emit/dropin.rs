@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::escape::tmpfiles::is_portable;
 use super::escape::unit::{is_plain_directory, word};
 use super::{Emitted, Page};
 use crate::grants::{Class, Directory, Grants, LimitGrant};
@@ -34,7 +35,10 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.section("To change in the program's own configuration:", advice);
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
     page.section("Worth knowing:", tips);
-    page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(super::reason));
+    page.section(
+        "Not granted, as the program does not depend on it:",
+        grants.optional.iter().map(super::reason),
+    );
     page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
 }
 
@@ -132,16 +136,20 @@ fn limits(page: &mut Page, grants: &Grants) {
 fn devices(page: &mut Page, grants: &Grants) {
     if !grants.devices.is_empty() {
         page.blank();
-        page.comment("A list of devices closes all others but the standard ones (/dev/null, /dev/urandom, …).");
+        page.comment(
+            "A list of devices closes all others but the standard ones (/dev/null, /dev/urandom, …).",
+        );
     }
     for (path, device) in &grants.devices {
         page.why(&device.why);
-        if !path.as_bytes().starts_with(b"/dev/") {
-            page.comment("DeviceAllow= takes nodes below /dev only; this one stays open while no policy is set.");
-            page.cannot(&device.why, "DeviceAllow= takes nodes below /dev only", "leave DevicePolicy=auto");
+        if !path.as_bytes().starts_with(b"/dev/") || !is_portable(path.as_bytes()) {
+            page.comment("DeviceAllow= cannot name this node.");
+            let hint = "use a plain name below /dev, or no DeviceAllow= at all";
+            page.cannot(&device.why, "DeviceAllow= takes plain names below /dev only", hint);
             continue;
         }
-        let access: String = [(4, 'r'), (2, 'w')].iter().filter(|(bit, _)| device.bits & bit != 0).map(|(_, c)| *c).collect();
+        let access: String =
+            [(4, 'r'), (2, 'w')].iter().filter(|(bit, _)| device.bits & bit != 0).map(|(_, c)| *c).collect();
         // Some access has to be named, also where the run did not tell which.
         let access = if access.is_empty() { "rw" } else { &access };
         page.line(&format!("DeviceAllow={} {access}", word(path.as_bytes())));
@@ -167,6 +175,8 @@ fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
     page.section("The run was started with these; set what the service depends on:", lines);
     if grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) {
         page.blank();
-        page.comment("Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.");
+        page.comment(
+            "Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.",
+        );
     }
 }

@@ -5,7 +5,8 @@ use crate::grants::Grants;
 
 /// The file for `/etc/sysctl.d`. Names and values were checked to be plain when they were granted.
 pub(super) fn sysctl(grants: &Grants) -> Emitted {
-    let mut page = Page::new(&format!("sysctl.d: kernel parameters that {} sets when it is root", grants.name));
+    let mut page =
+        Page::new(&format!("sysctl.d: kernel parameters that {} sets when it is root", grants.name));
     page.comment("They hold for the whole machine. Apply with: sysctl -p FILE");
     for (name, sysctl) in &grants.sysctls {
         page.blank();
@@ -17,7 +18,8 @@ pub(super) fn sysctl(grants: &Grants) -> Emitted {
 
 /// The file for `/etc/modules-load.d`.
 pub(super) fn modules(grants: &Grants) -> Emitted {
-    let mut page = Page::new(&format!("modules-load.d: kernel modules that {} loads when it is root", grants.name));
+    let mut page =
+        Page::new(&format!("modules-load.d: kernel modules that {} loads when it is root", grants.name));
     for (name, why) in &grants.modules {
         page.blank();
         page.why(why);

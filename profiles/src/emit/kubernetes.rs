@@ -40,7 +40,10 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     not_here(&mut page, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
-    page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(super::reason));
+    page.section(
+        "Not granted, as the program does not depend on it:",
+        grants.optional.iter().map(super::reason),
+    );
     page.finish("kubernetes.yaml".into(), grants)
 }
 
@@ -107,7 +110,10 @@ fn pod_context(page: &mut Page, grants: &Grants) {
     }
     for (group, membership) in &grants.groups {
         page.indented_why(6, &membership.why);
-        page.indented_comment(6, &format!("The number of group {group} on the machine of the run; the image's may differ."));
+        page.indented_comment(
+            6,
+            &format!("The number of group {group} on the machine of the run; the image's may differ."),
+        );
         page.line(&format!("      - {}", membership.gid));
     }
     page.line("    seccompProfile:");
@@ -117,7 +123,10 @@ fn pod_context(page: &mut Page, grants: &Grants) {
         for why in grants.ports.values() {
             page.indented_why(6, why);
         }
-        page.indented_comment(6, "A safe sysctl: capabilities.add does not reach a process that is not root (KEP-2763).");
+        page.indented_comment(
+            6,
+            "A safe sysctl: capabilities.add does not reach a process that is not root (KEP-2763).",
+        );
         page.line(&format!("      - name: {}", string(PORT_SYSCTL)));
         page.line(&format!("        value: {}", string(&port.to_string())));
     }
@@ -131,7 +140,8 @@ fn command(page: &mut Page, profile: &Profile) {
             let words: Vec<String> = words.iter().map(|word| string(&word.replace("$(", "$$("))).collect();
             page.line(&format!("      command: [{}]", words.join(", ")));
         }
-        _ => page.indented_comment(6, "The command is not valid UTF-8, which YAML cannot hold: write it by hand."),
+        _ => page
+            .indented_comment(6, "The command is not valid UTF-8, which YAML cannot hold: write it by hand."),
     }
 }
 
@@ -164,7 +174,10 @@ fn container_context(page: &mut Page, capabilities: &BTreeSet<Capability>, grant
     if capabilities.is_empty() {
         page.line("        allowPrivilegeEscalation: false");
     } else {
-        page.indented_comment(8, "File capabilities have no effect with false; have the image run setcap on its executable.");
+        page.indented_comment(
+            8,
+            "File capabilities have no effect with false; have the image run setcap on its executable.",
+        );
         page.line("        allowPrivilegeEscalation: true");
     }
     page.line("        capabilities:");
@@ -205,8 +218,14 @@ fn volumes(page: &mut Page, grants: &Grants) {
     }
     if !names.is_empty() {
         page.line("  volumes:");
-        page.indented_comment(4, "An emptyDir hides what the image has there. Where that is needed, leave the volume out and");
-        page.indented_comment(4, "have the image own it: COPY --chown, or RUN install -d -o. For data to keep: a claim.");
+        page.indented_comment(
+            4,
+            "An emptyDir hides what the image has there. Where that is needed, leave the volume out and",
+        );
+        page.indented_comment(
+            4,
+            "have the image own it: COPY --chown, or RUN install -d -o. For data to keep: a claim.",
+        );
     }
     for (name, class) in names {
         page.line(&format!("    - name: {}", string(&name)));
@@ -261,10 +280,18 @@ fn not_here(page: &mut Page, grants: &Grants) {
         page.cannot(&device.why, "devices reach a pod through a device plugin", hint);
     }
     for limit in grants.limits.values() {
-        page.cannot(&limit.why, "a pod cannot set resource limits of processes", "set them in the container runtime");
+        page.cannot(
+            &limit.why,
+            "a pod cannot set resource limits of processes",
+            "set them in the container runtime",
+        );
     }
     for (_, why) in grants.nice.iter().chain(&grants.oom_score) {
-        page.cannot(why, "a pod cannot set process priorities", "use resource requests and limits, and a QoS class");
+        page.cannot(
+            why,
+            "a pod cannot set process priorities",
+            "use resource requests and limits, and a QoS class",
+        );
     }
     if let Some(why) = &grants.delegate {
         page.cannot(why, "control groups belong to the kubelet", "run it as a systemd service on the node");

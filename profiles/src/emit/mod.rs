@@ -119,7 +119,9 @@ impl Page {
     fn new(title: &str) -> Self {
         let mut page = Self { text: String::new(), unmet: Vec::new() };
         page.comment(title);
-        page.comment("Written by nrtrace from what a run needed. Each comment names the needs that its line serves.");
+        page.comment(
+            "Written by nrtrace from what a run needed. Each comment names the needs that its line serves.",
+        );
         page
     }
 

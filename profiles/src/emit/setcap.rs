@@ -8,9 +8,14 @@ use crate::profile::Profile;
 /// The script `setcap.sh`.
 pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let mut page = Page { text: "#!/bin/sh\n".into(), unmet: Vec::new() };
-    page.comment(&format!("Sets the file capabilities that {} needs when it is started without systemd.", grants.name));
+    page.comment(&format!(
+        "Sets the file capabilities that {} needs when it is started without systemd.",
+        grants.name
+    ));
     page.comment("Written by nrtrace. Usage: setcap.sh [--undo]");
-    page.comment("Everybody who may run the file then has these capabilities. The unit's AmbientCapabilities= reach");
+    page.comment(
+        "Everybody who may run the file then has these capabilities. The unit's AmbientCapabilities= reach",
+    );
     page.comment("one service only, so where systemd starts it this script is not needed.");
     page.comment("File capabilities are lost when the file is replaced (package updates), and have no effect on scripts,");
     page.comment("on file systems mounted nosuid, under NoNewPrivileges=yes, nor with allowPrivilegeEscalation: false.");
@@ -24,7 +29,10 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     }
     let names: Vec<String> = grants.capabilities.keys().map(|c| c.to_string().to_lowercase()).collect();
     if names.is_empty() {
-        page.line(&format!("echo {}", quoted(&format!("{} needs no capability: nothing to do", grants.name))));
+        page.line(&format!(
+            "echo {}",
+            quoted(&format!("{} needs no capability: nothing to do", grants.name))
+        ));
     } else {
         binary(&mut page, profile);
         page.line(&format!("capabilities={}", quoted(&format!("{}=ep", names.join(",")))));
@@ -42,9 +50,13 @@ fn binary(page: &mut Page, profile: &Profile) {
     match profile.executable.as_ref().filter(|path| path.as_bytes().first() == Some(&b'/')) {
         Some(path) if !path.as_bytes().contains(&0) => page.line(&assignment("binary", path.as_bytes())),
         _ => {
-            page.comment("The run did not tell which file was executed: give its absolute path as BINARY=… in front.");
+            page.comment(
+                "The run did not tell which file was executed: give its absolute path as BINARY=… in front.",
+            );
             page.line("binary=${BINARY:?set BINARY to the absolute path of the executable}");
-            page.line("case $binary in /*) ;; *) echo \"BINARY must be an absolute path\" >&2; exit 1 ;; esac");
+            page.line(
+                "case $binary in /*) ;; *) echo \"BINARY must be an absolute path\" >&2; exit 1 ;; esac",
+            );
         }
     }
 }

@@ -22,7 +22,9 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         .iter()
         .find(|(_, directory)| directory.class == Class::State && !directory.contents)
         .and_then(|(path, _)| path.as_str())
-        .filter(|path| path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.')))
+        .filter(|path| {
+            path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'))
+        })
         .unwrap_or("-");
     page.line(&format!(
         "u {} {}:{} \"{} without root\" {home}",
@@ -39,14 +41,19 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         }
         if group.bytes().all(|b| b.is_ascii_digit()) {
             page.comment(&format!("The group {group} has no name here; the unit names it by number."));
-            page.cannot(&membership.why, "a group without a name cannot be joined here", "give the group a name");
+            page.cannot(
+                &membership.why,
+                "a group without a name cannot be joined here",
+                "give the group a name",
+            );
             continue;
         }
         page.line(&format!("g {group} -"));
         page.line(&format!("m {} {group}", account.user));
     }
     let kept = grants.directories.values().filter_map(|d| d.group.as_ref());
-    let kept: BTreeSet<&String> = kept.chain(grants.files.values().filter_map(|f| f.group.as_ref())).collect();
+    let kept: BTreeSet<&String> =
+        kept.chain(grants.files.values().filter_map(|f| f.group.as_ref())).collect();
     let named = |group: &&String| !group.bytes().all(|b| b.is_ascii_digit()) && *group != "root";
     for group in kept.into_iter().filter(named).filter(|group| !grants.groups.contains_key(*group)) {
         page.blank();

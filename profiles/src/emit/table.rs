@@ -94,7 +94,10 @@ impl Report {
         let exists = if identity.exists { "" } else { ", made up for the run" };
         self.title(
             BOLD,
-            &format!("What {} needs to run as {} (uid {}{exists})", profile.name, identity.user, identity.uid),
+            &format!(
+                "What {} needs to run as {} (uid {}{exists})",
+                profile.name, identity.user, identity.uid
+            ),
         );
         let command: Vec<String> = profile.command.iter().map(RawText::to_text).collect();
         self.item("  command  ", &command.join(" "));
@@ -113,7 +116,10 @@ impl Report {
         if run.complete {
             self.item("  record   ", &format!("complete ({})", word(&run.record)));
         } else {
-            let text = format!("{} records lost, {} paths unresolved: there may be more needs", run.lost, run.unresolved);
+            let text = format!(
+                "{} records lost, {} paths unresolved: there may be more needs",
+                run.lost, run.unresolved
+            );
             self.title(RED, &format!("  INCOMPLETE: {text}"));
         }
         if !run.missing_capabilities.is_empty() {
@@ -134,7 +140,12 @@ impl Report {
         let mut builder = Builder::default();
         builder.push_record(["NEED", "ACCESS", "WHY", "REMEDY"]);
         for requirement in requirements {
-            let cells = [subject(&requirement.need), access_of(requirement), why_of(requirement), remedy(requirement, grants)];
+            let cells = [
+                subject(&requirement.need),
+                access_of(requirement),
+                why_of(requirement),
+                remedy(requirement, grants),
+            ];
             let cells = cells.iter().zip(widths).map(|(cell, width)| {
                 let paragraphs = cell.iter().flat_map(|part| fold(&printable(part), width));
                 paragraphs.collect::<Vec<_>>().join("\n")
@@ -165,8 +176,10 @@ impl Report {
             (Verdict::Optional, "not needed to live"),
             (Verdict::Unmet, "cannot be granted safely"),
         ];
-        let parts: Vec<String> =
-            words.iter().filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?))).collect();
+        let parts: Vec<String> = words
+            .iter()
+            .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
+            .collect();
         let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
         self.title(colour, &format!("{} needs: {}.", profile.requirements.len(), parts.join(", ")));
     }
@@ -197,7 +210,10 @@ impl Report {
 
     fn gave_up(&mut self, gave_up: &GaveUp) {
         self.line("");
-        let text = format!("The program gave up by itself ({}), and no refusal of the kernel explains it.", exit(gave_up.exit));
+        let text = format!(
+            "The program gave up by itself ({}), and no refusal of the kernel explains it.",
+            exit(gave_up.exit)
+        );
         self.title(RED, &text);
         if !gave_up.stderr.is_empty() {
             self.line("  It said last:");
@@ -210,7 +226,10 @@ impl Report {
         }
         for looked in &gave_up.looked_at {
             let owner = looked.inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
-            self.item("    ", &format!("{} {}: {}{owner}", looked.call, looked.path.to_text(), looked.outcome));
+            self.item(
+                "    ",
+                &format!("{} {}: {}{owner}", looked.call, looked.path.to_text(), looked.outcome),
+            );
         }
     }
 }
@@ -243,7 +262,9 @@ fn access_of(requirement: &Requirement) -> Vec<String> {
     match &requirement.need {
         Need::Path { access, .. } | Need::Device { access, .. } => access.iter().map(word).collect(),
         Need::Port { .. } => vec!["bind".into()],
-        Need::Sysctl { value, .. } => vec![value.as_ref().map(RawText::to_text).unwrap_or_else(|| "write".into())],
+        Need::Sysctl { value, .. } => {
+            vec![value.as_ref().map(RawText::to_text).unwrap_or_else(|| "write".into())]
+        }
         Need::Limit { value, .. } => match value {
             Some(i64::MAX) => vec!["no limit".into()],
             Some(value) => vec![value.to_string()],
@@ -261,7 +282,8 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
     let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
     let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
     if let Some(at) = &evidence.refused_at {
-        let owner = evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
+        let owner =
+            evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
         let subject = subject(&requirement.need);
         let at = at.to_text();
         let itself = subject.first() == Some(&at);
@@ -305,8 +327,15 @@ fn listen(listen: &Listen) -> String {
 fn unexplained(entry: &Unexplained) -> String {
     let capability = entry.capability.map(|c| format!(" consulted {c}")).unwrap_or_default();
     let object = entry.object.to_text();
-    let frames = if entry.frames.is_empty() { String::new() } else { format!(" in {}", entry.frames.join(" < ")) };
-    format!("{} {object} by {}{capability}{frames}: {}, {} times", entry.call, entry.process.to_text(), entry.outcome, entry.count)
+    let frames =
+        if entry.frames.is_empty() { String::new() } else { format!(" in {}", entry.frames.join(" < ")) };
+    format!(
+        "{} {object} by {}{capability}{frames}: {}, {} times",
+        entry.call,
+        entry.process.to_text(),
+        entry.outcome,
+        entry.count
+    )
 }
 
 /// Breaks printable text into lines of at most `width` columns, at blanks, and long words after a slash where

@@ -28,7 +28,8 @@ impl Account {
         let user = account_name(&identity.user, name);
         let group = account_name(&identity.group, &user);
         let doubt = (user != identity.user).then(|| {
-            let reason = format!("\"{}\" is not a name a system user can have; {user} is used", identity.user);
+            let reason =
+                format!("\"{}\" is not a name a system user can have; {user} is used", identity.user);
             Unmet::new("identity", reason, "name the user with --as")
         });
         let known = |id| identity.exists.then_some(id);

@@ -15,8 +15,26 @@ pub(super) struct Usable {
 
 /// Groups whose members are root in all but name, or own the hardware.
 const DANGEROUS: &[&str] = &[
-    "root", "disk", "sudo", "wheel", "admin", "docker", "lxd", "incus", "incus-admin", "kmem", "mem", "staff",
-    "libvirt", "podman", "podmansock", "shutdown", "sys", "bin", "daemon", "utmp",
+    "root",
+    "disk",
+    "sudo",
+    "wheel",
+    "admin",
+    "docker",
+    "lxd",
+    "incus",
+    "incus-admin",
+    "kmem",
+    "mem",
+    "staff",
+    "libvirt",
+    "podman",
+    "podmansock",
+    "shutdown",
+    "sys",
+    "bin",
+    "daemon",
+    "utmp",
 ];
 
 /// Groups that open much more than the one file.

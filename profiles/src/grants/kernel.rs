@@ -24,7 +24,9 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         Need::Identity { operation, path, .. } => identity(id, *operation, path.as_ref(), grants),
         Need::Sysctl { name, value } => sysctl(id, name, value.as_ref(), grants),
         Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
-        Need::Kernel { operation, subject, capability } => kernel(id, *operation, subject, *capability, grants),
+        Need::Kernel { operation, subject, capability } => {
+            kernel(id, *operation, subject, *capability, grants)
+        }
     }
 }
 
@@ -77,7 +79,11 @@ fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
     if Capability::all().all(|known| known != capability) {
         return grants.unmet(id, format!("{capability} is newer than this nrtrace"), "use a newer nrtrace");
     }
-    grants.capability(capability, danger(capability), Why::new(id, "the kernel consulted it, and nothing lesser serves"));
+    grants.capability(
+        capability,
+        danger(capability),
+        Why::new(id, "the kernel consulted it, and nothing lesser serves"),
+    );
 }
 
 fn device(
@@ -108,7 +114,8 @@ fn device(
     match inode.and_then(|inode| usable(inode, bits)) {
         Some(group) => grants.join(&group, Why::new(id, "its members have the access already")),
         None => {
-            let reason = "the user alone may use the device; a udev rule does the same for nodes that come and go";
+            let reason =
+                "the user alone may use the device; a udev rule does the same for nodes that come and go";
             grants.acl(path, bits, Why::new(id, reason));
         }
     }
@@ -134,25 +141,36 @@ fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, gran
 }
 
 /// Parameters that name a program which the kernel runs as root, or that cannot be undone.
-const NEVER_SET: &[&str] = &["kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.modules_disabled"];
+const NEVER_SET: &[&str] =
+    &["kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.modules_disabled"];
 
 fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
     let plain = |text: &RawText, allowed: fn(char) -> bool| {
         text.as_str().filter(|t| !t.is_empty() && t.chars().all(allowed)).map(str::to_owned)
     };
-    let name_text = plain(name, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | ':'))
-        .filter(|n| n.starts_with(|c: char| c.is_ascii_alphanumeric()));
-    let value_text = value.and_then(|v| plain(&trimmed(v), |c| c.is_ascii_graphic() || c == ' ' || c == '\t'));
+    let name_text =
+        plain(name, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '@' | ':'))
+            .filter(|n| n.starts_with(|c: char| c.is_ascii_alphanumeric()));
+    let value_text =
+        value.and_then(|v| plain(&trimmed(v), |c| c.is_ascii_graphic() || c == ' ' || c == '\t'));
     match (name_text, value_text) {
         (Some(name), _) if NEVER_SET.contains(&name.replace('/', ".").as_str()) => {
-            grants.unmet(id, "it decides what the kernel runs as root", "have an administrator set it by hand");
+            grants.unmet(
+                id,
+                "it decides what the kernel runs as root",
+                "have an administrator set it by hand",
+            );
         }
         (Some(name), Some(value)) => {
             let why = Why::new(id, "set beforehand for the whole machine, so that the service need not");
             grants.sysctls.entry(name).or_insert(Sysctl { value, why });
         }
-        (None, _) => grants.unmet(id, "this is no name of a kernel parameter", "set it by hand before the start"),
-        (_, None) => grants.unmet(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start"),
+        (None, _) => {
+            grants.unmet(id, "this is no name of a kernel parameter", "set it by hand before the start")
+        }
+        (_, None) => {
+            grants.unmet(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start")
+        }
     }
 }
 
@@ -170,8 +188,14 @@ fn grant_limit(id: &str, limit: Limit, value: Option<i64>, grants: &mut Grants) 
             grants.oom_score = Some((value.clamp(-1000, 1000), why));
         }
         (Limit::Scheduling, value) => {
-            let value = value.and_then(|v| u64::try_from(v).ok()).filter(|v| (1..=99).contains(v)).unwrap_or(99);
-            raise(Limit::RealtimePriority, Some(value), Why::new(id, "lets it take a real-time priority"), grants);
+            let value =
+                value.and_then(|v| u64::try_from(v).ok()).filter(|v| (1..=99).contains(v)).unwrap_or(99);
+            raise(
+                Limit::RealtimePriority,
+                Some(value),
+                Why::new(id, "lets it take a real-time priority"),
+                grants,
+            );
         }
         (Limit::LockedMemory, None) => {
             raise(limit, None, Why::new(id, "it locks memory; how much is not known"), grants);
@@ -200,14 +224,22 @@ fn raise(limit: Limit, value: Option<u64>, why: Why, grants: &mut Grants) {
     }
 }
 
-fn kernel(id: &str, operation: KernelOperation, subject: &RawText, capability: Capability, grants: &mut Grants) {
+fn kernel(
+    id: &str,
+    operation: KernelOperation,
+    subject: &RawText,
+    capability: Capability,
+    grants: &mut Grants,
+) {
     match operation {
         KernelOperation::Module => match module_name(subject) {
             Some(name) => {
                 let why = Why::new(id, "loaded at boot, so that the service need not");
                 grants.modules.entry(name).or_insert_with(|| why.clone()).also(why);
             }
-            None => grants.unmet(id, "which module it loads is not known", "load it at boot with modules-load.d"),
+            None => {
+                grants.unmet(id, "which module it loads is not known", "load it at boot with modules-load.d")
+            }
         },
         KernelOperation::Cgroup => {
             let why = Why::new(id, "the service manages the control groups below its own");

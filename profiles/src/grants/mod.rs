@@ -168,7 +168,10 @@ pub struct Acl {
 impl Acl {
     /// The permissions as in `setfacl`: `r--`, `rw-`, `r-x`.
     pub fn text(&self) -> String {
-        [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if self.bits & bit != 0 { *c } else { '-' }).collect()
+        [(4, 'r'), (2, 'w'), (1, 'x')]
+            .iter()
+            .map(|(bit, c)| if self.bits & bit != 0 { *c } else { '-' })
+            .collect()
     }
 }
 
@@ -256,7 +259,9 @@ fn optional_reason(requirement: &Requirement) -> String {
     match requirement.severity {
         Severity::Tolerated => "is refused, and the program was seen to live without it".into(),
         _ => match &requirement.need {
-            Need::Path { .. } => "was only tried: the call would have failed anyway, or the program looks elsewhere".into(),
+            Need::Path { .. } => {
+                "was only tried: the call would have failed anyway, or the program looks elsewhere".into()
+            }
             _ => "was only tried: the program goes on without it".into(),
         },
     }
@@ -306,10 +311,10 @@ impl Grants {
     }
 
     fn capability(&mut self, capability: Capability, danger: Option<&'static str>, why: Why) {
-        let grant = self
-            .capabilities
-            .entry(capability)
-            .or_insert_with(|| CapabilityGrant { danger, why: Why { needs: BTreeSet::new(), ..why.clone() } });
+        let grant = self.capabilities.entry(capability).or_insert_with(|| CapabilityGrant {
+            danger,
+            why: Why { needs: BTreeSet::new(), ..why.clone() },
+        });
         grant.why.also(why);
     }
 

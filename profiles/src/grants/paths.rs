@@ -31,7 +31,8 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
         make(wish, grants);
     }
     for wish in &wishes {
-        let only_made = wish.has(Access::Create) || wish.pattern || (wish.bits() == 0 && !wish.has(Access::Own));
+        let only_made =
+            wish.has(Access::Create) || wish.pattern || (wish.bits() == 0 && !wish.has(Access::Own));
         let settled = wish.changes_itself() && met.contains(wish.id);
         if !only_made && !settled {
             open(wish, grants);
@@ -58,7 +59,9 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     }
     let owns = tally.on_itself.iter().any(|wish| wish.has(Access::Own));
     let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
-    if let Some(group) = inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none()) {
+    if let Some(group) =
+        inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none())
+    {
         for wish in write {
             grants.join(&group, Why::new(wish.id, MEMBERS));
         }
@@ -120,7 +123,8 @@ fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants)
 }
 
 fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
-    let Some(user) = inode.filter(|i| i.uid != 0 && i.uid != grants.account.run_uid).and_then(|i| i.user.clone())
+    let Some(user) =
+        inode.filter(|i| i.uid != 0 && i.uid != grants.account.run_uid).and_then(|i| i.user.clone())
     else {
         return;
     };
@@ -141,7 +145,9 @@ fn make(wish: &Wish, grants: &mut Grants) {
     }
     let class = class_in(wish.path, &grants.name);
     let made = if wish.has(Access::Delete) {
-        format!("made beforehand, as {holder} stays closed; the service cannot remove it, which rarely matters")
+        format!(
+            "made beforehand, as {holder} stays closed; the service cannot remove it, which rarely matters"
+        )
     } else {
         format!("made beforehand, as {holder} stays closed")
     };
@@ -176,20 +182,28 @@ fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<(String
     let name = &grants.name;
     let refusal = |reason: String, hint: &str| Some((reason, hint.to_owned()));
     if let Place::System(why) = place(wish.path, name) {
-        return refusal(format!("{} is the system's: {why}", wish.path), "change the program's configuration");
+        return refusal(
+            format!("{} is the system's: {why}", wish.path),
+            "change the program's configuration",
+        );
     }
     if let Some(owner) = wish.inode_of(holder).and_then(|inode| foreign_owner(holder, inode, grants)) {
-        let hint = format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
+        let hint =
+            format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
         return Some((format!("{holder} belongs to the user {owner}, not to this service"), hint));
     }
     if wish.pattern {
-        let reason = format!("the name differs from run to run, and {holder} is shared and is never made writable");
+        let reason =
+            format!("the name differs from run to run, and {holder} is shared and is never made writable");
         let hint = format!("use the option or variable that moves it, for example to /run/{name}/");
         return Some((reason, hint));
     }
     if !wish.has(Access::Create) {
         let reason = format!("removing it takes write access to {holder}, which is shared");
-        return refusal(reason, "most programs live without it; else have it put into a directory of its own");
+        return refusal(
+            reason,
+            "most programs live without it; else have it put into a directory of its own",
+        );
     }
     let moved = format!("configure another path for it, for example in /run/{name}/");
     if wish.replaces() {
@@ -202,7 +216,9 @@ fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<(String
             format!("a socket cannot be made beforehand, and {holder} is shared and is never made writable"),
             moved,
         )),
-        FileType::Symlink => Some((format!("the link is made anew each time, and {holder} is shared"), moved)),
+        FileType::Symlink => {
+            Some((format!("the link is made anew each time, and {holder} is shared"), moved))
+        }
         FileType::CharDevice | FileType::BlockDevice => {
             refusal("only root makes device nodes".into(), "have the node made by udev or by tmpfiles.d")
         }
@@ -228,7 +244,11 @@ fn open(wish: &Wish, grants: &mut Grants) {
     if wish.file_type == FileType::Socket {
         let hint = "change mode or group in the configuration of the service that owns the socket";
         let danger = inode.is_some_and(|i| is_dangerous(i) && i.gid != 0);
-        let reason = if danger { "its group amounts to root" } else { "the service that owns it makes it anew each time" };
+        let reason = if danger {
+            "its group amounts to root"
+        } else {
+            "the service that owns it makes it anew each time"
+        };
         grants.unmet(wish.id, reason, hint);
     } else if writes {
         give(wish, place, grants);
@@ -237,7 +257,11 @@ fn open(wish: &Wish, grants: &mut Grants) {
     } else {
         // A script is read by its interpreter, and a directory that is listed is also passed through.
         let with = if bits & 5 != 0 && wish.is_directory() { 1 } else { 0 };
-        grants.acl(wish.path, bits | with, Why::new(wish.id, format!("the user alone may {} it", verbs(bits))));
+        grants.acl(
+            wish.path,
+            bits | with,
+            Why::new(wish.id, format!("the user alone may {} it", verbs(bits))),
+        );
     }
 }
 
@@ -282,7 +306,8 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
         }
         Place::Shared(_) => {
             let reason = format!("{path} is shared with the rest of the system and is never made writable");
-            let hint = format!("have the program use a directory of its own, for example /var/lib/{}", grants.name);
+            let hint =
+                format!("have the program use a directory of its own, for example /var/lib/{}", grants.name);
             return grants.unmet(wish.id, reason, hint);
         }
         Place::Private(class) => class,

@@ -71,8 +71,28 @@ const SHARED: &[&str] = &[
 
 /// Top-level directories of the system; another one (`/data`, `/app`) was made for a service.
 const TOP: &[&str] = &[
-    "bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "lost+found", "media", "mnt", "opt",
-    "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var",
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "home",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "lost+found",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "srv",
+    "sys",
+    "tmp",
+    "usr",
+    "var",
 ];
 
 const RUNS: &str = "what is there is run or obeyed by root, so giving it away gives root away";
@@ -192,10 +212,14 @@ pub(super) fn place(path: &RawText, name: &str) -> Place {
         return Place::Shared(base.map_or(Class::Other, |(_, class)| *class));
     }
     match base {
-        Some((base, Class::Config)) if !is_related(first_below(bytes, base), name) => Place::Shared(Class::Config),
+        Some((base, Class::Config)) if !is_related(first_below(bytes, base), name) => {
+            Place::Shared(Class::Config)
+        }
         Some((_, class)) => Place::Private(*class),
         None => match bytes.split(|b| *b == b'/').nth(1) {
-            Some(top) if !top.is_empty() && !TOP.iter().any(|t| t.as_bytes() == top) => Place::Private(Class::Other),
+            Some(top) if !top.is_empty() && !TOP.iter().any(|t| t.as_bytes() == top) => {
+                Place::Private(Class::Other)
+            }
             _ => Place::Shared(Class::Other),
         },
     }

@@ -48,7 +48,8 @@ impl<'a> Wish<'a> {
     }
 
     pub(super) fn is_directory(&self) -> bool {
-        self.file_type == FileType::Directory || self.inode().is_some_and(|i| i.file_type == FileType::Directory)
+        self.file_type == FileType::Directory
+            || self.inode().is_some_and(|i| i.file_type == FileType::Directory)
     }
 
     /// Whether it changes the entries of the directory that holds it.

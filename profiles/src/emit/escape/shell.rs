@@ -12,7 +12,9 @@ pub fn assignment(name: &str, bytes: &[u8]) -> String {
     let mut octal = String::new();
     for &byte in bytes {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => octal.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' => {
+                octal.push(char::from(byte))
+            }
             _ => {
                 // Writing to a string cannot fail.
                 let _ = write!(octal, "\\0{byte:03o}");
