@@ -1,6 +1,7 @@
 //! The files that are written, given to the programs that read them: systemd-sysusers, systemd-tmpfiles,
 //! systemd-analyze, the shell, setcap. They have to be installed, and the tests have to run as root: what is
 //! missing is a failure.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod samples;
 

@@ -1,4 +1,5 @@
 //! Each format reads back as exactly what was granted, whatever bytes are in the names.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod samples;
 
@@ -8,6 +9,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
 use nrtrace_profiles::grants::{FileKind, Grants, grants};
 use nrtrace_profiles::profile::{Profile, ProfileError};
+use nrtrace_profiles::requirement::Need;
 use nrtrace_profiles::text::printable;
 use proptest::prelude::*;
 use samples::{HOSTILE, hostile};
@@ -323,4 +325,58 @@ fn low_ports_in_kubernetes_are_restricted_and_other_capabilities_are_not() {
     };
     assert!(level(&samples::nginx()).contains("restricted"));
     assert!(level(&samples::everything()).contains("privileged"));
+}
+
+const DOCUMENT: &str = include_str!("../../docs/profile.md");
+
+/// The blocks of a language in the page about the profile.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let start = format!("```{language}\n");
+    DOCUMENT.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_documented_examples_are_profiles_as_they_are_written() {
+    let [profile, unexplained, gave_up] = blocks("json")[..] else { panic!("three examples") };
+    let mut profile = Profile::from_json(profile).unwrap();
+    profile.unexplained.push(serde_json::from_str(unexplained).unwrap());
+    profile.gave_up = Some(serde_json::from_str(gave_up).unwrap());
+    assert_eq!(Profile::from_json(&profile.to_json()).unwrap(), profile);
+    for line in blocks("jsonl").into_iter().flat_map(str::lines) {
+        let need: Need = serde_json::from_str(line).unwrap();
+        let (shown, written): (serde_json::Value, _) =
+            (serde_json::from_str(line).unwrap(), serde_json::to_value(&need).unwrap());
+        assert_eq!(shown, written);
+    }
+}
+
+/// Every key of an object, and of those in it.
+fn keys(value: &serde_json::Value, out: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                out.insert(key.clone());
+                keys(value, out);
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    let mut profiles = samples::all();
+    let [_, unexplained, gave_up] = blocks("json")[..] else { panic!("three examples") };
+    profiles[0].unexplained.push(serde_json::from_str(unexplained).unwrap());
+    profiles[0].gave_up = Some(serde_json::from_str(gave_up).unwrap());
+    let mut found = BTreeSet::new();
+    for profile in &profiles {
+        keys(&serde_json::from_str(&profile.to_json()).unwrap(), &mut found);
+    }
+    // The keys of `outcomes` are values.
+    found.remove("ok");
+    for key in found {
+        assert!(DOCUMENT.contains(&format!("`{key}`")), "`{key}` is not documented");
+    }
 }

@@ -1,4 +1,5 @@
 //! What is granted for profiles of known services.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod samples;
 
