@@ -228,7 +228,7 @@ fn check_all(name: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_name_reads_back_from_every_format(name in name()) {
         check_all(&name);

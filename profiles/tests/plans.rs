@@ -4,9 +4,11 @@
 mod samples;
 
 use nrtrace_profiles::emit::{Verdict, remedies};
+use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{FileKind, Grants, grants};
-use nrtrace_profiles::requirement::{KernelOperation, Severity};
+use nrtrace_profiles::requirement::{Access, KernelOperation, Need, Severity};
 use nrtrace_profiles::{Capability, RawText};
+use proptest::prelude::*;
 use samples::*;
 
 /// The plan in one line for each grant, as a person would note it.
@@ -315,4 +317,86 @@ fn names_that_are_no_user_names_are_replaced() {
     assert_eq!((plan.account.user.as_str(), plan.account.group.as_str()), ("root-x-r---0", "_1000"));
     assert!(plan.unmet.iter().any(|unmet| unmet.need == "identity"));
     assert!(!plan.directories.contains_key(&RawText::from("/")));
+}
+
+#[test]
+fn groups_of_the_run_are_kept() {
+    let mut profile = tls();
+    profile.identity.groups = vec![0, 106, 4242];
+    let plan = grants(&profile);
+    assert_eq!(plan.groups.keys().collect::<Vec<_>>(), ["4242", "ssl-cert"]);
+    assert!(plan.unmet.iter().any(|unmet| unmet.reason.contains("group root")));
+}
+
+const COMPONENTS: &[&str] = &[
+    "var", "lib", "log", "run", "etc", "usr", "bin", "thing", "data", "mysql", "x", "a*b", "passwd", "tmp",
+    "proc", "dev",
+];
+
+fn any_path() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(COMPONENTS), 0..5)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+fn any_need() -> impl Strategy<Value = nrtrace_profiles::requirement::Requirement> {
+    let accesses = [Read, Write, Append, Access::Execute, Search, Create, Delete, Own];
+    let types = [File, Directory, Socket, FileType::Symlink, FileType::Fifo, CharDevice, FileType::Unknown];
+    let owners = [("root", 0), ("thing", 901), ("mysql", 902), ("disk", 6), ("adm", 4)];
+    let access = prop::sample::subsequence(accesses.to_vec(), 0..=8);
+    let file_type = prop::sample::select(types.to_vec());
+    let owner = prop::sample::select(owners.to_vec());
+    let refusal = (0..3_u8, file_type.clone(), owner.clone(), owner, 0..0o10000_u32);
+    (any_path(), access, file_type, any::<bool>(), refusal).prop_map(
+        |(path, access, file_type, pattern, (refused, refused_type, user, group, mode))| {
+            let at = match refused {
+                0 => None,
+                1 => Some(path.clone()),
+                _ => Some(
+                    path.rsplit_once('/')
+                        .map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent })
+                        .into(),
+                ),
+            };
+            let access = access.into_iter().collect();
+            let need = Need::Path { path: path.as_str().into(), file_type, access, pattern };
+            let refused = at.as_deref().map(|at| (at, inode(refused_type, user, group, mode)));
+            requirement(need, "openat", refused)
+        },
+    )
+}
+
+/// Directories that many services share, by a rule of thumb that is not the planner's.
+fn is_shared(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match parts[..] {
+        [] | ["var" | "run" | "etc" | "usr" | "bin" | "tmp" | "proc" | "dev"] | ["usr", "lib" | "bin"] => {
+            true
+        }
+        ["bin" | "proc", ..] | ["usr", "bin", ..] => true,
+        ["var", "lib" | "log" | "run" | "tmp"] | ["etc", "passwd", ..] => true,
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_needs_give_a_plan_that_answers_each_and_opens_nothing_shared(needs in prop::collection::vec(any_need(), 1..8)) {
+        let profile = profile("thing", &["/usr/bin/thing"], needs);
+        let plan = grants(&profile);
+        for requirement in &profile.requirements {
+            prop_assert!(!remedies(&plan, requirement).is_empty(), "nothing said about {:?}", requirement);
+        }
+        for path in plan.directories.keys() {
+            prop_assert!(!is_shared(&path.to_text()), "{path} is given away");
+        }
+        for (path, acl) in &plan.acls {
+            prop_assert!(acl.bits & 2 == 0 || !is_shared(&path.to_text()), "{path} is made writable");
+        }
+        for (path, file) in &plan.files {
+            prop_assert!(file.mode.is_none_or(|mode| mode & 0o6000 == 0), "{path} runs as another user");
+            prop_assert!(!plan.directories.contains_key(path), "{path} is file and directory");
+        }
+        prop_assert!(plan.groups.keys().all(|group| group != "root" && group != "disk"));
+    }
 }

@@ -187,6 +187,9 @@ impl Page {
 /// A grant's reason, with the needs it serves; the first few, where they are many.
 fn reason(why: &Why) -> String {
     const SHOWN: usize = 6;
+    if why.needs.is_empty() {
+        return why.reason.clone();
+    }
     let mut needs: Vec<&str> = why.needs.iter().take(SHOWN).map(String::as_str).collect();
     let rest = format!("and {} more", why.needs.len().saturating_sub(SHOWN));
     if why.needs.len() > SHOWN {

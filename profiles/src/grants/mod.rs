@@ -244,6 +244,7 @@ pub fn grants(profile: &Profile) -> Grants {
     for requirement in &required {
         kernel::grant(requirement, &mut grants);
     }
+    keep_groups(&profile.identity.groups, &mut grants);
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
@@ -253,6 +254,22 @@ pub fn grants(profile: &Profile) -> Grants {
     }
     grants.settle();
     grants
+}
+
+/// What the user could do in the run it could do with its groups, so it keeps them.
+fn keep_groups(groups: &[u32], grants: &mut Grants) {
+    for &gid in groups {
+        if gid == 0 {
+            grants.unmet.push(Unmet::new(
+                "identity",
+                "the run had group root",
+                "trace it again without --groups 0",
+            ));
+        } else if gid != grants.account.run_gid && grants.groups.values().all(|present| present.gid != gid) {
+            let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
+            grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
+        }
+    }
 }
 
 fn optional_reason(requirement: &Requirement) -> String {

@@ -3,12 +3,21 @@
 use std::collections::BTreeSet;
 
 use super::groups::{Usable, is_dangerous, name_of, usable};
-use super::place::{Class, Place, class_in, flaw, is_below, is_related, own_name, place};
+use super::place::{Class, Place, class_in, flaw, is_below, is_common, is_related, own_name, place};
 use super::tally::{Tally, Wish, by_directory};
 use super::{Directory, File, FileKind, Grants, Why};
 use crate::RawText;
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Requirement};
+
+/// What one need takes for a file and another for a directory is a directory, since something is in it.
+fn settle_types(grants: &mut Grants) {
+    for (path, directory) in &mut grants.directories {
+        if let Some(file) = grants.files.remove(path) {
+            directory.why.also(file.why);
+        }
+    }
+}
 
 const MEMBERS: &str = "its members have the access already";
 
@@ -18,6 +27,13 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
     for wish in required.iter().filter_map(|requirement| Wish::of(requirement)) {
         match flaw(wish.path) {
             Some(flaw) => grants.unmet(wish.id, flaw, "trace it again; if this stays, name the path by hand"),
+            None if wish.access.is_empty() && !wish.pattern => {
+                grants.unmet(
+                    wish.id,
+                    "what the program does with it is not known",
+                    "trace it again with --record calls",
+                );
+            }
             None => wishes.push(wish),
         }
     }
@@ -38,12 +54,14 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
             open(wish, grants);
         }
     }
+    settle_types(grants);
 }
 
 /// Settles what a directory as a whole is to be; true when that meets every change in and to it.
 fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     let changes = !tally.changes.is_empty() || !tally.on_itself.is_empty();
-    if !changes || covered(directory, grants) {
+    let ids = tally.changes.iter().chain(&tally.on_itself).map(|wish| wish.id);
+    if !changes || cover(directory, ids, grants) {
         return changes;
     }
     let Place::Private(class) = place(directory, &grants.name) else {
@@ -96,12 +114,20 @@ fn kept_group(inode: &Inode, grants: &Grants) -> Option<String> {
     (grants.account.gid != Some(inode.gid) && name != grants.account.group).then_some(name)
 }
 
-/// Whether a directory is inside one that the service makes or owns with all its contents.
-fn covered(path: &RawText, grants: &Grants) -> bool {
-    grants.directories.iter().any(|(directory, grant)| {
-        let below = is_below(path.as_bytes(), directory.as_bytes());
-        (below && (grant.contents || !grant.existed)) || (path == directory)
-    })
+/// Whether a directory is one that the service makes or owns, or in one it makes.
+fn covered(path: &RawText, directory: &RawText, grant: &Directory) -> bool {
+    let below = is_below(path.as_bytes(), directory.as_bytes());
+    (below && (grant.contents || !grant.existed)) || path == directory
+}
+
+/// Adds needs in or of a directory to the grant that covers it; false when none does.
+fn cover<'a>(path: &RawText, ids: impl Iterator<Item = &'a str>, grants: &mut Grants) -> bool {
+    let grant = grants.directories.iter_mut().find(|(directory, grant)| covered(path, directory, grant));
+    let Some((_, grant)) = grant else {
+        return false;
+    };
+    grant.why.needs.extend(ids.map(str::to_owned));
+    true
 }
 
 fn is_below_owned(path: &RawText, grants: &Grants) -> bool {
@@ -136,7 +162,7 @@ fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Gra
 /// Makes one object beforehand in a directory that is not given away.
 fn make(wish: &Wish, grants: &mut Grants) {
     let holder = wish.holder();
-    if covered(&holder, grants) {
+    if cover(&holder, std::iter::once(wish.id), grants) {
         return;
     }
     if let Some((reason, hint)) = cannot_make(wish, &holder, grants) {
@@ -186,6 +212,10 @@ fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<(String
             format!("{} is the system's: {why}", wish.path),
             "change the program's configuration",
         );
+    }
+    if is_common(wish.path) && !wish.pattern {
+        let reason = format!("{} is the system's own directory and is given to no single service", wish.path);
+        return refusal(reason, "make it as root; the service then needs a directory of its own in it");
     }
     if let Some(owner) = wish.inode_of(holder).and_then(|inode| foreign_owner(holder, inode, grants)) {
         let hint =
@@ -350,5 +380,5 @@ fn verbs(bits: u32) -> String {
 
 /// Whether an object is made, given or inside what is made or owned.
 pub(super) fn is_given(path: &RawText, grants: &Grants) -> bool {
-    grants.files.contains_key(path) || covered(path, grants) || is_below_owned(path, grants)
+    grants.files.contains_key(path) || grants.directories.contains_key(path) || is_below_owned(path, grants)
 }
