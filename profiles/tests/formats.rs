@@ -255,6 +255,16 @@ fn the_worst_names_read_back_from_every_format() {
 }
 
 #[test]
+fn formats_differ_in_name_and_file() {
+    let profile = samples::everything();
+    let plan = grants(&profile);
+    let names: BTreeSet<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+    let files: BTreeSet<String> =
+        Format::ALL.iter().map(|format| format.emit(&profile, &plan).file_name).collect();
+    assert_eq!((names.len(), files.len()), (Format::ALL.len(), Format::ALL.len()));
+}
+
+#[test]
 fn each_granting_line_follows_a_comment() {
     for profile in samples::all() {
         for emitted in

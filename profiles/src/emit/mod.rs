@@ -58,6 +58,21 @@ impl Format {
         Self::Json,
     ];
 
+    /// Its name on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tmpfiles => "tmpfiles",
+            Self::Sysusers => "sysusers",
+            Self::SystemdDropIn => "drop-in",
+            Self::Setcap => "setcap",
+            Self::Kubernetes => "kubernetes",
+            Self::Sysctl => "sysctl",
+            Self::ModulesLoad => "modules-load",
+            Self::Table => "table",
+            Self::Json => "json",
+        }
+    }
+
     /// Writes a profile in this format.
     pub fn emit(self, profile: &Profile, grants: &Grants) -> Emitted {
         match self {

@@ -319,7 +319,7 @@ impl Grants {
         self.unmet.dedup();
     }
 
-    fn unmet(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
+    fn refuse(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
         self.unmet.push(Unmet::new(need, reason, hint));
     }
 

@@ -26,9 +26,11 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
     let mut wishes = Vec::new();
     for wish in required.iter().filter_map(|requirement| Wish::of(requirement)) {
         match flaw(wish.path) {
-            Some(flaw) => grants.unmet(wish.id, flaw, "trace it again; if this stays, name the path by hand"),
+            Some(flaw) => {
+                grants.refuse(wish.id, flaw, "trace it again; if this stays, name the path by hand")
+            }
             None if wish.access.is_empty() && !wish.pattern => {
-                grants.unmet(
+                grants.refuse(
                     wish.id,
                     "what the program does with it is not known",
                     "trace it again with --record calls",
@@ -145,7 +147,7 @@ fn foreign_owner(path: &RawText, inode: &Inode, grants: &Grants) -> Option<Strin
 fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants) {
     let reason = format!("{path} belongs to the user {owner}, whose service would lose it");
     let hint = format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
-    grants.unmet(wish.id, reason, hint);
+    grants.refuse(wish.id, reason, hint);
 }
 
 fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
@@ -166,7 +168,7 @@ fn make(wish: &Wish, grants: &mut Grants) {
         return;
     }
     if let Some((reason, hint)) = cannot_make(wish, &holder, grants) {
-        grants.unmet(wish.id, reason, hint);
+        grants.refuse(wish.id, reason, hint);
         return;
     }
     let class = class_in(wish.path, &grants.name);
@@ -279,11 +281,11 @@ fn open(wish: &Wish, grants: &mut Grants) {
         } else {
             "the service that owns it makes it anew each time"
         };
-        grants.unmet(wish.id, reason, hint);
+        grants.refuse(wish.id, reason, hint);
     } else if writes {
         give(wish, place, grants);
     } else if matches!(place, Place::System(_)) && is_kernel_tree(wish.path) {
-        grants.unmet(wish.id, "the kernel keeps it for root", "do without it, or have a helper read it");
+        grants.refuse(wish.id, "the kernel keeps it for root", "do without it, or have a helper read it");
     } else {
         // A script is read by its interpreter, and a directory that is listed is also passed through.
         let with = if bits & 5 != 0 && wish.is_directory() { 1 } else { 0 };
@@ -332,13 +334,13 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     let class = match place {
         Place::System(why) => {
             let hint = "change the program's configuration so that it leaves it alone";
-            return grants.unmet(wish.id, format!("{path} is the system's: {why}"), hint);
+            return grants.refuse(wish.id, format!("{path} is the system's: {why}"), hint);
         }
         Place::Shared(_) => {
             let reason = format!("{path} is shared with the rest of the system and is never made writable");
             let hint =
                 format!("have the program use a directory of its own, for example /var/lib/{}", grants.name);
-            return grants.unmet(wish.id, reason, hint);
+            return grants.refuse(wish.id, reason, hint);
         }
         Place::Private(class) => class,
     };
@@ -348,7 +350,7 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     }
     if inode.is_some_and(|inode| !wish.is_directory() && inode.mode & 0o6000 != 0) {
         let hint = "change the program's configuration so that it leaves the file alone";
-        return grants.unmet(wish.id, "it is a set-user-ID or set-group-ID program", hint);
+        return grants.refuse(wish.id, "it is a set-user-ID or set-group-ID program", hint);
     }
     if class == Class::Config && !wish.has(Access::Own) {
         let why = Why::new(wish.id, "the user alone may write it; its owner and mode stay");

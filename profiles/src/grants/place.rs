@@ -250,7 +250,7 @@ pub(super) fn is_common(path: &RawText) -> bool {
     let top = |name: &&str| bytes.strip_prefix(b"/") == Some(name.as_bytes());
     let listed =
         SHARED.iter().chain(COMMON).chain(BASES.iter().map(|(base, _)| base)).any(|d| d.as_bytes() == bytes);
-    listed || bytes == b"/" || TOP.iter().any(|name| top(&name)) || parent(path).as_bytes() == b"/home"
+    listed || bytes == b"/" || TOP.iter().any(top) || parent(path).as_bytes() == b"/home"
 }
 
 /// The class of what lies directly in a shared directory: `/run/x.pid` is of the class of `/run`.
