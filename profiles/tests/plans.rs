@@ -368,14 +368,10 @@ fn any_need() -> impl Strategy<Value = nrtrace_profiles::requirement::Requiremen
 /// Directories that many services share, by a rule of thumb that is not the planner's.
 fn is_shared(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    match parts[..] {
-        [] | ["var" | "run" | "etc" | "usr" | "bin" | "tmp" | "proc" | "dev"] | ["usr", "lib" | "bin"] => {
-            true
-        }
-        ["bin" | "proc", ..] | ["usr", "bin", ..] => true,
-        ["var", "lib" | "log" | "run" | "tmp"] | ["etc", "passwd", ..] => true,
-        _ => false,
-    }
+    let top = matches!(parts[..], [] | ["var" | "run" | "etc" | "usr" | "bin" | "tmp" | "proc" | "dev"]);
+    let second = matches!(parts[..], ["usr", "lib" | "bin"] | ["var", "lib" | "log" | "run" | "tmp"]);
+    let whole = matches!(parts[..], ["bin" | "proc", ..] | ["usr", "bin", ..] | ["etc", "passwd", ..]);
+    top || second || whole
 }
 
 proptest! {
