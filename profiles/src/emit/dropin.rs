@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::escape::tmpfiles::is_portable;
 use super::escape::unit::{is_plain_directory, word};
 use super::{Emitted, Page};
 use crate::grants::{Class, Directory, Grants, LimitGrant};
@@ -32,6 +33,8 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     start(&mut page, profile, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
+    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+    page.section("Worth knowing:", tips);
     page.section(
         "Not granted, as the program does not depend on it:",
         grants.optional.iter().map(super::reason),
@@ -133,14 +136,16 @@ fn limits(page: &mut Page, grants: &Grants) {
 fn devices(page: &mut Page, grants: &Grants) {
     if !grants.devices.is_empty() {
         page.blank();
+        page.comment(
+            "A list of devices closes all others but the standard ones (/dev/null, /dev/urandom, …).",
+        );
     }
     for (path, device) in &grants.devices {
         page.why(&device.why);
-        if !path.as_bytes().starts_with(b"/dev/") {
-            page.comment(
-                "DeviceAllow= takes nodes below /dev only; this one stays open while no policy is set.",
-            );
-            page.cannot(&device.why, "DeviceAllow= takes nodes below /dev only", "leave DevicePolicy=auto");
+        if !path.as_bytes().starts_with(b"/dev/") || !is_portable(path.as_bytes()) {
+            page.comment("DeviceAllow= cannot name this node.");
+            let hint = "use a plain name below /dev, or no DeviceAllow= at all";
+            page.cannot(&device.why, "DeviceAllow= takes plain names below /dev only", hint);
             continue;
         }
         let access: String =

@@ -58,6 +58,21 @@ impl Format {
         Self::Json,
     ];
 
+    /// Its name on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tmpfiles => "tmpfiles",
+            Self::Sysusers => "sysusers",
+            Self::SystemdDropIn => "drop-in",
+            Self::Setcap => "setcap",
+            Self::Kubernetes => "kubernetes",
+            Self::Sysctl => "sysctl",
+            Self::ModulesLoad => "modules-load",
+            Self::Table => "table",
+            Self::Json => "json",
+        }
+    }
+
     /// Writes a profile in this format.
     pub fn emit(self, profile: &Profile, grants: &Grants) -> Emitted {
         match self {
@@ -187,6 +202,9 @@ impl Page {
 /// A grant's reason, with the needs it serves; the first few, where they are many.
 fn reason(why: &Why) -> String {
     const SHOWN: usize = 6;
+    if why.needs.is_empty() {
+        return why.reason.clone();
+    }
     let mut needs: Vec<&str> = why.needs.iter().take(SHOWN).map(String::as_str).collect();
     let rest = format!("and {} more", why.needs.len().saturating_sub(SHOWN));
     if why.needs.len() > SHOWN {

@@ -1,6 +1,8 @@
 //! What was granted for one need, in a few words.
 
+use crate::RawText;
 use crate::grants::{FileKind, Grants, Why};
+use crate::requirement::{Need, Requirement};
 
 /// What is done about a need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,15 +26,21 @@ pub struct Remedy {
     pub text: String,
 }
 
-/// Everything that is done about the need of that id.
-pub fn remedies(grants: &Grants, id: &str) -> Vec<Remedy> {
+/// Everything that is done about a need. What it is itself about is called "it".
+pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
+    let id = requirement.id.as_str();
+    let subject = match &requirement.need {
+        Need::Path { path, .. } | Need::Device { path, .. } => Some(path),
+        _ => None,
+    };
+    let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
     let mut out = Vec::new();
     let serves = |why: &Why| why.needs.contains(id);
     let mut say = |verdict, text: String| out.push(Remedy { verdict, text });
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
         let verb = if d.existed { "own" } else { "make" };
         let more = if d.contents { " and its contents" } else { "" };
-        say(Verdict::Granted, format!("tmpfiles.d: {verb} {path}{more}, {:04o}", d.mode));
+        say(Verdict::Granted, format!("tmpfiles.d: {verb} {}{more}, {:04o}", name(path), d.mode));
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| serves(&file.why)) {
         let verb = match (file.existed, file.kind) {
@@ -41,10 +49,10 @@ pub fn remedies(grants: &Grants, id: &str) -> Vec<Remedy> {
             (false, _) => "make",
         };
         let mode = file.mode.map(|mode| format!(", {mode:04o}")).unwrap_or_default();
-        say(Verdict::Granted, format!("tmpfiles.d: {verb} {path}{mode}"));
+        say(Verdict::Granted, format!("tmpfiles.d: {verb} {}{mode}", name(path)));
     }
     for (path, acl) in grants.acls.iter().filter(|(_, acl)| serves(&acl.why)) {
-        say(Verdict::Granted, format!("tmpfiles.d: ACL {} on {path}", acl.text()));
+        say(Verdict::Granted, format!("tmpfiles.d: ACL {} on {}", acl.text(), name(path)));
     }
     for (group, m) in grants.groups.iter().filter(|(_, m)| serves(&m.why)) {
         let caution = m.caution.map(|caution| format!(" (note: {caution})")).unwrap_or_default();

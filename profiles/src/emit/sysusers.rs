@@ -20,7 +20,7 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
     let home = grants
         .directories
         .iter()
-        .find(|(_, directory)| directory.class == Class::State && !directory.contents)
+        .find(|(_, directory)| directory.class == Class::State)
         .and_then(|(path, _)| path.as_str())
         .filter(|path| {
             path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'))

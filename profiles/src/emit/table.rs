@@ -167,7 +167,7 @@ impl Report {
         }
         let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
         for requirement in &profile.requirements {
-            let verdict = remedies(grants, &requirement.id).into_iter().map(|remedy| remedy.verdict).max();
+            let verdict = remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max();
             *counts.entry(verdict.unwrap_or(Verdict::Unmet)).or_default() += 1;
         }
         let words = [
@@ -192,6 +192,8 @@ impl Report {
         if let Some(gave_up) = &profile.gave_up {
             self.gave_up(gave_up);
         }
+        let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+        self.list(BOLD, "Worth knowing", tips);
         self.list(BOLD, "Notes", profile.notes.iter().cloned());
     }
 
@@ -282,7 +284,10 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
     if let Some(at) = &evidence.refused_at {
         let owner =
             evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
-        out.push(format!("refused at {}{owner}", at.to_text()));
+        let subject = subject(&requirement.need);
+        let at = at.to_text();
+        let itself = subject.first() == Some(&at);
+        out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
     }
     if requirement.severity != Severity::Required {
         out.push(word(&requirement.severity));
@@ -291,7 +296,7 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
 }
 
 fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
-    remedies(grants, &requirement.id).into_iter().map(|remedy| remedy.text).collect()
+    remedies(grants, requirement).into_iter().map(|remedy| remedy.text).collect()
 }
 
 fn owner(inode: &Inode) -> String {

@@ -1,8 +1,9 @@
 //! tmpfiles.d(5).
 
-use super::escape::tmpfiles::{field, glob_field};
+use super::escape::tmpfiles::{field, glob_field, is_portable};
 use super::{Emitted, Page};
-use crate::grants::{FileKind, Grants};
+use crate::RawText;
+use crate::grants::{FileKind, Grants, Why};
 
 /// The file for `/etc/tmpfiles.d`. Directories come before what is in them.
 pub(super) fn emit(grants: &Grants) -> Emitted {
@@ -14,10 +15,15 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         page.blank();
         page.why(&directory.why);
         let group = group_or_own(&directory.group);
-        page.line(&format!("d {} {:04o} {user} {group} -", field(path.as_bytes()), directory.mode));
+        put(
+            &mut page,
+            path,
+            &directory.why,
+            &format!("d {} {:04o} {user} {group} -", field(path.as_bytes()), directory.mode),
+        );
         if directory.contents {
             page.comment("and what is in it already; groups and modes stay");
-            page.line(&format!("Z {} - {user} - -", glob_field(path.as_bytes())));
+            put(&mut page, path, &directory.why, &format!("Z {} - {user} - -", glob_field(path.as_bytes())));
         }
     }
     for (path, file) in &grants.files {
@@ -34,15 +40,27 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
             FileKind::Fifo => ("p", field(path.as_bytes())),
             FileKind::Existing => ("z", glob_field(path.as_bytes())),
         };
-        page.line(&format!("{letter} {name} {mode} {user} {group} -"));
+        put(&mut page, path, &file.why, &format!("{letter} {name} {mode} {user} {group} -"));
     }
     for (path, acl) in &grants.acls {
         page.blank();
         page.why(&acl.why);
-        page.line(&format!("a+ {} - - - - u:{user}:{}", glob_field(path.as_bytes()), acl.text()));
+        let name = glob_field(path.as_bytes());
+        put(&mut page, path, &acl.why, &format!("a+ {name} - - - - u:{user}:{}", acl.text()));
     }
     if grants.directories.is_empty() && grants.files.is_empty() && grants.acls.is_empty() {
         page.comment("Nothing: it needs no path that its user does not have.");
     }
     page.finish(format!("tmpfiles.d/{}.conf", grants.name), grants)
+}
+
+/// Writes a line, or, where older versions of systemd would take it for another path, a comment that holds it.
+fn put(page: &mut Page, path: &RawText, why: &Why, line: &str) {
+    if is_portable(path.as_bytes()) {
+        return page.line(line);
+    }
+    page.comment("Only systemd 254 and later read this name right; there, take away the mark in front:");
+    page.comment(line);
+    let hint = "have the program use another name; with systemd 254 or later see the comment in tmpfiles.d";
+    page.cannot(why, "before systemd 254, tmpfiles.d cannot hold this name", hint);
 }

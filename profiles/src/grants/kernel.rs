@@ -73,11 +73,11 @@ fn danger(capability: Capability) -> Option<&'static str> {
 
 fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
     if let Some((_, why)) = NEVER.iter().find(|(never, _)| *never == capability) {
-        let hint = "see which call consulted it; run it with the paths below in place and look again";
-        return grants.unmet(id, format!("{capability} is never granted: {why}"), hint);
+        let hint = "see which call consulted it; trace it again with the written files in place";
+        return grants.refuse(id, format!("{capability} is never granted: {why}"), hint);
     }
     if Capability::all().all(|known| known != capability) {
-        return grants.unmet(id, format!("{capability} is newer than this nrtrace"), "use a newer nrtrace");
+        return grants.refuse(id, format!("{capability} is newer than this nrtrace"), "use a newer nrtrace");
     }
     grants.capability(
         capability,
@@ -95,7 +95,7 @@ fn device(
 ) {
     let id = requirement.id.as_str();
     if let Some(flaw) = flaw(path) {
-        return grants.unmet(id, flaw, "trace it again; if this stays, name the device by hand");
+        return grants.refuse(id, flaw, "trace it again; if this stays, name the device by hand");
     }
     let reads = access.contains(&Access::Read);
     let writes = access.contains(&Access::Write) || access.contains(&Access::Append);
@@ -109,10 +109,10 @@ fn device(
     let reaches_all = block || inode.is_some_and(|inode| inode.gid != 0 && is_dangerous(inode));
     if reaches_all {
         let hint = "give the service a file or a volume instead of the device";
-        return grants.unmet(id, "the device holds the data or the memory of the whole machine", hint);
+        return grants.refuse(id, "the device holds the data or the memory of the whole machine", hint);
     }
     match inode.and_then(|inode| usable(inode, bits)) {
-        Some(group) => grants.join(&group, Why::new(id, "its members may use the device")),
+        Some(group) => grants.join(&group, Why::new(id, "its members have the access already")),
         None => {
             let reason =
                 "the user alone may use the device; a udev rule does the same for nodes that come and go";
@@ -135,10 +135,14 @@ fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, gran
         (IdentityOperation::Chown, None) => {
             "files cannot be given away: set their owner beforehand, or remove the directive that names another".into()
         }
-        _ => format!("started as {user} it must not switch user: remove the directive (such as `user …`) or option that does"),
+        _ => format!("started as {user} it must not switch: remove the directive or option that names another user or group"),
     };
     grants.advise(id, advice);
 }
+
+/// Parameters that name a program which the kernel runs as root, or that cannot be undone.
+const NEVER_SET: &[&str] =
+    &["kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.modules_disabled"];
 
 fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
     let plain = |text: &RawText, allowed: fn(char) -> bool| {
@@ -150,15 +154,22 @@ fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants
     let value_text =
         value.and_then(|v| plain(&trimmed(v), |c| c.is_ascii_graphic() || c == ' ' || c == '\t'));
     match (name_text, value_text) {
+        (Some(name), _) if NEVER_SET.contains(&name.replace('/', ".").as_str()) => {
+            grants.refuse(
+                id,
+                "it decides what the kernel runs as root",
+                "have an administrator set it by hand",
+            );
+        }
         (Some(name), Some(value)) => {
             let why = Why::new(id, "set beforehand for the whole machine, so that the service need not");
             grants.sysctls.entry(name).or_insert(Sysctl { value, why });
         }
         (None, _) => {
-            grants.unmet(id, "this is no name of a kernel parameter", "set it by hand before the start")
+            grants.refuse(id, "this is no name of a kernel parameter", "set it by hand before the start")
         }
         (_, None) => {
-            grants.unmet(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start")
+            grants.refuse(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start")
         }
     }
 }
@@ -191,7 +202,7 @@ fn grant_limit(id: &str, limit: Limit, value: Option<i64>, grants: &mut Grants) 
         }
         (_, None) => {
             let hint = "set it in the unit to what the program's manual asks for";
-            grants.unmet(id, "the value it asks for is not known", hint);
+            grants.refuse(id, "the value it asks for is not known", hint);
         }
         (_, Some(i64::MAX)) => raise(limit, None, Why::new(id, "started with the limit it asks for"), grants),
         (_, Some(value)) => {
@@ -227,7 +238,7 @@ fn kernel(
                 grants.modules.entry(name).or_insert_with(|| why.clone()).also(why);
             }
             None => {
-                grants.unmet(id, "which module it loads is not known", "load it at boot with modules-load.d")
+                grants.refuse(id, "which module it loads is not known", "load it at boot with modules-load.d")
             }
         },
         KernelOperation::Cgroup => {
@@ -240,15 +251,15 @@ fn kernel(
         }
         KernelOperation::Mount => {
             let hint = "let systemd mount it before the start: a mount unit, or ExecStartPre=+ with mount(8)";
-            grants.unmet(id, format!("mounting takes {capability}, which amounts to root"), hint);
+            grants.refuse(id, format!("mounting takes {capability}, which amounts to root"), hint);
         }
         KernelOperation::Namespace => {
             let hint = "allow unprivileged user namespaces, or let systemd make it (PrivateMounts=, PrivateNetwork=)";
-            grants.unmet(id, format!("this namespace takes {capability}, which amounts to root"), hint);
+            grants.refuse(id, format!("this namespace takes {capability}, which amounts to root"), hint);
         }
         KernelOperation::Sysfs => {
             let hint = "set the value at boot with a `w` line in tmpfiles.d or a udev rule";
-            grants.unmet(id, format!("files below /sys are the kernel's ({capability})"), hint);
+            grants.refuse(id, format!("files below /sys are the kernel's ({capability})"), hint);
         }
     }
 }

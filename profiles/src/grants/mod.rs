@@ -57,6 +57,8 @@ pub struct Grants {
     pub delegate: Option<Why>,
     /// What to change in the program's own configuration or start.
     pub advice: Vec<Why>,
+    /// Users that own today, by name, what the user is to take over: run as one of them, the program may need less.
+    pub present_owners: BTreeMap<String, PresentOwner>,
     /// Needs that are not granted because the program lives without them.
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
@@ -211,18 +213,38 @@ pub struct Sysctl {
     pub why: Why,
 }
 
+/// A user that owns something today that the program's user is to take over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PresentOwner {
+    /// What changes hands.
+    pub paths: BTreeSet<RawText>,
+    /// The needs behind that.
+    pub needs: BTreeSet<String>,
+}
+
+impl PresentOwner {
+    /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
+    pub fn tip(&self, owner: &str) -> String {
+        let paths: Vec<String> = self.paths.iter().map(RawText::to_string).collect();
+        format!("{owner} owns {} today; run with --as {owner} it would stay so", paths.join(", "))
+    }
+}
+
 /// The plan for a profile. Total: what cannot be granted is in [`Grants::unmet`], so each required need is the
 /// subject of a grant, of advice or of an `Unmet`.
 pub fn grants(profile: &Profile) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
     let mut grants = Grants::empty(account::safe_name(&profile.name), account);
     grants.unmet.extend(doubt);
+    let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
+    requirements.sort_by(|a, b| a.id.cmp(&b.id));
     let (required, optional): (Vec<_>, Vec<_>) =
-        profile.requirements.iter().partition(|r| r.severity == Severity::Required);
+        requirements.into_iter().partition(|r| r.severity == Severity::Required);
     paths::plan(&required, &mut grants);
     for requirement in &required {
         kernel::grant(requirement, &mut grants);
     }
+    keep_groups(&profile.identity.groups, &mut grants);
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
@@ -232,6 +254,22 @@ pub fn grants(profile: &Profile) -> Grants {
     }
     grants.settle();
     grants
+}
+
+/// What the user could do in the run it could do with its groups, so it keeps them.
+fn keep_groups(groups: &[u32], grants: &mut Grants) {
+    for &gid in groups {
+        if gid == 0 {
+            grants.unmet.push(Unmet::new(
+                "identity",
+                "the run had group root",
+                "trace it again without --groups 0",
+            ));
+        } else if gid != grants.account.run_gid && grants.groups.values().all(|present| present.gid != gid) {
+            let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
+            grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
+        }
+    }
 }
 
 fn optional_reason(requirement: &Requirement) -> String {
@@ -265,6 +303,7 @@ impl Grants {
             modules: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),
+            present_owners: BTreeMap::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
         }
@@ -280,7 +319,7 @@ impl Grants {
         self.unmet.dedup();
     }
 
-    fn unmet(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
+    fn refuse(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
         self.unmet.push(Unmet::new(need, reason, hint));
     }
 

@@ -3,19 +3,39 @@
 use std::collections::BTreeSet;
 
 use super::groups::{Usable, is_dangerous, name_of, usable};
-use super::place::{Class, Place, class_in, flaw, is_below, is_related, own_name, parent, place};
+use super::place::{Class, Place, class_in, flaw, is_below, is_common, is_related, own_name, place};
 use super::tally::{Tally, Wish, by_directory};
 use super::{Directory, File, FileKind, Grants, Why};
 use crate::RawText;
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Requirement};
 
+/// What one need takes for a file and another for a directory is a directory, since something is in it.
+fn settle_types(grants: &mut Grants) {
+    for (path, directory) in &mut grants.directories {
+        if let Some(file) = grants.files.remove(path) {
+            directory.why.also(file.why);
+        }
+    }
+}
+
+const MEMBERS: &str = "its members have the access already";
+
 /// Plans for all needs of paths together, since several needs of one directory are met as one.
 pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
     let mut wishes = Vec::new();
     for wish in required.iter().filter_map(|requirement| Wish::of(requirement)) {
         match flaw(wish.path) {
-            Some(flaw) => grants.unmet(wish.id, flaw, "trace it again; if this stays, name the path by hand"),
+            Some(flaw) => {
+                grants.refuse(wish.id, flaw, "trace it again; if this stays, name the path by hand")
+            }
+            None if wish.access.is_empty() && !wish.pattern => {
+                grants.refuse(
+                    wish.id,
+                    "what the program does with it is not known",
+                    "trace it again with --record calls",
+                );
+            }
             None => wishes.push(wish),
         }
     }
@@ -36,12 +56,14 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
             open(wish, grants);
         }
     }
+    settle_types(grants);
 }
 
 /// Settles what a directory as a whole is to be; true when that meets every change in and to it.
 fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     let changes = !tally.changes.is_empty() || !tally.on_itself.is_empty();
-    if !changes || covered(directory, grants) {
+    let ids = tally.changes.iter().chain(&tally.on_itself).map(|wish| wish.id);
+    if !changes || cover(directory, ids, grants) {
         return changes;
     }
     let Place::Private(class) = place(directory, &grants.name) else {
@@ -61,7 +83,7 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
         inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none())
     {
         for wish in write {
-            grants.join(&group, Why::new(wish.id, format!("its members may write in {directory}")));
+            grants.join(&group, Why::new(wish.id, MEMBERS));
         }
         return true;
     }
@@ -80,7 +102,7 @@ fn own(directory: &RawText, class: Class, inode: Option<&Inode>, tally: &Tally, 
         _ => "the service writes in it or changes its mode",
     };
     let why = Why { needs: tally.all().map(|wish| wish.id.to_owned()).collect(), reason: reason.into() };
-    advise_owner(directory, inode, &why, grants);
+    note_owner(directory, inode, &why, grants);
     // What is there keeps its mode and group: others may rely on them.
     let mode = inode.map_or(0o750, |inode| inode.mode & 0o7777 | 0o700);
     let group = inode.and_then(|inode| kept_group(inode, grants));
@@ -94,12 +116,20 @@ fn kept_group(inode: &Inode, grants: &Grants) -> Option<String> {
     (grants.account.gid != Some(inode.gid) && name != grants.account.group).then_some(name)
 }
 
-/// Whether a directory is inside one that the service makes or owns with all its contents.
-fn covered(path: &RawText, grants: &Grants) -> bool {
-    grants.directories.iter().any(|(directory, grant)| {
-        let below = is_below(path.as_bytes(), directory.as_bytes());
-        (below && (grant.contents || !grant.existed)) || (path == directory)
-    })
+/// Whether a directory is one that the service makes or owns, or in one it makes.
+fn covered(path: &RawText, directory: &RawText, grant: &Directory) -> bool {
+    let below = is_below(path.as_bytes(), directory.as_bytes());
+    (below && (grant.contents || !grant.existed)) || path == directory
+}
+
+/// Adds needs in or of a directory to the grant that covers it; false when none does.
+fn cover<'a>(path: &RawText, ids: impl Iterator<Item = &'a str>, grants: &mut Grants) -> bool {
+    let grant = grants.directories.iter_mut().find(|(directory, grant)| covered(path, directory, grant));
+    let Some((_, grant)) = grant else {
+        return false;
+    };
+    grant.why.needs.extend(ids.map(str::to_owned));
+    true
 }
 
 fn is_below_owned(path: &RawText, grants: &Grants) -> bool {
@@ -117,28 +147,28 @@ fn foreign_owner(path: &RawText, inode: &Inode, grants: &Grants) -> Option<Strin
 fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants) {
     let reason = format!("{path} belongs to the user {owner}, whose service would lose it");
     let hint = format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
-    grants.unmet(wish.id, reason, hint);
+    grants.refuse(wish.id, reason, hint);
 }
 
-fn advise_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
+fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
     let Some(user) =
         inode.filter(|i| i.uid != 0 && i.uid != grants.account.run_uid).and_then(|i| i.user.clone())
     else {
         return;
     };
-    let reason =
-        format!("{path} belongs to {user}: run as that user (--as {user}) it need not change its owner");
-    grants.advice.push(Why { needs: why.needs.clone(), reason });
+    let owner = grants.present_owners.entry(user).or_default();
+    owner.paths.insert(path.clone());
+    owner.needs.extend(why.needs.iter().cloned());
 }
 
 /// Makes one object beforehand in a directory that is not given away.
 fn make(wish: &Wish, grants: &mut Grants) {
     let holder = wish.holder();
-    if covered(&holder, grants) {
+    if cover(&holder, std::iter::once(wish.id), grants) {
         return;
     }
     if let Some((reason, hint)) = cannot_make(wish, &holder, grants) {
-        grants.unmet(wish.id, reason, hint);
+        grants.refuse(wish.id, reason, hint);
         return;
     }
     let class = class_in(wish.path, &grants.name);
@@ -184,6 +214,10 @@ fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<(String
             format!("{} is the system's: {why}", wish.path),
             "change the program's configuration",
         );
+    }
+    if is_common(wish.path) && !wish.pattern {
+        let reason = format!("{} is the system's own directory and is given to no single service", wish.path);
+        return refusal(reason, "make it as root; the service then needs a directory of its own in it");
     }
     if let Some(owner) = wish.inode_of(holder).and_then(|inode| foreign_owner(holder, inode, grants)) {
         let hint =
@@ -235,8 +269,7 @@ fn open(wish: &Wish, grants: &mut Grants) {
     // No group makes an owner; and none that opens much else is joined only to write.
     let fits = |group: &Usable| !wish.has(Access::Own) && (!writes || group.caution.is_none());
     if let Some(group) = group.filter(fits) {
-        let what = if wish.is_directory() { "directory" } else { "file" };
-        grants.join(&group, Why::new(wish.id, format!("its members may {} the {what}", verbs(bits))));
+        grants.join(&group, Why::new(wish.id, MEMBERS));
         return;
     }
     let place = place(wish.path, &grants.name);
@@ -248,11 +281,11 @@ fn open(wish: &Wish, grants: &mut Grants) {
         } else {
             "the service that owns it makes it anew each time"
         };
-        grants.unmet(wish.id, reason, hint);
+        grants.refuse(wish.id, reason, hint);
     } else if writes {
         give(wish, place, grants);
     } else if matches!(place, Place::System(_)) && is_kernel_tree(wish.path) {
-        grants.unmet(wish.id, "the kernel keeps it for root", "do without it, or have a helper read it");
+        grants.refuse(wish.id, "the kernel keeps it for root", "do without it, or have a helper read it");
     } else {
         // A script is read by its interpreter, and a directory that is listed is also passed through.
         let with = if bits & 5 != 0 && wish.is_directory() { 1 } else { 0 };
@@ -301,13 +334,13 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     let class = match place {
         Place::System(why) => {
             let hint = "change the program's configuration so that it leaves it alone";
-            return grants.unmet(wish.id, format!("{path} is the system's: {why}"), hint);
+            return grants.refuse(wish.id, format!("{path} is the system's: {why}"), hint);
         }
         Place::Shared(_) => {
             let reason = format!("{path} is shared with the rest of the system and is never made writable");
             let hint =
                 format!("have the program use a directory of its own, for example /var/lib/{}", grants.name);
-            return grants.unmet(wish.id, reason, hint);
+            return grants.refuse(wish.id, reason, hint);
         }
         Place::Private(class) => class,
     };
@@ -317,14 +350,14 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     }
     if inode.is_some_and(|inode| !wish.is_directory() && inode.mode & 0o6000 != 0) {
         let hint = "change the program's configuration so that it leaves the file alone";
-        return grants.unmet(wish.id, "it is a set-user-ID or set-group-ID program", hint);
+        return grants.refuse(wish.id, "it is a set-user-ID or set-group-ID program", hint);
     }
     if class == Class::Config && !wish.has(Access::Own) {
         let why = Why::new(wish.id, "the user alone may write it; its owner and mode stay");
         return grants.acl(path, wish.bits(), why);
     }
     let why = Why::new(wish.id, "the user becomes its owner; its group stays");
-    advise_owner(path, inode, &why, grants);
+    note_owner(path, inode, &why, grants);
     let regular = wish.file_type == FileType::File || inode.is_some_and(|i| i.file_type == FileType::File);
     let kind = if regular { FileKind::Regular } else { FileKind::Existing };
     let mode = inode.map(|inode| inode.mode & 0o777 | wish.bits() << 6);
@@ -347,7 +380,7 @@ fn verbs(bits: u32) -> String {
     if words.is_empty() { "use".into() } else { words.join(" and ") }
 }
 
-/// Whether an object is made, given or inside what is made or given.
+/// Whether an object is made, given or inside what is made or owned.
 pub(super) fn is_given(path: &RawText, grants: &Grants) -> bool {
-    grants.files.contains_key(path) || covered(path, grants) || grants.directories.contains_key(&parent(path))
+    grants.files.contains_key(path) || grants.directories.contains_key(path) || is_below_owned(path, grants)
 }

@@ -69,6 +69,25 @@ const SHARED: &[&str] = &[
     "/run/dbus",
 ];
 
+/// Further directories that are there on every system, and so are made for no service.
+const COMMON: &[&str] = &[
+    "/usr/include",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/local",
+    "/usr/local/etc",
+    "/usr/local/lib",
+    "/usr/local/libexec",
+    "/usr/local/share",
+    "/usr/share",
+    "/usr/src",
+    "/var/backups",
+    "/var/local",
+    "/var/mail",
+];
+
 /// Top-level directories of the system; another one (`/data`, `/app`) was made for a service.
 const TOP: &[&str] = &[
     "bin",
@@ -223,6 +242,15 @@ pub(super) fn place(path: &RawText, name: &str) -> Place {
             _ => Place::Shared(Class::Other),
         },
     }
+}
+
+/// Whether `path` is a directory of the system itself, which is not made for one service even where it is missing.
+pub(super) fn is_common(path: &RawText) -> bool {
+    let bytes = path.as_bytes();
+    let top = |name: &&str| bytes.strip_prefix(b"/") == Some(name.as_bytes());
+    let listed =
+        SHARED.iter().chain(COMMON).chain(BASES.iter().map(|(base, _)| base)).any(|d| d.as_bytes() == bytes);
+    listed || bytes == b"/" || TOP.iter().any(top) || parent(path).as_bytes() == b"/home"
 }
 
 /// The class of what lies directly in a shared directory: `/run/x.pid` is of the class of `/run`.

@@ -247,7 +247,11 @@ pub fn k0s() -> Profile {
             path("/usr/libexec/kubernetes", Directory, &[Create], ("/usr/libexec", root_directory(0o755))),
             path("/var/lib/k0s", Directory, &[Own, Write], ("/var/lib/k0s", root_directory(0o755))),
             identity(IdentityOperation::Chown, &[0, u32::MAX], Some("/var/lib/k0s/pki/admin.conf")),
-            kernel(KernelOperation::Module, "/lib/modules/6.1/kernel/net/br_netfilter.ko.xz", Capability::SYS_MODULE),
+            kernel(
+                KernelOperation::Module,
+                "/lib/modules/6.1/kernel/net/br_netfilter.ko.xz",
+                Capability::SYS_MODULE,
+            ),
             kernel(KernelOperation::Cgroup, "/sys/fs/cgroup/k0s", Capability::DAC_OVERRIDE),
             requirement(
                 Need::Sysctl { name: "net.ipv4.conf.all.forwarding".into(), value: Some("1\n".into()) },
@@ -290,7 +294,8 @@ pub fn everything() -> Profile {
             path("/etc/everyd.conf", File, &[Read], ("/etc/everyd.conf", inode(File, ROOT, ROOT, 0o600))),
         ],
     );
-    let mut probe = path("/etc/shadow", File, &[Read], ("/etc/shadow", inode(File, ROOT, ("shadow", 42), 0o640)));
+    let mut probe =
+        path("/etc/shadow", File, &[Read], ("/etc/shadow", inode(File, ROOT, ("shadow", 42), 0o640)));
     probe.severity = Severity::Probe;
     profile.requirements.push(probe);
     profile.run.cwd = "/srv/every thing".into();
@@ -372,11 +377,7 @@ pub fn hostile(name: &[u8]) -> Profile {
                 "openat",
                 None,
             ),
-            requirement(
-                Need::Port { protocol: Protocol::Tcp, address: text(), port: 80 },
-                "bind",
-                None,
-            ),
+            requirement(Need::Port { protocol: Protocol::Tcp, address: text(), port: 80 }, "bind", None),
             capability(Capability::NET_RAW),
         ],
     );

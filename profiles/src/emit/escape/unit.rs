@@ -1,12 +1,12 @@
-//! Values of systemd unit files, systemd.syntax(7): quoted, with C escapes, and `%` doubled against specifiers.
+//! Values of systemd unit files, systemd.syntax(7).
 
 use super::tmpfiles;
 
-/// One word of a value that is split into words and unescaped (`DeviceAllow=`, `ReadWritePaths=`, `ExecStart=`).
+/// One word of a value that is split into words: quoted, and with `%` doubled against specifiers. As in
+/// tmpfiles.d, not every directive undoes more than `\\` and `\"`, so the bytes have to be
+/// [portable](tmpfiles::is_portable) where that matters.
 pub fn word(bytes: &[u8]) -> String {
-    // The two families agree on words; `;` by itself would separate commands.
-    let word = tmpfiles::field(bytes);
-    if word.contains([';', '$']) && !word.starts_with('"') { format!("\"{word}\"") } else { word }
+    tmpfiles::field(bytes)
 }
 
 /// Whether a relative path can be a value of `StateDirectory=` and its kind, which neither unescape it nor
