@@ -137,6 +137,7 @@ pub fn pause(launch: &Launch<'_>) -> Result<Paused, Error> {
     setup.other_end = ours.as_raw_fd();
     // SAFETY: the child calls async-signal-safe functions alone, on memory made beforehand, and never returns.
     let pid = match unsafe { fork() }.map_err(failed("forking"))? {
+        // SAFETY: this is the freshly forked child.
         ForkResult::Child => unsafe { setup.run() },
         ForkResult::Parent { child } => child,
     };

@@ -143,6 +143,10 @@ fn is_sleep(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
 }
 
+fn is_stopped(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
+}
+
 /// An interactive shell on a terminal, to be typed to.
 struct Terminal {
     script: std::process::Child,
@@ -156,6 +160,7 @@ impl Terminal {
             .args(["-qfec", "bash --norc --noprofile -i", "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let stdout = script.stdout.take().unwrap();
@@ -191,11 +196,13 @@ impl Terminal {
         let own = std::env::current_exe().unwrap();
         self.type_(&format!("{VARIABLE}='{description}' {} sh -c '{script}'\n", own.display()));
     }
+}
 
-    fn end(mut self) {
-        self.type_("exit\n");
-        drop(self.script.stdin.take());
-        self.script.wait().unwrap();
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // With the terminal gone its session is hung up.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
     }
 }
 
@@ -206,21 +213,19 @@ fn job_control_in_a_terminal() {
     terminal.expect("begun");
     terminal.type_("\u{1a}");
     terminal.expect("Stopped");
-    let own = std::env::current_exe().unwrap().display().to_string();
-    let members: Vec<i32> =
-        processes("0.0371").into_iter().chain(processes(&format!("{own}\u{0}sh"))).collect();
-    assert!(members.len() >= 2, "{members:?}");
-    for pid in members {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        assert!(stat.contains(") T "), "{stat}");
-    }
+    // nrtrace, whose arguments hold the script, the shell, and what it runs.
+    eventually("everybody's stop", || {
+        let members = processes("0.0371");
+        members.len() >= 2 && members.iter().all(|pid| is_stopped(*pid))
+    });
     terminal.type_("fg\n");
-    terminal.expect("begun");
+    // The shell names the job it continues.
+    terminal.expect("sh -c");
     terminal.type_("\u{3}");
     terminal.expect("# ");
     terminal.type_("echo status=$?\n");
     terminal.expect("status=130");
-    terminal.end();
+    drop(terminal);
     let value: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(out.path()).unwrap()).unwrap();
     assert_eq!(value["progress"][1], "Stopping(Interrupted)");
@@ -239,6 +244,6 @@ fn ctrl_c_twice_kills() {
     terminal.expect("# ");
     terminal.type_("echo status=$?\n");
     terminal.expect("status=137");
-    terminal.end();
+    drop(terminal);
     assert_eq!(processes("0.0372"), [0; 0]);
 }

@@ -80,7 +80,9 @@ fn environment_is_a_services() {
 fn signals_are_as_the_caller_had_them() {
     let outcome = run(json!({}), &["cat", "/proc/self/status"]);
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
-    let set = |status: &str, name: &str| u64::from_str_radix(field(status, name), 16).unwrap();
+    // The C library keeps the signals 32 and 33 to itself.
+    let set =
+        |status: &str, name: &str| u64::from_str_radix(field(status, name), 16).unwrap() & !(0b11 << 31);
     // Rust's runtime ignores SIGPIPE in this process and in nrtrace.
     let pipe = 1 << (nix::libc::SIGPIPE - 1);
     assert_eq!(set(&own, "SigIgn") & pipe, pipe);
