@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
-use nrtrace_profiles::RawText;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Severity;
+use nrtrace_profiles::{Capability, RawText};
 use nrtrace_tests::compare::{difference, line_of, lines};
 use nrtrace_tests::sandbox::{BIN, Finished, OUT, Sandbox};
 use nrtrace_tests::service::quote;
@@ -19,6 +20,7 @@ const PREPARE: &str = "mkdir -m 755 /srv/guarded; echo data >/srv/guarded/file; 
 const WRITE: &str = "path:/srv/guarded/file [write] file";
 
 /// A tracee and what must be found.
+#[derive(Default)]
 struct Scenario<'a> {
     /// Subcommand and arguments of the fixture.
     words: &'a [&'a str],
@@ -32,20 +34,26 @@ struct Scenario<'a> {
     probes: &'a [&'a str],
     /// The exit status.
     status: i32,
-    /// Whether records may be lost, if that is said.
+    /// Whether records may be lost, as long as that is said.
     may_lose: bool,
 }
 
-impl Default for Scenario<'_> {
-    fn default() -> Self {
-        Self { words: &[], prepare: "", options: &[], required: &[], probes: &[], status: 0, may_lose: false }
-    }
-}
-
 impl Scenario<'_> {
+    /// Without nrtrace: what needs something fails as an ordinary user, and nothing else does.
+    fn confirm(&self) {
+        let user = "setpriv --reuid 61190 --regid 61190 --clear-groups --inh-caps=-all";
+        let script = format!(
+            "{PREPARE}\n{}\ncd /\n{user} {BIN}/fixture {} 2>&1 | cat",
+            self.prepare,
+            quoted(self.words)
+        );
+        let finished = Sandbox::new().unwrap().script(&script).unwrap();
+        let (fails, known) = (finished.status != 0, !self.required.is_empty());
+        assert_eq!(fails, known, "{:?} as an ordinary user: {finished}", self.words);
+    }
+
     fn check(&self) -> (Profile, Finished) {
         let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(120));
-        let quoted = |words: &[&str]| words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
         let script = format!(
             "{PREPARE}\n{}\ncd /\n{BIN}/nrtrace run -o {OUT}/result {} -- {BIN}/fixture {}",
             self.prepare,
@@ -54,9 +62,7 @@ impl Scenario<'_> {
         );
         let finished = sandbox.script(&script).unwrap();
         assert_eq!(finished.status, self.status, "{:?}: {finished}", self.words);
-        let text = std::fs::read_to_string(sandbox.out().join("result/profile.json"))
-            .unwrap_or_else(|error| panic!("{:?}: no profile: {error}: {finished}", self.words));
-        let profile: Profile = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let profile = profile_at(&sandbox.out().join("result/profile.json"));
         assert_eq!(profile.run.complete, profile.run.lost == 0, "{:?}: {finished}", self.words);
         assert!(self.may_lose || profile.run.lost == 0, "{:?}: {} lost", self.words, profile.run.lost);
         assert_eq!(profile.run.unresolved, 0, "{:?}: {finished}", self.words);
@@ -75,6 +81,15 @@ impl Scenario<'_> {
     }
 }
 
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+}
+
+fn profile_at(path: &Path) -> Profile {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 /// How often the need of that line was seen.
 fn times(profile: &Profile, line: &str) -> u64 {
     profile.requirements.iter().find(|found| line_of(found) == line).map_or(0, |found| found.evidence.count)
@@ -84,8 +99,10 @@ fn times(profile: &Profile, line: &str) -> u64 {
 macro_rules! needs {
     ($($name:ident: [$($word:expr),*] after $prepare:literal => [$($need:expr),* $(,)?];)*) => {
         $(#[test] fn $name() {
-            let (words, required) = (&[$($word),*], &[$($need),*]);
-            Scenario { words, prepare: $prepare, required, ..Scenario::default() }.check();
+            let scenario =
+                Scenario { words: &[$($word),*], prepare: $prepare, required: &[$($need),*], ..Scenario::default() };
+            scenario.confirm();
+            scenario.check();
         })*
     };
 }
@@ -114,13 +131,13 @@ needs! {
     make_directory_and_set_its_mode: ["make-and-own"] after "mkdir -m 755 /srv/guarded/there"
         => ["path:/srv/guarded/there [own] directory"];
     symlink: ["symlink"] after "" => ["path:/srv/guarded/link [create] symlink"];
+    hard_link: ["link"] after "" => ["path:/srv/guarded/hard [create] file"];
     unix_socket: ["socket"] after "" => ["path:/run/fixture.sock [create] socket"];
     temporary_name_then_rename: ["rename"] after "" => ["path:/srv/guarded [write] directory"];
     random_name: ["random-name"] after ""
         => ["path:/run/k0s-*-kubelet-bootstrap-kubeconfig [create delete] file"];
     access_is_judged_with_capabilities: ["may-write", "/srv/guarded"] after ""
         => ["path:/srv/guarded [write] directory"];
-    own_streams_reopened: ["reopen"] after "" => [];
     openat2: ["openat2", "/srv/guarded/file"] after "" => [WRITE];
     the_32_bit_entry: ["int80", "/srv/guarded/file"] after "" => [WRITE];
     device: ["read-write", "/dev/guarded"] after "" => ["device:/dev/guarded [read write] char-device"];
@@ -143,7 +160,33 @@ needs! {
     gifts_are_kept: ["give", "33", "/tmp/own"] after "" => ["identity:chown:33,33:/tmp/own"];
     thread_that_executes: ["thread-exec", "write", "/srv/guarded/file"] after "" => [WRITE];
     vfork: ["spawn", "/opt/nrtrace/bin/fixture", "write", "/srv/guarded/file"] after "" => [WRITE];
-    daemon_outlives_its_parents: ["daemon"] after "" => [WRITE];
+}
+
+#[test]
+fn own_streams_reopened() {
+    // As an ordinary user on root's pipes this fails; the streams nrtrace hands out are the user's.
+    Scenario { words: &["reopen"], ..Scenario::default() }.check();
+}
+
+#[test]
+fn a_daemon_outlives_its_parents() {
+    Scenario { words: &["daemon"], required: &[WRITE], ..Scenario::default() }.check();
+}
+
+#[test]
+fn a_limit_beyond_the_hard_one() {
+    // Where nrtrace lacks CAP_SYS_RESOURCE itself, the refusal is real and the fixture lives with it.
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.script("nrtrace run -q -o \"$OUT\" -- fixture open-files").unwrap().ok().unwrap();
+    let profile = profile_at(&sandbox.out().join("profile.json"));
+    let lacking = profile.run.missing_capabilities.contains(&Capability::SYS_RESOURCE);
+    let severity =
+        profile.requirements.iter().find(|need| need.id == "limit:open-files").map(|need| need.severity);
+    assert!(
+        severity.is_some_and(|found| lacking || found == Severity::Required),
+        "{:#?}",
+        profile.requirements
+    );
 }
 
 #[test]
@@ -228,15 +271,12 @@ fn hostile_names_come_out_as_they_are_and_can_be_granted() {
         texts.iter().map(|text| format!("path:/srv/guarded/{text} [create] file")).collect();
     let required: Vec<&str> = needs.iter().map(String::as_str).collect();
     let sandbox = Sandbox::new().unwrap();
-    let script = format!(
-        "{PREPARE}\ncd /\n{BIN}/nrtrace run -o {OUT}/result -- {BIN}/fixture {}",
-        words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
-    );
+    let script =
+        format!("{PREPARE}\ncd /\n{BIN}/nrtrace run -o {OUT}/result -- {BIN}/fixture {}", quoted(&words));
     let finished = sandbox.script(&script).unwrap().ok().unwrap();
     let shown = [finished.stdout.as_slice(), &finished.stderr].concat();
     assert!(!shown.contains(&0x1b) && !shown.contains(&7), "an escape reaches the terminal: {finished}");
-    let text = std::fs::read_to_string(sandbox.out().join("result/profile.json")).unwrap();
-    let profile: Profile = serde_json::from_str(&text).unwrap();
+    let profile = profile_at(&sandbox.out().join("result/profile.json"));
     let known = required.iter().map(|line| (*line).to_owned()).collect();
     if let Some(difference) = difference(&profile, &known) {
         panic!("{difference}");
