@@ -124,7 +124,7 @@ needs! {
         => ["path:/srv/guarded [search] directory"];
     unlink: ["unlink", "/srv/guarded/file"] after "" => ["path:/srv/guarded/file [delete] file"];
     unlink_what_is_somebody_elses: ["unlink", "/tmp/theirs"] after "touch /tmp/theirs"
-        => ["path:/tmp/theirs [delete] file"];
+        => ["path:/tmp/theirs [own] file"];
     truncate: ["truncate", "/srv/guarded/file"] after "" => [WRITE];
     set_times: ["touch", "/srv/guarded/file"] after "chmod 666 /srv/guarded/file"
         => ["path:/srv/guarded/file [own] file"];
@@ -160,6 +160,43 @@ needs! {
     gifts_are_kept: ["give", "33", "/tmp/own"] after "" => ["identity:chown:33,33:/tmp/own"];
     thread_that_executes: ["thread-exec", "write", "/srv/guarded/file"] after "" => [WRITE];
     vfork: ["spawn", "/opt/nrtrace/bin/fixture", "write", "/srv/guarded/file"] after "" => [WRITE];
+}
+
+#[test]
+fn checks_alone_show_the_same_needs() {
+    let options = &["--record", "needs"];
+    Scenario { words: &["write", "/srv/guarded/file"], options, required: &[WRITE], ..Scenario::default() }
+        .check();
+    let required = &["port:tcp:127.0.0.1:81", "port:tcp:::1:82", "port:udp:0.0.0.0:83"];
+    Scenario { words: &["ports"], options, required, ..Scenario::default() }.check();
+}
+
+#[test]
+fn bystanders_are_not_recorded() {
+    // The same user, refused and not refused, before, during and after the run.
+    let prepare = "touch /srv/guarded/other /srv/guarded/third
+        user='setpriv --reuid 61184 --regid 61184 --clear-groups'
+        (while sleep 0.002; do $user --inh-caps=-all dd if=/dev/null of=/srv/guarded/other conv=notrunc; done) 2>/dev/null &
+        (while sleep 0.002; do
+            $user --inh-caps=+dac_override --ambient-caps=+dac_override dd if=/dev/null of=/srv/guarded/third conv=notrunc
+        done) 2>/dev/null &
+        sleep 0.2";
+    let (profile, _) =
+        Scenario { words: &["relative", "300"], prepare, required: &[WRITE], ..Scenario::default() }.check();
+    assert_eq!(times(&profile, WRITE), 300);
+}
+
+#[test]
+fn in_a_pid_namespace_within_a_pid_namespace() {
+    let sandbox = Sandbox::new().unwrap();
+    let script = format!(
+        "{PREPARE}\ncd /\nunshare --pid --fork --mount-proc --kill-child \
+         nrtrace run -q -o {OUT}/result -- fixture relative 10"
+    );
+    sandbox.script(&script).unwrap().ok().unwrap();
+    let profile = profile_at(&sandbox.out().join("result/profile.json"));
+    assert_eq!(difference(&profile, &BTreeSet::from([WRITE.to_owned()])), None);
+    assert_eq!((times(&profile, WRITE), profile.run.unresolved), (10, 0));
 }
 
 #[test]
