@@ -4,9 +4,9 @@ set -euo pipefail
 
 packages=(
     # The services that are traced.
-    apache2 bind9 dnsmasq etcd-server haproxy nginx postgresql redis-server ssl-cert unbound vsftpd
+    apache2 dnsmasq etcd-server haproxy nginx postgresql redis-server ssl-cert unbound vsftpd
     # What the tests try them and prepare their files with.
-    acl curl iproute2 libcap2-bin redis-tools strace util-linux
+    acl curl libcap2-bin redis-tools strace systemd util-linux
 )
 
 if [ "$(id -u)" != 0 ]; then

@@ -63,3 +63,15 @@ pub fn difference(profile: &Profile, expected: &BTreeSet<String>) -> Option<Stri
     }
     Some(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_access_and_type() {
+        let access = BTreeSet::from([Access::Create, Access::Delete]);
+        assert_eq!(line("path:/x", Some(FileType::File), &access), "path:/x [create delete] file");
+        assert_eq!(line("port:tcp:::80", None, &BTreeSet::new()), "port:tcp:::80");
+    }
+}

@@ -167,3 +167,15 @@ impl Truth {
         self.needs.iter().map(|need| &need.grant).filter(|grant| **grant != Grant::Nothing).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_numbers() {
+        assert_eq!(with_ids("set:{uid:root},{gid:root}:x").unwrap(), "set:0,0:x");
+        assert!(with_ids("{uid:nobody-of-that-name}").is_err());
+        assert!(with_ids("{uid:root").is_err());
+    }
+}

@@ -1,5 +1,7 @@
 //! The sandbox itself: what is inside, and that nothing of it stays.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -4,6 +4,8 @@
 //! what it wrote must be enough: applied by the real systemd-sysusers and systemd-tmpfiles, it lets the service start as
 //! that user, with no other right, and serve.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::collections::BTreeSet;
 
 use nrtrace_profiles::event::Exit;

@@ -2,6 +2,8 @@
 //!
 //! nrtrace has no part in this; it is the evidence for what its runs are compared with.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use nrtrace_tests::sandbox::Finished;
 use nrtrace_tests::service::{Trial, try_grants};
 use nrtrace_tests::truth::{Grant, Truth};
