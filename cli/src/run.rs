@@ -38,7 +38,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let settled = settle(args)?;
     let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })?;
     if args.talk.verbose {
-        anstream::eprintln!("nrtrace: attached {}", probe.hooks());
+        anstream::eprintln!("nrtrace: attached {}", probe.hooks().description());
         anstream::eprintln!("nrtrace: running as {}", who(&settled));
     }
     let line = Line::new(&settled.name, args.run_for, args.talk.quiet);

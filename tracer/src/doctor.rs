@@ -28,7 +28,7 @@ pub enum Verdict {
 /// Looks at everything a run needs.
 pub fn examine() -> Vec<Finding> {
     let mut findings = vec![privileges()];
-    findings.extend(ebpf::support());
+    findings.extend(probe());
     findings.push(symbols());
     findings
 }
@@ -60,6 +60,21 @@ fn privileges() -> Finding {
         )
     };
     Finding::new(SUBJECT, Verdict::Works, detail)
+}
+
+/// The eBPF backend. One of the two hooks for capability checks is enough.
+fn probe() -> Vec<Finding> {
+    let features = ebpf::support();
+    let is_hook = |name: &str| name.ends_with("/cap_capable");
+    let hooked = features.iter().any(|feature| is_hook(feature.name) && feature.works.is_ok());
+    let finding = |feature: &ebpf::Feature| match &feature.works {
+        Ok(()) => Finding::new(feature.name, Verdict::Works, feature.purpose),
+        Err(why) => {
+            let verdict = if hooked && is_hook(feature.name) { Verdict::Optional } else { Verdict::Missing };
+            Finding::new(feature.name, verdict, format!("{}: {why}", feature.purpose))
+        }
+    };
+    features.iter().map(finding).collect()
 }
 
 /// The kernel's symbols tell which check consulted a capability.

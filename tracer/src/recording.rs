@@ -5,10 +5,12 @@ use std::fs;
 use nix::sys::utsname::uname;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::collect::{Collector, Config};
+use crate::ebpf::{Lost, Probe};
 use crate::launch::{Error, IdentityCall};
 use crate::session::{self, Counters, Plan, Progress, Sink, Source};
 
@@ -87,6 +89,25 @@ pub async fn record(
 fn unprivileged_port_start() -> u16 {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
     text.trim().parse().unwrap_or(1024)
+}
+
+impl Source for Probe {
+    fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
+        Probe::watch(self, child).map_err(Error::source)
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        Probe::as_fd(self)
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) {
+        Probe::drain(self, sink);
+    }
+
+    fn lost(&self) -> u64 {
+        // A counter that cannot be read must not pass for nothing lost.
+        Probe::lost(self).map_or(u64::MAX, Lost::total)
+    }
 }
 
 impl Sink for Collector {

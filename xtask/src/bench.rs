@@ -82,7 +82,8 @@ pub fn run(options: &Options) -> Result<()> {
         let path = Path::new("docs/performance.md");
         let old = std::fs::read_to_string(path).context("cannot read docs/performance.md")?;
         let (head, _) = old.split_once(MARK).with_context(|| format!("{} lost its mark", path.display()))?;
-        std::fs::write(path, format!("{head}{MARK}\n\n{text}")).context("cannot write docs/performance.md")?;
+        std::fs::write(path, format!("{head}{MARK}\n\n{text}"))
+            .context("cannot write docs/performance.md")?;
     }
     Ok(())
 }
@@ -92,7 +93,8 @@ const MARK: &str = "<!-- measured: cargo xtask bench --write -->";
 
 impl Bench {
     fn new() -> Result<Self> {
-        let built = Command::new("cargo").args(["build", "--release", "-p", "nrtrace", "-p", "xtask"]).status()?;
+        let built =
+            Command::new("cargo").args(["build", "--release", "-p", "nrtrace", "-p", "xtask"]).status()?;
         ensure!(built.success(), "the release build failed");
         let scratch = std::env::temp_dir().join(format!("nrtrace-bench-{}", std::process::id()));
         std::fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
@@ -137,7 +139,12 @@ impl Bench {
         for (variant, mut ratios) in variants.into_iter().zip(ratios) {
             ratios.sort_by(f64::total_cmp);
             let (low, high) = (ratios[0], ratios[ratios.len() - 1]);
-            writeln!(text, "| {} | {:.2} | {low:.2} | {high:.2} |", variant.name(), ratios[ratios.len() / 2])?;
+            writeln!(
+                text,
+                "| {} | {:.2} | {low:.2} | {high:.2} |",
+                variant.name(),
+                ratios[ratios.len() / 2]
+            )?;
         }
         writeln!(text)?;
         Ok(())
@@ -146,10 +153,14 @@ impl Bench {
     /// Seconds the workload took by its own clock.
     fn time(&self, variant: Variant, workload: Workload) -> Result<f64> {
         let result = self.scratch.join("result");
-        let scale = if matches!(variant, Variant::Strace | Variant::StraceSeccomp) { 1 } else { scale(workload) };
+        let scale =
+            if matches!(variant, Variant::Strace | Variant::StraceSeccomp) { 1 } else { scale(workload) };
         let own = |command: &mut Command| -> Result<()> {
             let name = format!("{workload:?}").to_lowercase();
-            command.arg(&self.this).args(["workload", &name, "--scale", &scale.to_string(), "--result"]).arg(&result);
+            command
+                .arg(&self.this)
+                .args(["workload", &name, "--scale", &scale.to_string(), "--result"])
+                .arg(&result);
             let status = command.stdout(Stdio::null()).status().context("cannot start the workload")?;
             ensure!(status.success(), "{command:?} failed: {status}");
             Ok(())
@@ -193,8 +204,16 @@ impl Bench {
         }
         writeln!(text, "### nrtrace itself\n")?;
         writeln!(text, "| figure | value |\n|---|---:|")?;
-        writeln!(text, "| start to end of a run of `/bin/true`, above `/bin/true` alone | {:.2} s |", extra[extra.len() / 2].as_secs_f64())?;
-        writeln!(text, "| peak resident memory over the workloads, `--record calls` | {} MiB |", peak / 1024)?;
+        writeln!(
+            text,
+            "| start to end of a run of `/bin/true`, above `/bin/true` alone | {:.2} s |",
+            extra[extra.len() / 2].as_secs_f64()
+        )?;
+        writeln!(
+            text,
+            "| peak resident memory over the workloads, `--record calls` | {} MiB |",
+            peak / 1024
+        )?;
         Ok(())
     }
 
@@ -211,7 +230,8 @@ impl Bench {
         let status = format!("/proc/{}/status", tracer.id());
         let mut peak = 0;
         while tracer.try_wait()?.is_none() {
-            peak = std::fs::read_to_string(&status).ok().and_then(|s| high_water(&s)).unwrap_or(peak).max(peak);
+            peak =
+                std::fs::read_to_string(&status).ok().and_then(|s| high_water(&s)).unwrap_or(peak).max(peak);
             std::thread::sleep(Duration::from_millis(20));
         }
         std::fs::remove_file(&result)?;

@@ -21,7 +21,9 @@ pub fn run() -> Result<()> {
     step("documentation", || {
         sh(Command::new("cargo").args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    step("the committed eBPF object is what its source builds", || cargo(&["xtask", "build-ebpf", "--install", "--check"]))?;
+    step("the committed eBPF object is what its source builds", || {
+        cargo(&["xtask", "build-ebpf", "--install", "--check"])
+    })?;
     step("the program", || cargo(&["build", "--release", "--package", "nrtrace"]))?;
     step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"]))
 }
@@ -59,7 +61,8 @@ fn file_lengths() -> Result<()> {
     let output = Command::new("git").args(["ls-files", "*.rs"]).output().context("cannot start git")?;
     let mut long = Vec::new();
     for name in String::from_utf8(output.stdout)?.lines().filter(|name| Path::new(name).exists()) {
-        let lines = std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?.lines().count();
+        let lines =
+            std::fs::read_to_string(name).with_context(|| format!("cannot read {name}"))?.lines().count();
         if lines > LONGEST_FILE {
             long.push(format!("{name}: {lines} lines"));
         }

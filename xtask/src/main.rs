@@ -1,8 +1,15 @@
 //! nrtrace's development tasks: `cargo xtask <task>`.
 
+mod bench;
 mod build_ebpf;
+mod ci;
+mod workload;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use workload::Workload;
 
 /// nrtrace's development tasks.
 #[derive(Parser)]
@@ -14,12 +21,32 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds the eBPF programs and puts the object where the tracer takes it from.
+    /// Builds the eBPF programs and puts the object where the tracer takes it from
     BuildEbpf(build_ebpf::Args),
+    /// Runs all checks and tests, installing what they need
+    Ci,
+    /// Measures what tracing costs, beside no tracing and strace
+    Bench(bench::Options),
+    /// What `bench` measures
+    #[command(hide = true)]
+    Workload {
+        /// Which
+        #[arg(value_enum)]
+        workload: Workload,
+        /// How many times over
+        #[arg(long, default_value_t = 1)]
+        scale: u32,
+        /// Where to write the nanoseconds it took
+        #[arg(long)]
+        result: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Ci => ci::run(),
+        Task::Bench(options) => bench::run(&options),
+        Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }
 }

@@ -32,7 +32,8 @@ impl Workload {
             Self::Find => (0..scale).try_for_each(|_| find())?,
         }
         let elapsed = started.elapsed().as_nanos();
-        std::fs::write(result, elapsed.to_string()).with_context(|| format!("cannot write {}", result.display()))
+        std::fs::write(result, elapsed.to_string())
+            .with_context(|| format!("cannot write {}", result.display()))
     }
 }
 
@@ -52,7 +53,11 @@ fn exec(rounds: u32) -> Result<()> {
 }
 
 fn find() -> Result<()> {
-    let status = Command::new("/usr/bin/find").arg("/usr").stdout(Stdio::null()).status().context("cannot run find")?;
+    let status = Command::new("/usr/bin/find")
+        .arg("/usr")
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot run find")?;
     ensure!(status.success(), "find failed: {status}");
     Ok(())
 }
