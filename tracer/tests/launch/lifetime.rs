@@ -213,6 +213,7 @@ fn job_control_in_a_terminal() {
     terminal.expect("begun");
     terminal.type_("\u{1a}");
     terminal.expect("Stopped");
+    terminal.expect("# ");
     // nrtrace, whose arguments hold the script, the shell, and what it runs.
     eventually("everybody's stop", || {
         let members = processes("0.0371");
@@ -221,6 +222,7 @@ fn job_control_in_a_terminal() {
     terminal.type_("fg\n");
     // The shell names the job it continues.
     terminal.expect("sh -c");
+    eventually("everybody's going on", || processes("0.0371").iter().all(|pid| !is_stopped(*pid)));
     terminal.type_("\u{3}");
     terminal.expect("# ");
     terminal.type_("echo status=$?\n");
