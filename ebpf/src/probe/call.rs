@@ -4,20 +4,17 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use core::hint::black_box;
 
-use nrtrace_ebpf::layout::{Field, Mark};
+use nrtrace_ebpf::layout::Field;
 use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2};
-use nrtrace_ebpf::{
-    FLAG_FD_ONLY, FLAG_SOCKET, STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, SocketRecord,
-};
+use nrtrace_ebpf::{FLAG_SOCKET, SocketRecord};
 
+use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT};
 use crate::kernel::{Task, load_at, read, registers};
-use crate::path::{self, Location};
-use crate::text::{self, Record};
+use crate::path;
+use crate::text::Record;
 
-/// The working directory, as a directory descriptor.
-const AT_FDCWD: i32 = -100;
 /// Longest socket address recorded: `sockaddr_un` has 110 bytes.
-const ADDRESS_MAX: u64 = 127;
+const ADDRESS_MAX: u32 = 127;
 const AF_UNIX: u16 = 1;
 /// `S_IFMT` and `S_IFSOCK` of `inode.i_mode`.
 const S_IFMT: u16 = 0o170_000;
@@ -85,78 +82,26 @@ pub fn arg(args: *const [u64; 6], index: u8) -> u64 {
     unsafe { core::ptr::read_volatile(args.cast::<u64>().add(index)) }
 }
 
-/// Adds the paths of a call to its record: first path, where it starts from, the process's root, and, with `second`,
-/// the same of the second path.
+/// Asks for the paths of a call: first path, where it starts from, the process's root, and, with `second`, the same of
+/// the second path.
 #[inline(always)]
-pub fn paths<R>(
-    record: &Record<R>,
-    task: Task,
-    mark: &mut Mark,
-    operands: &Operands,
-    args: *const [u64; 6],
-    second: bool,
-) {
-    let on_descriptor =
-        operands.path == NONE && operands.dirfd != NONE && operands.traits & TRAIT_SOCKET == 0;
+pub fn paths(plan: &mut Plan, operands: &Operands, args: *const [u64; 6], second: bool) {
+    if operands.dirfd != NONE {
+        plan.dirfd = arg(args, operands.dirfd) as i32;
+    } else {
+        plan.dirfd = AT_FDCWD;
+    }
     if operands.path != NONE {
-        path(record, task, [STR_PATH, STR_BASE], arg(args, operands.path), fd(args, operands.dirfd));
-        root(record, task, mark);
-    } else if on_descriptor {
-        record.head().flags |= FLAG_FD_ONLY;
-        base(record, task, STR_BASE, fd(args, operands.dirfd));
+        plan.path = arg(args, operands.path);
+        plan.what |= PATH | BASE | ROOT;
+    } else if operands.dirfd != NONE && operands.traits & TRAIT_SOCKET == 0 {
+        plan.path = 0;
+        plan.what |= PATH | BASE;
     }
     if second && operands.path2 != NONE {
-        if operands.traits & TRAIT_TEXT2 == 0 {
-            path(record, task, [STR_PATH2, STR_BASE2], arg(args, operands.path2), fd(args, operands.dirfd2));
-        } else {
-            record.user_string(STR_PATH2, arg(args, operands.path2));
-        }
-    }
-}
-
-/// The directory descriptor in argument `index`.
-#[inline(always)]
-fn fd(args: *const [u64; 6], index: u8) -> i32 {
-    if index == NONE { AT_FDCWD } else { arg(args, index) as i32 }
-}
-
-/// Adds a path, and where it starts from unless it is absolute.
-#[inline(always)]
-fn path<R>(record: &Record<R>, task: Task, [path, base_of]: [usize; 2], address: u64, dirfd: i32) {
-    if address == 0 {
-        record.head().flags |= FLAG_FD_ONLY;
-    } else if let Some(start) = record.user_string(path, address) {
-        // SAFETY: the string was read to that place, and is followed by its terminator at least.
-        match unsafe { *start } {
-            b'/' => return,
-            0 => record.head().flags |= FLAG_FD_ONLY,
-            _ => {}
-        }
-    }
-    base(record, task, base_of, dirfd);
-}
-
-/// Adds the path of a directory descriptor.
-#[inline(always)]
-fn base<R>(record: &Record<R>, task: Task, index: usize, dirfd: i32) {
-    let location = if dirfd == AT_FDCWD {
-        Location::working_directory(task)
-    } else {
-        Location::of_file(path::file(task, dirfd))
-    };
-    record.location(index, location);
-}
-
-/// Adds the process's root directory if it is not the mount namespace's own.
-#[inline(always)]
-fn root<R>(record: &Record<R>, task: Task, mark: &mut Mark) {
-    let root = Location::root(task);
-    if root.mnt == mark.root_mnt && root.dentry == mark.root_dentry {
-        return;
-    }
-    if record.location(STR_ROOT, root) == 0 {
-        mark.root_mnt = root.mnt;
-        mark.root_dentry = root.dentry;
+        plan.path2 = arg(args, operands.path2);
+        plan.dirfd2 = if operands.dirfd2 != NONE { arg(args, operands.dirfd2) as i32 } else { AT_FDCWD };
+        plan.what |= if operands.traits & TRAIT_TEXT2 == 0 { PATH2 | BASE2 } else { PATH2 };
     }
 }
 
@@ -187,7 +132,7 @@ pub fn is_unix(socket: Option<SocketRecord>) -> bool {
     matches!(socket, Some(socket) if socket.family == AF_UNIX)
 }
 
-/// Adds a socket and the address a call named to its record.
+/// Adds a socket to a record, and asks for the address that the call named.
 #[inline(always)]
 pub fn address<R>(
     record: &Record<R>,
@@ -201,31 +146,23 @@ pub fn address<R>(
     unsafe { *into = socket };
     record.head().flags |= FLAG_SOCKET;
     if operands.address != NONE {
-        let length = arg(args, operands.address + 1) & 0xffff_ffff;
-        record.user_bytes::<ADDRESS_MAX>(STR_DATA, arg(args, operands.address), length);
+        let plan = record.plan();
+        let length = arg(args, operands.address + 1) as u32;
+        plan.data = arg(args, operands.address);
+        plan.data_length = if length > ADDRESS_MAX { ADDRESS_MAX } else { length };
+        plan.what |= DATA;
     }
 }
 
-/// Adds the start of what a call wrote to its record, at most `MOST` bytes of each buffer.
+/// Asks for the start of what a call wrote, at most `most` bytes.
 #[inline(always)]
-pub fn written<R, const MOST: u64>(
-    record: &Record<R>,
-    operands: &Operands,
-    args: *const [u64; 6],
-    compat: bool,
-) {
-    let buffer = arg(args, operands.data);
+pub fn written(plan: &mut Plan, operands: &Operands, args: *const [u64; 6], compat: bool, most: u64) {
+    plan.data = arg(args, operands.data);
     let length = arg(args, operands.data + 1);
+    plan.data_length = if length > most { most as u32 } else { length as u32 };
     if operands.traits & TRAIT_IOVEC == 0 {
-        record.user_bytes::<MOST>(STR_DATA, buffer, length);
+        plan.what |= DATA;
     } else if !compat {
-        // What matters comes in one or two pieces (musl puts what was buffered first, and the new text second).
-        for index in 0..2 {
-            if index < length
-                && let Some([start, length]) = text::user_pair(buffer.wrapping_add(index * 16))
-            {
-                record.user_bytes::<MOST>(STR_DATA, start, length);
-            }
-        }
+        plan.what |= BUFFERS;
     }
 }

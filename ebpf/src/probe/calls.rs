@@ -5,7 +5,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
 use nrtrace_ebpf::table::{
-    NONE, Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
+    Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
 };
 use nrtrace_ebpf::{CallRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_FD_ONLY, KIND_CALL, SocketRecord};
 
@@ -14,7 +14,7 @@ use crate::head;
 use crate::kernel::{self, Task, read};
 use crate::maps::{self, Slot};
 use crate::path;
-use crate::text::Record;
+use crate::text::{BYTES_MAX, Record};
 
 const EPERM: i64 = 1;
 const EACCES: i64 = 13;
@@ -23,6 +23,8 @@ const EROFS: i64 = 30;
 const ERESTART: i64 = 512;
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const STDERR: i32 = 2;
+/// How much is recorded of what is written to a file of procfs: settings are short.
+const SETTING_MAX: u64 = 63;
 
 /// A call has returned.
 #[btf_tracepoint(function = "sys_exit")]
@@ -51,11 +53,9 @@ fn returned(task: Task, mark: &mut Mark, ret: i64) {
     let (when, traits) = row.map_or((0, 0), |row| (row.when, row.traits));
     let traced = mark.state == TRACED || traits & TRAIT_EXEC != 0;
     if traced && (has_run || checked || is_wanted(when, ret)) {
-        emit(task, mark, this, row.unwrap_or(&NO_OPERANDS), ret, checked);
+        emit(task, mark, this, &row.copied().unwrap_or(Operands::NONE), ret, checked);
     }
 }
-
-static NO_OPERANDS: Operands = Operands::NONE;
 
 /// Whether a call with that result is worth a record.
 #[inline(always)]
@@ -98,11 +98,11 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
         }
         head::fill(record.head(), KIND_CALL, flags | FLAG_FD_ONLY, task, mark);
         if fd == STDERR {
-            call::written::<_, 511>(&record, row, copy, this.compat);
+            call::written(record.plan(), row, copy, this.compat, BYTES_MAX);
         } else {
-            call::paths(&record, task, mark, row, copy, false);
+            call::paths(record.plan(), row, copy, false);
             if on_procfs {
-                call::written::<_, 63>(&record, row, copy, this.compat);
+                call::written(record.plan(), row, copy, this.compat, SETTING_MAX);
             }
         }
         return record.send();
@@ -116,9 +116,7 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
         return;
     }
     head::fill(record.head(), KIND_CALL, flags, task, mark);
-    if row.path != NONE || row.dirfd != NONE {
-        call::paths(&record, task, mark, row, copy, true);
-    }
+    call::paths(record.plan(), row, copy, true);
     // SAFETY: the fixed part is this program's own memory.
     call::address(&record, unsafe { &raw mut (*fixed).socket }, socket, row, copy);
     record.send();

@@ -7,16 +7,15 @@ use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
-use nrtrace_ebpf::table::{
-    NONE, Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET,
-};
+use nrtrace_ebpf::table::{Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET};
 use nrtrace_ebpf::{
     CheckRecord, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FOREIGN_CRED, FLAG_OPTS, InodeRecord, KIND_CHECK,
-    STACK_MAX, STR_PATH2, SocketRecord,
+    STACK_MAX, SocketRecord,
 };
 
 use crate::call::{self, Call};
 use crate::functions;
+use crate::gather::COMPONENT;
 use crate::head;
 use crate::kernel::{self, Task, is_accounting, load, offset, read};
 use crate::maps::{self, Slot};
@@ -71,8 +70,8 @@ pub fn cap_capable(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Question) {
     let this = Call::of(task);
-    let row = maps::operands(this.nr, this.compat);
-    let traits = row.map_or(0, |row| row.traits);
+    let row = maps::operands(this.nr, this.compat).copied().unwrap_or(Operands::NONE);
+    let traits = row.traits;
     if mark.state != TRACED && traits & TRAIT_EXEC == 0 {
         return;
     }
@@ -109,40 +108,29 @@ pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Q
     if this.nr >= 0 {
         mark.checked = 1;
     }
-    describe(&record, task, mark, row, copy);
+    describe(&record, task, mark, &row, copy);
     record.send();
 }
 
 /// Adds what the call is about, and what the kernel is judging.
 #[inline(always)]
-fn describe(
-    record: &Record<CheckRecord>,
-    task: Task,
-    mark: &mut Mark,
-    row: Option<&Operands>,
-    args: *const [u64; 6],
-) {
+fn describe(record: &Record<CheckRecord>, task: Task, mark: &Mark, row: &Operands, args: *const [u64; 6]) {
     let walk: u64 = load(task, Field::TaskNameidata);
     let judged = if walk != 0 { read(walk, Field::NameidataInode) } else { mark.inode };
-    if let Some(row) = row {
-        if row.path != NONE || row.dirfd != NONE {
-            call::paths(record, task, mark, row, args, judged == 0);
-        }
-    }
+    let plan = record.plan();
+    call::paths(plan, row, args, judged == 0);
     if judged != 0 {
-        let location = if walk != 0 {
+        plan.location = if walk != 0 {
             Location::at(walk.wrapping_add(offset(Field::NameidataPath)))
         } else {
             functions::location(task, judged)
         };
+        plan.what |= COMPONENT;
         record.head().flags |= FLAG_COMPONENT;
         // SAFETY: the fixed part is this program's own memory.
         unsafe { (*record.fixed).component = path::inode(judged) };
-        record.location(STR_PATH2, location);
     }
-    if let Some(row) = row
-        && row.traits & TRAIT_SOCKET != 0
-    {
+    if row.traits & TRAIT_SOCKET != 0 {
         let socket = call::socket(task, call::arg(args, row.dirfd) as i32);
         // SAFETY: as above.
         call::address(record, unsafe { &raw mut (*record.fixed).socket }, socket, row, args);

@@ -26,6 +26,7 @@ mod call;
 mod calls;
 mod check;
 mod functions;
+mod gather;
 mod head;
 mod kernel;
 mod maps;

@@ -6,9 +6,10 @@ use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
-use nrtrace_ebpf::{KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord, STR_DATA, STR_PATH};
+use nrtrace_ebpf::{KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord};
 
 use crate::call::Call;
+use crate::gather::PROGRAM;
 use crate::head;
 use crate::kernel::{self, Task, load, read};
 use crate::maps::{self, Slot};
@@ -51,11 +52,11 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     // A thread that runs a new program takes over its leader's number.
     mark.pid = 0;
     let Some(record) = start(KIND_EXEC, task, mark) else { return 0 };
-    let filename: u64 = load(context.arg::<*const c_void>(2), Field::BinprmFilename);
-    record.kernel_string(STR_PATH, filename);
     let mm: u64 = load(task, Field::TaskMm);
-    let executable: u64 = read(mm, Field::MmExeFile);
-    record.location(STR_DATA, Location::of_file(executable));
+    let plan = record.plan();
+    plan.path = load(context.arg::<*const c_void>(2), Field::BinprmFilename);
+    plan.location = Location::of_file(read(mm, Field::MmExeFile));
+    plan.what = PROGRAM;
     record.send();
     0
 }

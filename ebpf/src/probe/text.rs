@@ -1,13 +1,15 @@
-//! The strings behind a record's fixed part.
+//! A record being put together: its fixed part, and the strings behind it.
 
 use core::ffi::c_void;
 use core::hint::black_box;
+use core::ptr;
 
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
-use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX};
+use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
+use crate::gather::Plan;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location};
 
@@ -18,12 +20,21 @@ const STARTS: usize = 16 * 1024;
 /// …and is read in one piece of at most this length.
 const PIECE: usize = PATH_MAX + 9;
 
-/// A record being put together.
+/// Scratch memory for a record, one for each processor and [`Slot`]: no stack is large enough.
+///
+/// What the verifier reads back from a map is an unknown number to it. So that all paths through a program look alike
+/// after they have met, and are proved once and not once for each, what they decide is kept here, not in registers.
 #[repr(C)]
 pub struct Scratch {
-    /// Bytes of strings so far. Kept here, not in a register: what the verifier reads back from a map is an unknown
-    /// number to it, so that all rounds of a loop look alike and need no separate proof.
+    /// What strings to gather.
+    pub plan: Plan,
+    /// Bytes of strings so far.
     length: u64,
+    /// `FLAG_` bits that the strings bring.
+    flags: u16,
+    pad: u16,
+    /// Lengths of the strings.
+    strings: [u16; STRINGS],
     /// The fixed part, which ends at [`FIXED`], then the strings.
     bytes: [u8; FIXED + STARTS + PIECE],
 }
@@ -44,7 +55,10 @@ impl<R> Record<R> {
         let scratch = maps::scratch(slot)?;
         // SAFETY: scratch memory belongs to this program until it ends.
         let fixed = unsafe {
+            (*scratch).plan.what = 0;
             (*scratch).length = 0;
+            (*scratch).flags = 0;
+            (*scratch).strings = [0; STRINGS];
             (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED - size_of::<R>()).cast::<R>()
         };
         Some(Self { scratch, slot, fixed })
@@ -57,96 +71,45 @@ impl<R> Record<R> {
         unsafe { &mut *self.fixed.cast::<Head>() }
     }
 
-    /// Sends the record.
+    /// What strings to gather.
+    #[inline(always)]
+    pub fn plan(&self) -> &'static mut Plan {
+        // SAFETY: scratch memory belongs to this program until it ends.
+        unsafe { &mut (*self.scratch).plan }
+    }
+
+    /// Gathers the strings and sends the record.
     #[inline(always)]
     pub fn send(self) {
-        let size = length(self.scratch) + size_of::<R>() as u64;
+        let scratch = self.scratch;
+        crate::gather::gather(scratch);
+        let head = self.head();
+        // SAFETY: scratch memory belongs to this program until it ends.
+        unsafe {
+            head.flags |= ptr::read_volatile(&raw const (*scratch).flags);
+            head.strings = ptr::read_volatile(&raw const (*scratch).strings);
+        }
+        let size = length(scratch) + size_of::<R>() as u64;
         if size <= (FIXED + STARTS) as u64 {
             maps::output(self.slot, self.fixed.cast(), size);
         } else {
             maps::count_lost(self.slot);
         }
     }
+}
 
-    /// Where the next string starts; `None` when there is no room for one.
-    #[inline(always)]
-    fn end(&self) -> Option<*mut u8> {
-        end(self.scratch)
-    }
+/// Sets flags of the record.
+#[inline(always)]
+pub fn flag(scratch: *mut Scratch, flags: u16) {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    unsafe { (*scratch).flags |= flags };
+}
 
-    /// Ends string `index`, of `length` bytes.
-    #[inline(always)]
-    fn close(&self, index: usize, length: u64) {
-        // SAFETY: as in `start`.
-        unsafe { (*self.scratch).length += length };
-        self.head().strings[index] = length as u16;
-    }
-
-    /// Adds the C string at an address of the process as string `index`; returns its start.
-    #[inline(always)]
-    pub fn user_string(&self, index: usize, address: u64) -> Option<*const u8> {
-        let Some(to) = self.end() else {
-            self.head().flags |= FLAG_TRUNCATED;
-            return None;
-        };
-        // SAFETY: `end` leaves room for a piece.
-        let read =
-            unsafe { bpf_probe_read_user_str(to.cast(), PATH_MAX as u32 + 2, address as *const c_void) };
-        self.close_string(index, read)?;
-        Some(to)
-    }
-
-    /// Adds the C string at an address of the kernel as string `index`.
-    #[inline(always)]
-    pub fn kernel_string(&self, index: usize, address: u64) {
-        let Some(to) = self.end() else { return };
-        // SAFETY: `end` leaves room for a piece.
-        let read =
-            unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_MAX as u32 + 2, address as *const c_void) };
-        self.close_string(index, read);
-    }
-
-    #[inline(always)]
-    fn close_string(&self, index: usize, read: i64) -> Option<()> {
-        if read <= 0 {
-            self.head().flags |= FLAG_UNREADABLE;
-            return None;
-        }
-        let mut length = read as u64 - 1;
-        if length > PATH_MAX as u64 {
-            self.head().flags |= FLAG_TRUNCATED;
-            length = PATH_MAX as u64;
-        }
-        self.close(index, length);
-        Some(())
-    }
-
-    /// Appends up to `MOST` bytes at an address of the process to string `index`, the last one so far. `MOST` is one
-    /// less than a power of two.
-    #[inline(always)]
-    pub fn user_bytes<const MOST: u64>(&self, index: usize, address: u64, length: u64) {
-        const { assert!((MOST + 1).is_power_of_two() && MOST < PIECE as u64) };
-        let Some(to) = self.end() else { return };
-        let length = if length > MOST { MOST } else { length };
-        let length = black_box(length) & MOST;
-        // SAFETY: `end` leaves room for a piece.
-        if unsafe { bpf_probe_read_user(to.cast(), length as u32, address as *const c_void) } == 0 {
-            let so_far = u64::from(self.head().strings[index]);
-            self.close(index, length);
-            self.head().strings[index] = (so_far + length) as u16;
-        }
-    }
-
-    /// Adds the path of `location`, leaf first, as string `index`; returns its length.
-    #[inline(always)]
-    pub fn location(&self, index: usize, location: Location) -> u64 {
-        let before = length(self.scratch);
-        let flags = path::walk(self.scratch, location.mnt, location.dentry);
-        self.head().flags |= flags as u16 & (FLAG_DEEP | FLAG_TRUNCATED);
-        let added = length(self.scratch).wrapping_sub(before);
-        self.head().strings[index] = added as u16;
-        added
-    }
+/// Bytes of strings so far.
+#[inline(always)]
+pub fn length(scratch: *mut Scratch) -> u64 {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    unsafe { ptr::read_volatile(&raw const (*scratch).length) }
 }
 
 /// Where the next string starts; `None` when there is no room for one.
@@ -154,6 +117,7 @@ impl<R> Record<R> {
 fn end(scratch: *mut Scratch) -> Option<*mut u8> {
     let length = length(scratch);
     if length >= STARTS as u64 {
+        flag(scratch, FLAG_TRUNCATED);
         return None;
     }
     let length = black_box(length) & (STARTS as u64 - 1);
@@ -161,11 +125,79 @@ fn end(scratch: *mut Scratch) -> Option<*mut u8> {
     Some(unsafe { (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED + length as usize) })
 }
 
-/// Bytes of strings so far.
+/// Makes string `index`, the last one so far, longer by what was just written behind it.
 #[inline(always)]
-pub fn length(scratch: *mut Scratch) -> u64 {
-    // SAFETY: scratch memory belongs to the program until it ends.
-    unsafe { core::ptr::read_volatile(&raw const (*scratch).length) }
+fn lengthen(scratch: *mut Scratch, index: usize, by: u64) {
+    // SAFETY: scratch memory belongs to the program until it ends; `index` is a constant below `STRINGS`.
+    unsafe {
+        (*scratch).length += by;
+        (*scratch).strings[index] += by as u16;
+    }
+}
+
+/// Adds the C string at an address of the process as string `index`; returns its first byte, its terminator for an
+/// empty one.
+#[inline(always)]
+pub fn user_string(scratch: *mut Scratch, index: usize, address: u64) -> Option<u8> {
+    let to = end(scratch)?;
+    // SAFETY: `end` leaves room for a piece.
+    let read = unsafe { bpf_probe_read_user_str(to.cast(), PATH_MAX as u32 + 2, address as *const c_void) };
+    close(scratch, index, read)?;
+    // SAFETY: the string was read to that place, and has its terminator at least.
+    Some(unsafe { *to })
+}
+
+/// Adds the C string at an address of the kernel as string `index`.
+#[inline(always)]
+pub fn kernel_string(scratch: *mut Scratch, index: usize, address: u64) {
+    if let Some(to) = end(scratch) {
+        // SAFETY: `end` leaves room for a piece.
+        let read =
+            unsafe { bpf_probe_read_kernel_str(to.cast(), PATH_MAX as u32 + 2, address as *const c_void) };
+        close(scratch, index, read);
+    }
+}
+
+/// Ends string `index`, of which `read` bytes with its terminator were read.
+#[inline(always)]
+fn close(scratch: *mut Scratch, index: usize, read: i64) -> Option<()> {
+    if read <= 0 {
+        flag(scratch, FLAG_UNREADABLE);
+        return None;
+    }
+    let mut length = read as u64 - 1;
+    if length > PATH_MAX as u64 {
+        flag(scratch, FLAG_TRUNCATED);
+        length = PATH_MAX as u64;
+    }
+    lengthen(scratch, index, length);
+    Some(())
+}
+
+/// Most bytes that [`user_bytes`] takes at once.
+pub const BYTES_MAX: u64 = 511;
+
+/// Appends bytes at an address of the process to string `index`, the last one so far.
+#[inline(always)]
+pub fn user_bytes(scratch: *mut Scratch, index: usize, address: u64, length: u64) {
+    let Some(to) = end(scratch) else { return };
+    let length = black_box(length) & BYTES_MAX;
+    // SAFETY: `end` leaves room for a piece.
+    if unsafe { bpf_probe_read_user(to.cast(), length as u32, address as *const c_void) } == 0 {
+        lengthen(scratch, index, length);
+    }
+}
+
+/// Adds the path of `location`, leaf first, as string `index`; returns its length.
+#[inline(always)]
+pub fn location(scratch: *mut Scratch, index: usize, location: Location) -> u64 {
+    let before = length(scratch);
+    let flags = path::walk(scratch, location.mnt, location.dentry);
+    flag(scratch, flags as u16 & (FLAG_DEEP | FLAG_TRUNCATED));
+    let added = length(scratch).wrapping_sub(before);
+    // SAFETY: scratch memory belongs to the program until it ends; `index` is a constant below `STRINGS`.
+    unsafe { (*scratch).strings[index] = added as u16 };
+    added
 }
 
 /// Appends a name of at most 255 bytes, after a separator if `separate`; false when there is no room.

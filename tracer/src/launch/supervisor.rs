@@ -186,7 +186,9 @@ impl Desk {
 
     fn is_valid(&self, id: u64) -> bool {
         // SAFETY: the descriptor is a seccomp listener; the request reads one u64.
-        unsafe { ioctl::is_valid(self.listener.as_raw_fd(), &raw const id) }.is_ok()
+        let valid = unsafe { ioctl::is_valid(self.listener.as_raw_fd(), &raw const id) };
+        // Before Linux 5.9 the request has another number; the answer then fails where this would have.
+        valid != Err(Errno::ENOENT)
     }
 
     fn send(&self, id: u64, answer: Answer) -> bool {

@@ -110,6 +110,8 @@ impl<'a> Running<'a> {
         loop {
             match tree::reap() {
                 Ok(Some(reaped)) if reaped.pid == self.child.pid().as_raw() && self.end.is_none() => {
+                    // A Ctrl-C that ended it has reached nrtrace before it could be reaped.
+                    self.handle_signals();
                     self.end = Some((reaped.end, self.stop.stage() > Stage::Running));
                 }
                 Ok(Some(_)) | Err(Errno::EINTR) => {}

@@ -99,12 +99,13 @@ fn many_processes_end() {
 }
 
 fn signals_are_forwarded() {
-    let script = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'echo int; exit 9' INT; echo ready; \
+    let script = "trap 'echo usr1' USR1; trap 'echo hup' HUP; trap 'echo rt' 40; trap 'echo int; exit 9' INT; echo ready; \
                   while :; do sleep 0.05; done";
     let mut running = start(json!({}), &["sh", "-c", script]);
     let mut lines = BufReader::new(running.child.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("ready"));
-    for (signal, word) in [(libc::SIGUSR1, "usr1"), (libc::SIGHUP, "hup"), (libc::SIGINT, "int")] {
+    for (signal, word) in [(libc::SIGUSR1, "usr1"), (libc::SIGHUP, "hup"), (40, "rt"), (libc::SIGINT, "int")]
+    {
         running.signal(signal);
         assert_eq!(lines.next().as_deref(), Some(word));
     }
@@ -209,18 +210,20 @@ impl Drop for Terminal {
 fn job_control_in_a_terminal() {
     let out = tempfile::NamedTempFile::new().unwrap();
     let mut terminal = Terminal::new();
-    terminal.start(describe(json!({}), out.path()), "echo be\"gun\"; while :; do sleep 0.0371; done");
-    terminal.expect("begun");
+    terminal.start(describe(json!({}), out.path()), "exec sleep 3606");
+    eventually("the program's start", || processes("sleep\u{0}3606").iter().any(|pid| is_sleep(*pid)));
     terminal.type_("\u{1a}");
     terminal.expect("Stopped");
-    // nrtrace, whose arguments hold the script, the shell, and what it runs.
+    terminal.expect("# ");
+    // nrtrace, whose arguments hold the script, and the program.
     eventually("everybody's stop", || {
-        let members = processes("0.0371");
-        members.len() >= 2 && members.iter().all(|pid| is_stopped(*pid))
+        let members = processes("3606");
+        members.len() == 2 && members.iter().all(|pid| is_stopped(*pid))
     });
     terminal.type_("fg\n");
     // The shell names the job it continues.
     terminal.expect("sh -c");
+    eventually("everybody's going on", || processes("3606").iter().all(|pid| !is_stopped(*pid)));
     terminal.type_("\u{3}");
     terminal.expect("# ");
     terminal.type_("echo status=$?\n");

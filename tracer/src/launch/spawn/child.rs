@@ -1,0 +1,260 @@
+//! The child between fork(2) and execve(2).
+//!
+//! All that it needs is made beforehand: here only async-signal-safe functions may be called (signal-safety(7)).
+
+use std::ffi::{CString, OsStr, c_char, c_int, c_ulong};
+use std::os::unix::ffi::OsStrExt;
+
+use libc::{gid_t, sock_filter};
+use nix::sys::signal::SigSet;
+
+use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch, MESSAGE};
+use crate::launch::identity_filter::{self, IdentityPolicy};
+use crate::launch::{Error, Step};
+
+/// What the child works with, all of it made before the fork.
+pub(super) struct Setup {
+    program: CString,
+    // The pointers below point into these.
+    _arguments: Vec<CString>,
+    _variables: Vec<CString>,
+    argv: Vec<*const c_char>,
+    envp: Vec<*const c_char>,
+    /// The child's end of the channel.
+    pub(super) channel: c_int,
+    /// The parent's, which the child closes.
+    pub(super) other_end: c_int,
+    parent: libc::pid_t,
+    signal_mask: SigSet,
+    ids: Option<Ids>,
+    given: Option<u64>,
+    caught: Vec<sock_filter>,
+    unsupervised: Vec<sock_filter>,
+}
+
+struct Ids {
+    uid: u32,
+    gid: u32,
+    groups: Vec<gid_t>,
+}
+
+impl Setup {
+    pub(super) fn new(launch: &Launch<'_>) -> Result<Self, Error> {
+        let arguments = launch.arguments.iter().map(|text| c_string(text, "the command"));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        let variables = launch.environment.iter().map(|(name, value)| {
+            c_string(&[name.as_os_str(), value].join(OsStr::new("=")), "the environment")
+        });
+        let variables = variables.collect::<Result<Vec<_>, _>>()?;
+        let pointers = |texts: &[CString]| {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+        };
+        let (identity, given) = match launch.credentials {
+            Credentials::Permissive(identity) => (Some(identity), Some(launch.privileges.given)),
+            Credentials::Enforced(identity) => (Some(identity), Some(0)),
+            Credentials::Unchanged => (None, None),
+        };
+        let filter = |action| match launch.credentials {
+            Credentials::Permissive(identity) if launch.policy != IdentityPolicy::Switch => {
+                identity_filter::program(identity.uid, identity.gid, action)
+            }
+            _ => Vec::new(),
+        };
+        let refusal = match launch.policy {
+            IdentityPolicy::Deny => libc::EPERM as u32,
+            IdentityPolicy::Keep | IdentityPolicy::Switch => 0,
+        };
+        Ok(Self {
+            program: c_string(launch.program.as_os_str(), "the program's path")?,
+            argv: pointers(&arguments),
+            envp: pointers(&variables),
+            _arguments: arguments,
+            _variables: variables,
+            channel: -1,
+            other_end: -1,
+            parent: nix::unistd::getpid().as_raw(),
+            signal_mask: launch.signal_mask,
+            ids: identity.map(|i| Ids { uid: i.uid, gid: i.gid, groups: i.groups.clone() }),
+            given,
+            caught: filter(libc::SECCOMP_RET_USER_NOTIF),
+            unsupervised: filter(libc::SECCOMP_RET_ERRNO | refusal),
+        })
+    }
+
+    /// The child's whole life up to the program.
+    ///
+    /// # Safety
+    /// To be called in a freshly forked child alone.
+    pub(super) unsafe fn run(&mut self) -> ! {
+        // SAFETY: plain system calls on the child's own descriptors and memory.
+        unsafe {
+            libc::close(self.other_end);
+            // Rust's runtime ignores SIGPIPE; other ignored signals were so by the caller's wish (nohup), and
+            // handlers end with execve.
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::sigprocmask(libc::SIG_SETMASK, self.signal_mask.as_ref(), std::ptr::null_mut());
+            let mut byte = 0_u8;
+            loop {
+                match libc::recv(self.channel, (&raw mut byte).cast(), 1, 0) {
+                    1 => break,
+                    -1 if *libc::__errno_location() == libc::EINTR => {}
+                    _ => libc::_exit(127),
+                }
+            }
+            if let Err((step, errno)) = self.become_program() {
+                self.tell(KIND_FAILED, step as u8, errno, -1);
+            }
+            libc::_exit(127)
+        }
+    }
+
+    /// # Safety
+    /// As [`Setup::run`].
+    unsafe fn become_program(&mut self) -> Result<(), (Step, c_int)> {
+        // SAFETY: system calls whose pointers lead to memory of `self` or of this frame.
+        unsafe {
+            if self.given.is_some_and(|given| given != 0) {
+                let bits = libc::prctl(libc::PR_GET_SECUREBITS) | libc::SECBIT_NO_SETUID_FIXUP;
+                check(Step::SecureBits, libc::prctl(libc::PR_SET_SECUREBITS, bits as c_ulong).into())?;
+            }
+            if let Some(Ids { uid, gid, groups }) = &self.ids {
+                // The C library's functions would signal other threads, of which a forked child has none.
+                let set = libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr());
+                check(Step::Groups, set)?;
+                check(Step::Gid, libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid))?;
+                check(Step::Uid, libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid))?;
+            }
+            if let Some(given) = self.given {
+                set_capabilities(given)?;
+            }
+            if !self.caught.is_empty() {
+                self.install_filter()?;
+            }
+            // After the credentials, because their change clears it.
+            let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
+            check(Step::ParentDeath, set.into())?;
+            if libc::getppid() != self.parent {
+                libc::_exit(127);
+            }
+            libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
+            check(Step::Exec, -1)
+        }
+    }
+
+    /// # Safety
+    /// As [`Setup::run`].
+    unsafe fn install_filter(&mut self) -> Result<(), (Step, c_int)> {
+        let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+        // So that a signal does not interrupt a call that is being answered; since Linux 5.19.
+        let killable = listener | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        // SAFETY: the filters outlive the calls.
+        unsafe {
+            let mut result = seccomp(killable, &mut self.caught);
+            if result == Err(libc::EINVAL) {
+                result = seccomp(listener, &mut self.caught);
+            }
+            match result {
+                Ok(fd) => {
+                    let sent = self.tell(KIND_LISTENER, 0, 0, fd);
+                    check(Step::Listener, sent as libc::c_long)?;
+                    libc::close(fd);
+                }
+                // EBUSY: there is a listener above us already; EINVAL: before Linux 5.0.
+                Err(libc::EBUSY | libc::EINVAL) => {
+                    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+                    seccomp(flags, &mut self.unsupervised).map_err(|errno| (Step::Filter, errno))?;
+                    self.tell(KIND_UNSUPERVISED, 0, 0, -1);
+                }
+                Err(errno) => return Err((Step::Filter, errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message, with a descriptor unless `fd` is negative.
+    ///
+    /// # Safety
+    /// As [`Setup::run`].
+    unsafe fn tell(&self, kind: u8, step: u8, errno: c_int, fd: c_int) -> isize {
+        let [a, b, c, d] = errno.to_ne_bytes();
+        let mut message: [u8; MESSAGE] = [kind, step, a, b, c, d];
+        let mut buffer = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: MESSAGE };
+        // Room for one header and one descriptor, aligned as the header is.
+        let mut control = [0_u64; 4];
+        // SAFETY: zero is valid for this structure; the control buffer has room for CMSG_SPACE(4) bytes.
+        unsafe {
+            let mut header: libc::msghdr = std::mem::zeroed();
+            header.msg_iov = &raw mut buffer;
+            header.msg_iovlen = 1;
+            if fd >= 0 {
+                header.msg_control = control.as_mut_ptr().cast();
+                header.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as _;
+                let part = libc::CMSG_FIRSTHDR(&header);
+                (*part).cmsg_level = libc::SOL_SOCKET;
+                (*part).cmsg_type = libc::SCM_RIGHTS;
+                (*part).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
+                libc::CMSG_DATA(part).cast::<c_int>().write_unaligned(fd);
+            }
+            libc::sendmsg(self.channel, &header, libc::MSG_NOSIGNAL)
+        }
+    }
+}
+
+fn c_string(text: &OsStr, what: &'static str) -> Result<CString, Error> {
+    CString::new(text.as_bytes()).map_err(|_| Error::Nul { what })
+}
+
+/// # Safety
+/// Only right after a system call that tells its failure by -1 and errno.
+unsafe fn check(step: Step, result: libc::c_long) -> Result<(), (Step, c_int)> {
+    // SAFETY: errno's place is always valid.
+    if result == -1 { Err((step, unsafe { *libc::__errno_location() })) } else { Ok(()) }
+}
+
+/// Makes `given` the permitted, effective, inheritable and ambient set, see capset(2).
+///
+/// # Safety
+/// As [`Setup::run`].
+unsafe fn set_capabilities(given: u64) -> Result<(), (Step, c_int)> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`
+    const VERSION: u32 = 0x2008_0522;
+    let header = Header { version: VERSION, pid: 0 };
+    let half = |set: u32| Data { effective: set, permitted: set, inheritable: set };
+    let data = [half(given as u32), half((given >> 32) as u32)];
+    // SAFETY: the structures are those of the third version, which takes two halves.
+    unsafe {
+        let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL as c_ulong;
+        check(Step::Ambient, libc::prctl(libc::PR_CAP_AMBIENT, clear, 0_u64, 0_u64, 0_u64).into())?;
+        let set = libc::syscall(libc::SYS_capset, &raw const header, &raw const data);
+        check(Step::Capabilities, set)?;
+        let raise = libc::PR_CAP_AMBIENT_RAISE as c_ulong;
+        for capability in (0..64_u64).filter(|number| given >> number & 1 == 1) {
+            let raised = libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0_u64, 0_u64);
+            check(Step::Ambient, raised.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// # Safety
+/// As [`Setup::run`].
+unsafe fn seccomp(flags: c_ulong, filter: &mut [sock_filter]) -> Result<c_int, c_int> {
+    let program = identity_filter::as_program(filter);
+    // SAFETY: the program points to `filter`, which outlives the call.
+    unsafe {
+        let result =
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program);
+        if result == -1 { Err(*libc::__errno_location()) } else { Ok(result as c_int) }
+    }
+}
