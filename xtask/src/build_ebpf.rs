@@ -154,7 +154,12 @@ fn finish(linked: &[u8]) -> Result<Vec<u8>> {
     for section in &mut object.sections {
         let name = section.name.to_string();
         let of = name.strip_prefix(".rel").unwrap_or(&name);
-        section.delete = of.starts_with(".debug") || of == ".BTF.ext" || name == ".rel.BTF";
+        section.delete = of.starts_with(".debug") || name.starts_with(".rel.BTF");
+        if name == ".BTF.ext"
+            && let SectionData::Data(data) = &mut section.data
+        {
+            *data = function_info(data)?.into();
+        }
     }
     object.delete_orphans();
     // LLVM keeps both kinds of names in one section; the writer wants two.
@@ -166,6 +171,23 @@ fn finish(linked: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     object.write(&mut bytes).context("cannot write the object")?;
     Ok(bytes)
+}
+
+/// Keeps of `.BTF.ext` what tells functions' types, which the kernel demands for callbacks, and drops the line numbers,
+/// which are most of it.
+///
+/// The header has the magic number, its own length, and offset and length of both parts, words all of them.
+fn function_info(section: &[u8]) -> Result<Vec<u8>> {
+    let word = |index: usize| -> Result<usize> {
+        let bytes = section.get(index * 4..index * 4 + 4).context(".BTF.ext is too short")?;
+        Ok(u32::from_le_bytes(bytes.try_into()?) as usize)
+    };
+    let (header, offset, length) = (word(1)?, word(2)?, word(3)?);
+    let info = section.get(header + offset..header + offset + length).context(".BTF.ext is too short")?;
+    let words = [word(0)?, 24, 0, length, length, 0];
+    let mut kept: Vec<u8> = words.iter().flat_map(|word| (*word as u32).to_le_bytes()).collect();
+    kept.extend_from_slice(info);
+    Ok(kept)
 }
 
 fn output(command: &mut Command) -> Result<String> {

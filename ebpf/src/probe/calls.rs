@@ -90,36 +90,51 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
         (&raw const (*fixed).args).cast::<[u64; 6]>()
     };
     let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
-    if row.when & WHEN_TELLING != 0 {
-        let fd = call::arg(copy, row.dirfd) as i32;
-        let on_procfs = fd != STDERR && is_on_procfs(task, fd);
-        if !checked && fd != STDERR && !on_procfs {
-            return;
-        }
-        head::fill(record.head(), KIND_CALL, flags | FLAG_FD_ONLY, task, mark);
-        if fd == STDERR {
-            call::written(record.plan(), row, copy, this.compat, BYTES_MAX);
-        } else {
-            call::paths(record.plan(), row, copy, false);
-            if on_procfs {
-                call::written(record.plan(), row, copy, this.compat, SETTING_MAX);
-            }
-        }
-        return record.send();
-    }
-    let socket = if row.traits & TRAIT_SOCKET != 0 {
-        call::socket(task, call::arg(copy, row.dirfd) as i32)
-    } else {
-        None
-    };
-    if row.traits & TRAIT_UNIX != 0 && !checked && !call::is_unix(socket) {
-        return;
-    }
     head::fill(record.head(), KIND_CALL, flags, task, mark);
-    call::paths(record.plan(), row, copy, true);
+    let worth = if row.when & WHEN_TELLING != 0 {
+        describe_write(&record, task, this, row, copy) || checked
+    } else {
+        describe(&record, task, row, copy) || checked
+    };
+    if worth {
+        record.send();
+    }
+}
+
+/// Asks for what was written, and to where; false if it tells nothing.
+#[inline(always)]
+fn describe_write(
+    record: &Record<CallRecord>,
+    task: Task,
+    this: Call,
+    row: &Operands,
+    args: *const [u64; 6],
+) -> bool {
+    let fd = call::arg(args, row.dirfd) as i32;
+    record.head().flags |= FLAG_FD_ONLY;
+    if fd == STDERR {
+        call::written(record.plan(), row, args, this.compat, BYTES_MAX);
+        return true;
+    }
+    call::paths(record.plan(), row, args, false);
+    let setting = is_on_procfs(task, fd);
+    if setting {
+        call::written(record.plan(), row, args, this.compat, SETTING_MAX);
+    }
+    setting
+}
+
+/// Asks for what the call is about; false if it is worth no record.
+#[inline(always)]
+fn describe(record: &Record<CallRecord>, task: Task, row: &Operands, args: *const [u64; 6]) -> bool {
+    call::paths(record.plan(), row, args, true);
+    if row.traits & TRAIT_SOCKET == 0 {
+        return true;
+    }
+    let socket = call::socket(task, call::arg(args, row.dirfd) as i32);
     // SAFETY: the fixed part is this program's own memory.
-    call::address(&record, unsafe { &raw mut (*fixed).socket }, socket, row, copy);
-    record.send();
+    call::address(record, unsafe { &raw mut (*record.fixed).socket }, socket, row, args);
+    row.traits & TRAIT_UNIX == 0 || call::is_unix(socket)
 }
 
 /// Whether a descriptor leads to a file of procfs.

@@ -1,13 +1,16 @@
 //! Files: from descriptors to locations, and from locations to paths.
 
+use aya_ebpf::helpers::generated::bpf_loop;
+use core::ffi::c_void;
+
 use nrtrace_ebpf::layout::Field;
 use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, InodeRecord, PATH_MAX};
 
 use crate::kernel::{Task, load, offset, read, read_at};
 use crate::text::{self, Scratch};
 
-/// Steps a walk takes at most.
-const STEPS: u32 = 96;
+/// Steps a walk takes at most: a path can have half as many components as bytes, and some mounts.
+const STEPS: u32 = PATH_MAX as u32 / 2 + 64;
 
 /// A directory entry on a mount (`struct path`).
 #[derive(Clone, Copy)]
@@ -56,52 +59,80 @@ pub fn file(task: Task, fd: i32) -> u64 {
     read_at(files.wrapping_add(u64::from(fd as u32) * 8))
 }
 
-/// Appends the path of `dentry` on `mnt` to the strings, leaf first, up to the root of the mount namespace; returns
-/// the flags to set.
+/// A walk in progress; kept in scratch memory, see [`Scratch`].
+#[repr(C)]
+pub struct Walk {
+    mnt: u64,
+    dentry: u64,
+    /// Root of `mnt`.
+    root: u64,
+    /// Bytes of strings before this one.
+    start: u64,
+    /// What there is to say of the path.
+    flags: u64,
+}
+
+/// Appends the path of a location to the strings, leaf first, up to the root of the mount namespace; returns the flags
+/// to set.
 ///
 /// As `prepend_path` of the kernel, without its locks: a rename in the very moment may mix two paths.
-#[inline(never)]
-pub fn walk(scratch: *mut Scratch, mut mnt: u64, mut dentry: u64) -> u64 {
+#[inline(always)]
+pub fn walk(scratch: *mut Scratch, location: Location) -> u16 {
     let start = text::length(scratch);
-    let mut root: u64 = read(mnt, Field::VfsmountRoot);
-    for _ in 0..STEPS {
-        if dentry == root {
-            let mount = mnt.wrapping_sub(offset(Field::MountMnt));
-            let parent: u64 = read(mount, Field::MountParent);
-            if parent == mount || parent == 0 {
-                return top(mount);
-            }
-            dentry = read(mount, Field::MountMountpoint);
-            mnt = parent.wrapping_add(offset(Field::MountMnt));
-            root = read(mnt, Field::VfsmountRoot);
-            continue;
+    let walk = text::walk(scratch);
+    walk.mnt = location.mnt;
+    walk.dentry = location.dentry;
+    walk.root = read(location.mnt, Field::VfsmountRoot);
+    walk.start = start;
+    walk.flags = u64::from(FLAG_DEEP);
+    let mut context = scratch;
+    // SAFETY: the callback gets the address of `context`, which lives until the loop ends.
+    unsafe { bpf_loop(STEPS, step as *mut c_void, (&raw mut context).cast(), 0) };
+    walk.flags as u16
+}
+
+const CONTINUE: i64 = 0;
+const STOP: i64 = 1;
+
+/// Takes one step of a walk. As a callback, it is proved once, not once for each step.
+extern "C" fn step(_: u32, context: *mut *mut Scratch) -> i64 {
+    // SAFETY: `walk` passes a pointer to the scratch memory.
+    let scratch = unsafe { *context };
+    let walk = text::walk(scratch);
+    if walk.dentry == walk.root {
+        let mount = walk.mnt.wrapping_sub(offset(Field::MountMnt));
+        let parent: u64 = read(mount, Field::MountParent);
+        if parent == mount || parent == 0 {
+            walk.flags = u64::from(top(mount));
+            return STOP;
         }
-        let parent: u64 = read(dentry, Field::DentryParent);
-        if parent == dentry || parent == 0 {
-            return u64::from(FLAG_DEEP);
-        }
-        let length: u32 = read(dentry, Field::DentryNameLen);
-        let name: u64 = read(dentry, Field::DentryName);
-        let so_far = text::length(scratch).wrapping_sub(start);
-        if so_far > PATH_MAX as u64 || !text::push_name(scratch, so_far != 0, name, length) {
-            return u64::from(FLAG_TRUNCATED);
-        }
-        dentry = parent;
+        walk.dentry = read(mount, Field::MountMountpoint);
+        walk.mnt = parent.wrapping_add(offset(Field::MountMnt));
+        walk.root = read(walk.mnt, Field::VfsmountRoot);
+        return CONTINUE;
     }
-    u64::from(FLAG_DEEP)
+    let parent: u64 = read(walk.dentry, Field::DentryParent);
+    if parent == walk.dentry || parent == 0 {
+        return STOP;
+    }
+    let length: u32 = read(walk.dentry, Field::DentryNameLen);
+    let name: u64 = read(walk.dentry, Field::DentryName);
+    let so_far = text::length(scratch).wrapping_sub(walk.start);
+    if so_far > PATH_MAX as u64 || !text::push_name(scratch, so_far != 0, name, length) {
+        walk.flags = u64::from(FLAG_TRUNCATED);
+        return STOP;
+    }
+    walk.dentry = parent;
+    CONTINUE
 }
 
 /// Flags for a walk that ended at the root of `mount`, which is mounted nowhere: the root of a namespace, or a mount
 /// that is the kernel's own (pipes, sockets) or was detached.
 #[inline(always)]
-fn top(mount: u64) -> u64 {
+fn top(mount: u64) -> u16 {
     let namespace: u64 = read(mount, Field::MountNs);
-    // `MNT_NS_INTERNAL` is an error pointer.
-    if namespace == 0 || namespace as i64 >= -4095 && (namespace as i64) < 0 {
-        u64::from(FLAG_DEEP)
-    } else {
-        0
-    }
+    // `MNT_NS_INTERNAL` is an error pointer: an address of the last page.
+    if namespace == 0 || namespace >= 0u64.wrapping_sub(4096) { FLAG_DEEP } else { 0 }
 }
 
 /// Facts of the inode at an address.

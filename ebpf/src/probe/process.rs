@@ -38,7 +38,7 @@ pub fn task_newtask(context: BtfTracePointContext) -> i32 {
         (*record.fixed).child_pid = pid;
         (*record.fixed).child_tid = tid;
     }
-    record.send();
+    record.send_bare();
     0
 }
 
@@ -76,7 +76,7 @@ pub fn sched_process_exit(_: BtfTracePointContext) -> i32 {
         (*record.fixed).exit_code = load(task, Field::TaskExitCode);
         (*record.fixed).last_thread = u32::from(live == 0);
     }
-    record.send();
+    record.send_bare();
     0
 }
 

@@ -7,11 +7,11 @@ use core::ptr;
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
-use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
+use nrtrace_ebpf::{FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
 use crate::gather::Plan;
 use crate::maps::{self, Slot};
-use crate::path::{self, Location};
+use crate::path::{self, Location, Walk};
 
 /// Room for the fixed part of any record.
 const FIXED: usize = 384;
@@ -28,6 +28,8 @@ const PIECE: usize = PATH_MAX + 9;
 pub struct Scratch {
     /// What strings to gather.
     pub plan: Plan,
+    /// The walk in progress.
+    walk: Walk,
     /// Bytes of strings so far.
     length: u64,
     /// `FLAG_` bits that the strings bring.
@@ -96,6 +98,19 @@ impl<R> Record<R> {
             maps::count_lost(self.slot);
         }
     }
+
+    /// Sends the record without strings.
+    #[inline(always)]
+    pub fn send_bare(self) {
+        maps::output(self.slot, self.fixed.cast(), size_of::<R>() as u64);
+    }
+}
+
+/// The walk in progress.
+#[inline(always)]
+pub fn walk(scratch: *mut Scratch) -> &'static mut Walk {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    unsafe { &mut (*scratch).walk }
 }
 
 /// Sets flags of the record.
@@ -192,8 +207,8 @@ pub fn user_bytes(scratch: *mut Scratch, index: usize, address: u64, length: u64
 #[inline(always)]
 pub fn location(scratch: *mut Scratch, index: usize, location: Location) -> u64 {
     let before = length(scratch);
-    let flags = path::walk(scratch, location.mnt, location.dentry);
-    flag(scratch, flags as u16 & (FLAG_DEEP | FLAG_TRUNCATED));
+    let flags = path::walk(scratch, location);
+    flag(scratch, flags);
     let added = length(scratch).wrapping_sub(before);
     // SAFETY: scratch memory belongs to the program until it ends; `index` is a constant below `STRINGS`.
     unsafe { (*scratch).strings[index] = added as u16 };

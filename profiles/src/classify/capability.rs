@@ -59,7 +59,7 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
 }
 
 /// The limit a call exceeds, with the value asked for.
-fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64>)> {
+pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64>)> {
     let args = &event.call.args;
     let by_number = |number: u64| LIMITS.get(usize::try_from(number).ok()?).copied();
     // Priorities are 32 bits wide and signed.

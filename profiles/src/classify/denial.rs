@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::Capability;
 use crate::event::{Backend, Event, Identity, Inode, Object, PathObject};
-use crate::requirement::{Access, Need};
+use crate::requirement::{Access, Limit, Need};
 
+use super::capability;
 use super::context::Context;
 use super::errno;
 use super::files;
@@ -24,6 +26,7 @@ pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judge
             special::place(&source, out)
                 || identity::refused(&source, out)
                 || privileged_port(&source, out)
+                || limit(&source, out)
                 || by_mode(&source, out)
         }
     };
@@ -58,6 +61,19 @@ fn privileged_port(source: &Source<'_>, out: &mut Judged) -> bool {
     &*source.event.call.name == "bind"
         && socket.port.is_some_and(|port| port != 0 && port < start)
         && port::place(source, out)
+}
+
+/// A limit or priority. Where the kernel's checks are seen, one refusal has none: a number of open files beyond
+/// `fs.nr_open`, which no privilege allows.
+fn limit(source: &Source<'_>, out: &mut Judged) -> bool {
+    let capabilities = [Capability::SYS_RESOURCE, Capability::SYS_NICE, Capability::IPC_LOCK];
+    let found = capabilities.into_iter().find_map(|capability| capability::limit(source.event, capability));
+    let Some((limit, value)) = found else { return false };
+    if source.context.run.backend == Backend::Ebpf {
+        return limit == Limit::OpenFiles;
+    }
+    out.findings.push(source.finding(Need::Limit { limit, value }));
+    true
 }
 
 /// What owner and mode explain. Where the kernel's checks are seen, such a refusal has one, and what has none is

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Event, Exit};
+use crate::event::{Event, Exit, Outcome};
 use crate::profile::{GaveUp, LookedAt};
-use crate::requirement::{Basis, Requirement, Severity};
+use crate::requirement::{Basis, Need, Requirement, Severity};
 
 use super::context::Context;
 use super::files;
@@ -50,6 +50,8 @@ const COMMON: &[&str] = &[
     "/usr/lib/aarch64-linux-gnu/gconv/",
     "/usr/lib/ssl/openssl.cnf",
     "/etc/ssl/openssl.cnf",
+    "/etc/ssl/certs/",
+    "/usr/share/ca-certificates/",
     "/dev/null",
     "/dev/urandom",
     "/proc/self/",
@@ -66,7 +68,10 @@ pub fn gave_up(events: &[&Event], context: &Context<'_>, requirements: &[Require
         Exit::Running | Exit::Stopped { .. } => false,
     };
     let refused = |requirement: &Requirement| {
-        requirement.basis == Basis::Denied && requirement.severity == Severity::Required
+        requirement.basis == Basis::Denied
+            && requirement.severity == Severity::Required
+            // Programs make do with the limit they have.
+            && !matches!(requirement.need, Need::Limit { .. })
     };
     if !failed || requirements.iter().any(refused) {
         return None;
@@ -74,9 +79,14 @@ pub fn gave_up(events: &[&Event], context: &Context<'_>, requirements: &[Require
     Some(GaveUp { exit: end.exit, stderr: end.stderr.clone(), looked_at: looked_at(events) })
 }
 
+/// Whether the call is a look at a file, or failed on one.
+fn looks(event: &Event) -> bool {
+    LOOKS.contains(&&*event.call.name) || matches!(event.outcome, Outcome::Failure { .. })
+}
+
 /// The last files looked at, most recent last.
 fn looked_at(events: &[&Event]) -> Vec<LookedAt> {
-    let mut latest: Vec<&&Event> = events.iter().filter(|event| LOOKS.contains(&&*event.call.name)).collect();
+    let mut latest: Vec<&&Event> = events.iter().filter(|event| looks(event)).collect();
     latest.sort_by_key(|event| (event.last.max(event.time), event.seq));
     let mut known: BTreeSet<RawText> = BTreeSet::new();
     let mut found = Vec::new();

@@ -35,6 +35,7 @@ const RULES: &[Rule] = &[
         },
         "the kernel expects refusals here and goes on; only a write to a network sysctl depends on it",
     ),
+    Rule(|_, _, site| site == CheckSite::CoreDump, "the kernel's doing, after the program's end"),
     Rule(|_, _, site| site == CheckSite::Overcommit, "overcommit accounting on mmap, brk, fork and exec"),
     Rule(|_, _, site| site == CheckSite::GoesOn, "the call does a little less and succeeds"),
     Rule(|_, _, site| site == CheckSite::DropsPrivileges, "a process without privileges has none to drop"),

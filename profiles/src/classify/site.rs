@@ -40,6 +40,8 @@ pub enum CheckSite {
     Overlay,
     /// The call goes on either way, doing a little less.
     GoesOn,
+    /// The kernel writes a core dump.
+    CoreDump,
     /// Giving privileges up, which a process without them has no need to.
     DropsPrivileges,
     /// A seccomp filter installed without no_new_privs.
@@ -135,6 +137,9 @@ pub fn site(event: &Event, check: &Check) -> CheckSite {
     if is_overlay(&frames) {
         return CheckSite::Overlay;
     }
+    if frames.iter().any(|frame| matches!(*frame, "vfs_coredump" | "do_coredump")) {
+        return CheckSite::CoreDump;
+    }
     let found = frames.iter().find_map(|frame| TABLE.iter().find(|row| row.0 == *frame).map(|row| row.1));
     if let Some(at) = frames.iter().position(|frame| frame.ends_with("_noaudit")) {
         return match frames.get(at + 1) {
@@ -146,17 +151,18 @@ pub fn site(event: &Event, check: &Check) -> CheckSite {
     refine(event, check, found.unwrap_or_else(|| by_call(event, check)))
 }
 
-/// overlayfs acts below each call with its mounter's rights; `ovl_permission` first asks for the caller's, and
-/// `ovl_setattr` and the setting of an ACL ask themselves before they pass the call on.
+/// overlayfs acts below each call with its mounter's rights; `ovl_permission` first asks for the caller's, directly,
+/// and `ovl_setattr` and the setting of an ACL ask themselves before they pass the call on.
 fn is_overlay(frames: &[&str]) -> bool {
     frames.iter().enumerate().any(|(at, frame)| {
         let before = at.checked_sub(1).and_then(|at| frames.get(at)).copied().unwrap_or_default();
-        frame.starts_with("ovl_")
-            && *frame != "ovl_permission"
-            && !matches!(
-                (before, *frame),
-                ("setattr_prepare", "ovl_setattr") | ("inode_owner_or_capable", "ovl_set_or_remove_acl")
-            )
+        let for_caller = matches!(
+            (before, *frame),
+            ("generic_permission", "ovl_permission")
+                | ("setattr_prepare", "ovl_setattr")
+                | ("inode_owner_or_capable", "ovl_set_or_remove_acl")
+        );
+        frame.starts_with("ovl_") && !for_caller
     })
 }
 

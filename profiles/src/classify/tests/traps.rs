@@ -70,6 +70,8 @@ fn overlayfs_at_work_is_no_need() {
     let create =
         "capable_wrt_inode_uidgid generic_permission inode_permission may_create vfs_create ovl_create_real";
     let attribute = "ns_capable xattr_permission vfs_getxattr ovl_check_protattr";
+    // As seen on 6.18: the layer's inode, asked for with the mounter's credentials.
+    let layer = "generic_permission inode_permission ovl_permission inode_permission may_open path_openat";
     needs(
         &trace(
             "x",
@@ -79,6 +81,7 @@ fn overlayfs_at_work_is_no_need() {
                     .check(DAC, create)
                     .check(ADMIN, attribute),
                 open("/srv/b", 0).check(DAC, OPEN).foreign(),
+                open("/srv/c", 0).check(Capability::DAC_READ_SEARCH, layer),
             ],
         ),
         &[],
@@ -107,6 +110,24 @@ fn overlayfs_asks_for_its_callers_too() {
         ),
         &["path:/srv/dir directory own", "path:/srv/key file read"],
     );
+}
+
+#[test]
+fn a_core_dump_is_the_kernels() {
+    let stack =
+        "generic_permission inode_permission path_openat do_filp_open filp_open vfs_coredump get_signal";
+    let abort = call("tgkill", &[]).check(DAC, stack).outcome(Outcome::Unknown);
+    needs(&trace("x", [abort]), &[]);
+}
+
+#[test]
+fn more_files_than_anybody_may_open_are_no_need() {
+    // Beyond fs.nr_open the kernel refuses without asking for a capability.
+    let limit = |resource: u64| call("prlimit64", &[0, resource, 0x7000]).fails(EPERM);
+    let mut trace = trace("x", [limit(7)]);
+    needs(&trace, &[]);
+    trace.run.backend = Backend::Ptrace;
+    needs(&trace, &["limit:open-files"]);
 }
 
 #[test]
@@ -396,6 +417,13 @@ fn a_program_that_lives_or_was_refused_did_not_give_up() {
     let mut trace = trace("x", [call("stat", &[]).on("/srv/x")]);
     assert_eq!(run(&trace).gave_up, None);
     trace.end.exit = Exit::Exited { status: 2 };
+    assert!(run(&trace).gave_up.is_some());
+    // A limit that may not be raised is made do with.
+    let limit = call("prlimit64", &[0, 7])
+        .check(Capability::SYS_RESOURCE, "capable do_prlimit")
+        .refused()
+        .fails(EPERM);
+    trace.events.extend(super::build::trace("x", [limit]).events);
     assert!(run(&trace).gave_up.is_some());
     trace.events.extend(super::build::trace("x", [call("setuid", &[7]).ids(&[7]).fails(EPERM)]).events);
     assert_eq!(run(&trace).gave_up, None);
