@@ -39,11 +39,15 @@ fn check(profile: &nrtrace_profiles::profile::Profile, expected: &[&str]) {
 }
 
 #[test]
-fn nginx_gets_its_state_directory_its_logs_its_pid_file_and_its_port() {
+fn nginx_gets_its_directories_its_logs_its_pid_file_and_its_port() {
     check(
         &nginx(),
         &[
-            "d /var/lib/nginx 755 root",
+            "d /var/lib/nginx/body 700 own",
+            "d /var/lib/nginx/fastcgi 700 own",
+            "d /var/lib/nginx/proxy 700 own",
+            "d /var/lib/nginx/scgi 700 own",
+            "d /var/lib/nginx/uwsgi 700 own",
             "f /run/nginx.pid 644 own",
             "f /var/log/nginx/access.log 640 adm",
             "f /var/log/nginx/error.log 640 adm",

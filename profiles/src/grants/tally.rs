@@ -121,11 +121,14 @@ impl<'a> Tally<'a> {
                     FileType::File | FileType::Directory | FileType::Fifo | FileType::Unknown
                 )
         };
-        let names: BTreeSet<&RawText> = self.changes.iter().map(|wish| wish.path).collect();
+        // Directories of fixed names are made one by one, which leaves their own directory closed. Of files there
+        // may be more another day.
+        let files = self.changes.iter().filter(|wish| !wish.is_directory());
+        let files: BTreeSet<&RawText> = files.map(|wish| wish.path).collect();
         !self.on_itself.is_empty()
             || self.changes.iter().any(in_it)
-            || names.len() > 1
-            || (!names.is_empty() && !self.looks.is_empty())
+            || files.len() > 1
+            || (!self.changes.is_empty() && !self.looks.is_empty())
     }
 }
 
