@@ -94,7 +94,7 @@ pub struct RunArgs {
     pub env: Vec<(OsString, OsString)>,
 
     /// Size of the buffer between the kernel and nrtrace, in MiB (a power of two)
-    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = buffer)]
+    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = buffer)]
     pub buffer: usize,
 
     /// Run with the user's rights alone, so that refusals are real (not built yet)

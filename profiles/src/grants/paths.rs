@@ -1,6 +1,7 @@
 //! Grants for paths: ownership made beforehand, groups, ACL entries.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 
 use super::groups::{Usable, is_dangerous, name_of, usable};
 use super::place::{Class, Place, class_in, flaw, is_below, is_common, is_related, own_name, place};
@@ -181,14 +182,29 @@ fn make(wish: &Wish, grants: &mut Grants) {
     };
     let why = Why::new(wish.id, made);
     if is_made_as_directory(wish) {
-        let grant = Directory { class, mode: 0o700, group: None, contents: false, existed: false, why };
-        grants.directories.entry(wish.path.clone()).or_insert(grant);
+        match grants.directories.entry(wish.path.clone()) {
+            Entry::Occupied(mut planned) => planned.get_mut().why.also(why),
+            Entry::Vacant(free) => {
+                free.insert(Directory {
+                    class,
+                    mode: 0o700,
+                    group: None,
+                    contents: false,
+                    existed: false,
+                    why,
+                });
+            }
+        }
         return;
     }
     let kind = if wish.file_type == FileType::Fifo { FileKind::Fifo } else { FileKind::Regular };
     let mode = Some(new_file_mode(wish.path, class));
-    let grant = File { kind, mode, group: None, existed: false, why };
-    grants.files.entry(wish.path.clone()).or_insert(grant);
+    match grants.files.entry(wish.path.clone()) {
+        Entry::Occupied(mut planned) => planned.get_mut().why.also(why),
+        Entry::Vacant(free) => {
+            free.insert(File { kind, mode, group: None, existed: false, why });
+        }
+    }
 }
 
 fn is_made_as_directory(wish: &Wish) -> bool {

@@ -27,7 +27,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { record: Record::Calls, buffer: 16 << 20 }
+        Self { record: Record::Calls, buffer: 8 << 20 }
     }
 }
 
