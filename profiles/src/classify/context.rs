@@ -24,6 +24,8 @@ pub struct Context<'a> {
     made_directories: BTreeSet<RawText>,
     /// Old and new names of files renamed within a directory that the user cannot write.
     renamed: BTreeSet<RawText>,
+    /// New names of all files renamed, by their old ones.
+    new_names: BTreeMap<RawText, RawText>,
     /// What was last written to a file below `/proc/sys`.
     written: BTreeMap<RawText, (u64, RawText)>,
     /// Programs run, by last component.
@@ -40,6 +42,7 @@ impl<'a> Context<'a> {
             made: BTreeSet::new(),
             made_directories: BTreeSet::new(),
             renamed: BTreeSet::new(),
+            new_names: BTreeMap::new(),
             written: BTreeMap::new(),
             executed: BTreeMap::new(),
         };
@@ -91,11 +94,18 @@ impl<'a> Context<'a> {
 
     fn note_renamed(&mut self, event: &Event) {
         let (Some(from), Some(to)) = files::of(&event.object) else { return };
+        if !files::is_rename(event) {
+            return;
+        }
+        let new = self.new_names.entry(from.path.clone()).or_insert_with(|| to.path.clone());
+        if to.path < *new {
+            new.clone_from(&to.path);
+        }
         let same = files::is_known(&from.path) && files::parent(&from.path) == files::parent(&to.path);
         let refused = event.checks.iter().any(|check| {
             check.capability.is_dac() && noise::noise(event, check, site::site(event, check)) == Verdict::Real
         });
-        if files::is_rename(event) && same && refused {
+        if same && refused {
             self.renamed.extend([from.path.clone(), to.path.clone()]);
         }
     }
@@ -120,6 +130,11 @@ impl<'a> Context<'a> {
     /// Whether `path` is the old or the new name of a file renamed within a directory that refused.
     pub fn is_renamed(&self, path: &RawText) -> bool {
         self.renamed.contains(path)
+    }
+
+    /// The name that a file made under `path` was given, where it was renamed.
+    pub fn new_name<'b>(&'b self, path: &'b RawText) -> &'b RawText {
+        self.new_names.get(path).unwrap_or(path)
     }
 
     /// What was last written to `path`, without the line's end.

@@ -98,7 +98,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     path::remark(&requirements, context, &mut notes);
     Classified {
         requirements,
-        listens: port::listens(&ordered),
+        listens: port::listens(&ordered, context),
         unexplained,
         gave_up,
         notes: notes.into_iter().collect(),

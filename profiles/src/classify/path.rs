@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{Event, FileType, PathObject};
+use crate::event::{Check, Event, FileType, PathObject};
 use crate::requirement::{Access, Need, Requirement};
 use crate::{Capability, RawText};
 
@@ -125,15 +125,27 @@ fn rename(source: &Source<'_>) -> Option<Vec<Finding>> {
     if old == new {
         return Some(vec![directory(source, &from.path), directory(source, &to.path)]);
     }
-    let in_new = match source.component() {
-        Some(component) => component.path == new,
-        None => source.site == CheckSite::CreateIn,
-    };
     let file_type = files::made_type(source.event);
-    Some(vec![match in_new {
-        true => entry(source, to, file_type, Access::Create),
-        false => entry(source, from, file_type, Access::Delete),
-    }])
+    let (directory, mut finding) = match is_about_new(source, &new) {
+        true => (new, entry(source, to, file_type, Access::Create)),
+        false => (old, entry(source, from, file_type, Access::Delete)),
+    };
+    // Where the kernel does not say which of the two it judged, the component may be the other one.
+    finding.refused = finding.refused.filter(|component| component.path == directory);
+    Some(vec![finding])
+}
+
+/// Whether a check in a rename between two directories was about the new one. The old one is asked first; the new one
+/// in the same way when there is something to be replaced.
+fn is_about_new(source: &Source<'_>, new: &RawText) -> bool {
+    let event = source.event;
+    let deletions = event.checks.iter().filter(|check| {
+        check.capability.is_dac() && site::site(event, check) == CheckSite::DeleteIn && !check.foreign
+    });
+    let is_later = |check: &Check| deletions.into_iter().skip(1).any(|other| std::ptr::eq(other, check));
+    source.site == CheckSite::CreateIn
+        || source.component().is_some_and(|component| component.path == *new)
+        || source.check.is_some_and(is_later)
 }
 
 /// A name made or removed; where it is one of those that are renamed, this belongs to the directory.

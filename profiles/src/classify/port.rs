@@ -7,6 +7,7 @@ use crate::event::{Event, Object, Outcome, Protocol, SocketObject};
 use crate::profile::Listen;
 use crate::requirement::Need;
 
+use super::context::Context;
 use super::finding::{Judged, Source, best};
 
 /// First port of the range that the kernel chooses from (`net.ipv4.ip_local_port_range`, default 32768–60999).
@@ -30,7 +31,7 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
 ///
 /// Left out: netlink, packet and raw sockets; Unix sockets without a name; and ports of the range that the kernel
 /// chooses from, unless somebody listens there: those are the near end of a client.
-pub fn listens(events: &[&Event]) -> Vec<Listen> {
+pub fn listens(events: &[&Event], context: &Context<'_>) -> Vec<Listen> {
     let mut found: BTreeMap<(Protocol, RawText, Option<u16>), BTreeSet<RawText>> = BTreeMap::new();
     for event in events {
         let Object::Socket(socket) = &event.object else { continue };
@@ -42,7 +43,7 @@ pub fn listens(events: &[&Event]) -> Vec<Listen> {
         };
         if done
             && counts
-            && let Some(key) = key(socket)
+            && let Some(key) = key(socket, context)
         {
             found.entry(key).or_default().insert(event.process.name.clone());
         }
@@ -54,7 +55,7 @@ pub fn listens(events: &[&Event]) -> Vec<Listen> {
     found.into_iter().map(listen).collect()
 }
 
-fn key(socket: &SocketObject) -> Option<(Protocol, RawText, Option<u16>)> {
+fn key(socket: &SocketObject, context: &Context<'_>) -> Option<(Protocol, RawText, Option<u16>)> {
     match socket.protocol {
         Protocol::Tcp | Protocol::Udp | Protocol::Sctp => {
             let port = socket.port.filter(|port| *port != 0)?;
@@ -62,7 +63,9 @@ fn key(socket: &SocketObject) -> Option<(Protocol, RawText, Option<u16>)> {
         }
         Protocol::Unix => {
             let name = socket.path.as_ref().map_or_else(|| socket.address.clone(), best);
-            (!name.as_bytes().is_empty()).then_some((Protocol::Unix, name, None))
+            let is_named = !matches!(name.as_bytes(), b"" | b"@");
+            // haproxy binds its socket under another name and renames it.
+            is_named.then(|| (Protocol::Unix, context.new_name(&name).clone(), None))
         }
         Protocol::Raw | Protocol::Netlink | Protocol::Packet | Protocol::Other => None,
     }

@@ -31,6 +31,15 @@ pub enum Error {
          lockdown=integrity or without lockdown"
     )]
     Lockdown,
+    /// Permission was refused although nothing is missing.
+    #[error(
+        "the kernel forbids the probe's program {program} (EPERM), although CAP_BPF and CAP_PERFMON are there: it was \
+         built without this kind of program, or a security module forbids it"
+    )]
+    Forbidden {
+        /// Name of the program.
+        program: &'static str,
+    },
     /// The kernel offers no type information.
     #[error(
         "cannot read the kernel's type information at {VMLINUX}: {0}; use a kernel built with CONFIG_DEBUG_INFO_BTF"
@@ -66,10 +75,9 @@ pub enum Error {
     /// Neither way to see capability checks works.
     #[error(
         "this kernel lets no eBPF program see capability checks: it has no cap_capable tracepoint (Linux 6.14), and \
-         attaching to the function failed: {}; use a newer kernel, or one with BPF trampolines",
-        whole(.0)
+         attaching to the function failed: {0}; use a newer kernel, or one with BPF trampolines"
     )]
-    NoHook(#[source] Box<ProgramError>),
+    NoHook(#[source] Box<Error>),
     /// The object lacks something the loader expects.
     #[error("the probe's object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
     Missing(&'static str),

@@ -6,8 +6,9 @@ use std::{fs, io};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::raw_trace_point::RawTracePoint;
 use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, RawTracePointRunOptions, TestRun};
-use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness};
-use nrtrace_ebpf::layout::{Mark, WAITING};
+use aya::sys::SyscallError;
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
 use nrtrace_profiles::event::Record;
 
 use super::btf::{Types, VMLINUX};
@@ -106,10 +107,22 @@ impl Probe {
     /// # Errors
     /// When the process is gone or memory is short.
     pub fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
+        self.mark(child, WAITING)
+    }
+
+    /// As [`Probe::watch`], but from now on.
+    ///
+    /// # Errors
+    /// When the process is gone or memory is short.
+    pub fn watch_now(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
+        self.mark(child, TRACED)
+    }
+
+    fn mark(&mut self, child: BorrowedFd<'_>, state: u32) -> Result<(), Error> {
         let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
             return Err(Error::Missing("map MARKS"));
         };
-        let mark = Mark { state: WAITING, level: self.level, ..Mark::default() };
+        let mark = Mark { state, level: self.level, ..Mark::default() };
         sys::set_mark(marks.fd().as_fd(), child, &mark).map_err(|source| Error::Map {
             action: "mark the program's process in",
             map: "MARKS",
@@ -175,7 +188,10 @@ impl Loaded {
             .override_global("REGISTERS", registers.as_slice(), true)
             .override_global("ACCOUNTING", accounting.as_slice(), true)
             .load(OBJECT)
-            .map_err(|error| refusal(&error).unwrap_or_else(|| Error::Object(Box::new(error))))?;
+            .map_err(|error| {
+                let why = is_permission(&error).then(support::why_not_permitted).flatten();
+                why.unwrap_or_else(|| Error::Object(Box::new(error)))
+            })?;
         Ok(Self { ebpf, btf })
     }
 
@@ -194,7 +210,9 @@ impl Loaded {
         }
         match self.functions() {
             Ok(()) => Ok(Hooks::Functions),
-            Err(Error::Program { source, .. }) => Err(Error::NoHook(source)),
+            Err(error @ (Error::Program { .. } | Error::Forbidden { .. })) => {
+                Err(Error::NoHook(Box::new(error)))
+            }
             Err(error) => Err(error),
         }
     }
@@ -261,22 +279,25 @@ fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error 
 
 /// A program's refusal: for lack of permission if that explains it.
 fn refused(program: &'static str, error: ProgramError) -> Error {
-    refusal(&error).unwrap_or_else(|| Error::Program { program, source: Box::new(error) })
+    if !is_permission(&error) {
+        return Error::Program { program, source: Box::new(error) };
+    }
+    support::why_not_permitted().unwrap_or(Error::Forbidden { program })
 }
 
-/// Why permission was refused, if `error` says that it was and the process's state explains it.
-fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+/// Whether the kernel said EPERM (EACCES is the verifier's).
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && error.kind() == io::ErrorKind::PermissionDenied
-        {
-            return support::why_not_permitted();
-        }
-        if let Some(EbpfError::ProgramError(inner)) = error.downcast_ref::<EbpfError>() {
-            return refusal(inner);
+        let io = match (error.downcast_ref::<io::Error>(), error.downcast_ref::<SyscallError>()) {
+            (Some(io), _) => Some(io),
+            (_, Some(call)) => Some(&call.io_error),
+            _ => None,
+        };
+        if io.is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+            return true;
         }
         cause = error.source();
     }
-    None
+    false
 }

@@ -203,8 +203,12 @@ fn a_rename_between_directories_is_about_the_one_that_refused() {
     needs(&trace("x", [source().in_directory("/srv/a")]), &["path:/srv/a/x file delete"]);
     // Replacing what is there asks may_delete for the new name as well.
     needs(&trace("x", [source().in_directory("/srv/b")]), &["path:/srv/b/x file create"]);
-    let both = rename("/srv/a/x", "/srv/b/x");
-    needs(&trace("x", [both]), &["path:/srv/a/x file delete", "path:/srv/b/x file create"]);
+    // Where the component is a guess, it is the same for both.
+    let both = rename("/srv/a/x", "/srv/b/x").in_directory("/srv/a");
+    let replaced = source().in_directory("/srv/a").check(DAC, RENAME_OLD).in_directory("/srv/a");
+    for event in [both, replaced] {
+        needs(&trace("x", [event]), &["path:/srv/a/x file delete", "path:/srv/b/x file create"]);
+    }
 }
 
 #[test]
