@@ -20,11 +20,11 @@ const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 pub(super) fn treatment(question: &Question) -> Final {
     let nofollow = match question.want {
         Want::Create { .. } | Want::Delete(_) | Want::Replace(_) => return Final::Entry,
-        Want::Open(flags) if flags & libc::O_PATH != 0 => flags & libc::O_NOFOLLOW != 0,
-        Want::Open(flags) => {
-            let exclusive = libc::O_CREAT | libc::O_EXCL;
-            flags & libc::O_NOFOLLOW != 0 || flags & exclusive == exclusive
+        Want::Open(flags) if flags & libc::O_PATH == 0 && flags & libc::O_CREAT != 0 => {
+            let stop = flags & (libc::O_NOFOLLOW | libc::O_EXCL) != 0;
+            return if stop { Final::MakeNoFollow } else { Final::Make };
         }
+        Want::Open(flags) => flags & libc::O_NOFOLLOW != 0,
         _ => !question.follow,
     };
     if nofollow { Final::NoFollow } else { Final::Follow }
@@ -177,9 +177,6 @@ fn replace(walk: &mut Walk, protections: &Protections, victim: Victim) -> Result
 
 fn open(walk: &mut Walk, protections: &Protections, flags: i32) -> Result<(), Errno> {
     let create_flag = flags & libc::O_CREAT != 0;
-    if create_flag && walk.slash {
-        return Err(Errno::EISDIR);
-    }
     if let (true, End::Absent, Some(parent)) = (create_flag, walk.end, walk.parent) {
         return create(walk, parent);
     }

@@ -96,6 +96,10 @@ pub(super) enum Final {
     NoFollow,
     /// The entry itself is meant: never followed.
     Entry,
+    /// As `Follow`, but a slash at the end is an error (open(2) with `O_CREAT`).
+    Make,
+    /// As `Make`, and a symbolic link is not followed.
+    MakeNoFollow,
 }
 
 /// Goes the way of a question.
@@ -188,6 +192,9 @@ impl Walker<'_> {
         if self.walk.last == Last::Dot || (self.walk.last == Last::DotDot && here.is(&self.walk.nodes[0])) {
             return Ok(Went::On);
         }
+        if self.rest.is_empty() && self.walk.slash && matches!(treat, Final::Make | Final::MakeNoFollow) {
+            return Ok(Went::Ended(End::Failed(Errno::EISDIR)));
+        }
         let Ok(name) = CString::new(name) else { return Ok(Went::Ended(End::Failed(Errno::EINVAL))) };
         let mount = mount(here);
         if mount.automount {
@@ -202,9 +209,9 @@ impl Walker<'_> {
         let last = self.rest.is_empty();
         let follow = match treat {
             _ if !last => true,
-            Final::Follow => true,
+            Final::Follow | Final::Make => true,
             Final::NoFollow => self.walk.slash,
-            Final::Entry => false,
+            Final::Entry | Final::MakeNoFollow => false,
         };
         if child.is_symlink() && follow {
             self.follow(&name, child, mount)
