@@ -2,6 +2,8 @@
 //!
 //! Everything here makes files of several owners and needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail with the test")]
+
 #[path = "oracle/cases.rs"]
 mod cases;
 #[path = "oracle/mounts.rs"]

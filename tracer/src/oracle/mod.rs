@@ -211,8 +211,11 @@ impl Oracle {
             };
             let Some(refusal) = refusal else { continue };
             // Search on a directory may have been refused already when its entry is to be changed.
-            let known =
-                |old: &Refusal| old.component == refusal.component && refusal.access.is_subset(&old.access);
+            let known = |old: &Refusal| {
+                old.component == refusal.component
+                    && (old.cause == refusal.cause || refusal.cause == Cause::Policy)
+                    && refusal.access.is_subset(&old.access)
+            };
             if !refusals.iter().any(known) {
                 refusals.push(refusal);
             }
@@ -264,7 +267,9 @@ impl Oracle {
             {
                 Cause::Permission
             }
-            Errno::EACCES if judge::access(Method::Descriptor, subject.fd().as_raw_fd(), bits).is_ok() => {
+            Errno::EACCES
+                if judge::access(self.method(), subject.fd().as_raw_fd(), bits) != Err(Errno::EACCES) =>
+            {
                 Cause::Permission
             }
             _ => Cause::Policy,

@@ -90,6 +90,9 @@ fn access(walk: &mut Walk, node: usize, bits: i32) {
     if !rows.is_empty() {
         walk.ask(node, &rows);
     }
+    if bits & libc::W_OK != 0 {
+        writable_at_last(walk, node, Access::Write);
+    }
 }
 
 fn execute(walk: &mut Walk, node: usize) -> Result<(), Errno> {
@@ -101,6 +104,15 @@ fn execute(walk: &mut Walk, node: usize) -> Result<(), Errno> {
     }
     access(walk, node, libc::X_OK);
     Ok(())
+}
+
+/// Tells of a read-only mount where the kernel looks at the permission bits first (`mnt_get_write_access`). Of
+/// devices, pipes and sockets it may be written to.
+fn writable_at_last(walk: &mut Walk, node: usize, access: Access) {
+    let subject = &walk.nodes[node];
+    if subject.is_regular() || subject.is_directory() {
+        writable_mount(walk, node, access);
+    }
 }
 
 /// `may_o_create` and `may_create`: the directory must let entries be made.
@@ -238,6 +250,9 @@ fn open_existing(walk: &mut Walk, protections: &Protections, node: usize, flags:
         walk.refuse(node, label, Errno::EACCES, Cause::NoDev);
     }
     walk.ask(node, &rows);
+    if write {
+        writable_at_last(walk, node, writing.1);
+    }
     if bad_append {
         walk.refuse(node, Access::Write, Errno::EPERM, Cause::AppendOnly);
     }

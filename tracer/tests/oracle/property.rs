@@ -145,8 +145,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn path() -> impl Strategy<Value = String> {
-    let name = proptest::sample::select(vec!["a", "a", "b", "b", "c", "c", "d", "..", ".", "x"]);
-    (any::<bool>(), vec(name, 1..5), proptest::bool::weighted(0.1)).prop_map(|(absolute, names, slash)| {
+    let name = proptest::sample::select(vec!["a", "a", "a", "b", "b", "b", "c", "c", "d", "..", ".", "x"]);
+    (any::<bool>(), vec(name, 1..4), proptest::bool::weighted(0.1)).prop_map(|(absolute, names, slash)| {
         let (start, end) = (if absolute { "/" } else { "" }, if slash { "/" } else { "" });
         format!("{start}{}{end}", names.join("/"))
     })
@@ -184,7 +184,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
         })
     });
     let open = Entry { path: "open".into(), kind: Kind::Directory, mode: 0o777, uid: 0, gid: 0, acl: None };
-    (mode(true), owner(), vec(entry, 4..16)).prop_map(move |(mode, uid, mut entries)| {
+    (mode(true), owner(), vec(entry, 6..20)).prop_map(move |(mode, uid, mut entries)| {
         // Directories above their entries.
         entries.sort_by_key(|entry| entry.path.len());
         let top = Entry { path: "/".into(), kind: Kind::Directory, mode, uid, gid: 0, acl: None };
@@ -271,10 +271,10 @@ fn run(method: Method, cases: u32) {
 
 #[test]
 fn answers_equal_what_a_process_gets() {
-    run(Method::Descriptor, 300);
+    run(Method::Descriptor, 150);
 }
 
 #[test]
 fn answers_equal_on_kernels_without_faccessat2() {
-    run(Method::RealIds, 100);
+    run(Method::RealIds, 50);
 }
