@@ -258,7 +258,11 @@ fn each_of_many_threads_gets_its_own_answer() {
 
 /// Copies this test program to where everybody can run it, and runs one test of it as an ordinary user.
 fn as_user(test: &str) {
-    let world = World::new(&[entry("mine", Kind::File, 0o600, 1000), entry("theirs", Kind::File, 0o600, 0)]);
+    let world = World::new(&[
+        entry("mine", Kind::File, 0o600, 1000),
+        entry("theirs", Kind::File, 0o600, 0),
+        entry("closed", Kind::Directory, 0o700, 0),
+    ]);
     let program = world.at("program");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -289,9 +293,9 @@ fn as_an_ordinary_user() {
         assert_eq!(ask("mine", WRITE).refusals, []);
         assert_eq!(ask("theirs", WRITE).refusals[0].cause, Cause::Permission);
         // Nobody sees what is behind a directory that is closed to nrtrace too: one refusal, told once.
-        let judgement = ask("/root/x/y", Want::Reach);
+        let judgement = ask("closed/x/y", Want::Reach);
         assert_eq!(judgement.refusals.len(), 1);
-        assert_eq!(judgement.refusals[0].component.path.as_bytes(), b"/root");
+        assert!(judgement.refusals[0].component.path.as_bytes().ends_with(b"/closed"));
         assert_eq!(judgement.failure, None);
     }
     let other = Oracle::new(&identity(1001, 1000, &[]));

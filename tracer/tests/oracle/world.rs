@@ -23,6 +23,9 @@ pub enum Kind {
     Link(String),
 }
 
+/// Entries of an ACL besides owner, group and others: tag (2 user, 8 group), id, permissions; and the mask.
+pub type Acl = (Vec<(u16, u32, u16)>, u16);
+
 /// One file: where, what, whose.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -31,8 +34,7 @@ pub struct Entry {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
-    /// Entries of an ACL besides owner, group and others: tag (2 user, 8 group), id, permissions; and the mask.
-    pub acl: Option<(Vec<(u16, u32, u16)>, u16)>,
+    pub acl: Option<Acl>,
 }
 
 pub fn entry(path: &str, kind: Kind, mode: u32, uid: u32) -> Entry {
@@ -51,11 +53,8 @@ pub struct World {
 impl World {
     pub fn new(entries: &[Entry]) -> Self {
         // SAFETY: geteuid takes nothing.
-        assert_eq!(
-            unsafe { libc::geteuid() },
-            0,
-            "the oracle's tests make files of several owners: run them as root"
-        );
+        let euid = unsafe { libc::geteuid() };
+        assert_eq!(euid, 0, "the oracle's tests make files of several owners: run them as root");
         // Without symbolic links, for comparison.
         let dir = tempfile::tempdir_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
