@@ -119,6 +119,11 @@ impl Node {
         (self.place.0, self.place.1) == (other.place.0, other.place.1)
     }
 
+    /// Whether the filesystem is on a block device, and so neither procfs nor autofs.
+    pub fn on_disk(&self) -> bool {
+        self.place.0 != 0
+    }
+
     /// Inode number.
     pub fn ino(&self) -> u64 {
         self.place.2

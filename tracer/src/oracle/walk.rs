@@ -110,9 +110,13 @@ pub(super) fn walk(
     treat: Final,
 ) -> Result<Walk, Error> {
     let open = |fd| Node::same(fd).map_err(|errno| Error::Start { errno });
-    let (root, base) = (open(question.root)?, open(question.base)?);
+    let mut nodes = vec![open(question.root)?];
+    if !question.path.starts_with(b"/") {
+        nodes.push(open(question.base)?);
+    }
+    let at = nodes.len() - 1;
     let walk = Walk {
-        nodes: vec![root, base],
+        nodes,
         steps: Vec::new(),
         end: End::Failed(Errno::ENOENT),
         parent: None,
@@ -120,7 +124,7 @@ pub(super) fn walk(
         last: Last::Root,
         slash: false,
     };
-    let mut walker = Walker { judge, protections, question, walk, at: 1, rest: Vec::new(), links: 0 };
+    let mut walker = Walker { judge, protections, question, walk, at, rest: Vec::new(), links: 0 };
     let path = question.path;
     if path.len() >= PATH_MAX {
         walker.walk.end = End::Failed(Errno::ENAMETOOLONG);
@@ -128,7 +132,7 @@ pub(super) fn walk(
         walker.take(path);
         walker.go(treat)?;
     } else if question.empty_path {
-        walker.walk.end = End::Found(1);
+        walker.walk.end = End::Found(at);
     }
     Ok(walker.walk)
 }
@@ -192,12 +196,17 @@ impl Walker<'_> {
         if self.walk.last == Last::Dot || (self.walk.last == Last::DotDot && here.is(&self.walk.nodes[0])) {
             return Ok(Went::On);
         }
-        if self.rest.is_empty() && self.walk.slash && matches!(treat, Final::Make | Final::MakeNoFollow) {
+        if self.walk.last == Last::Name
+            && self.rest.is_empty()
+            && self.walk.slash
+            && matches!(treat, Final::Make | Final::MakeNoFollow)
+        {
             return Ok(Went::Ended(End::Failed(Errno::EISDIR)));
         }
         let Ok(name) = CString::new(name) else { return Ok(Went::Ended(End::Failed(Errno::EINVAL))) };
-        let mount = mount(here);
-        if mount.automount {
+        // Only what is on no disk can be of a special kind; whether links are followed is asked when one is met.
+        let mut special = if here.on_disk() { Mount::default() } else { mount(here) };
+        if special.automount {
             // Looking a name up here would have the filesystem mounted.
             return Err(Error::Automount { path: here.path() });
         }
@@ -213,11 +222,13 @@ impl Walker<'_> {
             Final::NoFollow => self.walk.slash,
             Final::Entry | Final::MakeNoFollow => false,
         };
-        if child.is_symlink() && follow {
-            self.follow(&name, child, mount)
-        } else {
-            Ok(self.enter(child, &name, mount))
+        if !(child.is_symlink() && follow) {
+            return Ok(self.enter(child, &name, special));
         }
+        if self.walk.nodes[self.at].on_disk() {
+            special = mount(&self.walk.nodes[self.at]);
+        }
+        self.follow(&name, child, special)
     }
 
     /// Makes a file the present one.
