@@ -9,5 +9,6 @@ pub mod collect;
 pub mod doctor;
 pub mod ebpf;
 pub mod launch;
+pub mod oracle;
 pub mod recording;
 pub mod session;
