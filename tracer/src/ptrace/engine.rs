@@ -1,6 +1,6 @@
 //! What the tracer does with each stop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use libc::{c_int, pid_t};
 use nrtrace_ebpf::record::{
@@ -53,6 +53,8 @@ pub struct Engine {
     tasks: HashMap<pid_t, Task>,
     /// New tasks that stopped before the event of whoever made them was seen.
     held: HashMap<pid_t, (Stopped, Stop)>,
+    /// Those of them that were let go without that event, since it may have died with the maker.
+    adopted: HashSet<pid_t>,
     /// No task of the tree has changed its root directory.
     plain_root: bool,
 }
@@ -61,7 +63,16 @@ impl Engine {
     /// An engine without tracees.
     pub fn new(options: Options, ring: Writer, judge: Option<Box<dyn Judge>>) -> Self {
         let numbers = Numbers::new(&options.rows);
-        Self { options, numbers, ring, judge, tasks: HashMap::new(), held: HashMap::new(), plain_root: true }
+        Self {
+            options,
+            numbers,
+            ring,
+            judge,
+            tasks: HashMap::new(),
+            held: HashMap::new(),
+            adopted: HashSet::new(),
+            plain_root: true,
+        }
     }
 
     /// Seizes process `pid`, which has one thread; it does not stop.
@@ -207,7 +218,12 @@ impl Engine {
     /// The task has made another one.
     fn forked(&mut self, stopped: Stopped) -> Result<(), Died> {
         let child = stopped.event_message()?;
-        self.born(stopped.tid(), child);
+        let adopted = self.adopted.remove(&child);
+        // An adopted child may even be dead by now; one that is alive and unknown has got the number anew.
+        let known = self.tasks.contains_key(&child) || !facts::exists(child);
+        if !(adopted && known) {
+            self.born(stopped.tid(), child);
+        }
         if let Some((child, stop)) = self.held.remove(&child) {
             self.stopped(child, stop);
         }
@@ -241,6 +257,9 @@ impl Engine {
         self.tasks.retain(|_, other| other.facts.pid != pid);
         task.facts.executed(pid);
         task.started = true;
+        if let Some(entry) = &mut task.pending {
+            entry.record.head.tid = pid as u32;
+        }
         let mut record = ProcessRecord { head: task.facts.head(KIND_EXEC), ..ProcessRecord::default() };
         let mut strings: [Vec<u8>; STRINGS] = Default::default();
         strings[STR_DATA] = link(pid, "exe").unwrap_or_default();
@@ -258,14 +277,27 @@ impl Engine {
             record.exit_code = status as u32;
             record.last_thread = u32::from(last);
             self.ring.push(&encode(&mut record, &Default::default()));
-        }
-        // Its event may have died with it: what it made would wait for ever.
-        for (orphan, (stopped, stop)) in std::mem::take(&mut self.held) {
-            let parent = facts::origin(orphan).filter(|parent| self.tasks.contains_key(parent));
-            self.born(parent.unwrap_or(tid), orphan);
-            self.stopped(stopped, stop);
+            self.adopt(pid);
         }
         self.ring.set_tasks(self.tasks.len() as u32);
+    }
+
+    /// Lets those go whose maker has died, perhaps before the event that would have told of them: a thread of process
+    /// `pid`, or one whose children have another parent by now.
+    fn adopt(&mut self, pid: pid_t) {
+        let origins: Vec<(pid_t, Option<pid_t>)> =
+            self.held.keys().map(|tid| (*tid, facts::origin(*tid))).collect();
+        for (orphan, origin) in origins {
+            let maker = origin.filter(|origin| self.tasks.contains_key(origin));
+            if maker.is_some() && origin != Some(pid) {
+                continue;
+            }
+            if let Some((stopped, stop)) = self.held.remove(&orphan) {
+                self.adopted.insert(orphan);
+                self.born(maker.unwrap_or(pid), orphan);
+                self.stopped(stopped, stop);
+            }
+        }
     }
 }
 

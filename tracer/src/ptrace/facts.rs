@@ -153,6 +153,11 @@ pub fn origin(tid: pid_t) -> Option<pid_t> {
     }
 }
 
+/// Whether there is a task of this id.
+pub fn exists(tid: pid_t) -> bool {
+    fs::metadata(format!("/proc/{tid}")).is_ok()
+}
+
 /// The path behind a link of `/proc/TID`, leaf first, as records carry it; `None` when it cannot be read.
 pub fn link(tid: pid_t, name: &str) -> Option<Vec<u8>> {
     let link = format!("/proc/{tid}/{name}");
