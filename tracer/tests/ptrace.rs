@@ -1,6 +1,7 @@
 //! The ptrace backend against the kernel: the awkward cases of tracing, each by name.
 //!
-//! All run as whoever runs them; `as_an_ordinary_user` runs them again without privileges when that is root.
+//! They run as root, and all but the few that do what only root can do again as an ordinary user
+//! (`as_an_ordinary_user`).
 
 #[path = "ptrace/calls.rs"]
 mod calls;
@@ -10,5 +11,7 @@ mod harness;
 mod privileges;
 #[path = "ptrace/signals.rs"]
 mod signals;
+#[path = "ptrace/speed.rs"]
+mod speed;
 #[path = "ptrace/tasks.rs"]
 mod tasks;

@@ -1,7 +1,7 @@
 //! Starts a tracee as the launcher does, and collects what the backend says of it.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use nrtrace_ebpf::record::{
     ProcessRecord, STR_BASE, STR_DATA, STR_PATH, STR_PATH2, STRINGS,
 };
 use nrtrace_ebpf::table::{NONE, Operands, Row, WHEN_FAILED, WHEN_OK};
-use nrtrace_tracer::ptrace::{Installed, MakeJudge, Options, Stops, Tracer, allow_tracer, filter, install};
+use nrtrace_tracer::ptrace::{MakeJudge, Options, Stops, Tracer, allow_tracer, filter, install};
 
 /// Cases run one at a time: a child forked while another thread holds a lock would wait for it for ever.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -161,6 +161,11 @@ impl Trace {
     }
 }
 
+/// Waits until no other case runs.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How to run a fixture.
 pub struct Case {
     pub stops: Stops,
@@ -187,7 +192,11 @@ pub struct Live {
 impl Case {
     /// Starts `body` in a new traced process, which then exits with what it returns.
     pub fn start(self, body: impl FnOnce() -> i32) -> Live {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        self.start_alone(alone(), body)
+    }
+
+    /// [`Case::start`] for who has the [`alone`] lock already.
+    pub fn start_alone(self, alone: MutexGuard<'static, ()>, body: impl FnOnce() -> i32) -> Live {
         let rows = rows();
         let filter = filter(&rows);
         let options = Options { rows, stops: self.stops, from_exec: self.from_exec, kill_tree: true };
@@ -327,14 +336,4 @@ pub fn open(path: &str) -> i32 {
 /// Whether the tests run as root.
 pub fn root() -> bool {
     nix::unistd::geteuid().is_root()
-}
-
-/// What installing the filter should have taken for this user.
-pub fn expected_install() -> Installed {
-    if root() { Installed::AsIs } else { Installed::NoNewPrivileges }
-}
-
-/// The raw number of a descriptor.
-pub fn raw(fd: &impl AsRawFd) -> i32 {
-    fd.as_raw_fd()
 }

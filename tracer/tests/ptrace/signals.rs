@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nrtrace_tracer::ptrace::Stops;
 
-use crate::harness::{Case, open};
+use crate::harness::{Case, alone, open};
 
 fn state(pid: i32) -> Option<char> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -192,11 +192,12 @@ fn a_tracer_that_is_killed_takes_the_tree_along() {
 
 #[test]
 fn a_parent_that_is_killed_takes_tracer_and_tree_along() {
+    let alone = alone();
     let (read, write) = nix::unistd::pipe().unwrap();
     // SAFETY: a process with a copy of the memory, which ends by being killed.
     let parent = unsafe { libc::fork() };
     if parent == 0 {
-        let live = Case::default().start(|| {
+        let live = Case::default().start_alone(alone, || {
             // Without this the kernel would do the tracer's work.
             // SAFETY: plain numbers.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
