@@ -3,6 +3,8 @@
 //! They run as root, and all but the few that do what only root can do again as an ordinary user
 //! (`as_an_ordinary_user`).
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot go on fails its test")]
+
 #[path = "ptrace/calls.rs"]
 mod calls;
 #[path = "ptrace/harness.rs"]

@@ -93,7 +93,7 @@ fn strings_end_at_the_end_of_memory_and_of_paths() {
             let rw = libc::PROT_READ | libc::PROT_WRITE;
             let page = libc::mmap(std::ptr::null_mut(), 8192, rw, private, -1, 0).cast::<u8>();
             libc::munmap(page.add(4096).cast(), 4096);
-            std::ptr::copy_nonoverlapping(b"/end\0".as_ptr(), page.add(4096 - 5), 5);
+            std::ptr::copy_nonoverlapping(c"/end".as_ptr().cast(), page.add(4096 - 5), 5);
             libc::openat(libc::AT_FDCWD, page.add(4096 - 5).cast(), libc::O_RDONLY);
             libc::openat(libc::AT_FDCWD, page.add(4096).cast(), libc::O_RDONLY);
         }

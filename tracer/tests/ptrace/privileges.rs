@@ -7,7 +7,7 @@ use std::process::Command;
 use nrtrace_ebpf::record::{FLAG_COMPAT, KIND_CALL, KIND_EXEC, STR_ROOT};
 use nrtrace_tracer::ptrace::{Installed, Stops, filter, install};
 
-use crate::harness::{Case, exec, open, root, rows};
+use crate::harness::{Case, alone, exec, open, root, rows};
 
 const NOBODY: u32 = 65534;
 
@@ -16,7 +16,10 @@ fn a_set_user_id_program_gets_its_ids_where_the_kernel_lets_it() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = directory.path().join("cat");
+    // A process forked while the copy is open for writing would keep it from being executed (ETXTBSY).
+    let writing = alone();
     std::fs::copy("/bin/cat", &program).unwrap();
+    drop(writing);
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).unwrap();
     let owner = std::fs::metadata(&program).unwrap().uid();
     let words = [program.to_str().unwrap(), "/nowhere"].map(|word| CString::new(word).unwrap());
@@ -37,6 +40,7 @@ fn a_set_user_id_program_gets_its_ids_where_the_kernel_lets_it() {
 fn without_privilege_the_filter_needs_no_new_privs_and_says_so() {
     let expected = if root() { Installed::AsIs } else { Installed::NoNewPrivileges };
     let filter = filter(&rows());
+    let _alone = alone();
     // SAFETY: a process with a copy of the memory.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
@@ -171,7 +175,9 @@ fn elf32() -> Vec<u8> {
 fn a_32_bit_program_is_followed() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("elf32");
+    let writing = alone();
     std::fs::write(&program, elf32()).unwrap();
+    drop(writing);
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let trace = Case::default().exec(&[program.to_str().unwrap()]);
     trace.assert_whole();
@@ -195,6 +201,7 @@ fn as_an_ordinary_user() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
     let tests = directory.path().join("tests");
+    let _alone = alone();
     std::fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
@@ -205,7 +212,7 @@ fn as_an_ordinary_user() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let expected = format!("0 failed; 1 ignored; 0 measured; {} filtered out", NEEDS_ROOT.len());
     assert!(text.contains(&expected), "{text}");
 }
