@@ -55,6 +55,10 @@ pub const FLAG_FD_ONLY: u16 = 1 << 7;
 pub const FLAG_SOCKET: u16 = 1 << 8;
 /// [`Head::flags`]: at least one check was recorded during this call.
 pub const FLAG_CHECKED: u16 = 1 << 9;
+/// [`Head::flags`]: an access oracle predicted this check; the kernel was not seen to make it, so there is no stack.
+pub const FLAG_PREDICTED: u16 = 1 << 10;
+/// [`Head::flags`]: the call was seen at its entry alone; [`CallRecord::ret`] is not known and reads 0.
+pub const FLAG_NO_RESULT: u16 = 1 << 11;
 
 /// `CAP_OPT_NOAUDIT` of `include/linux/security.h`: the kernel would not audit a refusal.
 pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;

@@ -10,5 +10,6 @@ pub mod doctor;
 pub mod ebpf;
 pub mod launch;
 pub mod oracle;
+pub mod ptrace;
 pub mod recording;
 pub mod session;

@@ -1,0 +1,146 @@
+//! The calls that stop: the rows asked for, and those that change what this backend remembers of a task.
+
+use nrtrace_ebpf::table::{NONE, Operands, Row, WHEN_TELLING};
+
+/// `AUDIT_ARCH_X86_64` of `linux/audit.h`.
+pub const ARCH_NATIVE: u32 = 0xc000_003e;
+/// `AUDIT_ARCH_I386`.
+pub const ARCH_COMPAT: u32 = 0x4000_0003;
+
+/// Numbers of both tables are below this; x32 numbers are not, and pass unseen.
+const NUMBERS: usize = 1024;
+
+/// What a call changes that is remembered between stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a task, with its flags in the first argument.
+    Clone,
+    /// Makes a task, with its flags in memory.
+    Clone3,
+    /// The user or group ids.
+    Credentials,
+    /// The root directory, of other tasks too.
+    Root,
+    /// Namespaces, with the mount namespace the root directory.
+    Namespaces,
+    /// Possibly the thread's name.
+    Name,
+}
+
+/// When a call stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Always.
+    Always,
+    /// When this argument has one of these bits.
+    Bits(u8, u32),
+    /// When this argument is this value.
+    Equals(u8, u32),
+}
+
+/// A call that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its name.
+    pub name: &'static str,
+    /// Where its operands are, when it is one of the rows asked for.
+    pub operands: Option<Operands>,
+    /// What it changes.
+    pub change: Option<Change>,
+    /// When it stops.
+    pub when: When,
+}
+
+/// Flags of clone(2) that this backend must see.
+pub const CLONE_SEEN: u32 =
+    (libc::CLONE_UNTRACED | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUSER) as u32;
+
+const STATE: &[(&[&str], Change, When)] = &[
+    (&["clone"], Change::Clone, When::Bits(0, CLONE_SEEN)),
+    (&["clone3"], Change::Clone3, When::Always),
+    (&["chroot", "pivot_root"], Change::Root, When::Always),
+    (&["setns", "unshare"], Change::Namespaces, When::Always),
+    (&["prctl"], Change::Name, When::Equals(0, libc::PR_SET_NAME as u32)),
+    (
+        &[
+            "setuid",
+            "setgid",
+            "setreuid",
+            "setregid",
+            "setresuid",
+            "setresgid",
+            "setfsuid",
+            "setfsgid",
+            "setuid32",
+            "setgid32",
+            "setreuid32",
+            "setregid32",
+            "setresuid32",
+            "setresgid32",
+            "setfsuid32",
+            "setfsgid32",
+        ],
+        Change::Credentials,
+        When::Always,
+    ),
+];
+
+/// All calls that stop, by name.
+pub fn watched(rows: &[Row]) -> Vec<Watched> {
+    let mut calls: Vec<Watched> = Vec::new();
+    for row in rows {
+        let Operands { dirfd, when, .. } = row.operands;
+        let fd = if dirfd == NONE { 0 } else { dirfd };
+        let when = if when & WHEN_TELLING == 0 { When::Always } else { When::Equals(fd, 2) };
+        calls.push(Watched { name: row.name, operands: Some(row.operands), change: None, when });
+    }
+    for &(names, change, when) in STATE {
+        for &name in names {
+            match calls.iter_mut().find(|call| call.name == name) {
+                Some(call) => call.change = Some(change),
+                None => calls.push(Watched { name, operands: None, change: Some(change), when }),
+            }
+        }
+    }
+    calls
+}
+
+/// The number of a call in the native table.
+pub fn native(name: &str) -> Option<u32> {
+    name.parse::<syscalls::Sysno>().ok().map(|call| call.id() as u32)
+}
+
+/// The number of a call in the 32-bit table.
+pub fn compat(name: &str) -> Option<u32> {
+    name.parse::<syscalls::x86::Sysno>().ok().map(|call| call.id() as u32)
+}
+
+/// Finds a watched call by its number.
+#[derive(Debug)]
+pub struct Numbers {
+    native: Vec<Option<Watched>>,
+    compat: Vec<Option<Watched>>,
+}
+
+impl Numbers {
+    /// Resolves the names of `rows` and of the calls that change a task.
+    pub fn new(rows: &[Row]) -> Self {
+        let mut numbers = Self { native: vec![None; NUMBERS], compat: vec![None; NUMBERS] };
+        for call in watched(rows) {
+            for (table, number) in
+                [(&mut numbers.native, native(call.name)), (&mut numbers.compat, compat(call.name))]
+            {
+                if let Some(slot) = number.and_then(|number| table.get_mut(number as usize)) {
+                    *slot = Some(call);
+                }
+            }
+        }
+        numbers
+    }
+
+    /// The call with this number.
+    pub fn get(&self, compat: bool, nr: i32) -> Option<Watched> {
+        let table = if compat { &self.compat } else { &self.native };
+        *table.get(usize::try_from(nr).ok()?)?
+    }
+}
