@@ -11,6 +11,7 @@
 mod capability;
 mod context;
 mod denial;
+mod ending;
 mod errno;
 mod files;
 mod finding;
@@ -93,8 +94,10 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
         judge(event, context, &mut judged);
         fold.add(event, judged);
     }
-    let (requirements, unexplained, mut notes) = fold.finish();
-    let gave_up = gave_up::gave_up(&ordered, context, &requirements);
+    let (mut requirements, unexplained, mut notes) = fold.finish();
+    ending::weigh(&mut requirements, context);
+    ending::remark(&requirements, &unexplained, context, &mut notes);
+    let gave_up = gave_up::gave_up(&ordered, context, &requirements, &unexplained);
     path::remark(&requirements, context, &mut notes);
     Classified {
         requirements,
@@ -112,6 +115,9 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     }
     let mut refused = false;
     for check in &event.checks {
+        if run_caused::own_rights(check, context) {
+            continue;
+        }
         let site = site::site(event, check);
         match noise::noise(event, check, site) {
             noise::Verdict::Dropped => continue,

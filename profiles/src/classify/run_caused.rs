@@ -2,7 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Check, Event, Outcome, PathObject};
+use crate::event::{Check, Event, Mode, Outcome, PathObject};
 
 use super::context::Context;
 use super::errno;
@@ -87,6 +87,13 @@ fn is_program_directory(directory: &RawText, context: &Context<'_>) -> bool {
         value.as_bytes().split(|byte| *byte == b':').any(|entry| entry == directory.as_bytes())
     });
     listed || matches!(files::name(directory), b"bin" | b"sbin" | b"games")
+}
+
+/// Whether a check was about the files of whom the program ran as in place of the user: for these the oracle was asked.
+pub fn own_rights(check: &Check, context: &Context<'_>) -> bool {
+    context.run.mode == Mode::Observation
+        && check.predicted.is_none()
+        && (check.capability.is_dac() || check.capability == Capability::FOWNER)
 }
 
 /// Whether a check was about passing through the working directory that the program was started in.

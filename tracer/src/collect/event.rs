@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
-    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED,
+    ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_SEARCH, ASKED_STICKY, CAP_OPT_NOAUDIT,
+    FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_PREDICTED, FLAG_TRUNCATED,
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
+    Asked, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome, Phase, Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::{Calls, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
+use super::inquiry::{Case, Inquiry};
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::Processes;
@@ -41,11 +43,12 @@ pub struct Builder {
     bound: Bound,
     start: u64,
     identity: Identity,
+    inquiry: Inquiry,
 }
 
 impl Builder {
     /// For a program that is started as `identity`.
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity, mode: Mode) -> Self {
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
@@ -54,6 +57,7 @@ impl Builder {
             paths: Paths::default(),
             bound: Bound::default(),
             start: 0,
+            inquiry: Inquiry::new(identity.clone(), mode),
             identity,
         }
     }
@@ -61,6 +65,7 @@ impl Builder {
     /// Times count from `time` on.
     pub fn count_from(&mut self, time: u64) {
         self.start = time;
+        self.inquiry.started();
     }
 
     /// Name and traits of the operation's call.
@@ -119,6 +124,13 @@ impl Builder {
         }
     }
 
+    /// Remembers that a process is under a seccomp filter, when `operation` installs one.
+    pub fn remember_filter(&mut self, operation: &Operation<'_>, name: &str) {
+        if name == "seccomp" && operation.args[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER) {
+            self.processes.acts(&operation.head).filtered = true;
+        }
+    }
+
     /// A check with its names.
     pub fn check(&mut self, operation: &Operation<'_>, raw: &RawCheck<'_>) -> Check {
         let flags = operation.head.flags;
@@ -138,6 +150,7 @@ impl Builder {
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,
             child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS),
+            predicted: (flags & FLAG_PREDICTED != 0).then(|| asked(raw.opts)),
         }
     }
 
@@ -190,7 +203,33 @@ impl Builder {
             object,
             outcome,
             checks,
+            obstacle: None,
         }
+    }
+
+    /// Finds what refused a new event of `operation`, or what the user would have been refused.
+    pub fn inquire(&mut self, event: &mut Event, operation: &Operation<'_>) {
+        let head = &operation.head;
+        let traits = self.name(operation).1;
+        let known = self.processes.get(head.pid);
+        let case = Case {
+            traits,
+            mnt_ns: head.mnt_ns,
+            base: &upright(operation.strings.base()),
+            filtered: known.is_some_and(|known| known.filtered),
+        };
+        let checked = !event.checks.is_empty();
+        self.inquiry.inquire(event, &case, &mut self.paths);
+        if !checked && !event.checks.is_empty() {
+            for path in object::paths_mut(&mut event.object, &event.call.name) {
+                self.paths.add_facts(path, head.mnt_ns, head.time);
+            }
+        }
+    }
+
+    /// Questions to the access oracle that had no answer.
+    pub fn unanswered(&self) -> u64 {
+        self.inquiry.unanswered
     }
 
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
@@ -222,6 +261,7 @@ impl Builder {
             object,
             outcome,
             checks: Vec::new(),
+            obstacle: None,
         }
     }
 
@@ -250,6 +290,18 @@ impl Builder {
                 self.paths.add_facts(path, mnt_ns, event.last + self.start);
             }
         }
+    }
+}
+
+fn asked(code: u32) -> Asked {
+    match code {
+        ASKED_SEARCH => Asked::Search,
+        ASKED_FILE => Asked::File,
+        ASKED_CREATE => Asked::Create,
+        ASKED_DELETE => Asked::Delete,
+        ASKED_ENTRY => Asked::Entry,
+        ASKED_STICKY => Asked::Sticky,
+        _ => Asked::Other,
     }
 }
 

@@ -14,6 +14,7 @@ mod event;
 mod facts;
 mod fold;
 mod identity;
+mod inquiry;
 mod key;
 mod object;
 mod pair;
@@ -23,6 +24,7 @@ mod sockets;
 mod symbols;
 mod telling;
 mod tree;
+mod wants;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +35,7 @@ use std::ops::RangeInclusive;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::Head;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Event, Identity, Phase, Record};
+use nrtrace_profiles::event::{Check, Event, Identity, Mode, Phase, Record};
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
 
@@ -58,6 +60,8 @@ const TAIL: usize = 32;
 pub struct Config {
     /// Whom the program runs as.
     pub identity: Identity,
+    /// How it runs.
+    pub mode: Mode,
     /// How much is recorded.
     pub record: Record,
     /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
@@ -127,7 +131,7 @@ impl Collector {
         Self {
             start: 0,
             phase: Phase::default(),
-            builder: Builder::new(config.identity.clone()),
+            builder: Builder::new(config.identity.clone(), config.mode),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
@@ -289,6 +293,7 @@ impl Collector {
         self.counters.refusals += u64::from(refused);
         if ending == 0 {
             self.builder.remember_bound(operation, &name);
+            self.builder.remember_filter(operation, &name);
         }
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
         let seen = Seen { exe, phase: self.phase, ending, checks, traits };
@@ -300,7 +305,12 @@ impl Collector {
             Admission::Counted => {}
             Admission::Dropped => self.keep_in_tail(operation, ret),
             Admission::New => {
-                let event = self.builder.event(operation, ret, checks, self.phase);
+                let mut event = self.builder.event(operation, ret, checks, self.phase);
+                self.builder.inquire(&mut event, operation);
+                // What the user would have been refused is kept as refusals are.
+                let foretold = worth == Worth::Call && !event.checks.is_empty();
+                let seen = Seen { exe: None, phase: self.phase, ending, checks, traits };
+                let worth = if foretold { self.keys.refusal(operation, seen) } else { worth };
                 self.store.add(key, worth, event);
             }
         }
