@@ -53,7 +53,7 @@ impl Scenario<'_> {
     }
 
     fn check(&self) -> (Profile, Finished) {
-        let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(120));
+        let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(60));
         let script = format!(
             "{PREPARE}\n{}\ncd /\n{BIN}/nrtrace run -o {OUT}/result {} -- {BIN}/fixture {}",
             self.prepare,
@@ -131,7 +131,7 @@ needs! {
     make_directory_and_set_its_mode: ["make-and-own"] after "mkdir -m 755 /srv/guarded/there"
         => ["path:/srv/guarded/there [own] directory"];
     symlink: ["symlink"] after "" => ["path:/srv/guarded/link [create] symlink"];
-    hard_link: ["link"] after "" => ["path:/srv/guarded/hard [create] file"];
+    hard_link: ["link"] after "mkdir -m 1777 /srv/open" => ["path:/srv/guarded/hard [create] file"];
     unix_socket: ["socket"] after "" => ["path:/run/fixture.sock [create] socket"];
     temporary_name_then_rename: ["rename"] after "" => ["path:/srv/guarded [write] directory"];
     random_name: ["random-name"] after ""
