@@ -23,8 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const fn row(name: &'static str, path: u8, dirfd: u8) -> Row {
     let when = WHEN_OK | WHEN_FAILED;
-    let operands =
-        Operands { path, dirfd, path2: NONE, dirfd2: NONE, address: NONE, data: NONE, when, pad: 0 };
+    let operands = Operands { path, dirfd, when, ..Operands::NONE };
     Row { name, operands }
 }
 
