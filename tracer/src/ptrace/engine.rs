@@ -6,7 +6,7 @@ use libc::{c_int, pid_t};
 use nrtrace_ebpf::record::{
     FLAG_CHECKED, FLAG_NO_RESULT, KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord, STR_DATA, STRINGS,
 };
-use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK};
+use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING};
 
 use super::calls::{ARCH_COMPAT, Change, Numbers};
 use super::encode::encode;
@@ -163,6 +163,9 @@ impl Engine {
         if let Some(operands) = call.operands.filter(|_| wanted) {
             let call = Numbered { name: call.name, operands, nr, compat, args };
             let mut entry = Entry::read(stopped, &task.facts, &call, self.plain_root);
+            if !entry.is_wanted() {
+                return Ok(());
+            }
             if let Some(judge) = &mut self.judge {
                 for check in entry.judge(judge.as_mut()) {
                     self.ring.push(&check);
@@ -206,8 +209,7 @@ impl Engine {
             if let Some(mut entry) = task.pending.take().filter(|_| !RESTARTS.contains(&result)) {
                 entry.record.ret = result;
                 entry.read_socket(&task.facts);
-                let wanted = if result < 0 { WHEN_FAILED } else { WHEN_OK };
-                if entry.operands.when & wanted != 0 || entry.record.head.flags & FLAG_CHECKED != 0 {
+                if entry.operands.when & outcome(result) != 0 || entry.record.head.flags & FLAG_CHECKED != 0 {
                     self.ring.push(&entry.finish());
                 }
             }
@@ -305,6 +307,19 @@ impl Task {
     fn unknown(tid: pid_t) -> Self {
         Self { facts: Facts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
     }
+}
+
+/// The conditions that a call with this result meets. The filter has seen to `WHEN_TELLING`.
+fn outcome(result: i64) -> u8 {
+    let refusals = [libc::EPERM, libc::EACCES, libc::EROFS];
+    WHEN_TELLING
+        | match result {
+            0.. => WHEN_OK,
+            errno if refusals.iter().any(|refusal| i64::from(-refusal) == errno) => {
+                WHEN_FAILED | WHEN_REFUSED
+            }
+            _ => WHEN_FAILED,
+        }
 }
 
 /// Answers a call as the kernel would have without this tracer: a filter of the tracee itself asked for a tracer,

@@ -152,6 +152,24 @@ fn a_32_bit_call_is_known_as_one() {
     assert_eq!(call.call.ret, -i64::from(libc::ENOENT));
 }
 
+#[test]
+fn the_probes_table_serves_this_backend_too() {
+    for stops in [Stops::Entry, Stops::EntryAndExit] {
+        let case = Case { stops, rows: nrtrace_ebpf::table::ROWS.to_vec(), ..Case::default() };
+        let trace = case.exec(&["/bin/sh", "-c", "echo not said; exec /bin/cat /nowhere/table"]);
+        trace.assert_whole();
+        assert_eq!(trace.status.code(), Some(1));
+        assert_eq!(trace.calls_on("/nowhere/table").count(), 1);
+        let said: Vec<&str> = trace
+            .kind(KIND_CALL)
+            .filter(|seen| i64::from(seen.call.nr) == libc::SYS_write)
+            .map(|seen| seen.data())
+            .collect();
+        assert!(said.contains(&"/nowhere/table") && !said.contains(&"not said\n"), "{said:?}");
+        assert!(trace.kind(KIND_CALL).all(|seen| i64::from(seen.call.nr) != libc::SYS_brk));
+    }
+}
+
 /// Foretells a check for each path with "secret" in it.
 struct Wary;
 
