@@ -6,7 +6,7 @@ packages=(
     # The services that are traced.
     apache2 dnsmasq etcd-server haproxy nginx postgresql redis-server ssl-cert unbound vsftpd
     # What the tests try them and prepare their files with.
-    acl curl libcap2-bin redis-tools strace systemd util-linux
+    acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )
 
 if [ "$(id -u)" != 0 ]; then
