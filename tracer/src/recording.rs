@@ -55,6 +55,7 @@ pub async fn record(
     let config = Config {
         identity: facts.identity.clone(),
         mode: facts.mode,
+        backend: facts.backend,
         record: facts.record,
         max_events: Config::MAX_EVENTS,
     };

@@ -135,6 +135,14 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
         refused |= source.is_refused();
         place(&source, out);
     }
+    if let Some(obstacle) = &event.obstacle
+        && !matches!(event.outcome, Outcome::Failure { .. })
+    {
+        // The program was not refused; the user would be, by what no right overrides.
+        let source = Source { event, check: None, site: CheckSite::Other, context };
+        let unplaced = finding::Unplaced::of(&source);
+        out.unexplained.push(finding::Unplaced { obstacle: Some(obstacle.clone()), ..unplaced });
+    }
     identity::answered(event, context, out);
     if let Outcome::Failure { errno } = event.outcome
         && errno::is_refusal(errno)

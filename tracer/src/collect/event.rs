@@ -8,7 +8,8 @@ use nrtrace_ebpf::record::{
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Asked, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome, Phase, Process,
+    Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome, Phase,
+    Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -48,7 +49,7 @@ pub struct Builder {
 
 impl Builder {
     /// For a program that is started as `identity`.
-    pub fn new(identity: Identity, mode: Mode) -> Self {
+    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
@@ -57,7 +58,7 @@ impl Builder {
             paths: Paths::default(),
             bound: Bound::default(),
             start: 0,
-            inquiry: Inquiry::new(identity.clone(), mode),
+            inquiry: Inquiry::new(identity.clone(), mode, backend),
             identity,
         }
     }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::fd::BorrowedFd;
 
-use nrtrace_profiles::event::{Asked, Cause, Check, Event, Identity, Mode, Obstacle, Outcome};
+use nrtrace_profiles::event::{
+    Asked, Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
+};
 use nrtrace_profiles::requirement::Access;
 use nrtrace_profiles::{Capability, RawText};
 
@@ -22,6 +24,8 @@ const ABSENT: &[u8] = b"\x01nrtrace: no such name";
 pub struct Inquiry {
     identity: Identity,
     mode: Mode,
+    /// Whether the backend asks the oracle itself, when a call is made.
+    foretold: bool,
     /// Made at the first question: while the program runs, so that its thread has the run's signal mask.
     oracle: Option<Option<Oracle>>,
     /// What the run made, which counts as the user's own.
@@ -54,12 +58,13 @@ impl std::fmt::Debug for Inquiry {
 
 impl Inquiry {
     /// For a program that is judged for `identity`.
-    pub fn new(identity: Identity, mode: Mode) -> Self {
+    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Self {
             identity,
             mode,
+            foretold: backend == Backend::Ptrace,
             oracle: None,
             made: HashSet::new(),
             start: 0,
@@ -127,6 +132,9 @@ impl Inquiry {
             let afterwards = if succeeded { self.afterwards(&wanted, case, paths) } else { wanted.want };
             made.extend(self.makes(event, &wanted, afterwards).filter(|_| succeeded));
             let wanted = Wanted { want: afterwards, ..wanted };
+            if self.foretold {
+                continue;
+            }
             let Some(judgement) = self.ask(event, &wanted, case, paths) else { continue };
             let refusals = judgement.refusals.into_iter().filter(|refusal| {
                 let on_the_way = refusal.access.iter().all(|access| *access == Access::Search);
@@ -143,6 +151,10 @@ impl Inquiry {
                 None => event.obstacle = Some(obstacle(&refusal, case, paths)),
             }
         }
+        let made_by_run = |component: &Component| self.is_made(&component.path);
+        event
+            .checks
+            .retain(|check| check.predicted.is_none() || !check.component.as_ref().is_some_and(made_by_run));
         self.made.extend(made);
     }
 
@@ -177,7 +189,7 @@ impl Inquiry {
         afterwards: Want,
     ) -> impl Iterator<Item = RawText> + use<'e> {
         let moved = match &event.object {
-            nrtrace_profiles::event::Object::TwoPaths { from, .. } => self.is_made(&from.path),
+            Object::TwoPaths { from, .. } => self.is_made(&from.path),
             _ => false,
         };
         let makes = match afterwards {
@@ -240,7 +252,7 @@ fn place<'p>(wanted: &Wanted<'_>, case: &Case<'_>, paths: &'p Paths) -> Option<(
 
 /// Whether a directory is one that the process did not have to pass: above the start of a relative path, or of an open
 /// file.
-fn is_above(directory: &[u8], object: &nrtrace_profiles::event::PathObject, case: &Case<'_>) -> bool {
+fn is_above(directory: &[u8], object: &PathObject, case: &Case<'_>) -> bool {
     let given = object.given.as_bytes();
     if given.starts_with(b"/") {
         return false;

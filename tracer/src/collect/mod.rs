@@ -35,7 +35,7 @@ use std::ops::RangeInclusive;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Event, Identity, Mode, Phase, Record};
+use nrtrace_profiles::event::{Backend, Check, Event, Identity, Mode, Phase, Record};
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
 
@@ -62,6 +62,8 @@ pub struct Config {
     pub identity: Identity,
     /// How it runs.
     pub mode: Mode,
+    /// What watches it.
+    pub backend: Backend,
     /// How much is recorded.
     pub record: Record,
     /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
@@ -113,6 +115,7 @@ pub struct Collected {
 pub struct Collector {
     start: u64,
     phase: Phase,
+    mode: Mode,
     builder: Builder,
     keys: Keys,
     store: Store,
@@ -131,7 +134,8 @@ impl Collector {
         Self {
             start: 0,
             phase: Phase::default(),
-            builder: Builder::new(config.identity.clone(), config.mode),
+            mode: config.mode,
+            builder: Builder::new(config.identity.clone(), config.mode, config.backend),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
@@ -368,6 +372,12 @@ impl Collector {
             notes.push(format!(
                 "{summarised} checks and refusals are counted without their names: there were too many different \
                  ones, mostly in one directory"
+            ));
+        }
+        let unanswered = self.builder.unanswered();
+        if unanswered > 0 && self.mode == Mode::Observation {
+            notes.push(format!(
+                "{unanswered} accesses could not be judged for the user: what they led to had gone or changed"
             ));
         }
         if self.malformed > 0 {
