@@ -116,6 +116,7 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     let mut refused = false;
     for check in &event.checks {
         if run_caused::own_rights(check, context) {
+            refused |= !check.granted;
             continue;
         }
         let site = site::site(event, check);

@@ -228,6 +228,11 @@ impl Builder {
         }
     }
 
+    /// Takes back what was foretold too early.
+    pub fn take_back(&self, events: &mut [Event]) {
+        self.inquiry.take_back(events);
+    }
+
     /// Questions to the access oracle that had no answer.
     pub fn unanswered(&self) -> u64 {
         self.inquiry.unanswered

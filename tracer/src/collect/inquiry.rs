@@ -151,11 +151,21 @@ impl Inquiry {
                 None => event.obstacle = Some(obstacle(&refusal, case, paths)),
             }
         }
-        let made_by_run = |component: &Component| self.is_made(&component.path);
-        event
-            .checks
-            .retain(|check| check.predicted.is_none() || !check.component.as_ref().is_some_and(made_by_run));
         self.made.extend(made);
+    }
+
+    /// Takes back what was foretold of files that the run made: a question may have been put when the file was there
+    /// already and the record of its making was still to come.
+    pub fn take_back(&self, events: &mut [Event]) {
+        if self.mode != Mode::Observation {
+            return;
+        }
+        let made_by_run = |component: &Component| self.is_made(&component.path);
+        for event in events {
+            event.checks.retain(|check| {
+                check.predicted.is_none() || !check.component.as_ref().is_some_and(made_by_run)
+            });
+        }
     }
 
     /// What was wanted, as it can be asked now that it is done: what was to be made is there, and what was to be removed
@@ -269,6 +279,10 @@ fn check(want: Want, refusal: &Refusal) -> Option<Check> {
     let unnamed = matches!(want, Want::Open(flags) if flags & libc::O_TMPFILE == libc::O_TMPFILE);
     let at_its_end = matches!(want, Want::Search | Want::Access(_));
     let (asked, capability) = match refusal.cause {
+        // Asked as if it were to be made, for it is gone by now.
+        Cause::Permission if has(Access::Create) && matches!(want, Want::Delete(_)) => {
+            (Asked::Delete, Capability::DAC_OVERRIDE)
+        }
         Cause::Permission if has(Access::Create) && unnamed => (Asked::Entry, Capability::DAC_OVERRIDE),
         Cause::Permission if has(Access::Create) => (Asked::Create, Capability::DAC_OVERRIDE),
         Cause::Permission if has(Access::Delete) => (Asked::Delete, Capability::DAC_OVERRIDE),

@@ -345,6 +345,7 @@ impl Collector {
         let notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
         let mut events = self.store.into_events();
+        self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
         Collected {
             unresolved: self.builder.unresolved,
