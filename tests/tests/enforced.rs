@@ -123,12 +123,13 @@ fn a_port_is_refused() {
 #[test]
 fn a_refusal_that_is_outlived_is_a_probe() {
     // The first program is refused and its failure ignored; the second goes on for longer than a last word takes.
-    let script = "fixture write /srv/guarded/file; sleep 2.5; exit 3";
+    let script = "/opt/nrtrace/bin/fixture write /srv/guarded/file; sleep 2.5; exit 3";
     let outcome = run("", &format!("--enforce -- bash -c {}", quote(script)), "");
     assert_eq!(outcome.finished.status, 3, "{}", outcome.finished);
     assert!(outcome.required().is_empty(), "{}", outcome.finished);
     assert!(lines(&outcome.profile, Severity::Probe).contains(WRITE), "{}", outcome.finished);
-    let outcome = run("", "--enforce -- bash -c 'fixture write /srv/guarded/file; exit 0'", "");
+    let outcome =
+        run("", "--enforce -- bash -c '/opt/nrtrace/bin/fixture write /srv/guarded/file; exit 0'", "");
     assert!(outcome.required().is_empty(), "{}", outcome.finished);
     assert!(outcome.said().contains("went on without"), "{}", outcome.finished);
 }

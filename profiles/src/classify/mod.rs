@@ -113,6 +113,7 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     if run_caused::whole_event(event, context) {
         return;
     }
+    out.notes.extend(run_caused::filter_note(event, context));
     let mut refused = false;
     for check in &event.checks {
         if run_caused::own_rights(check, context) {

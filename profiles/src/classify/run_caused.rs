@@ -2,7 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Check, Event, Mode, Outcome, PathObject};
+use crate::event::{Backend, Check, Event, Mode, Outcome, PathObject};
 
 use super::context::Context;
 use super::errno;
@@ -94,6 +94,18 @@ pub fn own_rights(check: &Check, context: &Context<'_>) -> bool {
     context.run.mode == Mode::Observation
         && check.predicted.is_none()
         && (check.capability.is_dac() || check.capability == Capability::FOWNER)
+}
+
+/// The remark on a program that installs a seccomp filter where its refusals are not seen: a call that the filter answers
+/// by itself never gets to a tracer (seccomp(2)).
+pub fn filter_note(event: &Event, context: &Context<'_>) -> Option<String> {
+    let installs = &*event.call.name == "seccomp" && matches!(event.outcome, Outcome::Success { .. });
+    (installs && context.run.backend == Backend::Ptrace).then(|| {
+        format!(
+            "{} installs a seccomp filter, and what the filter refuses is not seen with the ptrace backend: use --backend ebpf",
+            event.process.name
+        )
+    })
 }
 
 /// Whether a check was about passing through the working directory that the program was started in.

@@ -9,7 +9,7 @@ use tabled::settings::Padding;
 
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
-use crate::event::{Exit, Inode, Obstacle};
+use crate::event::{Exit, Inode, Mode, Obstacle};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Unexplained};
 use crate::requirement::{Need, Requirement, Severity, word};
@@ -164,6 +164,9 @@ impl Report {
         if profile.requirements.is_empty() {
             if profile.unexplained.iter().any(|entry| entry.obstacle.is_some()) {
                 return self.title(RED, "No right of the user mends what it was refused; see below.");
+            }
+            if profile.run.mode == Mode::Enforced {
+                return self.title(GREEN, "The user's rights refused it nothing, as far as the run got.");
             }
             let doubt = if profile.run.complete { "" } else { ", as far as the incomplete record tells" };
             return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));

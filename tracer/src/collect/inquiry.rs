@@ -136,6 +136,9 @@ impl Inquiry {
                 continue;
             }
             let Some(judgement) = self.ask(event, &wanted, case, paths) else { continue };
+            if succeeded {
+                found.extend(self.sticky(&wanted, &judgement).map(|refusal| (wanted.want, refusal)));
+            }
             let refusals = judgement.refusals.into_iter().filter(|refusal| {
                 let on_the_way = refusal.access.iter().all(|access| *access == Access::Search);
                 let passed = on_the_way && is_above(refusal.component.path.as_bytes(), wanted.object, case);
@@ -152,6 +155,21 @@ impl Inquiry {
             }
         }
         self.made.extend(made);
+    }
+
+    /// The refusal of a sticky directory to let go of what somebody else owned. Its owner can no longer be asked for: a
+    /// user that is new cannot have been it.
+    fn sticky(&self, wanted: &Wanted<'_>, judgement: &Judgement) -> Option<Refusal> {
+        let removed = matches!(wanted.want, Want::Delete(_)) && !self.is_made(&wanted.object.path);
+        let parent = judgement.parent.as_ref().filter(|_| removed && !self.identity.exists)?;
+        let sticky = parent.mode & libc::S_ISVTX != 0 && parent.uid != self.identity.uid;
+        let path = RawText::from(split(wanted.object.path.as_bytes()).0);
+        sticky.then(|| Refusal {
+            component: Component { path, inode: parent.clone() },
+            access: [Access::Delete].into(),
+            errno: libc::EPERM,
+            cause: Cause::Sticky,
+        })
     }
 
     /// Takes back what was foretold of files that the run made: a question may have been put when the file was there
@@ -292,6 +310,7 @@ fn check(want: Want, refusal: &Refusal) -> Option<Check> {
         Cause::Permission => (Asked::File, Capability::DAC_OVERRIDE),
         Cause::NotOwner | Cause::ProtectedHardlink => (Asked::Other, Capability::FOWNER),
         Cause::Sticky => (Asked::Sticky, Capability::FOWNER),
+        Cause::OtherProcess => (Asked::Other, Capability::SYS_PTRACE),
         _ => return None,
     };
     Some(Check {
