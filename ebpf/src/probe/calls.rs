@@ -92,9 +92,9 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
     let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
     head::fill(record.head(), KIND_CALL, flags, task, mark);
     let worth = if row.when & WHEN_TELLING != 0 {
-        describe_write(&record, task, this, row, copy) || checked
+        describe_write(&record, task, mark, this, row, copy) || checked
     } else {
-        describe(&record, task, row, copy) || checked
+        describe(&record, task, mark, row, copy) || checked
     };
     if worth {
         record.send();
@@ -106,6 +106,7 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
 fn describe_write(
     record: &Record<CallRecord>,
     task: Task,
+    mark: &Mark,
     this: Call,
     row: &Operands,
     args: *const [u64; 6],
@@ -116,7 +117,7 @@ fn describe_write(
         call::written(record.plan(), row, args, this.compat, BYTES_MAX);
         return true;
     }
-    call::paths(record.plan(), row, args, false);
+    call::paths(record.plan(), task, mark, row, args, false);
     let setting = is_on_procfs(task, fd);
     if setting {
         call::written(record.plan(), row, args, this.compat, SETTING_MAX);
@@ -126,8 +127,14 @@ fn describe_write(
 
 /// Asks for what the call is about; false if it is worth no record.
 #[inline(always)]
-fn describe(record: &Record<CallRecord>, task: Task, row: &Operands, args: *const [u64; 6]) -> bool {
-    call::paths(record.plan(), row, args, true);
+fn describe(
+    record: &Record<CallRecord>,
+    task: Task,
+    mark: &Mark,
+    row: &Operands,
+    args: *const [u64; 6],
+) -> bool {
+    call::paths(record.plan(), task, mark, row, args, true);
     if row.traits & TRAIT_SOCKET == 0 {
         return true;
     }
