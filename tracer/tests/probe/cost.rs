@@ -33,7 +33,7 @@ fn support_tells_what_works() {
 /// Runs `work` in a child under the probe (with what it records, or none) and returns what the child measured of
 /// itself: processor time of the quickest of 30 rounds, in nanoseconds.
 fn measured(record: Option<Record>, work: fn()) -> u64 {
-    let mut probe = record.map(|record| Probe::load(&Options { record, buffer: 64 << 20 }).unwrap());
+    let mut probe = record.map(|record| Probe::load(&Options { record, ..Options::default() }).unwrap());
     let (wait, go) = nix::unistd::pipe().unwrap();
     let (result, report) = nix::unistd::pipe().unwrap();
     // SAFETY: the child only makes system calls.
