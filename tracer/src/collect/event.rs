@@ -155,9 +155,14 @@ impl Builder {
         let outcome = outcome(ret);
         let refused = matches!(outcome, Outcome::Failure { errno: libc::EACCES | libc::EPERM | libc::EROFS });
         let mut object = object::of(operation, &name, traits, &mut self.paths, &self.bound);
+        if &*name == "chroot" && ret == Some(0) {
+            object::take_root(&mut object, operation);
+        }
         self.count_unresolved(&mut object, &name);
         let mut checks = checks.to_vec();
-        if refused || !checks.is_empty() {
+        // Where nothing was found, what is there of the way tells what was missing.
+        let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && makes(&name, traits, &operation.args);
+        if refused || missed || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
@@ -265,6 +270,11 @@ fn outcome(ret: Option<i64>) -> Outcome {
 /// The thread's name, without its padding.
 fn comm(head: &Head) -> &[u8] {
     head.comm.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Whether a call of this name makes what it names.
+fn makes(name: &str, traits: Traits, args: &[u64; 6]) -> bool {
+    traits.creates(name, args) || matches!(name, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind")
 }
 
 fn is_write(name: &str) -> bool {
