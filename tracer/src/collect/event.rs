@@ -161,7 +161,8 @@ impl Builder {
         self.count_unresolved(&mut object, &name);
         let mut checks = checks.to_vec();
         // Where nothing was found, what is there of the way tells what was missing.
-        let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && makes(&name, traits, &operation.args);
+        let missed =
+            outcome == Outcome::Failure { errno: libc::ENOENT } && makes(&name, traits, &operation.args);
         if refused || missed || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);

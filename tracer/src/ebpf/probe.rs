@@ -205,7 +205,7 @@ impl Loaded {
     fn attach_hooks(&mut self) -> Result<Hooks, Error> {
         match self.tracepoint("cap_capable") {
             Ok(()) => return Ok(Hooks::Tracepoint),
-            Err(Error::Program { source, .. }) if matches!(*source, ProgramError::Btf(_)) => {}
+            Err(Error::Program { refusal, .. }) if matches!(*refusal, ProgramError::Btf(_)) => {}
             Err(error) => return Err(error),
         }
         match self.functions() {
@@ -280,7 +280,7 @@ fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error 
 /// A program's refusal: for lack of permission if that explains it.
 fn refused(program: &'static str, error: ProgramError) -> Error {
     if !is_permission(&error) {
-        return Error::Program { program, source: Box::new(error) };
+        return Error::Program { program, refusal: Box::new(error) };
     }
     support::why_not_permitted().unwrap_or(Error::Forbidden { program })
 }

@@ -136,7 +136,8 @@ fn a_chrooted_process_keeps_its_links_inside() {
 fn a_new_root_is_named_once() {
     let new_root = sketch(libc::SYS_chroot).path("/var/lib/jail").string(STR_ROOT, "jail/lib/var");
     assert_eq!(object(&new_root).path, RawText::from("/var/lib/jail"), "the record's root is the new one");
-    let again = sketch(libc::SYS_chroot).path(".").string(STR_BASE, "jail/lib/var").string(STR_ROOT, "jail/lib/var");
+    let again =
+        sketch(libc::SYS_chroot).path(".").string(STR_BASE, "jail/lib/var").string(STR_ROOT, "jail/lib/var");
     assert_eq!(object(&again).path, RawText::from("/var/lib/jail"));
     let failed = sketch(libc::SYS_chroot).path("/etc").string(STR_ROOT, "jail/lib/var").ret(-1);
     assert_eq!(object(&failed).path, RawText::from("/var/lib/jail/etc"), "a failed one changes nothing");
