@@ -152,6 +152,29 @@ fn what_was_missing_on_the_way_is_told() {
 }
 
 #[test]
+fn what_the_run_made_and_left_is_told() {
+    let top = tree();
+    let at = |name: &str| top.path().join(name);
+    std::os::unix::fs::chown(at("real/file"), Some(61_184), None).unwrap();
+    let makes = [open(&at("real/file"), libc::O_CREAT), open(&at("real/gone"), libc::O_CREAT)];
+    let root_owned = sketch(libc::SYS_mkdir).path(at("real").as_os_str().as_bytes());
+    let records: Vec<Vec<u8>> = makes.iter().chain([&root_owned]).map(Sketch::call).collect();
+    let left = |identity_exists: bool| {
+        let mut config = config(Record::Calls);
+        config.identity.exists = identity_exists;
+        let mut collector = started(config);
+        records.iter().for_each(|bytes| collector.record(bytes));
+        collector.finish().notes
+    };
+    let notes = left(false);
+    assert!(
+        notes.iter().any(|note| note.contains(&format!("nobody: {};", at("real/file").display()))),
+        "{notes:?}"
+    );
+    assert_eq!(left(true), [""; 0], "an existing user's files are its own");
+}
+
+#[test]
 fn a_refused_path_has_its_facts() {
     let top = tree();
     let found = object(&open(&top.path().join("relative/file"), 0).ret(-i64::from(libc::EACCES)));
