@@ -13,6 +13,7 @@ use nrtrace_profiles::emit::{self, Style};
 use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::text::printable;
 use nrtrace_tracer::ebpf::{Options, Probe};
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
@@ -36,7 +37,13 @@ struct Settled {
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let settled = settle(args)?;
-    let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })?;
+    let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })
+        .inspect_err(|error| {
+            for line in error.verifier_log().filter(|_| args.talk.verbose).iter().flat_map(|log| log.lines())
+            {
+                anstream::eprintln!("{}", printable(line));
+            }
+        })?;
     if args.talk.verbose {
         anstream::eprintln!("nrtrace: attached {}", probe.hooks().description());
         anstream::eprintln!("nrtrace: running as {}", who(&settled));
