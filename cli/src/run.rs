@@ -105,7 +105,10 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     let wanted = Wanted { record: facts.record, buffer: args.buffer << 20, identity: &facts.identity };
     let ready = backend::prepare(choice, &wanted)?;
     match &ready.fallback {
-        Some(why) => anstream::eprintln!("nrtrace: backend: {}, because eBPF does not work here: {why}", ready.description),
+        Some(why) => anstream::eprintln!(
+            "nrtrace: backend: {}, because eBPF does not work here: {why}",
+            ready.description
+        ),
         None if args.talk.verbose => anstream::eprintln!("nrtrace: backend: {}", ready.description),
         None => {}
     }

@@ -100,7 +100,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The process that watches the program has ended.
-    #[error("the process that traces the program has ended, and the program with it; run again, or use --backend ebpf")]
+    #[error(
+        "the process that traces the program has ended, and the program with it; run again, or use --backend ebpf"
+    )]
     Helper,
     /// The source of records failed.
     #[error("watching the program failed: {0}")]

@@ -79,7 +79,10 @@ const TABLE: &[(&[&str], Deed)] = &[
     (&["utime", "utimes"], Deed::Times(1)),
     (&["futimesat", "utimensat", "utimensat_time64"], Deed::Times(2)),
     (&["truncate", "truncate64"], Deed::Truncate),
-    (&["setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"], Deed::Attribute(1)),
+    (
+        &["setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"],
+        Deed::Attribute(1),
+    ),
     (&["setxattrat", "removexattrat"], Deed::Attribute(3)),
     (&["access"], Deed::Access(1)),
     (&["faccessat", "faccessat2"], Deed::Access(2)),
@@ -169,9 +172,9 @@ impl Deed {
         let argument = |index: usize| call.args[index] as i32;
         match self {
             Self::Open(index) => first(Want::Open(argument(index))),
-            Self::OpenHow => {
-                call.read::<8>(call.args[2]).map_or([None; 2], |how| first(Want::Open(u64::from_ne_bytes(how) as i32)))
-            }
+            Self::OpenHow => call
+                .read::<8>(call.args[2])
+                .map_or([None; 2], |how| first(Want::Open(u64::from_ne_bytes(how) as i32))),
             Self::OpenWith(flags) if call.path.is_some() => first(Want::Open(flags)),
             Self::MakeDirectory => first(Want::Create { directory: true }),
             Self::Make => first(Want::Create { directory: false }),
@@ -208,7 +211,8 @@ impl Deed {
     pub fn only_looks(self, call: &CallAtEntry<'_>) -> bool {
         /// These file systems have rules of their own, which the oracle cannot be relied upon to know.
         const SPECIAL: [&[u8]; 2] = [b"/proc/", b"/sys/"];
-        const CHANGES: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY;
+        const CHANGES: i32 =
+            libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY;
         let special = call.path.is_some_and(|path| SPECIAL.iter().any(|start| path.starts_with(start)));
         let looks = match self {
             Self::Open(index) => call.args[index] as i32 & CHANGES == libc::O_RDONLY,

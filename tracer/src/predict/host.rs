@@ -42,7 +42,8 @@ impl Host {
 }
 
 fn status(tid: i32) -> String {
-    fs::read(format!("/proc/{tid}/status")).map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into())
+    fs::read(format!("/proc/{tid}/status"))
+        .map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into())
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {

@@ -133,7 +133,9 @@ impl Predictor {
                 // The owner's right is asked for with the gift, in one.
                 Cause::NotOwner if gift.is_some() => {}
                 _ => match check(&refusal, want) {
-                    Some((capability, asked)) => told.checks.push((capability, asked, Some(refusal.component))),
+                    Some((capability, asked)) => {
+                        told.checks.push((capability, asked, Some(refusal.component)))
+                    }
                     None => told.ending = Ending::Open,
                 },
             }

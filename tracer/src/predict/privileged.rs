@@ -21,7 +21,17 @@ const TABLE: &[Row] = &[
     Row(&["mknod"], Capability::MKNOD, |call, _| is_device(call.args[1], call.args[2])),
     Row(&["mknodat"], Capability::MKNOD, |call, _| is_device(call.args[2], call.args[3])),
     Row(
-        &["mount", "umount", "umount2", "pivot_root", "move_mount", "mount_setattr", "fsopen", "fspick", "fsmount"],
+        &[
+            "mount",
+            "umount",
+            "umount2",
+            "pivot_root",
+            "move_mount",
+            "mount_setattr",
+            "fsopen",
+            "fspick",
+            "fsmount",
+        ],
         Capability::SYS_ADMIN,
         ALWAYS,
     ),
@@ -50,11 +60,9 @@ const TABLE: &[Row] = &[
     Row(&["perf_event_open"], Capability::PERFMON, ALWAYS),
     Row(&["ioprio_set"], Capability::SYS_ADMIN, |call, _| call.args[2] as u32 >> 13 == 1),
     Row(&["setpriority", "nice"], Capability::SYS_NICE, |call, _| raises_priority(call)),
-    Row(
-        &["sched_setscheduler", "sched_setattr", "sched_setparam"],
-        Capability::SYS_NICE,
-        |call, _| takes_real_time(call),
-    ),
+    Row(&["sched_setscheduler", "sched_setattr", "sched_setparam"], Capability::SYS_NICE, |call, _| {
+        takes_real_time(call)
+    }),
     Row(&["mlock", "mlock2", "mlockall"], Capability::IPC_LOCK, |call, _| locks_too_much(call)),
     Row(&["setrlimit", "prlimit64"], Capability::SYS_RESOURCE, |call, _| raises_hard_limit(call)),
     Row(&["kill", "tgkill", "tkill"], Capability::KILL, signals_another_user),
@@ -90,7 +98,10 @@ fn binds_privileged_port(call: &CallAtEntry<'_>, host: &Host) -> bool {
     let family = i32::from(u16::from_ne_bytes([*low, *high]));
     let port = u16::from_be_bytes([*first, *second]);
     let raw = call.socket.is_some_and(|socket| i32::from(socket.ty) == libc::SOCK_RAW);
-    matches!(family, libc::AF_INET | libc::AF_INET6) && !raw && port != 0 && port < host.port_start(call.net_ns)
+    matches!(family, libc::AF_INET | libc::AF_INET6)
+        && !raw
+        && port != 0
+        && port < host.port_start(call.net_ns)
 }
 
 fn is_raw_socket(call: &CallAtEntry<'_>) -> bool {
@@ -156,9 +167,8 @@ fn takes_real_time(call: &CallAtEntry<'_>) -> bool {
         "sched_setparam" => (None, word(call.args[1])),
         _ => (word(call.args[1] + 4), word(call.args[1] + 20)),
     };
-    let real_time = policy.is_none_or(|policy| {
-        matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
-    });
+    let real_time = policy
+        .is_none_or(|policy| matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE));
     let ceiling = host::limit(call.tid, libc::RLIMIT_RTPRIO).map_or(0, |limit| limit.0);
     let deadline = policy == Some(libc::SCHED_DEADLINE);
     real_time && (deadline || priority.is_some_and(|priority| priority > 0 && priority as u64 > ceiling))

@@ -52,8 +52,7 @@ pub struct Watched {
 }
 
 /// Flags of clone(2) that this backend must see.
-pub const CLONE_SEEN: u32 =
-    (libc::CLONE_UNTRACED | libc::CLONE_NEWUSER) as u32 | CLONE_NEW;
+pub const CLONE_SEEN: u32 = (libc::CLONE_UNTRACED | libc::CLONE_NEWUSER) as u32 | CLONE_NEW;
 
 /// Flags of clone(2) and unshare(2) for namespaces that take CAP_SYS_ADMIN (`linux/sched.h`).
 pub const CLONE_NEW: u32 = (libc::CLONE_NEWNS

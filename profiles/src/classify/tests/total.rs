@@ -85,15 +85,8 @@ const PATHS: &[&[u8]] = &[
     b"/a*[?]\xff\n",
 ];
 
-const ASKED: &[Asked] = &[
-    Asked::Search,
-    Asked::File,
-    Asked::Create,
-    Asked::Delete,
-    Asked::Entry,
-    Asked::Sticky,
-    Asked::Other,
-];
+const ASKED: &[Asked] =
+    &[Asked::Search, Asked::File, Asked::Create, Asked::Delete, Asked::Entry, Asked::Sticky, Asked::Other];
 
 const FRAMES: &[&str] = &[
     "generic_permission",
