@@ -1,6 +1,6 @@
 //! End-to-end tests of nrtrace: a throw-away machine ([`sandbox`]), what is known by hand about real services
 //! ([`truth`]), the comparison with what a run reports ([`compare`]), and the proof that what the run wrote is enough
-//! ([`unit`]).
+//! ([`mod@unit`]).
 //!
 //! Everything here needs root. A test that cannot have what it needs fails; none is skipped.
 
