@@ -67,6 +67,21 @@ pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;
 /// `CAP_OPT_INSETID`: asked on behalf of a set*id call.
 pub const CAP_OPT_INSETID: u32 = 1 << 2;
 
+/// [`CheckRecord::opts`] of a predicted check: passing through a directory.
+pub const ASKED_SEARCH: u32 = 1;
+/// Likewise: access to the file itself.
+pub const ASKED_FILE: u32 = 2;
+/// Likewise: making a name in a directory.
+pub const ASKED_CREATE: u32 = 3;
+/// Likewise: removing a name from a directory.
+pub const ASKED_DELETE: u32 = 4;
+/// Likewise: making an entry without a name in the directory that is the object (`O_TMPFILE`).
+pub const ASKED_ENTRY: u32 = 5;
+/// Likewise: removing what is somebody else's from a sticky directory.
+pub const ASKED_STICKY: u32 = 6;
+/// Likewise: anything else; the capability and the call tell.
+pub const ASKED_OTHER: u32 = 7;
+
 /// What every record starts with.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +145,7 @@ pub struct CheckRecord {
     pub cap: u32,
     /// What the check answered: 0 granted, else a negative errno.
     pub ret: i32,
-    /// `CAP_OPT_` bits, valid with [`FLAG_OPTS`].
+    /// `CAP_OPT_` bits, valid with [`FLAG_OPTS`]; with [`FLAG_PREDICTED`] one of the `ASKED_` values.
     pub opts: u32,
     /// Inode number of the user namespace the capability was asked for.
     pub user_ns: u32,

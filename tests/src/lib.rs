@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod enter;
 pub mod sandbox;
+pub mod scenario;
 pub mod service;
 pub mod setup;
 pub mod truth;

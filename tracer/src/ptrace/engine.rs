@@ -14,7 +14,7 @@ use super::entry::{Entry, Numbered};
 use super::facts::{self, Facts, link};
 use super::filter::MARK;
 use super::fixup::Fixup;
-use super::judge::Judge;
+use super::judge::{Ending, Judge};
 use super::ring::Writer;
 use super::sys::{self, SyscallInfo};
 use super::tracee::{Died, Report, Resume, Stop, Stopped};
@@ -166,18 +166,13 @@ impl Engine {
             if !entry.is_wanted() {
                 return Ok(());
             }
+            let mut ending = Ending::Open;
             if let Some(judge) = &mut self.judge {
-                for check in entry.judge(judge.as_mut()) {
-                    self.ring.push(&check);
-                }
+                let (checks, told) = entry.judge(judge.as_mut(), self.plain_root);
+                checks.iter().for_each(|check| self.ring.push(check));
+                ending = told;
             }
-            match self.options.stops {
-                Stops::Entry => {
-                    entry.record.head.flags |= FLAG_NO_RESULT;
-                    self.ring.push(&entry.finish());
-                }
-                Stops::EntryAndExit => task.pending = Some(Box::new(entry)),
-            }
+            task.pending = conclude(&mut self.ring, self.options.stops, entry, ending);
         }
         match call.change {
             Some(Change::Clone | Change::Clone3) => {
@@ -307,6 +302,20 @@ impl Task {
     fn unknown(tid: pid_t) -> Self {
         Self { facts: Facts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
     }
+}
+
+/// Records a call as far as its entry tells; hands it back when its exit is wanted.
+fn conclude(ring: &mut Writer, stops: Stops, mut entry: Entry, ending: Ending) -> Option<Box<Entry>> {
+    match (stops, ending) {
+        (Stops::Checks, _) => return None,
+        (Stops::EntryAndExit, Ending::Open) => return Some(Box::new(entry)),
+        (Stops::EntryAndExit, Ending::Fails(errno)) => entry.record.ret = -i64::from(errno),
+        _ => entry.record.head.flags |= FLAG_NO_RESULT,
+    }
+    if stops == Stops::Entry || entry.operands.when & outcome(entry.record.ret) != 0 {
+        ring.push(&entry.finish());
+    }
+    None
 }
 
 /// The conditions that a call with this result meets. The filter has seen to `WHEN_TELLING`.

@@ -9,7 +9,7 @@ use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2
 
 use super::encode::encode;
 use super::facts::{Facts, leaf_first, link};
-use super::judge::{CallAtEntry, Judge, Predicted, start};
+use super::judge::{CallAtEntry, Ending, Judge, Predicted, start};
 use super::memory::Text;
 use super::socket;
 use super::tracee::Stopped;
@@ -160,9 +160,9 @@ impl Entry {
         }
     }
 
-    /// Asks `judge` about the call; the records of the checks it foretells.
-    pub fn judge(&mut self, judge: &mut dyn Judge) -> Vec<Vec<u8>> {
-        let Head { tid, pid, fsuid, fsgid, flags, .. } = self.record.head;
+    /// Asks `judge` about the call: the records of the checks it foretells, and how the call will end.
+    pub fn judge(&mut self, judge: &mut dyn Judge, plain_root: bool) -> (Vec<Vec<u8>>, Ending) {
+        let Head { tid, pid, fsuid, fsgid, net_ns, flags, .. } = self.record.head;
         let readable = |index: usize, argument: u8| {
             let given = self.arg(argument).is_some_and(|address| address != 0);
             let lost = flags & FLAG_UNREADABLE != 0 && self.strings[index].is_empty();
@@ -178,15 +178,19 @@ impl Entry {
             args: self.record.args,
             fsuid,
             fsgid,
+            net_ns,
+            plain_root,
+            socket: (flags & FLAG_SOCKET != 0).then_some(self.record.socket),
             path: readable(STR_PATH, self.operands.path),
             path2: readable(STR_PATH2, self.operands.path2),
             address: readable(STR_DATA, self.operands.address),
         };
-        let checks = judge.judge(&call);
+        let verdict = judge.judge(&call);
+        let checks = verdict.checks;
         if !checks.is_empty() {
             self.record.head.flags |= FLAG_CHECKED;
         }
-        checks.into_iter().map(|check| self.check(check)).collect()
+        (checks.into_iter().map(|check| self.check(check)).collect(), verdict.ending)
     }
 
     /// The record of a foretold check. Its component takes the place of the second path, as in the probe's.
@@ -197,7 +201,7 @@ impl Entry {
         strings[STR_BASE2] = Vec::new();
         let mut record =
             CheckRecord { nr, args, socket, cap: predicted.capability, ..CheckRecord::default() };
-        record.ret = predicted.ret;
+        (record.ret, record.opts) = (predicted.ret, predicted.asked);
         record.head = Head { kind: KIND_CHECK, flags: (head.flags & !FLAG_CHECKED) | FLAG_PREDICTED, ..head };
         if let Some((path, inode)) = predicted.component {
             strings[STR_PATH2] = leaf_first(&path);

@@ -41,16 +41,20 @@ use libc::pid_t;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nrtrace_ebpf::table::Row;
 
+pub use calls::CLONE_NEW;
 pub use filter::{Installed, MARK, allow_tracer, filter, install};
-pub use judge::{CallAtEntry, Judge, Predicted};
+pub use judge::{CallAtEntry, Ending, Judge, Predicted, Verdict};
 
 /// How often a call of interest stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
+    /// Once, at its entry, for the judge: the checks it foretells are recorded, and no calls.
+    Checks,
     /// Once, at its entry: what it asks for is known, not what came of it. Each call has a record
     /// (`FLAG_NO_RESULT`), whatever the row says about results.
     Entry,
-    /// At its entry and its exit: the record has the result, and the row says which results are worth one.
+    /// At its entry and its exit: the record has the result, and the row says which results are worth one. Where
+    /// the judge foretells the ending, at its entry alone.
     EntryAndExit,
 }
 
