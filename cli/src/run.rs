@@ -13,7 +13,9 @@ use nrtrace_profiles::emit::{self, Style};
 use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
+use nrtrace_tracer::ebpf;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
@@ -103,7 +105,14 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     };
     let facts = &settled.facts;
     let wanted = Wanted { record: facts.record, buffer: args.buffer << 20, identity: &facts.identity };
-    let ready = backend::prepare(choice, &wanted)?;
+    let tell = |error: &ebpf::Error| {
+        for line in error.verifier_log().filter(|_| args.talk.verbose).iter().flat_map(|log| log.lines()) {
+            anstream::eprintln!("{}", printable(line));
+        }
+    };
+    let ready =
+        backend::prepare(choice, &wanted).inspect_err(|error| error.ebpf().into_iter().for_each(tell))?;
+    ready.fallback.iter().for_each(tell);
     match &ready.fallback {
         Some(why) => anstream::eprintln!(
             "nrtrace: backend: {}, because eBPF does not work here: {why}",

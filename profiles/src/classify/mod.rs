@@ -17,6 +17,7 @@ mod finding;
 mod fold;
 mod gave_up;
 mod identity;
+mod missing;
 mod noise;
 mod path;
 mod pattern;
@@ -130,6 +131,7 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
         place(&source, out);
     }
     identity::answered(event, context, out);
+    missing::place(event, context, out);
     if let Outcome::Failure { errno } = event.outcome
         && errno::is_refusal(errno)
         && !refused

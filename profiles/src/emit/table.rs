@@ -12,7 +12,7 @@ use crate::RawText;
 use crate::event::{Exit, Inode};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Unexplained};
-use crate::requirement::{Need, Requirement, Severity, word};
+use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 use crate::text::printable;
 
 /// Whether the table may use terminal colours.
@@ -57,6 +57,9 @@ const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
 const GREEN: &str = "\x1b[1;32m";
 const RESET: &str = "\x1b[0m";
+
+/// Lines of standard error that are shown.
+const LAST_WORDS: usize = 8;
 
 struct Report {
     out: String,
@@ -190,7 +193,7 @@ impl Report {
         self.list(RED, "To look at", general.map(|unmet| format!("{}; {}", unmet.reason, unmet.hint)));
         self.list(RED, "Not explained", profile.unexplained.iter().map(unexplained));
         if let Some(gave_up) = &profile.gave_up {
-            self.gave_up(gave_up);
+            self.gave_up(gave_up, profile);
         }
         let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
         self.list(BOLD, "Worth knowing", tips);
@@ -208,17 +211,25 @@ impl Report {
         }
     }
 
-    fn gave_up(&mut self, gave_up: &GaveUp) {
+    fn gave_up(&mut self, gave_up: &GaveUp, profile: &Profile) {
         self.line("");
-        let text = format!(
-            "The program gave up by itself ({}), and no refusal of the kernel explains it.",
-            exit(gave_up.exit)
-        );
-        self.title(RED, &text);
+        let how = exit(gave_up.exit);
+        let missing = |r: &&Requirement| r.severity == Severity::Required && is_missing(r);
+        let explained = if profile.requirements.iter().any(|r| missing(&r)) {
+            ", perhaps for what was not there"
+        } else {
+            ", and no refusal of the kernel explains it"
+        };
+        self.title(RED, &format!("The program gave up by itself ({how}){explained}."));
+        for hint in hints(profile) {
+            self.item("  ", hint);
+        }
         if !gave_up.stderr.is_empty() {
             self.line("  It said last:");
         }
-        for line in &gave_up.stderr {
+        let mut said = gave_up.stderr.clone();
+        said.dedup();
+        for line in said.iter().skip(said.len().saturating_sub(LAST_WORDS)) {
             self.item("    ", &line.to_text());
         }
         if !gave_up.looked_at.is_empty() {
@@ -232,6 +243,29 @@ impl Report {
             );
         }
     }
+}
+
+/// What to try with a program that ended early.
+fn hints(profile: &Profile) -> Vec<&'static str> {
+    let answered = |r: &Requirement| {
+        let switches =
+            matches!(&r.need, Need::Identity { operation, .. } if *operation != IdentityOperation::Chown);
+        switches && r.evidence.outcomes.contains_key("answered")
+    };
+    let mut hints = vec!["It may need more than it lived to ask for: once it starts, trace it again."];
+    if profile.requirements.iter().any(answered) {
+        hints.push(
+            "Its change of identity was answered with success and not done, which a program that looks afterwards does \
+             not forgive: trace it without the option that names its user, or with --identity switch.",
+        );
+    }
+    if !profile.identity.exists {
+        hints.push(
+            "Its user was made up for the run. If it looks itself up in /etc/passwd, make the user first, for example \
+             with the sysusers.d file, and name it with --as.",
+        );
+    }
+    hints
 }
 
 fn subject(need: &Need) -> Vec<String> {
@@ -250,7 +284,8 @@ fn subject(need: &Need) -> Vec<String> {
             let ids: Vec<String> =
                 ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
             let path = path.as_ref().map(|path| format!(" {}", path.to_text())).unwrap_or_default();
-            vec![format!("{} to {}{path}", word(operation), ids.join(":"))]
+            let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(":") };
+            vec![format!("{} to {ids}{path}", word(operation))]
         }
         Need::Sysctl { name, .. } => vec![name.to_text()],
         Need::Limit { limit, .. } => vec![word(limit)],
@@ -289,10 +324,22 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
         let itself = subject.first() == Some(&at);
         out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
     }
-    if requirement.severity != Severity::Required {
-        out.push(word(&requirement.severity));
+    if is_missing(requirement)
+        && let Some(wanted) = evidence.objects.first()
+    {
+        out.push(format!("not there for {}", wanted.to_text()));
+    }
+    if requirement.severity == Severity::Probe {
+        out.push("only tried".into());
+    } else if requirement.severity == Severity::Tolerated {
+        out.push("lives without".into());
     }
     out
+}
+
+/// Whether a directory was not there, rather than closed.
+fn is_missing(requirement: &Requirement) -> bool {
+    requirement.evidence.outcomes.keys().eq(["ENOENT"])
 }
 
 fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {

@@ -15,6 +15,7 @@ mod facts;
 mod fold;
 mod identity;
 mod key;
+mod left;
 mod object;
 mod pair;
 mod paths;
@@ -65,8 +66,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keeps the events of a program that is not refused anything at about 20 MiB.
-    pub const MAX_EVENTS: usize = 25_000;
+    /// Keeps the events of a program that is not refused anything at about 30 MiB.
+    pub const MAX_EVENTS: usize = 50_000;
 }
 
 /// How far a recording has come.
@@ -328,10 +329,11 @@ impl Collector {
             self.store.readmit();
             self.conclude(&operation.get(), ret, &[]);
         }
-        let notes = self.notes();
+        let mut notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
         let mut events = self.store.into_events();
         self.builder.add_last_looks(&mut events);
+        notes.extend(left::note(&self.builder.left(&events), self.builder.uid()));
         Collected {
             unresolved: self.builder.unresolved,
             dropped_calls,

@@ -283,7 +283,7 @@ fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error 
 /// A program's refusal: for lack of permission if that explains it.
 fn refused(program: &'static str, error: ProgramError) -> Error {
     if !is_permission(&error) {
-        return Error::Program { program, source: Box::new(error) };
+        return Error::Program { program, refusal: Box::new(error) };
     }
     support::why_not_permitted().unwrap_or(Error::Forbidden { program })
 }

@@ -56,11 +56,16 @@ impl Entry {
             Self { record, name: call.name, operands: call.operands, strings: Default::default() };
         entry.read_paths(stopped);
         if !plain_root && !entry.strings[STR_PATH].is_empty() {
-            entry.set(STR_ROOT, link(stopped.tid(), "root"));
+            entry.read_root(stopped.tid());
         }
         entry.read_data(stopped);
         entry.read_socket(facts);
         entry
+    }
+
+    /// Reads the root directory that task `tid` has now.
+    pub fn read_root(&mut self, tid: libc::pid_t) {
+        self.set(STR_ROOT, link(tid, "root"));
     }
 
     fn set(&mut self, index: usize, text: Option<Vec<u8>>) {
