@@ -62,6 +62,10 @@ pub const FLAG_PREDICTED: u16 = 1 << 10;
 /// [`Head::flags`]: the call was seen at its entry alone; [`CallRecord::ret`] is not known and reads 0.
 pub const FLAG_NO_RESULT: u16 = 1 << 11;
 
+/// [`Head::flags`] of a [`CheckRecord`]: the call has two paths, so [`STR_PATH2`] is the second one as in a
+/// [`CallRecord`], and the component that refused is [`STR_DATA`].
+pub const FLAG_TWO_PATHS: u16 = 1 << 12;
+
 /// `CAP_OPT_NOAUDIT` of `include/linux/security.h`: the kernel would not audit a refusal.
 pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;
 /// `CAP_OPT_INSETID`: asked on behalf of a set*id call.

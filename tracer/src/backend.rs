@@ -68,10 +68,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// What eBPF failed on, where it did.
+    /// Why eBPF does not work, where that is part of it.
     pub fn ebpf(&self) -> Option<&ebpf::Error> {
         match self {
-            Self::Ebpf(ebpf) | Self::Neither { ebpf, .. } => Some(ebpf),
+            Self::Ebpf(error) | Self::Neither { ebpf: error, .. } => Some(error),
             Self::Ptrace(_) => None,
         }
     }
