@@ -9,7 +9,7 @@ use tabled::settings::Padding;
 
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
-use crate::event::{Exit, Inode};
+use crate::event::{Exit, Inode, Record};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
@@ -184,7 +184,9 @@ impl Report {
             .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
             .collect();
         let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
-        self.title(colour, &format!("{} needs: {}.", profile.requirements.len(), parts.join(", ")));
+        let total = profile.requirements.len();
+        let needs = if total == 1 { "need" } else { "needs" };
+        self.title(colour, &format!("{total} {needs}: {}.", parts.join(", ")));
     }
 
     fn footer(&mut self, profile: &Profile, grants: &Grants) {
@@ -221,9 +223,6 @@ impl Report {
             ", and no refusal of the kernel explains it"
         };
         self.title(RED, &format!("The program gave up by itself ({how}){explained}."));
-        for hint in hints(profile) {
-            self.item("  ", hint);
-        }
         if !gave_up.stderr.is_empty() {
             self.line("  It said last:");
         }
@@ -242,29 +241,41 @@ impl Report {
                 &format!("{} {}: {}{owner}", looked.call, looked.path.to_text(), looked.outcome),
             );
         }
+        self.line("  To try:");
+        for hint in hints(gave_up, profile) {
+            self.item("    ", hint);
+        }
     }
 }
 
 /// What to try with a program that ended early.
-fn hints(profile: &Profile) -> Vec<&'static str> {
+fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<&'static str> {
     let answered = |r: &Requirement| {
         let switches =
             matches!(&r.need, Need::Identity { operation, .. } if *operation != IdentityOperation::Chown);
         switches && r.evidence.outcomes.contains_key("answered")
     };
-    let mut hints = vec!["It may need more than it lived to ask for: once it starts, trace it again."];
+    let looked_up = gave_up.looked_at.iter().any(|looked| {
+        let path = looked.path.to_text();
+        path == "/etc/passwd" || path.contains("/userdb")
+    });
+    let mut hints = Vec::new();
+    if profile.run.record == Record::Needs {
+        hints.push("Trace it with --record calls: that shows what it looked for and did not find.");
+    }
     if profile.requirements.iter().any(answered) {
         hints.push(
             "Its change of identity was answered with success and not done, which a program that looks afterwards does \
              not forgive: trace it without the option that names its user, or with --identity switch.",
         );
     }
-    if !profile.identity.exists {
+    if looked_up && !profile.identity.exists {
         hints.push(
-            "Its user was made up for the run. If it looks itself up in /etc/passwd, make the user first, for example \
-             with the sysusers.d file, and name it with --as.",
+            "Its user was made up for the run, and it looked for users: make the user first, for example with the \
+             sysusers.d file, and name it with --as.",
         );
     }
+    hints.push("It may need more than it lived to ask for: once it starts, trace it again.");
     hints
 }
 
