@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
+use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{Class, FileKind, Grants, grants};
 use nrtrace_profiles::profile::{Profile, ProfileError};
-use nrtrace_profiles::requirement::Need;
+use nrtrace_profiles::requirement::{Access, Need};
 use nrtrace_profiles::text::printable;
 use proptest::prelude::*;
 use samples::{HOSTILE, hostile};
@@ -340,6 +341,25 @@ fn the_table_tells_the_essentials() {
     {
         assert!(text.contains(essential), "{essential} in\n{text}");
     }
+}
+
+#[test]
+fn many_files_dealt_with_alike_are_one_row() {
+    let state = |n: usize| {
+        let path = format!("/var/lib/thing/{n}.tab");
+        let refused = samples::inode(FileType::File, ("thing", 120), ("thing", 120), 0o660);
+        samples::path(&path, FileType::File, &[Access::Read], (&path, refused))
+    };
+    let text = |count: usize| {
+        let profile = samples::profile("thing", &["/usr/bin/thing"], (0..count).map(state).collect());
+        table(&profile, &grants(&profile), Style::Plain, 80)
+    };
+    assert!(text(4).contains("3.tab"));
+    let many = text(40);
+    assert!(
+        many.contains("(40 files") && many.contains("40 needs: 40 granted") && !many.contains("39.tab"),
+        "{many}"
+    );
 }
 
 #[test]
