@@ -82,6 +82,7 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
                 .into(),
         );
     }
+    let path = path::generalise(source, &path).unwrap_or(path);
     let need = Need::Identity { operation: IdentityOperation::Chown, ids: vec![uid, gid], path: Some(path) };
     out.findings.push(source.finding(need));
     true

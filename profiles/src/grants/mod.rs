@@ -226,8 +226,12 @@ pub struct PresentOwner {
 impl PresentOwner {
     /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
     pub fn tip(&self, owner: &str) -> String {
-        let paths: Vec<String> = self.paths.iter().map(RawText::to_string).collect();
-        format!("{owner} owns {} today; run with --as {owner} it would stay so", paths.join(", "))
+        const SHOWN: usize = 4;
+        let mut paths: Vec<String> = self.paths.iter().take(SHOWN).map(RawText::to_string).collect();
+        if self.paths.len() > SHOWN {
+            paths.push(format!("{} more", self.paths.len() - SHOWN));
+        }
+        format!("{owner} owns {} today: traced again with --as {owner}, it needs less", paths.join(", "))
     }
 }
 
