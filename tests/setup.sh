@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs, on Debian 12, the packages that the end-to-end tests use. Needs root; can be run again at any time.
+# Installs, on Debian 12, the packages that the end-to-end tests use, or those that are named. Needs root; can be run
+# again at any time. Services are kept from starting.
 set -euo pipefail
 
 packages=(
@@ -8,6 +9,10 @@ packages=(
     # What the tests try them and prepare their files with.
     acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )
+
+if [ $# -gt 0 ]; then
+    packages=("$@")
+fi
 
 if [ "$(id -u)" != 0 ]; then
     echo "setup.sh: needs root, to install packages: run it with sudo" >&2

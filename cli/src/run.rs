@@ -13,7 +13,9 @@ use nrtrace_profiles::emit::{self, Style};
 use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
+use nrtrace_tracer::ebpf;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
@@ -118,7 +120,15 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     };
     let facts = &settled.facts;
     let wanted = Wanted { record: facts.record, buffer: args.buffer << 20, identity: &facts.identity };
-    let ready = backend::prepare(choice, &wanted)?;
+    let prepared = backend::prepare(choice, &wanted);
+    let refusal = match &prepared {
+        Ok(ready) => ready.fallback.as_ref(),
+        Err(error) => error.ebpf(),
+    };
+    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.talk.verbose) {
+        log.lines().for_each(|line| anstream::eprintln!("{}", printable(line)));
+    }
+    let ready = prepared?;
     match &ready.fallback {
         Some(why) => anstream::eprintln!(
             "nrtrace: backend: {}, because eBPF does not work here: {why}",

@@ -223,9 +223,9 @@ pub enum Object {
     /// Two files: `rename`, `link`. For `symlink`, `from` is the link and `to` the text it holds, as given.
     TwoPaths {
         /// The existing name.
-        from: PathObject,
+        from: Box<PathObject>,
         /// The new name.
-        to: PathObject,
+        to: Box<PathObject>,
     },
     /// A socket and the address it is bound or connected to.
     Socket(SocketObject),

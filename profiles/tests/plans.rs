@@ -4,9 +4,10 @@
 mod samples;
 
 use nrtrace_profiles::emit::{Verdict, remedies};
-use nrtrace_profiles::event::FileType;
+use nrtrace_profiles::event::{FileType, Protocol};
 use nrtrace_profiles::grants::{FileKind, Grants, grants};
-use nrtrace_profiles::requirement::{Access, KernelOperation, Need, Severity};
+use nrtrace_profiles::profile::Listen;
+use nrtrace_profiles::requirement::{Access, IdentityOperation, KernelOperation, Limit, Need, Severity};
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 use samples::*;
@@ -229,6 +230,47 @@ fn the_data_of_another_service_stays_its_own() {
         &profile("php-fpm", &["/usr/sbin/php-fpm"], needs),
         &["unmet path:/var/lib/mysql", "unmet path:/var/lib/mysql/x"],
     );
+}
+
+#[test]
+fn a_capability_for_a_file_that_stays_closed_is_not_granted() {
+    let closed = || ("/proc/1/environ", inode(File, ROOT, ROOT, 0o400));
+    let file = path("/proc/1/environ", File, &[Read], closed());
+    let need = Need::Capability { capability: Capability::SYS_PTRACE };
+    let needs = vec![file, requirement(need, "openat", Some(closed()))];
+    check(
+        &profile("thing", &["/usr/bin/thing"], needs),
+        &["unmet capability:CAP_SYS_PTRACE", "unmet path:/proc/1/environ"],
+    );
+}
+
+#[test]
+fn others_reach_the_socket_in_a_directory_that_is_made() {
+    let made = || path("/run/thing", Directory, &[Create], ("/run", root_directory(0o755)));
+    let mut profile = profile("thing", &["/usr/bin/thing"], vec![made()]);
+    check(&profile, &["d /run/thing 700 own"]);
+    profile.listens.push(Listen {
+        protocol: Protocol::Unix,
+        address: "/run/thing/control".into(),
+        port: None,
+        processes: vec![],
+    });
+    check(&profile, &["d /run/thing 755 own"]);
+}
+
+#[test]
+fn a_limit_of_unknown_value_is_advised_and_root_is_nobodys_to_become() {
+    let needs = vec![
+        limit(Limit::OpenFiles, None),
+        identity(IdentityOperation::SetUser, &[u32::MAX, 0, u32::MAX], None),
+        identity(IdentityOperation::SetUser, &[33], None),
+    ];
+    let plan = grants(&profile("thing", &["/usr/bin/thing"], needs));
+    assert_eq!(plan.unmet, []);
+    let advice = |id: &str| &plan.advice.iter().find(|why| why.needs.contains(id)).unwrap().reason;
+    assert!(advice("limit:open-files").contains("raise it in the unit"));
+    assert!(advice("identity:set-user:-,0,-").contains("cannot become root"));
+    assert!(advice("identity:set-user:33").contains("remove the option"));
 }
 
 #[test]

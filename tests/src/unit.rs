@@ -86,7 +86,10 @@ impl DropIn {
                 "WorkingDirectory" => rights.directory = Some(value.into()),
                 _ if HARMLESS.contains(&name) => {}
                 _ => match name.strip_prefix("Limit") {
-                    Some(limit) => rights.limits.push(format!("--{}={value}", limit.to_lowercase())),
+                    Some(limit) => {
+                        let value = if value == "infinity" { "unlimited" } else { value };
+                        rights.limits.push(format!("--{}={value}", limit.to_lowercase()));
+                    }
                     None => match name.strip_suffix("Mode") {
                         Some(kind) => modes.push((kind.to_owned(), value.to_owned())),
                         None => directories.push((name.to_owned(), value.to_owned())),
@@ -134,11 +137,11 @@ mod tests {
     #[test]
     fn lists_are_cleared_and_added_to() {
         let text = "[Service]\n# Why.\nUser=web\nGroup=web\nAmbientCapabilities=\nAmbientCapabilities=CAP_KILL\n\
-                    SupplementaryGroups=a b\nStateDirectory=x y\nStateDirectoryMode=0700\nLimitNOFILE=9\n";
+                    SupplementaryGroups=a b\nStateDirectory=x y\nStateDirectoryMode=0700\nLimitNOFILE=9\nLimitMEMLOCK=infinity\n";
         let unit = DropIn::parse(text).unwrap();
         assert_eq!(unit.rights.capabilities, ["CAP_KILL"]);
         assert_eq!(unit.rights.groups, ["a", "b"]);
-        assert_eq!(unit.rights.limits, ["--nofile=9"]);
+        assert_eq!(unit.rights.limits, ["--nofile=9", "--memlock=unlimited"]);
         assert!(unit.setup.contains("install -d -m 0700 '/var/lib/y'; chown -R 'web':'web' '/var/lib/y'"));
     }
 

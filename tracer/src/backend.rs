@@ -67,6 +67,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Why eBPF does not work, where that is part of it.
+    pub fn ebpf(&self) -> Option<&ebpf::Error> {
+        match self {
+            Self::Ebpf(error) | Self::Neither { ebpf: error, .. } => Some(error),
+            Self::Ptrace(_) => None,
+        }
+    }
+}
+
 /// Why the ptrace backend does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum PtraceError {

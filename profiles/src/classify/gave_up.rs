@@ -12,6 +12,7 @@ use super::ending;
 use super::files;
 use super::finding::best;
 use super::fold;
+use super::missing;
 
 /// How many files are told of.
 const FILES: usize = 8;
@@ -71,6 +72,8 @@ pub fn gave_up(
     let refused = |requirement: &Requirement| {
         requirement.basis == Basis::Denied
             && requirement.severity == Severity::Required
+            // What was missing may be why it ended, but is no refusal: the evidence is still wanted.
+            && !missing::is_missing(requirement)
             // Programs make do with the limit they have.
             && !matches!(requirement.need, Need::Limit { .. })
     };

@@ -80,18 +80,14 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
     }
     let path = best(path);
     if source.context.has_made(&path) || source.context.is_inside_made(&path) {
-        out.notes.insert(format!(
-            "it gives files that it made to other owners ({path} to {}); some programs ignore a refusal there when \
-             they are not root, others end: try it confined",
-            owner(uid, gid)
-        ));
+        out.notes.insert(
+            "it gives files that it made to other owners; some programs ignore a refusal there when they are not \
+             root, others end: try it confined"
+                .into(),
+        );
     }
+    let path = path::generalise(source, &path).unwrap_or(path);
     let need = Need::Identity { operation: IdentityOperation::Chown, ids: vec![uid, gid], path: Some(path) };
     out.findings.push(source.finding(need));
     true
-}
-
-fn owner(uid: u32, gid: u32) -> String {
-    let id = |id: u32| if id == UNCHANGED { String::from("-") } else { id.to_string() };
-    format!("{}:{}", id(uid), id(gid))
 }

@@ -18,6 +18,7 @@ mod finding;
 mod fold;
 mod gave_up;
 mod identity;
+mod missing;
 mod noise;
 mod path;
 mod pattern;
@@ -146,6 +147,7 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
         out.unexplained.push(finding::Unplaced { obstacle: Some(obstacle.clone()), ..unplaced });
     }
     identity::answered(event, context, out);
+    missing::place(event, context, out);
     if let Outcome::Failure { errno } = event.outcome
         && errno::is_refusal(errno)
         && !refused

@@ -60,6 +60,13 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
             event.process.name
         ));
     }
+    if is_buffer_size(event, check) {
+        return Verdict::Remarked(format!(
+            "{} asks for larger socket buffers than net.core.rmem_max and wmem_max allow; programs make do with less \
+             where that is refused: if it is not enough, raise these parameters rather than grant CAP_NET_ADMIN",
+            event.process.name
+        ));
+    }
     match RULES.iter().any(|Rule(holds, _)| holds(event, check, site)) {
         true => Verdict::Dropped,
         false => Verdict::Real,
@@ -82,6 +89,16 @@ fn is_congestion(event: &Event, check: &Check) -> bool {
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_TCP
         && event.call.args[2] == TCP_CONGESTION
+}
+
+/// `SO_SNDBUFFORCE` and `SO_RCVBUFFORCE`, which have twins that ask for no privilege (socket(7)).
+fn is_buffer_size(event: &Event, check: &Check) -> bool {
+    const SOL_SOCKET: u64 = 1;
+    const FORCED: [u64; 2] = [32, 33];
+    &*event.call.name == "setsockopt"
+        && check.capability == Capability::NET_ADMIN
+        && event.call.args[1] == SOL_SOCKET
+        && FORCED.contains(&event.call.args[2])
 }
 
 fn is_ring(event: &Event, check: &Check) -> bool {

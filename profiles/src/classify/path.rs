@@ -187,7 +187,7 @@ fn need(
 
 /// The pattern of a path with random parts in names that the run made or wanted to make; nothing when there are
 /// none. Names that were there before are what they are.
-fn generalise(source: &Source<'_>, path: &RawText) -> Option<RawText> {
+pub fn generalise(source: &Source<'_>, path: &RawText) -> Option<RawText> {
     let context = source.context;
     let wanted = matches!(source.site, CheckSite::CreateIn | CheckSite::Other)
         .then(|| files::made(source.event).map(|object| &object.path))

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::escape::yaml::string;
+use super::volumes::{self, Volume, Volumes};
 use super::{Emitted, Page};
 use crate::Capability;
 use crate::event::Protocol;
-use crate::grants::{Class, Grants};
+use crate::grants::{Grants, Unmet};
 use crate::profile::Profile;
 
 /// The sysctl that makes low ports free; in the "safe" set since Kubernetes 1.22.
@@ -35,8 +36,9 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     command(&mut page, profile);
     ports(&mut page, profile);
     container_context(&mut page, &file_capabilities, grants);
-    volumes(&mut page, grants);
-    in_the_image(&mut page, grants);
+    let volumes = volumes::plan(profile, grants);
+    mounts(&mut page, &volumes);
+    in_the_image(&mut page, grants, &volumes);
     not_here(&mut page, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
@@ -44,7 +46,9 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
         "Not granted, as the program does not depend on it:",
         grants.optional.iter().map(super::reason),
     );
-    page.finish("kubernetes.yaml".into(), grants)
+    let unmet: Vec<Unmet> =
+        grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
+    page.finish_with("kubernetes.yaml".into(), &unmet)
 }
 
 /// Capabilities that must be on the file in the image: low ports are free by the sysctl.
@@ -194,70 +198,66 @@ fn container_context(page: &mut Page, capabilities: &BTreeSet<Capability>, grant
     }
 }
 
-/// Whether a path can be a `mountPath`: text without a colon.
-fn mountable(path: &crate::RawText) -> Option<&str> {
-    path.as_str().filter(|path| !path.contains(':') && !path.chars().any(char::is_control))
-}
-
-fn volumes(page: &mut Page, grants: &Grants) {
-    let mut names = Vec::new();
-    for (path, directory) in &grants.directories {
-        let Some(text) = mountable(path) else {
-            let hint = "have the image hold the directory, owned by the user";
-            page.cannot(&directory.why, "mountPath cannot hold this name", hint);
-            continue;
-        };
-        if names.is_empty() {
-            page.line("      volumeMounts:");
+fn mounts(page: &mut Page, volumes: &Volumes) {
+    for why in &volumes.unnameable {
+        let hint = "have the image hold the directory, owned by the user";
+        page.cannot(why, "mountPath cannot hold this name", hint);
+    }
+    let named: Vec<(String, &str, &Volume)> = volumes
+        .mounts
+        .iter()
+        .filter_map(|(path, volume)| Some((path.as_str()?, volume)))
+        .enumerate()
+        .map(|(n, (path, volume))| (format!("{}-{}", volume.word, n + 1), path, volume))
+        .collect();
+    if named.is_empty() {
+        return;
+    }
+    page.line("      volumeMounts:");
+    for (name, path, volume) in &named {
+        page.indented_why(8, &volume.why);
+        if volume.hides {
+            page.indented_comment(
+                8,
+                "The program uses what the image has here, and the volume hides it: copy it in with an init container, or",
+            );
+            page.indented_comment(8, "leave the volume out and have the image own the directory.");
         }
-        let name = format!("{}-{}", class_word(directory.class), names.len() + 1);
-        page.indented_why(8, &directory.why);
-        page.line(&format!("        - name: {}", string(&name)));
-        page.line(&format!("          mountPath: {}", string(text)));
-        names.push((name, directory.class));
+        page.line(&format!("        - name: {}", string(name)));
+        page.line(&format!("          mountPath: {}", string(path)));
     }
-    if !names.is_empty() {
-        page.line("  volumes:");
-        page.indented_comment(
-            4,
-            "An emptyDir hides what the image has there. Where that is needed, leave the volume out and",
-        );
-        page.indented_comment(
-            4,
-            "have the image own it: COPY --chown, or RUN install -d -o. For data to keep: a claim.",
-        );
-    }
-    for (name, class) in names {
-        page.line(&format!("    - name: {}", string(&name)));
-        match class {
-            Class::Runtime => {
-                page.line("      emptyDir:");
-                page.line("        medium: \"Memory\"");
-            }
-            _ => page.line("      emptyDir: {}"),
+    page.line("  volumes:");
+    page.indented_comment(
+        4,
+        "Each is empty at the start, writable for fsGroup, hides what the image has there, and is gone with the pod:",
+    );
+    page.indented_comment(4, "for data to keep, use a persistentVolumeClaim instead.");
+    for (name, _, volume) in &named {
+        page.line(&format!("    - name: {}", string(name)));
+        if volume.memory {
+            page.line("      emptyDir:");
+            page.line("        medium: \"Memory\"");
+        } else {
+            page.line("      emptyDir: {}");
         }
     }
 }
 
-fn class_word(class: Class) -> &'static str {
-    match class {
-        Class::State => "state",
-        Class::Runtime => "runtime",
-        Class::Cache => "cache",
-        Class::Logs => "logs",
-        Class::Config => "config",
-        Class::Other => "data",
-    }
-}
-
-/// What the image itself must hold, as no volume does it: single files.
-fn in_the_image(page: &mut Page, grants: &Grants) {
+/// What the image itself must hold, as no volume does it: files that are there already.
+fn in_the_image(page: &mut Page, grants: &Grants, volumes: &Volumes) {
     let (uid, gid) = (grants.account.run_uid, grants.account.run_gid);
     let mut lines = Vec::new();
-    for (path, file) in &grants.files {
-        let mode = file.mode.unwrap_or(0o600);
-        lines.push(format!("{path}: owner {uid}:{gid}, mode {mode:04o}; {}", super::reason(&file.why)));
-        page.cannot(&file.why, "a pod cannot give a single file of the image away", "have the image own it");
+    for path in &volumes.in_the_image {
+        let directory = grants.directories.get(path).map(|grant| (grant.mode, &grant.why));
+        let file = grants.files.get(path).map(|grant| (grant.mode.unwrap_or(0o600), &grant.why));
+        for (mode, why) in directory.into_iter().chain(file) {
+            lines.push(format!("{path}: owner {uid}:{gid}, mode {mode:04o}; {}", super::reason(why)));
+            page.cannot(
+                why,
+                "a pod cannot give what is in the image to another owner",
+                "have the image own it",
+            );
+        }
     }
     for (path, acl) in &grants.acls {
         lines.push(format!("{path}: {} for uid {uid}; {}", acl.text(), super::reason(&acl.why)));

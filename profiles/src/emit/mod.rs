@@ -14,6 +14,7 @@ mod setcap;
 mod sysusers;
 pub mod table;
 mod tmpfiles;
+mod volumes;
 
 use crate::grants::{Grants, Unmet, Why, grants};
 use crate::profile::Profile;
@@ -188,13 +189,18 @@ impl Page {
     }
 
     /// The closing comments, and the finished file.
-    fn finish(mut self, file_name: String, grants: &Grants) -> Emitted {
+    fn finish(self, file_name: String, grants: &Grants) -> Emitted {
+        self.finish_with(file_name, &grants.unmet)
+    }
+
+    /// The same, where some of what cannot be granted on a host can be granted here.
+    fn finish_with(mut self, file_name: String, unmet: &[Unmet]) -> Emitted {
         let text = |unmet: &Unmet| format!("[{}] {}; {}", unmet.need, unmet.reason, unmet.hint);
         self.unmet.sort();
         self.unmet.dedup();
         let here: Vec<String> = self.unmet.iter().map(text).collect();
         self.section("This file cannot express:", here);
-        self.section("Cannot be granted safely:", grants.unmet.iter().map(text));
+        self.section("Cannot be granted safely:", unmet.iter().map(text));
         Emitted { file_name, text: self.text, executable: false, unmet: self.unmet }
     }
 }

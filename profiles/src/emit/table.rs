@@ -1,5 +1,7 @@
 //! The table for people.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -9,11 +11,12 @@ use tabled::settings::Padding;
 
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
-use crate::event::{Exit, Inode, Mode, Obstacle};
+use crate::event::{Exit, Mode, Obstacle, Record};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Unexplained};
-use crate::requirement::{Need, Requirement, Severity, word};
+use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 use crate::text::printable;
+use rows::{alike, is_missing, owner, row, summary};
 
 /// Whether the table may use terminal colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,9 @@ const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[1;31m";
 const GREEN: &str = "\x1b[1;32m";
 const RESET: &str = "\x1b[0m";
+
+/// Lines of standard error that are shown.
+const LAST_WORDS: usize = 8;
 
 struct Report {
     out: String,
@@ -139,13 +145,11 @@ impl Report {
         let widths = [need, access, why, rest - need - why];
         let mut builder = Builder::default();
         builder.push_record(["NEED", "ACCESS", "WHY", "REMEDY"]);
-        for requirement in requirements {
-            let cells = [
-                subject(&requirement.need),
-                access_of(requirement),
-                why_of(requirement),
-                remedy(requirement, grants),
-            ];
+        for alike in alike(requirements, grants) {
+            let cells = match alike.as_slice() {
+                [first, _, ..] => summary(first, &alike, grants),
+                _ => alike.iter().map(|r| row(r, grants)).next().unwrap_or_default(),
+            };
             let cells = cells.iter().zip(widths).map(|(cell, width)| {
                 let paragraphs = cell.iter().flat_map(|part| fold(&printable(part), width));
                 paragraphs.collect::<Vec<_>>().join("\n")
@@ -187,7 +191,9 @@ impl Report {
             .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
             .collect();
         let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
-        self.title(colour, &format!("{} needs: {}.", profile.requirements.len(), parts.join(", ")));
+        let total = profile.requirements.len();
+        let needs = if total == 1 { "need" } else { "needs" };
+        self.title(colour, &format!("{total} {needs}: {}.", parts.join(", ")));
     }
 
     fn footer(&mut self, profile: &Profile, grants: &Grants) {
@@ -203,7 +209,7 @@ impl Report {
         );
         self.list(RED, "Not explained", rest.into_iter().map(unexplained));
         if let Some(gave_up) = &profile.gave_up {
-            self.gave_up(gave_up);
+            self.gave_up(gave_up, profile);
         }
         let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
         self.list(BOLD, "Worth knowing", tips);
@@ -221,17 +227,22 @@ impl Report {
         }
     }
 
-    fn gave_up(&mut self, gave_up: &GaveUp) {
+    fn gave_up(&mut self, gave_up: &GaveUp, profile: &Profile) {
         self.line("");
-        let text = format!(
-            "The program gave up by itself ({}), and no refusal of the kernel explains it.",
-            exit(gave_up.exit)
-        );
-        self.title(RED, &text);
+        let how = exit(gave_up.exit);
+        let missing = |r: &&Requirement| r.severity == Severity::Required && is_missing(r);
+        let explained = if profile.requirements.iter().any(|r| missing(&r)) {
+            ", perhaps for what was not there"
+        } else {
+            ", and no refusal of the kernel explains it"
+        };
+        self.title(RED, &format!("The program gave up by itself ({how}){explained}."));
         if !gave_up.stderr.is_empty() {
             self.line("  It said last:");
         }
-        for line in &gave_up.stderr {
+        let mut said = gave_up.stderr.clone();
+        said.dedup();
+        for line in said.iter().skip(said.len().saturating_sub(LAST_WORDS)) {
             self.item("    ", &line.to_text());
         }
         if !gave_up.looked_at.is_empty() {
@@ -244,77 +255,42 @@ impl Report {
                 &format!("{} {}: {}{owner}", looked.call, looked.path.to_text(), looked.outcome),
             );
         }
-    }
-}
-
-fn subject(need: &Need) -> Vec<String> {
-    match need {
-        Need::Path { path, pattern, .. } => {
-            let mark = if *pattern { " (name varies)" } else { "" };
-            vec![format!("{}{mark}", path.to_text())]
+        self.line("  To try:");
+        for hint in hints(gave_up, profile) {
+            self.item("    ", hint);
         }
-        Need::Device { path, .. } => vec![path.to_text()],
-        Need::Port { protocol, address, port } => {
-            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
-            vec![format!("{} {address}:{port}", word(protocol))]
-        }
-        Need::Capability { capability } => vec![capability.to_string()],
-        Need::Identity { operation, ids, path } => {
-            let ids: Vec<String> =
-                ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
-            let path = path.as_ref().map(|path| format!(" {}", path.to_text())).unwrap_or_default();
-            vec![format!("{} to {}{path}", word(operation), ids.join(":"))]
-        }
-        Need::Sysctl { name, .. } => vec![name.to_text()],
-        Need::Limit { limit, .. } => vec![word(limit)],
-        Need::Kernel { subject, .. } => vec![subject.to_text()],
     }
 }
 
-fn access_of(requirement: &Requirement) -> Vec<String> {
-    match &requirement.need {
-        Need::Path { access, .. } | Need::Device { access, .. } => access.iter().map(word).collect(),
-        Need::Port { .. } => vec!["bind".into()],
-        Need::Sysctl { value, .. } => {
-            vec![value.as_ref().map(RawText::to_text).unwrap_or_else(|| "write".into())]
-        }
-        Need::Limit { value, .. } => match value {
-            Some(i64::MAX) => vec!["no limit".into()],
-            Some(value) => vec![value.to_string()],
-            None => vec!["raise".into()],
-        },
-        Need::Kernel { operation, .. } => vec![word(operation)],
-        Need::Capability { .. } | Need::Identity { .. } => vec!["use".into()],
+/// What to try with a program that ended early.
+fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<&'static str> {
+    let answered = |r: &Requirement| {
+        let switches =
+            matches!(&r.need, Need::Identity { operation, .. } if *operation != IdentityOperation::Chown);
+        switches && r.evidence.outcomes.contains_key("answered")
+    };
+    let looked_up = gave_up.looked_at.iter().any(|looked| {
+        let path = looked.path.to_text();
+        path == "/etc/passwd" || path.contains("/userdb")
+    });
+    let mut hints = Vec::new();
+    if profile.run.record == Record::Needs {
+        hints.push("Trace it with --record calls: that shows what it looked for and did not find.");
     }
-}
-
-fn why_of(requirement: &Requirement) -> Vec<String> {
-    let evidence = &requirement.evidence;
-    let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
-    let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
-    let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
-    let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
-    if let Some(at) = &evidence.refused_at {
-        let owner =
-            evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
-        let subject = subject(&requirement.need);
-        let at = at.to_text();
-        let itself = subject.first() == Some(&at);
-        out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
+    if profile.requirements.iter().any(answered) {
+        hints.push(
+            "Its change of identity was answered with success and not done, which a program that looks afterwards does \
+             not forgive: trace it without the option that names its user, or with --identity switch.",
+        );
     }
-    if requirement.severity != Severity::Required {
-        out.push(word(&requirement.severity));
+    if looked_up && !profile.identity.exists {
+        hints.push(
+            "Its user was made up for the run, and it looked for users: make the user first, for example with the \
+             sysusers.d file, and name it with --as.",
+        );
     }
-    out
-}
-
-fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
-    remedies(grants, requirement).into_iter().map(|remedy| remedy.text).collect()
-}
-
-fn owner(inode: &Inode) -> String {
-    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
-    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
+    hints.push("It may need more than it lived to ask for: once it starts, trace it again.");
+    hints
 }
 
 fn exit(exit: Exit) -> String {

@@ -19,9 +19,9 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
             let why = Why { reason: "binds a port below the first unprivileged one".into(), ..why };
             grants.capability(Capability::NET_BIND_SERVICE, None, why);
         }
-        Need::Capability { capability } => grant_capability(id, *capability, grants),
+        Need::Capability { capability } => grant_capability(requirement, *capability, grants),
         Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
-        Need::Identity { operation, path, .. } => identity(id, *operation, path.as_ref(), grants),
+        Need::Identity { operation, ids, path } => identity(id, *operation, ids, path.as_ref(), grants),
         Need::Sysctl { name, value } => sysctl(id, name, value.as_ref(), grants),
         Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
         Need::Kernel { operation, subject, capability } => {
@@ -71,7 +71,8 @@ fn danger(capability: Capability) -> Option<&'static str> {
     DANGERS.iter().find(|(c, _)| *c == capability).map(|(_, why)| *why)
 }
 
-fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
+fn grant_capability(requirement: &Requirement, capability: Capability, grants: &mut Grants) {
+    let id = requirement.id.as_str();
     if let Some((_, why)) = NEVER.iter().find(|(never, _)| *never == capability) {
         let hint = "see which call consulted it; trace it again with the written files in place";
         return grants.refuse(id, format!("{capability} is never granted: {why}"), hint);
@@ -79,11 +80,24 @@ fn grant_capability(id: &str, capability: Capability, grants: &mut Grants) {
     if Capability::all().all(|known| known != capability) {
         return grants.refuse(id, format!("{capability} is newer than this nrtrace"), "use a newer nrtrace");
     }
+    if let Some(path) = closed_anyway(requirement, grants) {
+        let reason = format!("it is of use for {path} alone, which stays closed");
+        return grants.refuse(id, reason, "do without it, or have a helper read it");
+    }
     grants.capability(
         capability,
         danger(capability),
         Why::new(id, "the kernel consulted it, and nothing lesser serves"),
     );
+}
+
+/// The only file that a capability was consulted for, where access to that file is not granted: the two go together.
+fn closed_anyway<'a>(requirement: &'a Requirement, grants: &Grants) -> Option<&'a RawText> {
+    let evidence = &requirement.evidence;
+    let path = evidence.refused_at.as_ref()?;
+    let id = format!("path:{}", path.to_text());
+    let opens = evidence.calls.iter().all(|call| call.starts_with("open"));
+    (opens && grants.unmet.iter().any(|unmet| unmet.need == id)).then_some(path)
 }
 
 fn device(
@@ -123,7 +137,19 @@ fn device(
     grants.devices.entry(path.clone()).or_insert_with(|| Device { block, bits: 0, why }).bits |= bits;
 }
 
-fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, grants: &mut Grants) {
+/// Whether these ids, of which those that stay are left out, are root's alone.
+fn to_root(ids: &[u32]) -> bool {
+    let mut new = ids.iter().filter(|id| **id != u32::MAX).peekable();
+    new.peek().is_some() && new.all(|id| *id == 0)
+}
+
+fn identity(
+    id: &str,
+    operation: IdentityOperation,
+    ids: &[u32],
+    path: Option<&RawText>,
+    grants: &mut Grants,
+) {
     let user = grants.account.user.clone();
     let advice = match (operation, path) {
         (IdentityOperation::Chown, Some(path)) if is_given(path, grants) => {
@@ -135,7 +161,10 @@ fn identity(id: &str, operation: IdentityOperation, path: Option<&RawText>, gran
         (IdentityOperation::Chown, None) => {
             "files cannot be given away: set their owner beforehand, or remove the directive that names another".into()
         }
-        _ => format!("started as {user} it must not switch: remove the directive or option that names another user or group"),
+        (IdentityOperation::SetUser | IdentityOperation::SetGroup, None) if to_root(ids) => {
+            format!("{user} cannot become root: most programs go on without; where one does not, look for an option")
+        }
+        _ => format!("it runs as {user} from the start: remove the option or directive that names another user or group"),
     };
     grants.advise(id, advice);
 }
@@ -201,8 +230,8 @@ fn grant_limit(id: &str, limit: Limit, value: Option<i64>, grants: &mut Grants) 
             raise(limit, None, Why::new(id, "it locks memory; how much is not known"), grants);
         }
         (_, None) => {
-            let hint = "set it in the unit to what the program's manual asks for";
-            grants.refuse(id, "the value it asks for is not known", hint);
+            let advice = "it makes do with less where this is refused; else raise it in the unit to what its manual asks for";
+            grants.advise(id, advice);
         }
         (_, Some(i64::MAX)) => raise(limit, None, Why::new(id, "started with the limit it asks for"), grants),
         (_, Some(value)) => {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::event::Protocol;
 use crate::profile::Profile;
 use crate::requirement::{Limit, Need, Requirement, Severity};
 use crate::{Capability, RawText};
@@ -225,8 +226,12 @@ pub struct PresentOwner {
 impl PresentOwner {
     /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
     pub fn tip(&self, owner: &str) -> String {
-        let paths: Vec<String> = self.paths.iter().map(RawText::to_string).collect();
-        format!("{owner} owns {} today; run with --as {owner} it would stay so", paths.join(", "))
+        const SHOWN: usize = 4;
+        let mut paths: Vec<String> = self.paths.iter().take(SHOWN).map(RawText::to_string).collect();
+        if self.paths.len() > SHOWN {
+            paths.push(format!("{} more", self.paths.len() - SHOWN));
+        }
+        format!("{owner} owns {} today: traced again with --as {owner}, it needs less", paths.join(", "))
     }
 }
 
@@ -245,6 +250,7 @@ pub fn grants(profile: &Profile) -> Grants {
         kernel::grant(requirement, &mut grants);
     }
     keep_groups(&profile.identity.groups, &mut grants);
+    open_socket_directories(profile, &mut grants);
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
@@ -272,10 +278,24 @@ fn keep_groups(groups: &[u32], grants: &mut Grants) {
     }
 }
 
+/// Others connect to the sockets in a directory, so they must be able to pass through it.
+fn open_socket_directories(profile: &Profile, grants: &mut Grants) {
+    let sockets = profile.listens.iter().filter(|listen| listen.protocol == Protocol::Unix);
+    for socket in sockets {
+        let directory = place::parent(&socket.address);
+        if let Some(grant) = grants.directories.get_mut(&directory).filter(|grant| !grant.existed) {
+            grant.mode |= 0o055;
+        }
+    }
+}
+
 fn optional_reason(requirement: &Requirement) -> String {
     match requirement.severity {
         Severity::Tolerated => "is refused, and the program was seen to live without it".into(),
         _ => match &requirement.need {
+            Need::Path { .. } if requirement.evidence.outcomes.keys().eq(["ENOENT"]) => {
+                "goes on, although the directory is not there".into()
+            }
             Need::Path { .. } => {
                 "was only tried: the call would have failed anyway, or the program looks elsewhere".into()
             }

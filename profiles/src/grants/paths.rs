@@ -149,6 +149,9 @@ fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants)
     let reason = format!("{path} belongs to the user {owner}, whose service would lose it");
     let hint = format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
     grants.refuse(wish.id, reason, hint);
+    let present = grants.present_owners.entry(owner.to_owned()).or_default();
+    present.paths.insert(path.clone());
+    present.needs.insert(wish.id.to_owned());
 }
 
 fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {

@@ -89,8 +89,8 @@ impl Judge<'_> {
             Object::Path(path) | Object::Gift { path, .. } => (path, None),
             Object::Socket(socket) => (socket.path.as_ref()?, None),
             // The target of a symbolic link is text, not a file that is judged.
-            Object::TwoPaths { from, .. } if self.call.starts_with("symlink") => (from, None),
-            Object::TwoPaths { from, to } => (from, Some(to)),
+            Object::TwoPaths { from, .. } if self.call.starts_with("symlink") => (from.as_ref(), None),
+            Object::TwoPaths { from, to } => (from.as_ref(), Some(to.as_ref())),
             Object::Nothing | Object::Ids { .. } => return None,
         };
         let subject = self.subject(first, frames);

@@ -1,5 +1,6 @@
 //! Makes events of operations that are new.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
@@ -17,6 +18,7 @@ use super::calls::{Calls, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::inquiry::{Case, Inquiry};
+use super::left;
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::Processes;
@@ -61,6 +63,11 @@ impl Builder {
             inquiry: Inquiry::new(identity.clone(), mode, backend),
             identity,
         }
+    }
+
+    /// Whom the program runs as.
+    pub fn uid(&self) -> u32 {
+        self.identity.uid
     }
 
     /// Times count from `time` on.
@@ -169,9 +176,15 @@ impl Builder {
         let outcome = outcome(ret);
         let refused = matches!(outcome, Outcome::Failure { errno: libc::EACCES | libc::EPERM | libc::EROFS });
         let mut object = object::of(operation, &name, traits, &mut self.paths, &self.bound);
+        if &*name == "chroot" && ret == Some(0) {
+            object::take_root(&mut object, operation);
+        }
         self.count_unresolved(&mut object, &name);
         let mut checks = checks.to_vec();
-        if refused || !checks.is_empty() {
+        // Where nothing was found, what is there of the way tells what was missing.
+        let missed =
+            outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &operation.args);
+        if refused || missed || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
@@ -278,6 +291,25 @@ impl Builder {
 
     fn count_unresolved(&mut self, object: &mut Object, name: &str) {
         self.unresolved += object::paths_mut(object, name).filter(|path| !path.resolved).count() as u64;
+    }
+
+    /// What `events` made that is still there and the made-up user's own, if the user is made up.
+    pub fn left(&self, events: &[Event]) -> BTreeSet<RawText> {
+        let mut names = BTreeSet::new();
+        if self.identity.exists {
+            return names;
+        }
+        for event in events {
+            let Some(object) = left::made(event) else { continue };
+            let known = self.processes.get(event.process.pid);
+            let is_there = known.is_some_and(|known| {
+                self.paths.owner(known.mnt_ns, object.path.as_bytes()) == Some(self.identity.uid)
+            });
+            if is_there {
+                names.insert(object.path.clone());
+            }
+        }
+        names
     }
 
     /// Adds what is at the last paths looked at, for a program that gives up on what it found there.

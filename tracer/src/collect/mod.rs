@@ -16,6 +16,7 @@ mod fold;
 mod identity;
 mod inquiry;
 mod key;
+mod left;
 mod object;
 mod pair;
 mod paths;
@@ -71,8 +72,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keeps the events of a program that is not refused anything at about 20 MiB.
-    pub const MAX_EVENTS: usize = 25_000;
+    /// Keeps the events of a program that is not refused anything at about 30 MiB.
+    pub const MAX_EVENTS: usize = 50_000;
 }
 
 /// How far a recording has come.
@@ -342,11 +343,12 @@ impl Collector {
             self.store.readmit();
             self.conclude(&operation.get(), ret, &[]);
         }
-        let notes = self.notes();
+        let mut notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
         let mut events = self.store.into_events();
         self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
+        notes.extend(left::note(&self.builder.left(&events), self.builder.uid()));
         Collected {
             unresolved: self.builder.unresolved,
             dropped_calls,

@@ -9,7 +9,7 @@ use nrtrace_profiles::event::{Object, PathObject};
 
 use super::calls::Traits;
 use super::decode::Operation;
-use super::paths::{Given, Paths};
+use super::paths::{Given, Paths, upright};
 use super::sockets::{self, Address, Bound};
 
 /// The object of `operation`, a call of this name, without facts of inodes.
@@ -48,7 +48,7 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     let given = Given { path: strings.path(), base: strings.base(), follow };
     let first = paths.object(&head, strings.root(), given);
     match second(operation, name, paths) {
-        Some(second) => Object::TwoPaths { from: first, to: second },
+        Some(second) => Object::TwoPaths { from: Box::new(first), to: Box::new(second) },
         None => Object::Path(first),
     }
 }
@@ -73,6 +73,18 @@ fn ids(operation: &Operation<'_>, name: &str) -> Option<Vec<u32>> {
     };
     let native = operation.head.flags & FLAG_COMPAT == 0;
     native.then(|| operation.args[..count].iter().map(|arg| *arg as u32).collect())
+}
+
+/// The object of a `chroot` that has succeeded: the record holds the root that the process has since, which is just
+/// the directory that was passed, and no longer the one that an absolute path started from.
+pub fn take_root(object: &mut Object, operation: &Operation<'_>) {
+    let root = operation.strings.root();
+    if let Object::Path(path) = object
+        && operation.head.flags & (FLAG_UNREADABLE | FLAG_DEEP | FLAG_TRUNCATED) == 0
+    {
+        path.path = RawText::new(upright(root));
+        path.resolved = true;
+    }
 }
 
 fn takes_address(name: &str) -> bool {
@@ -129,7 +141,9 @@ fn working_directory(pid: u32) -> Vec<u8> {
 pub fn paths_mut<'a>(object: &'a mut Object, name: &str) -> impl Iterator<Item = &'a mut PathObject> {
     let (first, second) = match object {
         Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
-        Object::TwoPaths { from, to } => (Some(from), (!name.starts_with("symlink")).then_some(to)),
+        Object::TwoPaths { from, to } => {
+            (Some(from.as_mut()), (!name.starts_with("symlink")).then_some(to.as_mut()))
+        }
         Object::Socket(socket) => (socket.path.as_mut(), None),
         Object::Nothing | Object::Ids { .. } => (None, None),
     };

@@ -65,13 +65,16 @@ pub enum Error {
     #[error("cannot set up the probe's maps: {}", whole(.0))]
     Object(#[source] Box<EbpfError>),
     /// The kernel refused a program.
-    #[error("the kernel refused the probe's program {program}: {}; please report this with the kernel's version", whole(.source))]
+    #[error("the kernel refused the probe's program {program}: {}; please report this with the kernel's version", whole(.refusal))]
     Program {
         /// Name of the program.
         program: &'static str,
-        /// Why; carries the verifier's log.
-        source: Box<ProgramError>,
+        /// Why; carries the verifier's log, and so is not told as a source.
+        refusal: Box<ProgramError>,
     },
+    /// The kernel lacks the tracepoint that a program is for.
+    #[error("this kernel has no tracepoint {0}")]
+    NoTracepoint(&'static str),
     /// Neither way to see capability checks works.
     #[error(
         "this kernel lets no eBPF program see capability checks: it has no cap_capable tracepoint (Linux 6.14), and \
@@ -93,9 +96,33 @@ pub enum Error {
     },
 }
 
-/// An error with all its causes.
+impl Error {
+    /// All that the kernel's verifier said about a program it refused; the error's own text has the last line.
+    pub fn verifier_log(&self) -> Option<String> {
+        match self {
+            Self::Program { refusal, .. } => match refusal.as_ref() {
+                ProgramError::LoadError { verifier_log, .. } => Some(verifier_log.to_string()),
+                _ => None,
+            },
+            Self::NoHook(source) => source.verifier_log(),
+            _ => None,
+        }
+    }
+}
+
+/// The last line of what a verifier said, which tells the reason; before it are all the steps it took.
+fn last_line(text: &str) -> String {
+    const MARK: &str = "Verifier output: ";
+    let Some((before, log)) = text.split_once(MARK) else { return text.to_owned() };
+    // The very last line counts what was processed.
+    let told = |line: &&str| !line.trim().is_empty() && !line.starts_with("processed ");
+    let last = log.lines().rev().find(told).unwrap_or("nothing");
+    format!("{before}{MARK}{} (all of it with --verbose)", last.trim())
+}
+
+/// An error with all its causes, in short.
 fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let mut text = last_line(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
@@ -105,4 +132,19 @@ fn whole(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_line;
+
+    #[test]
+    fn of_a_verifiers_log_the_reason_is_left() {
+        let log = "returned EACCES. Verifier output: 0: R1=ctx()\n1: (79) r1\ninvalid mem access 'scalar'\nprocessed 2 insns\n\n";
+        assert_eq!(
+            last_line(log),
+            "returned EACCES. Verifier output: invalid mem access 'scalar' (all of it with --verbose)"
+        );
+        assert_eq!(last_line("plain"), "plain");
+    }
 }

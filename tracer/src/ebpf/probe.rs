@@ -205,7 +205,7 @@ impl Loaded {
     fn attach_hooks(&mut self) -> Result<Hooks, Error> {
         match self.tracepoint("cap_capable") {
             Ok(()) => return Ok(Hooks::Tracepoint),
-            Err(Error::Program { source, .. }) if matches!(*source, ProgramError::Btf(_)) => {}
+            Err(Error::NoTracepoint(_)) => {}
             Err(error) => return Err(error),
         }
         match self.functions() {
@@ -221,8 +221,11 @@ impl Loaded {
     pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<(), Error> {
         let Self { ebpf, btf } = self;
         let program: &mut BtfTracePoint = program(ebpf, name)?;
-        program.load(name, btf).and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
-        Ok(())
+        match program.load(name, btf).and_then(|()| program.attach()) {
+            Ok(_) => Ok(()),
+            Err(ProgramError::Btf(_)) => Err(Error::NoTracepoint(name)),
+            Err(error) => Err(refused(name, error)),
+        }
     }
 
     /// Loads and attaches the programs on functions.
@@ -280,7 +283,7 @@ fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error 
 /// A program's refusal: for lack of permission if that explains it.
 fn refused(program: &'static str, error: ProgramError) -> Error {
     if !is_permission(&error) {
-        return Error::Program { program, source: Box::new(error) };
+        return Error::Program { program, refusal: Box::new(error) };
     }
     support::why_not_permitted().unwrap_or(Error::Forbidden { program })
 }

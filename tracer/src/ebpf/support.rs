@@ -19,7 +19,7 @@ pub struct Feature {
     pub works: Result<(), String>,
 }
 
-/// Attaches one of the hooks.
+/// Tries one hook.
 type Attach = fn(&mut Loaded) -> Result<(), Error>;
 
 /// Tries everything the probe needs or can use, in the order it is needed.

@@ -71,13 +71,37 @@ pub fn owners(pid: i32) -> Option<(u32, u32)> {
     Some((real, saved))
 }
 
-/// A resource limit of a thread's process: soft and hard.
-pub fn limit(tid: i32, resource: u32) -> Option<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: no new limit is given, and the old one is written to a structure of the type.
-    let result = unsafe { libc::prlimit(tid, resource as _, std::ptr::null(), &raw mut limit) };
-    (result == 0).then_some((limit.rlim_cur, limit.rlim_max))
+/// A resource limit of a thread's process, soft and hard, by its name in `/proc/PID/limits`: prlimit(2) would take
+/// CAP_SYS_RESOURCE.
+pub fn limit(tid: i32, name: &str) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{tid}/limits")).ok()?;
+    let values = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let mut values = values.split_ascii_whitespace().map(|value| match value {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    });
+    Some((values.next()??, values.next()??))
 }
+
+/// The limits' names in `/proc/PID/limits`, by number (`include/uapi/asm-generic/resource.h`).
+pub const LIMITS: [&str; 16] = [
+    "Max cpu time",
+    "Max file size",
+    "Max data size",
+    "Max stack size",
+    "Max core file size",
+    "Max resident set",
+    "Max processes",
+    "Max open files",
+    "Max locked memory",
+    "Max address space",
+    "Max file locks",
+    "Max pending signals",
+    "Max msgqueue size",
+    "Max nice priority",
+    "Max realtime priority",
+    "Max realtime timeout",
+];
 
 /// The nice value of what setpriority(2) is about.
 pub fn nice(which: u32, who: u32) -> i32 {
@@ -94,4 +118,20 @@ pub fn may_give(judgement: &Judgement, (uid, gid): (u32, u32), identity: &Identi
     let to_user = uid == UNCHANGED || (owner && uid == identity.uid);
     let in_group = gid == identity.gid || identity.groups.contains(&gid) || gid == inode.gid;
     to_user && (gid == UNCHANGED || (owner && in_group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_by_name() {
+        let own = std::process::id() as i32;
+        for (number, name) in LIMITS.iter().enumerate() {
+            let mut told = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the structure outlives the call.
+            assert_eq!(unsafe { libc::getrlimit(number as _, &raw mut told) }, 0);
+            assert_eq!(limit(own, name), Some((told.rlim_cur, told.rlim_max)), "{name}");
+        }
+    }
 }

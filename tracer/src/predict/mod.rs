@@ -77,12 +77,18 @@ pub fn rows(record: Record) -> Vec<Row> {
 
 impl Judge for Predictor {
     fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
-        let mut told = Told { ending: Ending::Allowed, checks: Vec::new() };
+        let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
         let deed = self.deeds.get(call.name);
         match deed {
             Some(deed) => {
                 for (place, want) in deed.wants(call).into_iter().flatten() {
-                    self.ask(call, deed, place, want, &mut told);
+                    // `link` looks no further than at an old name that is not there; `rename` on the way to the new
+                    // one.
+                    match (told.failed, deed) {
+                        (true, Deed::Rename) => self.ask(call, deed, place, Want::Reach, &mut told),
+                        (true, _) => break,
+                        (false, _) => self.ask(call, deed, place, want, &mut told),
+                    }
                 }
             }
             None => told.ending = Ending::Open,
@@ -100,6 +106,8 @@ impl Judge for Predictor {
 /// What has been found out so far.
 struct Told {
     ending: Ending,
+    /// A path leads nowhere.
+    failed: bool,
     checks: Vec<(Capability, u32, Option<Component>)>,
 }
 
@@ -143,6 +151,7 @@ impl Predictor {
         if gift == Some(false) {
             told.checks.push((Capability::CHOWN, ASKED_OTHER, None));
         }
+        told.failed |= judgement.failure.is_some();
         if let (Ending::Allowed, Some(failure)) = (told.ending, judgement.failure) {
             told.ending = Ending::Fails(failure.errno);
         }

@@ -155,7 +155,7 @@ fn raises_priority(call: &CallAtEntry<'_>) -> bool {
         _ => call.args[2] as i32,
     };
     let wanted = wanted.clamp(-20, 19);
-    let ceiling = host::limit(call.tid, libc::RLIMIT_NICE).map_or(0, |limit| limit.0);
+    let ceiling = host::limit(call.tid, "Max nice priority").map_or(0, |limit| limit.0);
     wanted < now && (20 - wanted) as u64 > ceiling
 }
 
@@ -169,13 +169,13 @@ fn takes_real_time(call: &CallAtEntry<'_>) -> bool {
     };
     let real_time = policy
         .is_none_or(|policy| matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE));
-    let ceiling = host::limit(call.tid, libc::RLIMIT_RTPRIO).map_or(0, |limit| limit.0);
+    let ceiling = host::limit(call.tid, "Max realtime priority").map_or(0, |limit| limit.0);
     let deadline = policy == Some(libc::SCHED_DEADLINE);
     real_time && (deadline || priority.is_some_and(|priority| priority > 0 && priority as u64 > ceiling))
 }
 
 fn locks_too_much(call: &CallAtEntry<'_>) -> bool {
-    let Some((limit, _)) = host::limit(call.tid, libc::RLIMIT_MEMLOCK) else { return false };
+    let Some((limit, _)) = host::limit(call.tid, "Max locked memory") else { return false };
     let more = if call.name == "mlockall" { 0 } else { call.args[1] };
     limit == 0 || host::locked(call.tid).saturating_add(more) > limit
 }
@@ -195,7 +195,8 @@ fn raises_hard_limit(call: &CallAtEntry<'_>) -> bool {
             value => value.into(),
         })
     };
-    let Some((_, present)) = host::limit(pid, resource as u32) else { return false };
+    let name = usize::try_from(resource).ok().and_then(|number| host::LIMITS.get(number));
+    let Some((_, present)) = name.and_then(|name| host::limit(pid, name)) else { return false };
     new != 0 && hard.is_some_and(|hard| hard > present)
 }
 

@@ -2,8 +2,8 @@
 
 use nrtrace_ebpf::record::{
     CallRecord, CheckRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FD_ONLY, FLAG_PREDICTED,
-    FLAG_SOCKET, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, KIND_CALL, KIND_CHECK, PATH_MAX, STR_BASE, STR_BASE2,
-    STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
+    FLAG_SOCKET, FLAG_TRUNCATED, FLAG_TWO_PATHS, FLAG_UNREADABLE, Head, KIND_CALL, KIND_CHECK, PATH_MAX,
+    STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
 };
 use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, TRAIT_UNIX};
 
@@ -56,11 +56,16 @@ impl Entry {
             Self { record, name: call.name, operands: call.operands, strings: Default::default() };
         entry.read_paths(stopped);
         if !plain_root && !entry.strings[STR_PATH].is_empty() {
-            entry.set(STR_ROOT, link(stopped.tid(), "root"));
+            entry.read_root(stopped.tid());
         }
         entry.read_data(stopped);
         entry.read_socket(facts);
         entry
+    }
+
+    /// Reads the root directory that task `tid` has now.
+    pub fn read_root(&mut self, tid: libc::pid_t) {
+        self.set(STR_ROOT, link(tid, "root"));
     }
 
     fn set(&mut self, index: usize, text: Option<Vec<u8>>) {
@@ -193,20 +198,19 @@ impl Entry {
         (checks.into_iter().map(|check| self.check(check)).collect(), verdict.ending)
     }
 
-    /// The record of a foretold check. Its component takes the place of the second path, as in the probe's.
+    /// The record of a foretold check.
     fn check(&self, predicted: Predicted) -> Vec<u8> {
         let CallRecord { head, nr, args, socket, .. } = self.record;
         let mut strings = self.strings.clone();
-        strings[STR_PATH2] = Vec::new();
-        strings[STR_BASE2] = Vec::new();
         let mut record =
             CheckRecord { nr, args, socket, cap: predicted.capability, ..CheckRecord::default() };
         (record.ret, record.opts) = (predicted.ret, predicted.asked);
         record.head = Head { kind: KIND_CHECK, flags: (head.flags & !FLAG_CHECKED) | FLAG_PREDICTED, ..head };
         if let Some((path, inode)) = predicted.component {
-            strings[STR_PATH2] = leaf_first(&path);
+            let two = self.operands.path2 != NONE;
+            strings[if two { STR_DATA } else { STR_PATH2 }] = leaf_first(&path);
             record.component = inode;
-            record.head.flags |= FLAG_COMPONENT;
+            record.head.flags |= FLAG_COMPONENT | if two { FLAG_TWO_PATHS } else { 0 };
         }
         encode(&mut record, &strings)
     }

@@ -31,6 +31,7 @@ mod memory;
 mod process;
 mod ring;
 mod socket;
+mod support;
 mod sys;
 mod tracee;
 
@@ -44,6 +45,7 @@ use nrtrace_ebpf::table::Row;
 pub use calls::CLONE_NEW;
 pub use filter::{Installed, MARK, allow_tracer, filter, install};
 pub use judge::{CallAtEntry, Ending, Judge, Predicted, Verdict};
+pub use support::{Support, support};
 
 /// How often a call of interest stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

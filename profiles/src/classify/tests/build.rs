@@ -125,7 +125,7 @@ impl Make {
     }
 
     pub fn two(mut self, from: &str, to: &str) -> Self {
-        self.0.object = Object::TwoPaths { from: object(from), to: object(to) };
+        self.0.object = Object::TwoPaths { from: object(from).into(), to: object(to).into() };
         self
     }
 

@@ -1,8 +1,8 @@
 //! What calls want of files.
 
 use crate::Capability;
-use crate::event::{FileType, Phase};
-use crate::requirement::{Evidence, Need};
+use crate::event::{Exit, FileType, Object, Phase};
+use crate::requirement::{Basis, Evidence, Need, Severity};
 
 use super::build::*;
 use super::{lines, needs, run};
@@ -202,4 +202,39 @@ fn kernel_files_are_no_files() {
             "kernel:sysfs:CAP_DAC_OVERRIDE:/sys/kernel/mm/transparent_hugepage/enabled",
         ],
     );
+}
+
+/// An open that finds no directory to make its file in.
+fn no_directory(path: &str) -> Make {
+    let mut open = open(path, O_WRONLY | O_CREAT).fails(ENOENT);
+    if let Object::Path(object) = &mut open.0.object {
+        object.parent = None;
+    }
+    open
+}
+
+#[test]
+fn a_missing_directory_is_a_need_when_the_program_fails() {
+    let mut died = trace("x", [no_directory("/run/x/x.pid")]);
+    died.end.exit = Exit::Exited { status: 1 };
+    needs(&died, &["path:/run/x directory create"]);
+    let profile = run(&died);
+    assert!(profile.gave_up.is_some(), "what it said last is still shown");
+    assert_eq!(profile.requirements[0].basis, Basis::Denied);
+    // One that goes on lives without.
+    let lives = run(&trace("x", [no_directory("/run/x/x.pid")]));
+    assert_eq!(lives.requirements[0].severity, Severity::Probe);
+    assert!(lives.gave_up.is_none());
+}
+
+#[test]
+fn a_directory_that_the_program_makes_afterwards_is_not_missing() {
+    let mut later = trace("x", [no_directory("/srv/x/a/b"), call("mkdir", &[]).on("/srv/x/a")]);
+    later.end.exit = Exit::Exited { status: 1 };
+    needs(&later, &[]);
+    // The directory is there, the file is not, as below /proc/sys; or it is the kernel's.
+    let mut other =
+        trace("x", [open("/srv/x/a", O_WRONLY | O_CREAT).fails(ENOENT), no_directory("/sys/a/b")]);
+    other.end.exit = Exit::Exited { status: 1 };
+    needs(&other, &[]);
 }

@@ -137,7 +137,7 @@ fn object() -> impl Strategy<Value = Object> {
     prop_oneof![
         1 => Just(Object::Nothing),
         6 => object_path().prop_map(Object::Path),
-        3 => (object_path(), object_path()).prop_map(|(from, to)| Object::TwoPaths { from, to }),
+        3 => (object_path(), object_path()).prop_map(|(from, to)| Object::TwoPaths { from: from.into(), to: to.into() }),
         1 => (select(protocols.to_vec()), path(), any::<Option<u16>>(), proptest::option::of(object_path()))
             .prop_map(|(protocol, address, port, path)| Object::Socket(SocketObject { protocol, address, port, path })),
         1 => proptest::collection::vec(any::<u32>(), 0..4).prop_map(|ids| Object::Ids { ids }),

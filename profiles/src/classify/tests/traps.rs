@@ -56,6 +56,29 @@ fn a_write_to_a_network_sysctl_depends_on_a_check_without_audit() {
 }
 
 #[test]
+fn a_larger_socket_buffer_is_a_remark() {
+    let option = |name: u64| {
+        call("setsockopt", &[3, 1, name])
+            .check(Capability::NET_ADMIN, "ns_capable sockopt_ns_capable sk_setsockopt")
+    };
+    let profile = run(&trace("x", [option(32), option(33)]));
+    assert_eq!(lines(&profile), [""; 0]);
+    assert!(profile.notes[0].contains("net.core.rmem_max"), "{:?}", profile.notes);
+    // SO_MARK has no such twin.
+    needs(&trace("x", [option(36)]), &["capability:CAP_NET_ADMIN"]);
+}
+
+#[test]
+fn a_gift_of_a_random_name_is_the_same_every_time() {
+    let gift = |name: &str| call("fchown", &[]).gift(name, 0, 0).answered();
+    let one = |name: &str| run(&trace("x", [mkdir(name).in_directory("/srv"), gift(&format!("{name}/key"))]));
+    let ids = |name: &str| one(name).requirements.iter().map(|r| r.id.clone()).collect::<Vec<_>>();
+    let (first, second) = (ids("/srv/tmp-a8Xk29Qz"), ids("/srv/tmp-Zt51pWq0"));
+    assert_eq!(first, second);
+    assert!(first.contains(&"identity:chown:0,0:/srv/tmp-*/key".to_owned()), "{first:?}");
+}
+
+#[test]
 fn a_seccomp_filter_without_no_new_privs_is_a_remark() {
     let install = call("seccomp", &[1]).check(ADMIN, "ns_capable_noaudit do_seccomp");
     let profile = run(&trace("x", [install]));
@@ -248,7 +271,11 @@ fn a_gift_is_a_change_of_identity_and_keeping_is_ownership() {
     let events = [mkdir("/var/lib/x").in_directory("/var/lib"), gift];
     let profile = run(&trace("x", events));
     assert_eq!(lines(&profile), ["path:/var/lib/x directory create", "identity:chown:33,-:/var/lib/x/key"]);
-    assert!(profile.notes.iter().any(|note| note.contains("/var/lib/x/key to 33:-")), "{:?}", profile.notes);
+    assert!(
+        profile.notes.iter().any(|note| note.contains("gives files that it made")),
+        "{:?}",
+        profile.notes
+    );
 }
 
 #[test]

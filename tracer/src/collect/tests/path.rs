@@ -133,6 +133,48 @@ fn a_chrooted_process_keeps_its_links_inside() {
 }
 
 #[test]
+fn a_new_root_is_named_once() {
+    let new_root = sketch(libc::SYS_chroot).path("/var/lib/jail").string(STR_ROOT, "jail/lib/var");
+    assert_eq!(object(&new_root).path, RawText::from("/var/lib/jail"), "the record's root is the new one");
+    let again =
+        sketch(libc::SYS_chroot).path(".").string(STR_BASE, "jail/lib/var").string(STR_ROOT, "jail/lib/var");
+    assert_eq!(object(&again).path, RawText::from("/var/lib/jail"));
+    let failed = sketch(libc::SYS_chroot).path("/etc").string(STR_ROOT, "jail/lib/var").ret(-1);
+    assert_eq!(object(&failed).path, RawText::from("/var/lib/jail/etc"), "a failed one changes nothing");
+}
+
+#[test]
+fn what_was_missing_on_the_way_is_told() {
+    let top = tree();
+    let made = |path: &str| object(&open(&top.path().join(path), libc::O_CREAT | libc::O_WRONLY).ret(-2));
+    assert!(made("none/file").parent.is_none());
+    assert!(made("real/none").parent.is_some());
+}
+
+#[test]
+fn what_the_run_made_and_left_is_told() {
+    let top = tree();
+    let at = |name: &str| top.path().join(name);
+    std::os::unix::fs::chown(at("real/file"), Some(61_184), None).unwrap();
+    let makes = [open(&at("real/file"), libc::O_CREAT), open(&at("real/gone"), libc::O_CREAT)];
+    let root_owned = sketch(libc::SYS_mkdir).path(at("real").as_os_str().as_bytes());
+    let records: Vec<Vec<u8>> = makes.iter().chain([&root_owned]).map(Sketch::call).collect();
+    let left = |identity_exists: bool| {
+        let mut config = config(Record::Calls);
+        config.identity.exists = identity_exists;
+        let mut collector = started(config);
+        records.iter().for_each(|bytes| collector.record(bytes));
+        collector.finish().notes
+    };
+    let notes = left(false);
+    assert!(
+        notes.iter().any(|note| note.contains(&format!("nobody: {};", at("real/file").display()))),
+        "{notes:?}"
+    );
+    assert_eq!(left(true), [""; 0], "an existing user's files are its own");
+}
+
+#[test]
 fn a_refused_path_has_its_facts() {
     let top = tree();
     let found = object(&open(&top.path().join("relative/file"), 0).ret(-i64::from(libc::EACCES)));

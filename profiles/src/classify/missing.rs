@@ -1,0 +1,64 @@
+//! Directories that are not there when the program wants to make something in them: a unit file, an image or an init
+//! script makes them for it elsewhere.
+
+use std::collections::BTreeSet;
+
+use crate::RawText;
+use crate::event::{Event, Exit, FileType, Outcome};
+use crate::requirement::{Access, Basis, Need, Requirement, Severity};
+
+use super::context::Context;
+use super::errno;
+use super::files;
+use super::finding::{Finding, Judged, best};
+
+/// Trees in which nobody makes directories.
+const OF_THE_KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// Finds the directory that a failed call missed. It matters when the program then fails.
+pub fn place(event: &Event, context: &Context<'_>, out: &mut Judged) {
+    let Some((directory, wanted)) = missed(event) else { return };
+    if context.has_made(&directory) || context.is_inside_made(&directory) {
+        return;
+    }
+    out.findings.push(Finding {
+        need: Need::Path {
+            path: directory,
+            file_type: FileType::Directory,
+            access: BTreeSet::from([Access::Create]),
+            pattern: false,
+        },
+        basis: Basis::Denied,
+        severity: if has_failed(context) { Severity::Required } else { Severity::Probe },
+        check: None,
+        refused: None,
+        objects: BTreeSet::from([wanted]),
+    });
+}
+
+/// The directory that was not there, and what was to be made in it.
+fn missed(event: &Event) -> Option<(RawText, RawText)> {
+    let makes = matches!(&*event.call.name, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind");
+    if event.outcome != (Outcome::Failure { errno: errno::ENOENT }) || !(makes || files::may_create(event)) {
+        return None;
+    }
+    // What was found of the way shows that the directory was there, and something else missing.
+    let object = files::made(event).filter(|object| object.resolved && object.parent.is_none())?;
+    let directory = files::parent(&object.path);
+    let of_the_kernel = OF_THE_KERNEL.iter().any(|tree| files::is_within(&directory, &RawText::from(*tree)));
+    let is_known = files::is_known(&object.path) && directory.as_bytes().len() > 1;
+    (is_known && !of_the_kernel).then(|| (directory, best(object)))
+}
+
+fn has_failed(context: &Context<'_>) -> bool {
+    match context.end.exit {
+        Exit::Exited { status } => status != 0,
+        Exit::Signaled { .. } => true,
+        Exit::Running | Exit::Stopped { .. } => false,
+    }
+}
+
+/// Whether a need is for nothing but a directory that was not there.
+pub fn is_missing(requirement: &Requirement) -> bool {
+    requirement.evidence.outcomes.keys().eq(["ENOENT"])
+}

@@ -1,0 +1,148 @@
+//! The rows of the table: one for a need, or for many that are dealt with alike.
+
+use std::collections::BTreeMap;
+
+use crate::RawText;
+use crate::emit::remedy::remedies;
+use crate::event::{FileType, Inode};
+use crate::grants::Grants;
+use crate::requirement::{Need, Requirement, Severity, word};
+
+/// A row's cells, each of some paragraphs.
+pub(super) type Row = [Vec<String>; 4];
+
+/// The row of one need.
+pub(super) fn row(requirement: &Requirement, grants: &Grants) -> Row {
+    [subject(&requirement.need), access_of(requirement), why_of(requirement), remedy(requirement, grants)]
+}
+
+/// From how many files of one directory on one row does for all that are dealt with alike.
+const MANY: usize = 5;
+
+/// The requirements in their order, with files of one directory together where they are many and dealt with alike.
+pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Vec<Vec<&'a Requirement>> {
+    let key = |requirement: &Requirement| match &requirement.need {
+        Need::Path { path, file_type: FileType::File, pattern: false, .. } => {
+            let text = path.to_text();
+            let directory = text.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
+            Some((directory, requirement.severity, remedy(requirement, grants)))
+        }
+        _ => None,
+    };
+    let mut groups: BTreeMap<_, usize> = BTreeMap::new();
+    for key in requirements.iter().filter_map(|requirement| key(requirement)) {
+        *groups.entry(key).or_default() += 1;
+    }
+    let mut places: BTreeMap<_, usize> = BTreeMap::new();
+    let mut out: Vec<Vec<&Requirement>> = Vec::new();
+    for requirement in requirements {
+        let many = key(requirement).filter(|key| groups.get(key).is_some_and(|count| *count >= MANY));
+        let place = many.and_then(|key| match places.get(&key) {
+            Some(place) => Some(*place),
+            None => {
+                places.insert(key, out.len());
+                None
+            }
+        });
+        match place.and_then(|place| out.get_mut(place)) {
+            Some(earlier) => earlier.push(requirement),
+            None => out.push(vec![requirement]),
+        }
+    }
+    out
+}
+
+/// One row for files that are dealt with alike.
+pub(super) fn summary(first: &Requirement, all: &[&Requirement], grants: &Grants) -> Row {
+    let mut access: Vec<String> = all.iter().flat_map(|requirement| access_of(requirement)).collect();
+    access.sort();
+    access.dedup();
+    let text = subject(&first.need).concat();
+    let directory = text.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let need = vec![format!("{directory}/"), format!("({} files, see profile.json)", all.len())];
+    [need, access, why_of(first), remedy(first, grants)]
+}
+
+fn subject(need: &Need) -> Vec<String> {
+    match need {
+        Need::Path { path, pattern, .. } => {
+            let mark = if *pattern { " (name varies)" } else { "" };
+            vec![format!("{}{mark}", path.to_text())]
+        }
+        Need::Device { path, .. } => vec![path.to_text()],
+        Need::Port { protocol, address, port } => {
+            let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+            vec![format!("{} {address}:{port}", word(protocol))]
+        }
+        Need::Capability { capability } => vec![capability.to_string()],
+        Need::Identity { operation, ids, path } => {
+            let ids: Vec<String> =
+                ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
+            let path = path.as_ref().map(|path| format!(" {}", path.to_text())).unwrap_or_default();
+            let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(":") };
+            vec![format!("{} to {ids}{path}", word(operation))]
+        }
+        Need::Sysctl { name, .. } => vec![name.to_text()],
+        Need::Limit { limit, .. } => vec![word(limit)],
+        Need::Kernel { subject, .. } => vec![subject.to_text()],
+    }
+}
+
+fn access_of(requirement: &Requirement) -> Vec<String> {
+    match &requirement.need {
+        Need::Path { access, .. } | Need::Device { access, .. } => access.iter().map(word).collect(),
+        Need::Port { .. } => vec!["bind".into()],
+        Need::Sysctl { value, .. } => {
+            vec![value.as_ref().map(RawText::to_text).unwrap_or_else(|| "write".into())]
+        }
+        Need::Limit { value, .. } => match value {
+            Some(i64::MAX) => vec!["no limit".into()],
+            Some(value) => vec![value.to_string()],
+            None => vec!["raise".into()],
+        },
+        Need::Kernel { operation, .. } => vec![word(operation)],
+        Need::Capability { .. } | Need::Identity { .. } => vec!["use".into()],
+    }
+}
+
+fn why_of(requirement: &Requirement) -> Vec<String> {
+    let evidence = &requirement.evidence;
+    let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
+    let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
+    let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
+    let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
+    if let Some(at) = &evidence.refused_at {
+        let owner =
+            evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
+        let subject = subject(&requirement.need);
+        let at = at.to_text();
+        let itself = subject.first() == Some(&at);
+        out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
+    }
+    if is_missing(requirement)
+        && let Some(wanted) = evidence.objects.first()
+    {
+        out.push(format!("not there for {}", wanted.to_text()));
+    }
+    if requirement.severity == Severity::Probe {
+        out.push("only tried".into());
+    } else if requirement.severity == Severity::Tolerated {
+        out.push("lives without".into());
+    }
+    out
+}
+
+/// Whether a directory was not there, rather than closed.
+pub(super) fn is_missing(requirement: &Requirement) -> bool {
+    requirement.evidence.outcomes.keys().eq(["ENOENT"])
+}
+
+fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
+    remedies(grants, requirement).into_iter().map(|remedy| remedy.text).collect()
+}
+
+/// Owner, group and mode.
+pub(super) fn owner(inode: &Inode) -> String {
+    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
+    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
+}
