@@ -14,6 +14,7 @@ use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::ebpf::{Options, Probe};
+use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
@@ -68,6 +69,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         )
         .into());
     }
+    Privileges::of_self()?.require_permissive()?;
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let identity = identity::resolve(args.user.as_deref(), &args.groups, &base)?;
