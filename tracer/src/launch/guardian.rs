@@ -63,6 +63,12 @@ impl Guardian {
         let failed = |operation| move |error: Errno| Error::system(operation, subject, error);
         let (ours, theirs) = channel::pair().map_err(failed("making a channel to the guardian of"))?;
         let title = Title::find();
+        // The guardian holds on to every page there is now, also to what was freed since the probe was loaded.
+        #[cfg(target_env = "gnu")]
+        // SAFETY: a plain call without preconditions.
+        unsafe {
+            libc::malloc_trim(0);
+        }
         // What arrives between the fork and the guardian's own precautions must not end it.
         let mut before = SigSet::empty();
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))
