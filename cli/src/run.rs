@@ -1,7 +1,6 @@
 //! `nrtrace run`
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,8 +38,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let settled = settle(args)?;
     let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })?;
     if args.talk.verbose {
-        anstream::eprintln!("nrtrace: attached {}", probe.hooks().description());
-        anstream::eprintln!("nrtrace: running as {}", who(&settled));
+        terminal::tell(format_args!("nrtrace: attached {}", probe.hooks().description()));
+        terminal::tell(format_args!("nrtrace: running as {}", who(&settled)));
     }
     let line = Line::new(&settled.name, args.run_for, args.talk.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -115,19 +114,17 @@ fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result
     match args.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
-            std::io::stdout()
-                .write_all(profile.to_json().as_bytes())
-                .context("cannot write to standard output")?;
+            terminal::print(&profile.to_json())?;
         }
         ReportFormat::Table if !args.talk.quiet => {
             let style: Style = terminal::style(args.talk.color, &std::io::stderr());
             let table = emit::table(profile, &grants(profile), style, terminal::width());
-            eprint!("{table}");
+            terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
         }
         ReportFormat::Table => {}
     }
     if let Some(output) = output.filter(|_| !args.talk.quiet) {
-        anstream::eprintln!("Profile and artefacts are in {}", output.path().display());
+        terminal::tell(format_args!("Profile and artefacts are in {}", output.path().display()));
     }
     Ok(())
 }
