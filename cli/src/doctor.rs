@@ -1,9 +1,8 @@
 //! `nrtrace doctor`: what works on this host, and what is missing for the rest.
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nrtrace_profiles::emit::Style;
 use nrtrace_tracer::doctor::{Finding, Verdict, examine};
 use tabled::builder::Builder;
@@ -20,7 +19,7 @@ pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     let findings = examine();
     let style = terminal::style(args.color, &std::io::stdout());
     let text = page(&findings, style, terminal::width());
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")?;
+    terminal::print(&text)?;
     let able = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
     Ok(if able { ExitCode::SUCCESS } else { ExitCode::from(UNABLE) })
 }

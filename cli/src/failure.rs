@@ -6,6 +6,8 @@ use nrtrace_profiles::profile::ProfileError;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::launch;
 
+use crate::terminal;
+
 /// The command line or an input file is wrong.
 const USAGE: u8 = 2;
 /// nrtrace could not do its work.
@@ -18,7 +20,7 @@ pub struct BadInput(pub String);
 
 /// Prints the error with its causes on one line and gives the exit status documented for it.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    anstream::eprintln!("nrtrace: {}", printable(&format!("{error:#}")));
+    terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}"))));
     ExitCode::from(status(error))
 }
 

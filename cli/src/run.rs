@@ -1,7 +1,6 @@
 //! `nrtrace run`
 
 use std::ffi::OsStr;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,7 +41,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let mut ready = watcher(args, &settled)?;
     settled.facts.backend = ready.kind;
     if args.talk.verbose {
-        anstream::eprintln!("nrtrace: running as {}", who(&settled));
+        terminal::tell(format_args!("nrtrace: running as {}", who(&settled)));
     }
     let line = Line::new(&settled.name, args.run_for, args.talk.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
@@ -69,6 +68,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         let message = "--as-root asks about each call, so it needs --record calls";
         return Err(BadInput(message.into()).into());
     }
+    Privileges::of_self()?.require_permissive()?;
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let (mode, identity, credentials) = whom(args, &base)?;
@@ -126,15 +126,15 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
         Err(error) => error.ebpf(),
     };
     if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.talk.verbose) {
-        log.lines().for_each(|line| anstream::eprintln!("{}", printable(line)));
+        log.lines().for_each(|line| terminal::tell(format_args!("{}", printable(line))));
     }
     let ready = prepared?;
     match &ready.fallback {
-        Some(why) => anstream::eprintln!(
+        Some(why) => terminal::tell(format_args!(
             "nrtrace: backend: {}, because eBPF does not work here: {why}",
             ready.description
-        ),
-        None if args.talk.verbose => anstream::eprintln!("nrtrace: backend: {}", ready.description),
+        )),
+        None if args.talk.verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
         None => {}
     }
     Ok(ready)
@@ -162,19 +162,17 @@ fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result
     match args.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
-            std::io::stdout()
-                .write_all(profile.to_json().as_bytes())
-                .context("cannot write to standard output")?;
+            terminal::print(&profile.to_json())?;
         }
         ReportFormat::Table if !args.talk.quiet => {
             let style: Style = terminal::style(args.talk.color, &std::io::stderr());
             let table = emit::table(profile, &grants(profile), style, terminal::width());
-            eprint!("{table}");
+            terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
         }
         ReportFormat::Table => {}
     }
     if let Some(output) = output.filter(|_| !args.talk.quiet) {
-        anstream::eprintln!("Profile and artefacts are in {}", output.path().display());
+        terminal::tell(format_args!("Profile and artefacts are in {}", output.path().display()));
     }
     Ok(())
 }

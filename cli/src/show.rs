@@ -1,6 +1,5 @@
 //! `nrtrace emit` and `nrtrace report`: saved profiles.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -30,7 +29,7 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
             EmitFormat::Sysctl => Format::Sysctl,
             EmitFormat::ModulesLoad => Format::ModulesLoad,
         };
-        print(&format.emit(&profile, &grants(&profile)).text)?;
+        terminal::print(&format.emit(&profile, &grants(&profile)).text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -41,9 +40,9 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode> {
     match args.format {
         ReportFormat::Table => {
             let style = terminal::style(args.color, &std::io::stdout());
-            print(&emit::table(&profile, &grants(&profile), style, terminal::width()))?;
+            terminal::print(&emit::table(&profile, &grants(&profile), style, terminal::width()))?;
         }
-        ReportFormat::Json => print(&profile.to_json())?,
+        ReportFormat::Json => terminal::print(&profile.to_json())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -51,12 +50,4 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode> {
 fn load(path: &Path) -> Result<Profile> {
     let text = read_input(path).map_err(|error| BadInput(format!("{error:#}")))?;
     Profile::from_json(&text).with_context(|| format!("{}", path.display()))
-}
-
-/// A reader that closes early (`| head`) has what it wanted.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
-    }
 }

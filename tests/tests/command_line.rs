@@ -133,20 +133,21 @@ fn a_run_ends_after_its_time_with_all_it_started() {
 #[test]
 fn interrupting_a_run_stops_the_program_and_still_reports() {
     // To nrtrace alone, and to the whole group as a terminal does.
-    for options in ["--foreground -s INT", "-s INT", "--foreground -s TERM"] {
+    for (signal, whom) in [("INT", "$run"), ("INT", "-$run"), ("TERM", "$run")] {
         let how = format!(
-            "timeout --preserve-status {options} 1 nrtrace run --grace 500ms -o {OUT} -- fixture stay"
+            "set -m; nrtrace run --grace 500ms -o {OUT} -- fixture stay >/tmp/said & run=$!\n\
+             until grep -q staying /tmp/said; do sleep 0.05; done\n\
+             kill -{signal} -- {whom}; wait $run"
         );
-        let sandbox_status = 0;
-        let profile = stopped(&how, sandbox_status);
-        assert!(matches!(profile.run.exit, Exit::Stopped { .. }), "{options}: {:?}", profile.run.exit);
+        let profile = stopped(&how, 0);
+        assert!(matches!(profile.run.exit, Exit::Stopped { .. }), "{signal} {whom}: {:?}", profile.run.exit);
     }
 }
 
 #[test]
 fn children_it_did_not_start_are_left_alone() {
     // A shell that replaces itself hands its children over.
-    let finished = run("(bash -c 'sleep 300 & exec nrtrace run -q -- fixture exit 5'; echo status $?)
+    let finished = run("bash -c 'sleep 300 & exec nrtrace run -q -- fixture exit 5' || echo status $?
         pgrep -x sleep >/dev/null && echo still sleeping");
     assert_eq!(stdout(&finished), "status 5\nstill sleeping\n", "{finished}");
 }

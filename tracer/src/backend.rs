@@ -11,7 +11,7 @@ use crate::launch;
 use crate::oracle::{self, Oracle};
 use crate::predict::{self, Predictor};
 use crate::ptrace::{self, MakeJudge, Stops, Tracer};
-use crate::session::{Helper, Source};
+use crate::session::Source;
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Source for Traced {
         ptrace::filter(&self.rows)
     }
 
-    fn helper(&self) -> Option<Helper> {
-        Some(Helper { pid: self.tracer.pid() as i32, busy: self.tracer.tasks() > 0 })
+    fn helper(&self) -> Option<i32> {
+        Some(self.tracer.pid() as i32)
     }
 }

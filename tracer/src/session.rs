@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use nrtrace_profiles::event::{Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
 
+use self::running::Running;
 pub use crate::collect::Counters;
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
@@ -19,7 +20,7 @@ use crate::launch::signals::Signals;
 use crate::launch::spawn::{self, Launch};
 use crate::launch::stop::Stage;
 use crate::launch::supervisor::Supervisor;
-use crate::launch::{Credentials, Error, IdentityCall, IdentityPolicy, tree};
+use crate::launch::{Credentials, Error, IdentityCall, IdentityPolicy};
 
 /// What watches the program.
 pub trait Source {
@@ -44,18 +45,9 @@ pub trait Source {
     }
 
     /// The process that does the watching, if it is a child of this one.
-    fn helper(&self) -> Option<Helper> {
+    fn helper(&self) -> Option<i32> {
         None
     }
-}
-
-/// A child process of a source's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Helper {
-    /// Its process id.
-    pub pid: i32,
-    /// Whether it still watches somebody.
-    pub busy: bool,
 }
 
 /// What collects the records.
@@ -151,8 +143,7 @@ pub struct Ended {
 
 /// Runs the program and hands what is recorded to `sink`, until its whole tree is gone.
 ///
-/// Takes over the process while it lasts: its signals, and all of its children, which are reaped and in the end
-/// killed. To be called on a current-thread runtime with IO and time enabled, on a thread that outlives the run, in a
+/// Takes over the process's signals while it lasts; children that it had before are left alone. To be called on a current-thread runtime with IO and time enabled, on a thread that outlives the run, in a
 /// process whose other threads, if any, block the signals that [`Signals::take`] takes.
 ///
 /// # Errors
@@ -165,8 +156,6 @@ pub async fn run(
 ) -> Result<Ended, Error> {
     let prepared = Prepared::new(plan)?;
     let signals = Signals::take()?;
-    tree::become_subreaper()?;
-    tree::set_apart(source.helper().map_or(0, |helper| helper.pid));
     let trace_filter = source.filter();
     let launch = Launch {
         program: &prepared.program,
@@ -182,10 +171,8 @@ pub async fn run(
     source.watch(paused.as_fd())?;
     let start = monotonic();
     sink.started(paused.pid().as_raw() as u32, start);
-    let mut started = paused.release()?;
-    let guard = tree::Guard::default();
-    started.child.forget();
-    progress(Progress::Started { pid: started.child.pid().as_raw() as u32 });
+    let started = paused.release()?;
+    progress(Progress::Started { pid: started.child.pid.as_raw() as u32 });
 
     let mut notes = prepared.notes;
     if started.unsupervised {
@@ -195,9 +182,9 @@ pub async fn run(
                 .into(),
         );
     }
+    let (child, guardian) = (started.child, started.guardian);
     let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
-    let running =
-        running::Running::new(plan, source, sink, progress, &signals, started.child, supervisor, guard);
+    let running = Running::new(plan, source, sink, progress, &signals, child, supervisor, guardian);
     let (exit, status) = running.until_gone(&mut notes).await?;
     Ok(Ended {
         exit,

@@ -2,9 +2,11 @@
 
 mod accounts;
 mod answer;
+mod channel;
 pub mod environment;
 mod error;
 mod filesystem;
+pub mod guardian;
 pub mod identity;
 pub mod identity_filter;
 pub mod privileges;

@@ -1,26 +1,10 @@
-//! The program's process tree.
-//!
-//! nrtrace is a child subreaper (prctl(2)): whoever loses its parent in the tree becomes nrtrace's own child, so that
-//! the tree is gone when nrtrace has no children any more.
+//! The program's process tree: what hangs below a process that adopts its orphans, the root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-
-use super::Error;
-
-/// Makes the calling process the one that adopts orphans of its tree.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn become_subreaper() -> Result<(), Error> {
-    nix::sys::prctl::set_child_subreaper(true)
-        .map_err(|error| Error::system("becoming the child subreaper of", "the program's tree", error))
-}
 
 /// A process, told apart from later ones of the same number by its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,21 +65,11 @@ pub fn send(pidfd: &impl AsRawFd, signal: i32) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
-/// A child of nrtrace that is no part of the tree; 0 for none.
-static APART: AtomicI32 = AtomicI32::new(0);
-
-/// Leaves a child of this process out of the tree: a helper of nrtrace's own, which ends after it. Replaces the one
-/// before; 0 for none.
-pub fn set_apart(pid: i32) {
-    APART.store(pid, Ordering::Relaxed);
-}
-
-/// All processes below this one, parents before children.
-pub fn descendants() -> Vec<Member> {
+/// All processes below `root`, parents before children.
+pub fn descendants(root: i32) -> Vec<Member> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let apart = APART.load(Ordering::Relaxed);
-    below(std::process::id() as i32, pids.filter(|pid| *pid != apart).filter_map(Member::read))
+    below(root, pids.filter_map(Member::read))
 }
 
 fn below(root: i32, all: impl Iterator<Item = Member>) -> Vec<Member> {
@@ -114,14 +88,13 @@ fn below(root: i32, all: impl Iterator<Item = Member>) -> Vec<Member> {
     found
 }
 
-/// Whether the process is this one's descendant, also if it is a zombie.
-pub fn contains(pid: i32) -> bool {
-    let own = std::process::id() as i32;
+/// Whether the process is a descendant of `root`, also if it is a zombie.
+pub fn contains(root: i32, pid: i32) -> bool {
     let mut parent = Member::read(pid).map(|member| member.parent);
     // Chains are short; the bound is for numbers reused while reading.
     for _ in 0..4096 {
         match parent {
-            Some(pid) if pid == own => return true,
+            Some(pid) if pid == root => return true,
             Some(pid) if pid > 1 => parent = Member::read(pid).map(|member| member.parent),
             _ => return false,
         }
@@ -130,10 +103,9 @@ pub fn contains(pid: i32) -> bool {
 }
 
 /// Asks the top of the tree to end: each direct child that is not in `asked` yet gets SIGTERM, and SIGCONT in case it
-/// is stopped. Daemons count, since nrtrace has adopted them.
-pub fn ask_to_end(asked: &mut BTreeSet<(i32, u64)>) {
-    let own = std::process::id() as i32;
-    for member in descendants().into_iter().filter(|member| member.parent == own && !member.zombie) {
+/// is stopped. Daemons count, since the root has adopted them.
+pub fn ask_to_end(root: i32, asked: &mut BTreeSet<(i32, u64)>) {
+    for member in descendants(root).into_iter().filter(|member| member.parent == root && !member.zombie) {
         if asked.insert((member.pid, member.start)) {
             // Gone or not ours to signal: killing will show.
             let _ = member.signal(libc::SIGTERM);
@@ -142,24 +114,21 @@ pub fn ask_to_end(asked: &mut BTreeSet<(i32, u64)>) {
     }
 }
 
-/// Kills everything below this process, until a look finds nothing new; returns those that could not be killed.
-pub fn kill_all() -> Vec<i32> {
+/// Kills everything below `root`, until a look finds nothing new.
+pub fn kill_all(root: i32) {
     let mut killed = BTreeSet::new();
-    let mut refused = BTreeSet::new();
     // Each look may find what was forked during the last; a fork bomb needs several.
     for _ in 0..64 {
         let mut news = false;
-        for member in descendants().into_iter().filter(|member| !member.zombie) {
+        for member in descendants(root).into_iter().filter(|member| !member.zombie) {
             news |= killed.insert((member.pid, member.start));
-            if !matches!(member.signal(libc::SIGKILL), Ok(()) | Err(Errno::ESRCH)) {
-                refused.insert(member.pid);
-            }
+            // Gone, or not to be killed by us: then it stays in sight.
+            let _ = member.signal(libc::SIGKILL);
         }
         if !news {
             break;
         }
     }
-    refused.into_iter().collect()
 }
 
 /// A child that has ended.
@@ -206,27 +175,6 @@ pub fn reap() -> Result<Option<Reaped>, Errno> {
         End::Exited(libc::WEXITSTATUS(status))
     };
     Ok((pid != 0).then_some(Reaped { pid, end }))
-}
-
-/// Kills and reaps the tree when dropped: for whatever goes wrong half-way.
-#[derive(Debug, Default)]
-pub struct Guard {
-    /// Set once the tree is gone.
-    pub gone: bool,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        /// Longest wait for killed processes to end.
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.gone && Instant::now() < deadline {
-            kill_all();
-            while let Ok(Some(_)) = reap() {}
-            self.gone = reap() == Err(Errno::ECHILD) || descendants().is_empty();
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
 }
 
 #[cfg(test)]

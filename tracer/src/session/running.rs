@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::unistd::{getpgid, getpgrp};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, getpgid, getpgrp};
 use nrtrace_profiles::event::{Exit, Phase};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::{Plan, Progress, Sink, Source, TICK};
+use crate::launch::guardian::{Guardian, Ward};
 use crate::launch::signals::{Ending, Origin, Received, Sender, Signals, reaction};
-use crate::launch::spawn::Child;
 use crate::launch::stop::{Stage, Stop};
 use crate::launch::supervisor::Supervisor;
 use crate::launch::tree::{self, End};
@@ -29,8 +29,8 @@ pub(super) struct Running<'a> {
     progress: &'a mut dyn FnMut(Progress),
     signals: &'a Signals,
     supervisor: Option<Supervisor>,
-    child: Child,
-    guard: tree::Guard,
+    child: Ward,
+    guardian: Guardian,
     run_for: Option<Duration>,
     start: Instant,
     stop: Stop,
@@ -49,9 +49,9 @@ impl<'a> Running<'a> {
         sink: &'a mut dyn Sink,
         progress: &'a mut dyn FnMut(Progress),
         signals: &'a Signals,
-        child: Child,
+        child: Ward,
         supervisor: Option<Supervisor>,
-        guard: tree::Guard,
+        guardian: Guardian,
     ) -> Self {
         Self {
             source,
@@ -60,7 +60,7 @@ impl<'a> Running<'a> {
             signals,
             supervisor,
             child,
-            guard,
+            guardian,
             run_for: plan.run_for,
             start: Instant::now(),
             stop: Stop::new(plan.grace),
@@ -75,9 +75,10 @@ impl<'a> Running<'a> {
     pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<(Exit, i32), Error> {
         let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
         let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
+        let ends = pollable(self.guardian.as_fd()).map_err(failed("the program's end"))?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        while !self.reap()? && self.stop.stage() != Stage::GivenUp {
+        while !self.is_over()? && self.stop.stage() != Stage::GivenUp {
             tokio::select! {
                 ready = signals.readable() => {
                     ready.map_err(failed("signals"))?.clear_ready();
@@ -87,16 +88,28 @@ impl<'a> Running<'a> {
                     ready.map_err(failed("records"))?.clear_ready();
                     self.drain();
                 }
+                // What it says is heard at the top of the loop.
+                ready = ends.readable() => ready.map_err(failed("the program's end"))?.clear_ready(),
                 _ = ticks.tick() => self.tick(),
             }
         }
         if self.stop.stage() == Stage::GivenUp {
-            let left: Vec<String> = tree::descendants().iter().map(|member| member.pid.to_string()).collect();
+            let left: Vec<String> =
+                tree::descendants(self.guardian.pid()).iter().map(|member| member.pid.to_string()).collect();
             notes.push(format!(
                 "these processes could not be killed and were left behind: {}",
                 left.join(" ")
             ));
-            self.guard.gone = true;
+            self.guardian.abandon();
+        }
+        if self.end.is_none() && self.stop.stage() != Stage::GivenUp {
+            // It takes the program along.
+            notes.push(
+                "the guardian, nrtrace's helper between it and the program, was killed from outside: daemons of the \
+                 program may be left behind, and how the program ended is not known"
+                    .into(),
+            );
+            self.end = Some((End::Signaled(libc::SIGKILL), self.stop.stage() > Stage::Running));
         }
         self.drain();
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
@@ -105,35 +118,22 @@ impl<'a> Running<'a> {
         Ok(self.outcome())
     }
 
-    /// Reaps what has ended. Whether the tree is gone.
+    /// Hears how the program ended. Whether the tree is gone.
     ///
     /// # Errors
     /// When the source's helper has ended: nobody watches any more.
-    fn reap(&mut self) -> Result<bool, Error> {
-        let helper = self.source.helper();
-        loop {
-            match tree::reap() {
-                Ok(Some(reaped)) if helper.is_some_and(|helper| helper.pid == reaped.pid) => {
-                    return Err(Error::Helper);
-                }
-                Ok(Some(reaped)) if reaped.pid == self.child.pid().as_raw() && self.end.is_none() => {
-                    // A Ctrl-C that ended it has reached nrtrace before it could be reaped.
-                    self.handle_signals();
-                    self.end = Some((reaped.end, self.stop.stage() > Stage::Running));
-                }
-                Ok(Some(_)) | Err(Errno::EINTR) => {}
-                // With a helper there always is a child; looking through all processes is put off until it is idle.
-                Ok(None) => {
-                    let over = helper.is_some_and(|helper| !helper.busy) && tree::descendants().is_empty();
-                    self.guard.gone |= over;
-                    return Ok(over);
-                }
-                Err(_) => {
-                    self.guard.gone = true;
-                    return Ok(true);
-                }
-            }
+    fn is_over(&mut self) -> Result<bool, Error> {
+        // Asked first: what the guardian said before it ended is still there to be heard.
+        let gone = self.guardian.is_gone();
+        if let Some(end) = self.guardian.end_of_program() {
+            // A Ctrl-C that ended it has reached nrtrace before it could be reaped.
+            self.handle_signals();
+            self.end = Some((end, self.stop.stage() > Stage::Running));
         }
+        if !gone && self.source.helper().is_some_and(has_ended) {
+            return Err(Error::Helper);
+        }
+        Ok(gone)
     }
 
     fn drain(&mut self) {
@@ -157,8 +157,8 @@ impl<'a> Running<'a> {
         }
         match self.stop.stage() {
             // Whoever was adopted meanwhile.
-            Stage::Terminating => tree::ask_to_end(&mut self.asked),
-            Stage::Killing => drop(tree::kill_all()),
+            Stage::Terminating => tree::ask_to_end(self.guardian.pid(), &mut self.asked),
+            Stage::Killing => tree::kill_all(self.guardian.pid()),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
         if self.ticks.is_multiple_of(TOLD) {
@@ -184,8 +184,8 @@ impl<'a> Running<'a> {
 
     fn entered(&mut self) {
         match self.stop.stage() {
-            Stage::Terminating => tree::ask_to_end(&mut self.asked),
-            Stage::Killing => drop(tree::kill_all()),
+            Stage::Terminating => tree::ask_to_end(self.guardian.pid(), &mut self.asked),
+            Stage::Killing => tree::kill_all(self.guardian.pid()),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
         (self.progress)(Progress::Stopping(self.stop.stage()));
@@ -205,7 +205,7 @@ impl<'a> Running<'a> {
             }
             if reaction.forward {
                 // It may have ended: then there is nobody to tell.
-                let _ = tree::send(&self.child.as_fd(), received.number);
+                let _ = tree::send(&self.child.pidfd, received.number);
             }
         }
     }
@@ -213,10 +213,10 @@ impl<'a> Running<'a> {
     fn origin(&self, received: Received) -> signals::Origin {
         match received.sender {
             Sender::Kernel => {
-                let reached_program = getpgid(Some(self.child.pid())) == Ok(getpgrp());
+                let reached_program = getpgid(Some(self.child.pid)) == Ok(getpgrp());
                 Origin::Terminal { reached_program }
             }
-            Sender::Process(pid) if pid > 0 && tree::contains(pid) => Origin::Tree,
+            Sender::Process(pid) if pid > 0 && tree::contains(self.guardian.pid(), pid) => Origin::Tree,
             Sender::Process(_) => Origin::Outside,
         }
     }
@@ -245,4 +245,10 @@ fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, until it is dropped.
     let registered = unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) };
     registered.map_err(|error| error.into_parts().1)
+}
+
+/// Whether a child of this process has ended; it is left to be reaped.
+fn has_ended(pid: i32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(Pid::from_raw(pid)), flags), Ok(WaitStatus::StillAlive))
 }

@@ -21,7 +21,6 @@ pub const TESTS: &[(&str, fn())] = &[
     ("signals_are_forwarded", signals_are_forwarded),
     ("sigterm_ends_the_run", sigterm_ends_the_run),
     ("the_programs_own_group_signals_are_left_to_it", the_programs_own_group_signals_are_left_to_it),
-    ("killed_it_takes_the_program_along", killed_it_takes_the_program_along),
     ("job_control_in_a_terminal", job_control_in_a_terminal),
     ("ctrl_c_twice_kills", ctrl_c_twice_kills),
 ];
@@ -132,15 +131,8 @@ fn the_programs_own_group_signals_are_left_to_it() {
     assert_eq!(outcome.value["exit"], json!({ "how": "exited", "status": 4 }));
 }
 
-fn killed_it_takes_the_program_along() {
-    let mut running = start(json!({}), &["sleep", "3605"]);
-    eventually("the program's start", || processes("sleep\u{0}3605").iter().any(|pid| is_sleep(*pid)));
-    running.signal(libc::SIGKILL);
-    running.child.wait().unwrap();
-    eventually("the program's end", || processes("3605").is_empty());
-}
-
-fn is_sleep(pid: i32) -> bool {
+/// Whether the process is sleep(1).
+pub fn is_sleep(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod driver;
+mod guardian;
 mod identity;
 mod lifetime;
 mod start;
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     if let Some(description) = std::env::var_os(driver::VARIABLE) {
         return driver::drive(&description);
     }
-    let tests = [start::TESTS, identity::TESTS, lifetime::TESTS].concat();
+    let tests = [start::TESTS, identity::TESTS, lifetime::TESTS, guardian::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             test();

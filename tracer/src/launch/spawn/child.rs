@@ -6,9 +6,11 @@ use std::ffi::{CString, OsStr, c_char, c_int, c_ulong};
 use std::os::unix::ffi::OsStrExt;
 
 use libc::{gid_t, sock_filter};
+use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 
-use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch, MESSAGE};
+use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch};
+use crate::launch::channel::{self, Message};
 use crate::launch::identity_filter::{self, IdentityPolicy};
 use crate::launch::{Error, Step};
 use crate::ptrace;
@@ -25,7 +27,6 @@ pub(super) struct Setup {
     pub(super) channel: c_int,
     /// The parent's, which the child closes.
     pub(super) other_end: c_int,
-    parent: libc::pid_t,
     signal_mask: SigSet,
     ids: Option<Ids>,
     given: Option<u64>,
@@ -74,7 +75,6 @@ impl Setup {
             _variables: variables,
             channel: -1,
             other_end: -1,
-            parent: nix::unistd::getpid().as_raw(),
             signal_mask: launch.signal_mask,
             ids: identity.map(|i| Ids { uid: i.uid, gid: i.gid, groups: i.groups.clone() }),
             given,
@@ -84,11 +84,11 @@ impl Setup {
         })
     }
 
-    /// The child's whole life up to the program.
+    /// The child's whole life up to the program; it ends if `parent` is not its parent any more.
     ///
     /// # Safety
     /// To be called in a freshly forked child alone.
-    pub(super) unsafe fn run(&mut self) -> ! {
+    pub(super) unsafe fn run(&mut self, parent: libc::pid_t) -> ! {
         // SAFETY: plain system calls on the child's own descriptors and memory.
         unsafe {
             libc::close(self.other_end);
@@ -107,8 +107,8 @@ impl Setup {
                     _ => libc::_exit(127),
                 }
             }
-            if let Err((step, errno)) = self.become_program() {
-                self.tell(KIND_FAILED, step as u8, errno, -1);
+            if let Err((step, errno)) = self.become_program(parent) {
+                let _ = self.tell(KIND_FAILED, step as u8, errno, -1);
             }
             libc::_exit(127)
         }
@@ -116,7 +116,7 @@ impl Setup {
 
     /// # Safety
     /// As [`Setup::run`].
-    unsafe fn become_program(&mut self) -> Result<(), (Step, c_int)> {
+    unsafe fn become_program(&mut self, parent: libc::pid_t) -> Result<(), (Step, c_int)> {
         // SAFETY: system calls whose pointers lead to memory of `self` or of this frame.
         unsafe {
             if !self.traced.is_empty() {
@@ -144,7 +144,7 @@ impl Setup {
             // After the credentials, because their change clears it.
             let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
             check(Step::ParentDeath, set.into())?;
-            if libc::getppid() != self.parent {
+            if libc::getppid() != parent {
                 libc::_exit(127);
             }
             libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
@@ -166,15 +166,15 @@ impl Setup {
             }
             match result {
                 Ok(fd) => {
-                    let sent = self.tell(KIND_LISTENER, 0, 0, fd);
-                    check(Step::Listener, sent as libc::c_long)?;
+                    self.tell(KIND_LISTENER, 0, 0, fd).map_err(|errno| (Step::Listener, errno as c_int))?;
                     libc::close(fd);
                 }
                 // EBUSY: there is a listener above us already; EINVAL: before Linux 5.0.
                 Err(libc::EBUSY | libc::EINVAL) => {
                     let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
                     seccomp(flags, &mut self.unsupervised).map_err(|errno| (Step::Filter, errno))?;
-                    self.tell(KIND_UNSUPERVISED, 0, 0, -1);
+                    // Nobody left to tell: the parent's death ends this process next.
+                    let _ = self.tell(KIND_UNSUPERVISED, 0, 0, -1);
                 }
                 Err(errno) => return Err((Step::Filter, errno)),
             }
@@ -183,31 +183,8 @@ impl Setup {
     }
 
     /// Sends a message, with a descriptor unless `fd` is negative.
-    ///
-    /// # Safety
-    /// As [`Setup::run`].
-    unsafe fn tell(&self, kind: u8, step: u8, errno: c_int, fd: c_int) -> isize {
-        let [a, b, c, d] = errno.to_ne_bytes();
-        let mut message: [u8; MESSAGE] = [kind, step, a, b, c, d];
-        let mut buffer = libc::iovec { iov_base: message.as_mut_ptr().cast(), iov_len: MESSAGE };
-        // Room for one header and one descriptor, aligned as the header is.
-        let mut control = [0_u64; 4];
-        // SAFETY: zero is valid for this structure; the control buffer has room for CMSG_SPACE(4) bytes.
-        unsafe {
-            let mut header: libc::msghdr = std::mem::zeroed();
-            header.msg_iov = &raw mut buffer;
-            header.msg_iovlen = 1;
-            if fd >= 0 {
-                header.msg_control = control.as_mut_ptr().cast();
-                header.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as _;
-                let part = libc::CMSG_FIRSTHDR(&header);
-                (*part).cmsg_level = libc::SOL_SOCKET;
-                (*part).cmsg_type = libc::SCM_RIGHTS;
-                (*part).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
-                libc::CMSG_DATA(part).cast::<c_int>().write_unaligned(fd);
-            }
-            libc::sendmsg(self.channel, &header, libc::MSG_NOSIGNAL)
-        }
+    fn tell(&self, kind: u8, step: u8, errno: c_int, fd: c_int) -> Result<(), Errno> {
+        channel::send(self.channel, Message { kind, part: step, value: errno }, fd)
     }
 }
 
