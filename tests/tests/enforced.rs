@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use nrtrace_profiles::event::{Backend, Cause, Exit, Mode};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::{Basis, Severity};
+use nrtrace_profiles::requirement::{Basis, Requirement, Severity};
 use nrtrace_tests::compare::{line, line_of, lines};
 use nrtrace_tests::sandbox::{Finished, OUT, Sandbox};
 use nrtrace_tests::service::quote;
@@ -263,7 +263,8 @@ fn as_root_agrees(name: &str) {
         profile.requirements.iter().filter(|one| one.severity == Severity::Required && !of_root(&one.id));
     let found: BTreeSet<String> = found.map(line_of).collect();
     assert_eq!(found, known, "{name}: {}", outcome.finished);
-    let paths = profile.requirements.iter().filter(|one| one.id.starts_with("path:"));
+    let required = |one: &&Requirement| one.severity == Severity::Required && one.id.starts_with("path:");
+    let paths = profile.requirements.iter().filter(required);
     assert!(paths.into_iter().all(|one| one.basis == Basis::Predicted), "{name}: {}", outcome.finished);
     assert!(profile.unexplained.is_empty(), "{name}: {}", outcome.finished);
     assert!(outcome.said().contains("geteuid"), "{name}: {}", outcome.finished);
