@@ -13,12 +13,13 @@ pub const STR_BASE: usize = 1;
 pub const STR_ROOT: usize = 2;
 /// In a [`CallRecord`], the second path of `rename`, `link` and `symlink` (for `symlink` and `symlinkat`,
 /// [`STR_PATH`] is the link's name and this is its target text). In a [`CheckRecord`], the component that
-/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set.
+/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set and [`FLAG_COMPONENT_BESIDE`] is not.
 pub const STR_PATH2: usize = 3;
 /// The directory a relative second path starts from, leaf first.
 pub const STR_BASE2: usize = 4;
 /// Other bytes: a socket address (`bind`, `connect`), the text written to standard error, the value written to
-/// a file below `/proc/sys`, the executable's absolute path leaf first ([`KIND_EXEC`]).
+/// a file below `/proc/sys`, the executable's absolute path leaf first ([`KIND_EXEC`]), the component that refused
+/// ([`FLAG_COMPONENT_BESIDE`]).
 pub const STR_DATA: usize = 5;
 
 /// Longest [`STR_PATH`] and [`STR_PATH2`] in bytes (`PATH_MAX` without its terminator).
@@ -59,6 +60,8 @@ pub const FLAG_CHECKED: u16 = 1 << 9;
 pub const FLAG_PREDICTED: u16 = 1 << 10;
 /// [`Head::flags`]: the call was seen at its entry alone; [`CallRecord::ret`] is not known and reads 0.
 pub const FLAG_NO_RESULT: u16 = 1 << 11;
+/// [`Head::flags`]: the call has two paths, so that the component that refused is in [`STR_DATA`].
+pub const FLAG_COMPONENT_BESIDE: u16 = 1 << 12;
 
 /// `CAP_OPT_NOAUDIT` of `include/linux/security.h`: the kernel would not audit a refusal.
 pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;

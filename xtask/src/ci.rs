@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::vm;
+
 /// The longest source file allowed, in lines.
 const LONGEST_FILE: usize = 500;
 
@@ -25,7 +27,8 @@ pub fn run() -> Result<()> {
         cargo(&["xtask", "build-ebpf", "--install", "--check"])
     })?;
     step("the program", || cargo(&["build", "--release", "--package", "nrtrace"]))?;
-    step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"]))
+    step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"]))?;
+    step("older kernels", vm::ci)
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

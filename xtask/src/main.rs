@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod ci;
+mod vm;
 mod workload;
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ enum Task {
     Ci,
     /// Measures what tracing costs, beside no tracing and strace
     Bench(bench::Options),
+    /// Traces one fixture on this kernel and, under QEMU, on Debian's older ones, and compares what it needs
+    Vm(vm::Options),
     /// What `bench` measures
     #[command(hide = true)]
     Workload {
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Ci => ci::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }
 }

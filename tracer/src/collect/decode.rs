@@ -3,8 +3,9 @@
 //! An observation borrows its strings from the record. A backend without records may build observations itself.
 
 use nrtrace_ebpf::record::{
-    self, CallRecord, CheckRecord, FLAG_COMPONENT, FLAG_SOCKET, Head, InodeRecord, ProcessRecord, STACK_MAX,
-    STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS, SocketRecord,
+    self, CallRecord, CheckRecord, FLAG_COMPONENT, FLAG_COMPONENT_BESIDE, FLAG_SOCKET, Head, InodeRecord,
+    ProcessRecord, STACK_MAX, STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
+    SocketRecord,
 };
 
 /// One thing that a thread of the tree did.
@@ -205,9 +206,11 @@ pub fn decode(bytes: &[u8]) -> Option<Observation<'_>> {
 fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
     let fixed: CheckRecord = record::read(bytes)?;
     let Strings(mut parts) = Strings::cut(&fixed.head, &bytes[size_of::<CheckRecord>()..])?;
-    // Where the kernel tells the component, it takes the second path's place.
+    // Where the kernel tells the component, it takes the second path's place, unless there is one.
     let has_component = fixed.head.flags & FLAG_COMPONENT != 0;
-    let component = if has_component { std::mem::take(&mut parts[STR_PATH2]) } else { &[] };
+    let beside = fixed.head.flags & FLAG_COMPONENT_BESIDE != 0;
+    let place = if beside { STR_DATA } else { STR_PATH2 };
+    let component = if has_component { std::mem::take(&mut parts[place]) } else { &[] };
     let operation = Operation {
         head: fixed.head,
         nr: fixed.nr,
