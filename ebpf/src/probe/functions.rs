@@ -12,6 +12,9 @@ use crate::kernel::{self, Task, has, offset, read};
 use crate::maps;
 use crate::path::Location;
 
+/// The program and the trampoline that calls it.
+const OWN_FRAMES: u64 = 2;
+
 /// CAP_NET_ADMIN and CAP_SYS_ADMIN. An answer that the kernel does not audit decides nothing, but for two: whether a
 /// network sysctl may be written (`net_ctl_permissions`), and whether a seccomp filter may be installed without
 /// `no_new_privs`. Which it was, the stack tells.
@@ -30,7 +33,7 @@ pub fn cap_capable_exit(context: FExitContext) -> i32 {
             cap,
             ret: context.arg(4),
             opts: Some(opts),
-            own_frames: 0,
+            own_frames: OWN_FRAMES,
         };
         check::consulted(context.as_ptr(), task, mark, &question);
     }
