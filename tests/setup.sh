@@ -1,13 +1,18 @@
 #!/bin/bash
-# Installs, on Debian 12, the packages that the end-to-end tests use. Needs root; can be run again at any time.
+# Installs, on Debian 12, the packages that the end-to-end tests use, or those that are named. Needs root; can be run
+# again at any time. Services are kept from starting.
 set -euo pipefail
 
 packages=(
     # The services that are traced.
     apache2 dnsmasq etcd-server haproxy knot lighttpd mosquitto nginx postgresql redis-server ssl-cert unbound vsftpd
     # What the tests try them and prepare their files with.
-    acl curl libcap2-bin redis-tools strace systemd util-linux
+    acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )
+
+if [ $# -gt 0 ]; then
+    packages=("$@")
+fi
 
 if [ "$(id -u)" != 0 ]; then
     echo "setup.sh: needs root, to install packages: run it with sudo" >&2

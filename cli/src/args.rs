@@ -80,6 +80,11 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = RecordArg::Calls)]
     pub record: RecordArg,
 
+    /// What watches the program: `ebpf` sees the kernel consult capabilities, `ptrace` works without eBPF and predicts
+    /// that by an oracle, `auto` takes the first that works
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub backend: BackendArg,
+
     /// What happens when the program changes its identity, or gives a file to another user: `keep` answers with
     /// success without doing it, `switch` lets it happen, `deny` refuses with EPERM
     #[arg(long, value_enum, default_value_t = IdentityArg::Keep)]
@@ -195,6 +200,17 @@ pub enum RecordArg {
     Needs,
     /// Capability checks and system calls
     Calls,
+}
+
+/// `--backend`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// eBPF if it loads, else ptrace
+    Auto,
+    /// eBPF alone
+    Ebpf,
+    /// ptrace alone
+    Ptrace,
 }
 
 /// `--identity`

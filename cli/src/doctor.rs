@@ -50,5 +50,6 @@ fn page(findings: &[Finding], style: Style, width: usize) -> String {
     } else {
         "nrtrace run does not work here yet: see what is MISSING above."
     };
-    format!("{table}\n\n{summary}\n")
+    let rows: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    format!("{}\n\n{summary}\n", rows.join("\n"))
 }

@@ -14,12 +14,13 @@ use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::ebpf::{Options, Probe};
+use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
+use nrtrace_tracer::ebpf;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{IdentityArg, RecordArg, ReportFormat, RunArgs};
+use crate::args::{BackendArg, IdentityArg, RecordArg, ReportFormat, RunArgs};
 use crate::failure::BadInput;
 use crate::output::OutputDir;
 use crate::progress::Line;
@@ -36,16 +37,10 @@ struct Settled {
 
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let settled = settle(args)?;
-    let mut probe = Probe::load(&Options { record: settled.facts.record, buffer: args.buffer << 20 })
-        .inspect_err(|error| {
-            for line in error.verifier_log().filter(|_| args.talk.verbose).iter().flat_map(|log| log.lines())
-            {
-                anstream::eprintln!("{}", printable(line));
-            }
-        })?;
+    let mut settled = settle(args)?;
+    let mut ready = watcher(args, &settled)?;
+    settled.facts.backend = ready.kind;
     if args.talk.verbose {
-        anstream::eprintln!("nrtrace: attached {}", probe.hooks().description());
         anstream::eprintln!("nrtrace: running as {}", who(&settled));
     }
     let line = Line::new(&settled.name, args.run_for, args.talk.quiet);
@@ -53,7 +48,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let recorded = runtime.block_on(recording::record(
         &settled.plan,
         settled.facts.clone(),
-        &mut probe,
+        ready.source.as_mut(),
         &mut |progress| line.update(progress),
     ));
     line.clear();
@@ -99,6 +94,35 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     let output = args.output.as_deref().map(OutputDir::open).transpose()?;
     let facts = Facts { identity, mode: Mode::Permissive, backend: Backend::Ebpf, record };
     Ok(Settled { name: identity::name_for(&base), plan, facts, output })
+}
+
+/// Prepares what watches the program, and says which it is when that is a surprise.
+fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
+    let choice = match args.backend {
+        BackendArg::Auto => Choice::Auto,
+        BackendArg::Ebpf => Choice::Ebpf,
+        BackendArg::Ptrace => Choice::Ptrace,
+    };
+    let facts = &settled.facts;
+    let wanted = Wanted { record: facts.record, buffer: args.buffer << 20, identity: &facts.identity };
+    let prepared = backend::prepare(choice, &wanted);
+    let refusal = match &prepared {
+        Ok(ready) => ready.fallback.as_ref(),
+        Err(error) => error.ebpf(),
+    };
+    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.talk.verbose) {
+        log.lines().for_each(|line| anstream::eprintln!("{}", printable(line)));
+    }
+    let ready = prepared?;
+    match &ready.fallback {
+        Some(why) => anstream::eprintln!(
+            "nrtrace: backend: {}, because eBPF does not work here: {why}",
+            ready.description
+        ),
+        None if args.talk.verbose => anstream::eprintln!("nrtrace: backend: {}", ready.description),
+        None => {}
+    }
+    Ok(ready)
 }
 
 fn who(settled: &Settled) -> String {

@@ -37,6 +37,8 @@ macro_rules! layout {
 layout! {
     /// Credentials others judge the task by.
     TaskRealCred = "task_struct" "real_cred";
+    /// Short name, 16 bytes.
+    TaskComm = "task_struct" "comm";
     /// Root and working directory.
     TaskFs = "task_struct" "fs";
     /// Open files.

@@ -3,7 +3,8 @@
 /// How many strings a record can carry.
 pub const STRINGS: usize = 6;
 
-/// Index into [`Head::strings`]: the path as the process passed it (not necessarily absolute).
+/// Index into [`Head::strings`]: the path as the process passed it (not necessarily absolute); of [`KIND_EXEC`] the
+/// path that was run, a script's own, and as execve(2) was given it.
 pub const STR_PATH: usize = 0;
 /// The directory a relative [`STR_PATH`] starts from (working directory or dirfd), or, for a call on a file
 /// descriptor, the file itself. Walked from the dentry upwards: *leaf first*, components separated by `/`,
@@ -13,7 +14,7 @@ pub const STR_BASE: usize = 1;
 pub const STR_ROOT: usize = 2;
 /// In a [`CallRecord`], the second path of `rename`, `link` and `symlink` (for `symlink` and `symlinkat`,
 /// [`STR_PATH`] is the link's name and this is its target text). In a [`CheckRecord`], the component that
-/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set.
+/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set, else the second path as in a call's.
 pub const STR_PATH2: usize = 3;
 /// The directory a relative second path starts from, leaf first.
 pub const STR_BASE2: usize = 4;
@@ -39,7 +40,8 @@ pub const KIND_EXIT: u16 = 5;
 pub const FLAG_TRUNCATED: u16 = 1 << 0;
 /// [`Head::flags`]: a string could not be read (page not present); its length is zero.
 pub const FLAG_UNREADABLE: u16 = 1 << 1;
-/// [`Head::flags`]: the walk to the root of the mount namespace was longer than the probe follows.
+/// [`Head::flags`]: a walk did not reach the root of the mount namespace: the file is a pipe, a socket or the like, its
+/// mount was detached, or the mount could not be known (the `fexit` way). What there is of the path is given.
 pub const FLAG_DEEP: u16 = 1 << 2;
 /// [`Head::flags`]: the call came through the 32-bit entry; `nr` is a number of that table.
 pub const FLAG_COMPAT: u16 = 1 << 3;
@@ -60,10 +62,29 @@ pub const FLAG_PREDICTED: u16 = 1 << 10;
 /// [`Head::flags`]: the call was seen at its entry alone; [`CallRecord::ret`] is not known and reads 0.
 pub const FLAG_NO_RESULT: u16 = 1 << 11;
 
+/// [`Head::flags`] of a [`CheckRecord`]: the call has two paths, so [`STR_PATH2`] is the second one as in a
+/// [`CallRecord`], and the component that refused is [`STR_DATA`].
+pub const FLAG_TWO_PATHS: u16 = 1 << 12;
+
 /// `CAP_OPT_NOAUDIT` of `include/linux/security.h`: the kernel would not audit a refusal.
 pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;
 /// `CAP_OPT_INSETID`: asked on behalf of a set*id call.
 pub const CAP_OPT_INSETID: u32 = 1 << 2;
+
+/// [`CheckRecord::opts`] of a predicted check: passing through a directory.
+pub const ASKED_SEARCH: u32 = 1;
+/// Likewise: access to the file itself.
+pub const ASKED_FILE: u32 = 2;
+/// Likewise: making a name in a directory.
+pub const ASKED_CREATE: u32 = 3;
+/// Likewise: removing a name from a directory.
+pub const ASKED_DELETE: u32 = 4;
+/// Likewise: making an entry without a name in the directory that is the object (`O_TMPFILE`).
+pub const ASKED_ENTRY: u32 = 5;
+/// Likewise: removing what is somebody else's from a sticky directory.
+pub const ASKED_STICKY: u32 = 6;
+/// Likewise: anything else; the capability and the call tell.
+pub const ASKED_OTHER: u32 = 7;
 
 /// What every record starts with.
 #[repr(C)]
@@ -128,7 +149,7 @@ pub struct CheckRecord {
     pub cap: u32,
     /// What the check answered: 0 granted, else a negative errno.
     pub ret: i32,
-    /// `CAP_OPT_` bits, valid with [`FLAG_OPTS`].
+    /// `CAP_OPT_` bits, valid with [`FLAG_OPTS`]; with [`FLAG_PREDICTED`] one of the `ASKED_` values.
     pub opts: u32,
     /// Inode number of the user namespace the capability was asked for.
     pub user_ns: u32,

@@ -33,7 +33,7 @@ pub const WHEN_OK: u8 = 1 << 0;
 /// Record the call when it fails.
 pub const WHEN_FAILED: u8 = 1 << 1;
 /// Record only on file descriptor 2 (`write`: what the program says on standard error) or on a file of procfs
-/// (most of what can be written there is below `/proc/sys`).
+/// (most of what can be written there is below `/proc/sys`), and when it is refused. The descriptor is the first argument.
 pub const WHEN_TELLING: u8 = 1 << 2;
 /// Record the call when it fails with `EPERM`, `EACCES` or `EROFS`.
 pub const WHEN_REFUSED: u8 = 1 << 3;
@@ -158,13 +158,13 @@ rows! {
     "access" BOTH path = 0;
     "faccessat" BOTH dirfd = 0, path = 1;
     "faccessat2" BOTH dirfd = 0, path = 1;
-    "stat" REFUSED path = 0;
-    "stat64" REFUSED path = 0;
-    "lstat" REFUSED path = 0;
-    "lstat64" REFUSED path = 0;
-    "newfstatat" REFUSED dirfd = 0, path = 1;
-    "fstatat64" REFUSED dirfd = 0, path = 1;
-    "statx" REFUSED dirfd = 0, path = 1;
+    "stat" BOTH path = 0;
+    "stat64" BOTH path = 0;
+    "lstat" BOTH path = 0;
+    "lstat64" BOTH path = 0;
+    "newfstatat" BOTH dirfd = 0, path = 1;
+    "fstatat64" BOTH dirfd = 0, path = 1;
+    "statx" BOTH dirfd = 0, path = 1;
     "statfs" REFUSED path = 0;
     "statfs64" REFUSED path = 0;
     "readlink" REFUSED path = 0;
@@ -335,6 +335,12 @@ mod tests {
             assert!(names.insert(row.name), "{} is there twice", row.name);
             assert!(row.operands.is_row(), "{} is never recorded and has no trait", row.name);
         }
+    }
+
+    #[test]
+    fn telling_calls_have_the_descriptor_first() {
+        let telling = ROWS.iter().filter(|row| row.operands.when & WHEN_TELLING != 0);
+        assert!(telling.clone().count() > 0 && telling.clone().all(|row| row.operands.dirfd == 0));
     }
 
     #[test]

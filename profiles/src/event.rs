@@ -373,6 +373,30 @@ pub struct Check {
     pub not_audited: bool,
     /// The capability was asked for in a user namespace other than the initial one.
     pub child_namespace: bool,
+    /// What would have been asked, where an access oracle foretold the check instead of the kernel being seen to make
+    /// it; such a check has no frames.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub predicted: Option<Asked>,
+}
+
+/// What a predicted check is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asked {
+    /// Passing through a directory on the way.
+    Search,
+    /// Access to the file itself.
+    File,
+    /// Making a name in a directory.
+    Create,
+    /// Removing a name from a directory.
+    Delete,
+    /// Making an entry without a name in the directory that is the object (`O_TMPFILE`).
+    Entry,
+    /// Removing or renaming what somebody else owns in a sticky directory.
+    Sticky,
+    /// Anything else; the capability and the call tell.
+    Other,
 }
 
 /// A file the kernel judged on the way.

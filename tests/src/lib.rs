@@ -1,12 +1,13 @@
 //! End-to-end tests of nrtrace: a throw-away machine ([`sandbox`]), what is known by hand about real services
 //! ([`truth`]), the comparison with what a run reports ([`compare`]), and the proof that what the run wrote is enough
-//! ([`unit`]).
+//! ([`mod@unit`]).
 //!
 //! Everything here needs root. A test that cannot have what it needs fails; none is skipped.
 
 pub mod compare;
 pub mod enter;
 pub mod sandbox;
+pub mod scenario;
 pub mod service;
 pub mod setup;
 pub mod truth;

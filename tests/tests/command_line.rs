@@ -144,6 +144,14 @@ fn interrupting_a_run_stops_the_program_and_still_reports() {
 }
 
 #[test]
+fn children_it_did_not_start_are_left_alone() {
+    // A shell that replaces itself hands its children over.
+    let finished = run("(bash -c 'sleep 300 & exec nrtrace run -q -- fixture exit 5'; echo status $?)
+        pgrep -x sleep >/dev/null && echo still sleeping");
+    assert_eq!(stdout(&finished), "status 5\nstill sleeping\n", "{finished}");
+}
+
+#[test]
 fn killing_nrtrace_leaves_nothing_behind() {
     let script = "nrtrace run -q -- fixture stay >/tmp/said & run=$!\n\
                   until grep -q staying /tmp/said; do sleep 0.05; done\n\

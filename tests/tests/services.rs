@@ -17,10 +17,10 @@ use nrtrace_tests::service::{Trial, quote, start_and_exercise};
 use nrtrace_tests::truth::Truth;
 use nrtrace_tests::unit::DropIn;
 
-fn check(name: &str) {
+fn check(name: &str, backend: &str) {
     let truth = Truth::load(name).unwrap();
     let sandbox = Sandbox::new().unwrap();
-    let (profile, log) = record(&truth, &sandbox);
+    let (profile, log) = record(&truth, &sandbox, backend);
     assert_eq!(
         (profile.run.lost, profile.run.unresolved, profile.run.complete),
         (0, 0, true),
@@ -47,14 +47,14 @@ fn check(name: &str) {
 }
 
 /// The permissive run, with the service exercised while it lasts.
-fn record(truth: &Truth, sandbox: &Sandbox) -> (Profile, String) {
+fn record(truth: &Truth, sandbox: &Sandbox, backend: &str) -> (Profile, String) {
     let words: Vec<String> =
         truth.options.iter().chain([&"--".to_owned()]).chain(&truth.command).map(|w| quote(w)).collect();
     let script = format!(
         r#"{prepare}
         set +e
         cd /
-        {BIN}/nrtrace run --for {seconds}s -o {OUT}/result {words} </dev/null &
+        {BIN}/nrtrace run --backend {backend} --for {seconds}s -o {OUT}/result {words} </dev/null &
         run=$!
         served=no
         while kill -0 $run 2>/dev/null; do
@@ -120,10 +120,17 @@ fn gave_up(truth: &Truth, profile: &Profile) {
     }
 }
 
-/// One test for each truth, named after its file.
+/// One test for each truth and backend, named after its file.
 macro_rules! services {
     ($($function:ident = $name:literal),* $(,)?) => {
-        $(#[test] fn $function() { check($name); })*
+        mod ebpf {
+            $(#[test] fn $function() { super::check($name, "ebpf"); })*
+        }
+
+        /// The same truths: what the oracle predicts is what the kernel asks.
+        mod ptrace {
+            $(#[test] fn $function() { super::check($name, "ptrace"); })*
+        }
     };
 }
 

@@ -5,11 +5,13 @@
 //!          └─ identity supervisor (seccomp) ──────────────────▲
 //! ```
 
+pub mod backend;
 pub mod collect;
 pub mod doctor;
 pub mod ebpf;
 pub mod launch;
 pub mod oracle;
+pub mod predict;
 pub mod ptrace;
 pub mod recording;
 pub mod session;

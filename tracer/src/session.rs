@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_profiles::event::{Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
@@ -36,6 +37,25 @@ pub trait Source {
 
     /// Records that could not be delivered so far.
     fn lost(&self) -> u64;
+
+    /// The seccomp filter that the program must carry; empty for none.
+    fn filter(&self) -> Vec<sock_filter> {
+        Vec::new()
+    }
+
+    /// The process that does the watching, if it is a child of this one.
+    fn helper(&self) -> Option<Helper> {
+        None
+    }
+}
+
+/// A child process of a source's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Helper {
+    /// Its process id.
+    pub pid: i32,
+    /// Whether it still watches somebody.
+    pub busy: bool,
 }
 
 /// What collects the records.
@@ -146,6 +166,8 @@ pub async fn run(
     let prepared = Prepared::new(plan)?;
     let signals = Signals::take()?;
     tree::become_subreaper()?;
+    tree::set_apart(source.helper().map_or(0, |helper| helper.pid));
+    let trace_filter = source.filter();
     let launch = Launch {
         program: &prepared.program,
         arguments: &plan.command,
@@ -153,6 +175,7 @@ pub async fn run(
         credentials: &plan.credentials,
         policy: plan.identity_policy,
         privileges: prepared.privileges,
+        trace_filter: &trace_filter,
         signal_mask: signals.mask_before(),
     };
     let paused = spawn::pause(&launch)?;

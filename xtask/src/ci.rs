@@ -25,7 +25,10 @@ pub fn run() -> Result<()> {
         cargo(&["xtask", "build-ebpf", "--install", "--check"])
     })?;
     step("the program", || cargo(&["build", "--release", "--package", "nrtrace"]))?;
-    step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"]))
+    step("tests", || {
+        let nrtrace = std::env::current_dir()?.join("target/release/nrtrace");
+        sh(Command::new("cargo").args(["test", "--workspace", "--no-fail-fast"]).env("NRTRACE", nrtrace))
+    })
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

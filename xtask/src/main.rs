@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod ci;
+mod demo;
 mod workload;
 
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ enum Task {
     BuildEbpf(build_ebpf::Args),
     /// Runs all checks and tests, installing what they need
     Ci,
+    /// Installs nginx, builds nrtrace, and shows it at work in a sandbox
+    Demo,
     /// Measures what tracing costs, beside no tracing and strace
     Bench(bench::Options),
     /// What `bench` measures
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Ci => ci::run(),
+        Task::Demo => demo::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }

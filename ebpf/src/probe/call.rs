@@ -4,13 +4,13 @@ use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use core::hint::black_box;
 
-use nrtrace_ebpf::layout::Field;
+use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2};
 use nrtrace_ebpf::{FLAG_SOCKET, SocketRecord};
 
 use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT};
 use crate::kernel::{Task, load_at, read, registers};
-use crate::path;
+use crate::path::{self, Location};
 use crate::text::Record;
 
 /// Longest socket address recorded: `sockaddr_un` has 110 bytes.
@@ -82,10 +82,18 @@ pub fn arg(args: *const [u64; 6], index: u8) -> u64 {
     unsafe { core::ptr::read_volatile(args.cast::<u64>().add(index)) }
 }
 
-/// Asks for the paths of a call: first path, where it starts from, the process's root, and, with `second`, the same of
+/// Asks for the paths of a call: first path, where it starts from, the process's
+/// root unless it is known to be the namespace's own, and, with `second`, the same of
 /// the second path.
 #[inline(always)]
-pub fn paths(plan: &mut Plan, operands: &Operands, args: *const [u64; 6], second: bool) {
+pub fn paths(
+    plan: &mut Plan,
+    task: Task,
+    mark: &Mark,
+    operands: &Operands,
+    args: *const [u64; 6],
+    second: bool,
+) {
     if operands.dirfd != NONE {
         plan.dirfd = arg(args, operands.dirfd) as i32;
     } else {
@@ -93,7 +101,11 @@ pub fn paths(plan: &mut Plan, operands: &Operands, args: *const [u64; 6], second
     }
     if operands.path != NONE {
         plan.path = arg(args, operands.path);
-        plan.what |= PATH | BASE | ROOT;
+        plan.what |= PATH | BASE;
+        let root = Location::root(task);
+        if root.mnt != mark.root_mnt || root.dentry != mark.root_dentry {
+            plan.what |= ROOT;
+        }
     } else if operands.dirfd != NONE && operands.traits & TRAIT_SOCKET == 0 {
         plan.path = 0;
         plan.what |= PATH | BASE;

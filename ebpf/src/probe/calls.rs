@@ -52,7 +52,10 @@ fn returned(task: Task, mark: &mut Mark, ret: i64) {
     let row = if has_run { None } else { maps::operands(this.nr, this.compat) };
     let (when, traits) = row.map_or((0, 0), |row| (row.when, row.traits));
     let traced = mark.state == TRACED || traits & TRAIT_EXEC != 0;
-    if traced && (has_run || checked || is_wanted(when, ret)) {
+    let wanted = has_run
+        || checked
+        || if when & WHEN_TELLING != 0 { tells(task, &this, ret) } else { is_wanted(when, ret) };
+    if traced && wanted {
         emit(task, mark, this, &row.copied().unwrap_or(Operands::NONE), ret, checked);
     }
 }
@@ -60,18 +63,23 @@ fn returned(task: Task, mark: &mut Mark, ret: i64) {
 /// Whether a call with that result is worth a record.
 #[inline(always)]
 fn is_wanted(when: u8, ret: i64) -> bool {
-    if when & WHEN_TELLING != 0 {
-        return true;
-    }
     if ret >= 0 {
         return when & WHEN_OK != 0;
     }
-    let error = -ret;
-    if error >= ERESTART {
-        return false;
-    }
-    when & WHEN_FAILED != 0
-        || when & WHEN_REFUSED != 0 && (error == EPERM || error == EACCES || error == EROFS)
+    when & WHEN_FAILED != 0 && -ret < ERESTART || when & WHEN_REFUSED != 0 && is_refusal(ret)
+}
+
+/// Whether a result says that something was not permitted.
+#[inline(always)]
+fn is_refusal(ret: i64) -> bool {
+    ret == -EPERM || ret == -EACCES || ret == -EROFS
+}
+
+/// Whether a write, to the descriptor in its first argument, tells something.
+#[inline(always)]
+fn tells(task: Task, this: &Call, ret: i64) -> bool {
+    let fd = this.args()[0] as i32;
+    fd == STDERR || is_refusal(ret) || is_on_procfs(task, fd)
 }
 
 /// Writes the record, unless a look at the file or the socket shows that it is worth none.
@@ -92,42 +100,48 @@ fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, check
     let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
     head::fill(record.head(), KIND_CALL, flags, task, mark);
     let worth = if row.when & WHEN_TELLING != 0 {
-        describe_write(&record, task, this, row, copy) || checked
+        describe_write(&record, task, mark, this, row, copy);
+        true
     } else {
-        describe(&record, task, row, copy) || checked
+        describe(&record, task, mark, row, copy) || checked
     };
     if worth {
         record.send();
     }
 }
 
-/// Asks for what was written, and to where; false if it tells nothing.
+/// Asks for what was written, and to where.
 #[inline(always)]
 fn describe_write(
     record: &Record<CallRecord>,
     task: Task,
+    mark: &Mark,
     this: Call,
     row: &Operands,
     args: *const [u64; 6],
-) -> bool {
+) {
     let fd = call::arg(args, row.dirfd) as i32;
     record.head().flags |= FLAG_FD_ONLY;
     if fd == STDERR {
         call::written(record.plan(), row, args, this.compat, BYTES_MAX);
-        return true;
+        return;
     }
-    call::paths(record.plan(), row, args, false);
-    let setting = is_on_procfs(task, fd);
-    if setting {
+    call::paths(record.plan(), task, mark, row, args, false);
+    if is_on_procfs(task, fd) {
         call::written(record.plan(), row, args, this.compat, SETTING_MAX);
     }
-    setting
 }
 
 /// Asks for what the call is about; false if it is worth no record.
 #[inline(always)]
-fn describe(record: &Record<CallRecord>, task: Task, row: &Operands, args: *const [u64; 6]) -> bool {
-    call::paths(record.plan(), row, args, true);
+fn describe(
+    record: &Record<CallRecord>,
+    task: Task,
+    mark: &Mark,
+    row: &Operands,
+    args: *const [u64; 6],
+) -> bool {
+    call::paths(record.plan(), task, mark, row, args, true);
     if row.traits & TRAIT_SOCKET == 0 {
         return true;
     }

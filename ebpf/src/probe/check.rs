@@ -118,7 +118,7 @@ fn describe(record: &Record<CheckRecord>, task: Task, mark: &Mark, row: &Operand
     let walk: u64 = load(task, Field::TaskNameidata);
     let judged = if walk != 0 { read(walk, Field::NameidataInode) } else { mark.inode };
     let plan = record.plan();
-    call::paths(plan, row, args, judged == 0);
+    call::paths(plan, task, mark, row, args, judged == 0);
     if judged != 0 {
         plan.location = if walk != 0 {
             Location::at(walk.wrapping_add(offset(Field::NameidataPath)))

@@ -12,6 +12,9 @@ use crate::kernel::{self, Task, has, offset, read};
 use crate::maps;
 use crate::path::Location;
 
+/// The program and its trampoline.
+const OWN_FRAMES: u64 = 2;
+
 /// `cap_capable(cred, namespace, cap, opts)` has answered.
 #[fexit(function = "cap_capable")]
 pub fn cap_capable_exit(context: FExitContext) -> i32 {
@@ -26,7 +29,7 @@ pub fn cap_capable_exit(context: FExitContext) -> i32 {
             cap: context.arg(2),
             ret: context.arg(4),
             opts: Some(opts),
-            own_frames: 0,
+            own_frames: OWN_FRAMES,
         };
         check::consulted(context.as_ptr(), task, mark, &question);
     }

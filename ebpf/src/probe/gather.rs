@@ -16,7 +16,7 @@ use crate::text::{self, Scratch};
 pub const PATH: u32 = 1 << 0;
 /// Where it starts from, [`Plan::dirfd`], unless it is absolute.
 pub const BASE: u32 = 1 << 1;
-/// The process's root directory, unless it is the mount namespace's own.
+/// The process's root directory.
 pub const ROOT: u32 = 1 << 2;
 /// The second path, [`Plan::path2`].
 pub const PATH2: u32 = 1 << 3;
@@ -125,14 +125,13 @@ fn directory(scratch: *mut Scratch, index: usize, dirfd: i32) {
     text::location(scratch, index, location);
 }
 
-/// Adds the process's root directory if it is not the mount namespace's own.
+/// Adds the process's root directory, and notes if it is the mount namespace's own.
 #[inline(always)]
 fn root(scratch: *mut Scratch) {
     let task = kernel::current();
-    let Some(mark) = maps::mark(task) else { return };
     let root = Location::root(task);
-    if (root.mnt != mark.root_mnt || root.dentry != mark.root_dentry)
-        && text::location(scratch, STR_ROOT, root) == 0
+    if text::location(scratch, STR_ROOT, root) == 0
+        && let Some(mark) = maps::mark(task)
     {
         mark.root_mnt = root.mnt;
         mark.root_dentry = root.dentry;

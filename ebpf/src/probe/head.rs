@@ -1,12 +1,12 @@
 //! What every record starts with.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_comm, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::{Head, STRINGS};
 
-use crate::kernel::{Task, load, offset, read, read_at};
+use crate::kernel::{Task, load, load_at, offset, read, read_at};
 
 /// Fills the common part of a record about the current task.
 #[inline(always)]
@@ -29,8 +29,10 @@ pub fn fill(head: &mut Head, kind: u16, flags: u16, task: Task, mark: &mut Mark)
     head.fsgid = load(cred, Field::CredFsgid);
     head.mnt_ns = load(mnt_ns, Field::MntNsInum);
     head.net_ns = load(net_ns, Field::NetInum);
-    // SAFETY: the helper writes the 16 bytes of the name.
-    unsafe { bpf_get_current_comm((&raw mut head.comm).cast(), 16) };
+    let comm = offset(Field::TaskComm);
+    let name: [u64; 2] = [load_at(task, comm), load_at(task, comm + 8)];
+    // SAFETY: both are 16 bytes, and the name starts at a multiple of 8 in a structure aligned to 8.
+    unsafe { (&raw mut head.comm).cast::<[u64; 2]>().write(name) };
 }
 
 /// Notes how the tracer numbers `task`.

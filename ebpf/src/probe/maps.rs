@@ -70,6 +70,9 @@ static LOST: PerCpuArray<u64, 3> = PerCpuArray::new();
 /// Amount of undelivered data, in bytes, from which on the reader is woken.
 const WAKE_ABOVE: u64 = 512 * 1024;
 
+/// How often a processor looks at it, in nanoseconds.
+const LOOK_EVERY: u64 = 1_000_000;
+
 /// Programs of different slots can nest (an interrupt may ask for a capability), those of one cannot.
 #[derive(Clone, Copy)]
 #[repr(u32)]
@@ -131,20 +134,23 @@ pub fn count_lost(slot: Slot) {
     }
 }
 
-/// Puts `size` bytes from `data` into the ring buffer.
+/// Puts a record of `size` bytes at `data`, made at `now`, into the ring buffer.
 ///
-/// Waking the reader for each record would cost more than all the rest: it is woken when much has gathered, and
-/// looks by itself now and then.
+/// Waking the reader for each record would cost more than all the rest: it looks by itself now and then, and is woken
+/// when much has gathered. `looked` is when this processor last looked at how much has.
 #[inline(always)]
-pub fn output(slot: Slot, data: *mut c_void, size: u64) {
+pub fn output(slot: Slot, data: *mut c_void, size: u64, now: u64, looked: &mut u64) {
     let map = (&raw const RECORDS).cast_mut().cast::<c_void>();
+    let mut wake = BPF_RB_NO_WAKEUP;
+    if now.wrapping_sub(*looked) > LOOK_EVERY {
+        *looked = now;
+        // SAFETY: the helper only asks.
+        if unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) } > WAKE_ABOVE {
+            wake = BPF_RB_FORCE_WAKEUP;
+        }
+    }
     // SAFETY: the verifier checks `data` and `size`.
-    let failed = unsafe {
-        let waiting = bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA));
-        let wake = if waiting > WAKE_ABOVE { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-        bpf_ringbuf_output(map, data, size, u64::from(wake)) != 0
-    };
-    if failed {
+    if unsafe { bpf_ringbuf_output(map, data, size, u64::from(wake)) } != 0 {
         count_lost(slot);
     }
 }

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use nrtrace_ebpf::layout::Field;
 use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, InodeRecord, PATH_MAX};
 
-use crate::kernel::{Task, load, offset, read, read_at};
+use crate::kernel::{Task, load, load_at, offset, read, read_at};
 use crate::text::{self, Scratch};
 
 /// Steps a walk takes at most: a path can have half as many components as bytes, and some mounts.
@@ -37,7 +37,12 @@ impl Location {
     /// The task's root directory.
     #[inline(always)]
     pub fn root(task: Task) -> Self {
-        Self::at(load::<u64>(task, Field::TaskFs).wrapping_add(offset(Field::FsRoot)))
+        let fs: *const c_void = load(task, Field::TaskFs);
+        let root = offset(Field::FsRoot);
+        Self {
+            mnt: load_at(fs, root + offset(Field::PathMnt)),
+            dentry: load_at(fs, root + offset(Field::PathDentry)),
+        }
     }
 
     /// Where an open file was found.

@@ -1,8 +1,7 @@
 //! Tasks come, run programs, and go.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
-use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
@@ -81,11 +80,11 @@ pub fn sched_process_exit(_: BtfTracePointContext) -> i32 {
 }
 
 /// Depth of the pid namespace of whoever runs this program, the tracer (`BPF_PROG_TEST_RUN`); attached nowhere.
-#[raw_tracepoint]
-pub fn pid_level(context: RawTracePointContext) -> i32 {
-    if context.as_ptr().is_null() {
-        return 0;
-    }
+///
+/// Written without the macro, which drops the result.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn pid_level(_: *mut c_void) -> i32 {
     let pid: u64 = load(kernel::current(), Field::TaskThreadPid);
     read::<u32>(pid, Field::PidLevel) as i32
 }

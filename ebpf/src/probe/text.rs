@@ -30,6 +30,8 @@ pub struct Scratch {
     pub plan: Plan,
     /// The walk in progress.
     walk: Walk,
+    /// When the fill of the ring buffer was last looked at.
+    looked: u64,
     /// Bytes of strings so far.
     length: u64,
     /// `FLAG_` bits that the strings bring.
@@ -93,7 +95,7 @@ impl<R> Record<R> {
         }
         let size = length(scratch) + size_of::<R>() as u64;
         if size <= (FIXED + STARTS) as u64 {
-            maps::output(self.slot, self.fixed.cast(), size);
+            self.output(size);
         } else {
             maps::count_lost(self.slot);
         }
@@ -102,7 +104,14 @@ impl<R> Record<R> {
     /// Sends the record without strings.
     #[inline(always)]
     pub fn send_bare(self) {
-        maps::output(self.slot, self.fixed.cast(), size_of::<R>() as u64);
+        self.output(size_of::<R>() as u64);
+    }
+
+    #[inline(always)]
+    fn output(&self, size: u64) {
+        // SAFETY: scratch memory belongs to this program until it ends.
+        let looked = unsafe { &mut (*self.scratch).looked };
+        maps::output(self.slot, self.fixed.cast(), size, self.head().time, looked);
     }
 }
 

@@ -180,6 +180,7 @@ pub fn file_type(event: &Event, path: &PathObject) -> FileType {
         "chdir" | "fchdir" | "chroot" => FileType::Directory,
         "connect" | "sendto" | "sendmsg" | "sendmmsg" => FileType::Socket,
         "execve" | "execveat" => FileType::File,
+        "unlink" | "unlinkat" | "rmdir" => removed_type(event),
         _ => match open_flags(event) {
             Some(flags) if flags & O_DIRECTORY != 0 => FileType::Directory,
             Some(_) => FileType::File,

@@ -105,7 +105,13 @@ impl Source<'_> {
             Outcome::Unknown => true,
             Outcome::Success { .. } | Outcome::Answered => false,
         };
-        if self.is_refused() && refused { Basis::Denied } else { Basis::Kernel }
+        let predicted = self.check.is_some_and(|check| check.predicted.is_some());
+        match (self.is_refused(), predicted) {
+            (true, true) if self.event.outcome == Outcome::Unknown => Basis::Predicted,
+            (true, _) if refused => Basis::Denied,
+            (_, true) => Basis::Predicted,
+            _ => Basis::Kernel,
+        }
     }
 
     /// How much the need matters.

@@ -52,6 +52,7 @@ impl Fold {
     /// Everything, in order, with names that vary put together.
     pub fn finish(mut self) -> (Vec<Requirement>, Vec<Unexplained>, BTreeSet<String>) {
         self.join_repeated();
+        self.settle_temporary();
         let unexplained = self.unexplained.into_iter().map(|(key, (count, phase))| {
             let (call, process, object, capability, outcome, frames) = key;
             Unexplained { call, process, object, capability, outcome, frames, count, phase }
@@ -80,6 +81,41 @@ impl Fold {
                 let keys = indexes.into_iter().filter_map(|index| members.get(index)).map(|(key, _)| key);
                 self.join(RawText::new(path), keys);
             }
+        }
+    }
+
+    /// Names that vary belong to their directory, where that is to be written anyway.
+    fn settle_temporary(&mut self) {
+        let is_temporary = |requirement: &Requirement| match &requirement.need {
+            Need::Path { path, access, pattern: true, .. } => {
+                let made_alone =
+                    access.iter().all(|access| matches!(access, Access::Create | Access::Delete));
+                made_alone.then(|| files::parent(path))
+            }
+            _ => None,
+        };
+        let temporary: Vec<(Key, RawText)> = self
+            .requirements
+            .iter()
+            .filter_map(|(key, made)| Some((key.clone(), is_temporary(made)?)))
+            .collect();
+        for (key, parent) in temporary {
+            let directory = self.requirements.values().find(|requirement| match &requirement.need {
+                Need::Path { path, access, pattern: false, .. } => {
+                    *path == parent && access.contains(&Access::Write)
+                }
+                _ => false,
+            });
+            let Some(directory) = directory.map(|found| (found.id.clone(), found.need.clone())) else {
+                continue;
+            };
+            let Some(mut made) = self.requirements.remove(&key) else { continue };
+            let (id, need) = directory;
+            if let Need::Path { path, .. } = std::mem::replace(&mut made.need, need) {
+                made.evidence.objects.insert(path);
+            }
+            made.id = id;
+            insert(&mut self.requirements, made, Count::Sum);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which permission check it was, from the kernel functions on the stack.
 
 use crate::Capability;
-use crate::event::{Check, Event};
+use crate::event::{Asked, Check, Event};
 
 use super::files;
 
@@ -133,6 +133,9 @@ const TABLE: &[Row] = &[
 
 /// Which check it was.
 pub fn site(event: &Event, check: &Check) -> CheckSite {
+    if let Some(asked) = check.predicted {
+        return refine(event, check, foretold(asked));
+    }
     let frames: Vec<&str> = check.frames.iter().map(|frame| &**frame).collect();
     if is_overlay(&frames) {
         return CheckSite::Overlay;
@@ -149,6 +152,19 @@ pub fn site(event: &Event, check: &Check) -> CheckSite {
         };
     }
     refine(event, check, found.unwrap_or_else(|| by_call(event, check)))
+}
+
+/// The oracle knows what it was asked.
+fn foretold(asked: Asked) -> CheckSite {
+    match asked {
+        Asked::Search => Search,
+        Asked::File => File,
+        Asked::Create => CreateIn,
+        Asked::Delete => DeleteIn,
+        Asked::Entry => EntryIn,
+        Asked::Sticky => Sticky,
+        Asked::Other => Other,
+    }
 }
 
 /// overlayfs acts below each call with its mounter's rights; `ovl_permission` first asks for the caller's, directly,

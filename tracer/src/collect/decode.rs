@@ -3,8 +3,9 @@
 //! An observation borrows its strings from the record. A backend without records may build observations itself.
 
 use nrtrace_ebpf::record::{
-    self, CallRecord, CheckRecord, FLAG_COMPONENT, FLAG_SOCKET, Head, InodeRecord, ProcessRecord, STACK_MAX,
-    STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS, SocketRecord,
+    self, CallRecord, CheckRecord, FLAG_COMPONENT, FLAG_SOCKET, FLAG_TWO_PATHS, Head, InodeRecord,
+    ProcessRecord, STACK_MAX, STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
+    SocketRecord,
 };
 
 /// One thing that a thread of the tree did.
@@ -207,7 +208,8 @@ fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
     let Strings(mut parts) = Strings::cut(&fixed.head, &bytes[size_of::<CheckRecord>()..])?;
     // Where the kernel tells the component, it takes the second path's place.
     let has_component = fixed.head.flags & FLAG_COMPONENT != 0;
-    let component = if has_component { std::mem::take(&mut parts[STR_PATH2]) } else { &[] };
+    let place = if fixed.head.flags & FLAG_TWO_PATHS == 0 { STR_PATH2 } else { STR_DATA };
+    let component = if has_component { std::mem::take(&mut parts[place]) } else { &[] };
     let operation = Operation {
         head: fixed.head,
         nr: fixed.nr,

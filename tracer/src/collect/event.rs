@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
-    CAP_OPT_NOAUDIT, FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TRUNCATED,
+    ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_SEARCH, ASKED_STICKY, CAP_OPT_NOAUDIT,
+    FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_PREDICTED, FLAG_TRUNCATED,
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
+    Asked, Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -145,6 +146,7 @@ impl Builder {
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,
             child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS),
+            predicted: (flags & FLAG_PREDICTED != 0).then(|| asked(raw.opts)),
         }
     }
 
@@ -282,6 +284,18 @@ impl Builder {
                 self.paths.add_facts(path, mnt_ns, event.last + self.start);
             }
         }
+    }
+}
+
+fn asked(code: u32) -> Asked {
+    match code {
+        ASKED_SEARCH => Asked::Search,
+        ASKED_FILE => Asked::File,
+        ASKED_CREATE => Asked::Create,
+        ASKED_DELETE => Asked::Delete,
+        ASKED_ENTRY => Asked::Entry,
+        ASKED_STICKY => Asked::Sticky,
+        _ => Asked::Other,
     }
 }
 

@@ -84,7 +84,14 @@ impl Keys {
 
 fn hash_checks(checks: &[Check], state: &mut impl Hasher) {
     for check in checks {
-        (check.capability, check.granted, check.foreign, check.not_audited, check.child_namespace)
+        (
+            check.capability,
+            check.granted,
+            check.foreign,
+            check.not_audited,
+            check.child_namespace,
+            check.predicted,
+        )
             .hash(state);
         // Equal frames are one allocation.
         Arc::as_ptr(&check.frames).cast::<()>().hash(state);

@@ -7,7 +7,7 @@
 //!
 //! Most records end at the counting, which takes no system call and no allocation.
 
-mod calls;
+pub(crate) mod calls;
 mod component;
 mod decode;
 mod event;
@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_ebpf::record::Head;
+use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Check, Event, Identity, Phase, Record};
 
@@ -117,7 +117,7 @@ pub struct Collector {
     meeting: Meeting,
     stderr: StandardError,
     /// The last calls for which there was no room, with their results.
-    tail: VecDeque<(StoredOperation, i64)>,
+    tail: VecDeque<(StoredOperation, Option<i64>)>,
     counters: Counters,
     malformed: u64,
 }
@@ -216,16 +216,17 @@ impl Collector {
             Some(started) => &started.get(),
             None => operation,
         };
+        let known = result(operation, ret);
         match own {
             Some(own) => {
-                self.conclude(operation, Some(ret), &own.checks);
+                self.conclude(operation, known, &own.checks);
                 self.pairing.reuse(own);
             }
             None if is_identity(&self.builder.name(operation).0) => {
                 let met = self.meeting.record(&mut self.builder.calls, operation, ret);
                 met.into_iter().for_each(|met| self.conclude_met(met));
             }
-            None => self.conclude(operation, Some(ret), &[]),
+            None => self.conclude(operation, known, &[]),
         }
     }
 
@@ -268,7 +269,10 @@ impl Collector {
 
     fn conclude_met(&mut self, met: Concluded) {
         match met {
-            Concluded::Recorded((operation, ret)) => self.conclude(&operation.get(), Some(ret), &[]),
+            Concluded::Recorded((operation, ret)) => {
+                let operation = operation.get();
+                self.conclude(&operation, result(&operation, ret), &[]);
+            }
             Concluded::Decided(call, record) => {
                 let exe = self.builder.processes.get(call.pid).and_then(|known| known.exe.as_ref());
                 let (key, worth) = self.keys.decided(&call, exe, self.phase);
@@ -310,8 +314,7 @@ impl Collector {
     fn keep_in_tail(&mut self, operation: &Operation<'_>, ret: Option<i64>) {
         let oldest = if self.tail.len() < TAIL { None } else { self.tail.pop_front() };
         let buffer = oldest.map(|(operation, _)| operation.into_buffer()).unwrap_or_default();
-        // Only an event without a check is dropped, and such a one has a result.
-        self.tail.push_back((StoredOperation::new(operation, buffer), ret.unwrap_or_default()));
+        self.tail.push_back((StoredOperation::new(operation, buffer), ret));
     }
 
     /// Ends the recording.
@@ -324,7 +327,7 @@ impl Collector {
         }
         for (operation, ret) in std::mem::take(&mut self.tail) {
             self.store.readmit();
-            self.conclude(&operation.get(), Some(ret), &[]);
+            self.conclude(&operation.get(), ret, &[]);
         }
         let mut notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
@@ -367,4 +370,9 @@ impl Collector {
         }
         notes
     }
+}
+
+/// The result, unless the call was seen at its entry alone.
+fn result(operation: &Operation<'_>, ret: i64) -> Option<i64> {
+    (operation.head.flags & FLAG_NO_RESULT == 0).then_some(ret)
 }

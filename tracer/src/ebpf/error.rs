@@ -72,6 +72,9 @@ pub enum Error {
         /// Why; carries the verifier's log, and so is not told as a source.
         refusal: Box<ProgramError>,
     },
+    /// The kernel lacks the tracepoint that a program is for.
+    #[error("this kernel has no tracepoint {0}")]
+    NoTracepoint(&'static str),
     /// Neither way to see capability checks works.
     #[error(
         "this kernel lets no eBPF program see capability checks: it has no cap_capable tracepoint (Linux 6.14), and \

@@ -205,7 +205,7 @@ impl Loaded {
     fn attach_hooks(&mut self) -> Result<Hooks, Error> {
         match self.tracepoint("cap_capable") {
             Ok(()) => return Ok(Hooks::Tracepoint),
-            Err(Error::Program { refusal, .. }) if matches!(*refusal, ProgramError::Btf(_)) => {}
+            Err(Error::NoTracepoint(_)) => {}
             Err(error) => return Err(error),
         }
         match self.functions() {
@@ -221,8 +221,11 @@ impl Loaded {
     pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<(), Error> {
         let Self { ebpf, btf } = self;
         let program: &mut BtfTracePoint = program(ebpf, name)?;
-        program.load(name, btf).and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
-        Ok(())
+        match program.load(name, btf).and_then(|()| program.attach()) {
+            Ok(_) => Ok(()),
+            Err(ProgramError::Btf(_)) => Err(Error::NoTracepoint(name)),
+            Err(error) => Err(refused(name, error)),
+        }
     }
 
     /// Loads and attaches the programs on functions.

@@ -19,6 +19,9 @@ pub struct Feature {
     pub works: Result<(), String>,
 }
 
+/// Tries one hook.
+type Attach = fn(&mut Loaded) -> Result<(), Error>;
+
 /// Tries everything the probe needs or can use, in the order it is needed.
 ///
 /// One of the two hooks for capability checks is enough.
@@ -32,7 +35,7 @@ pub fn support() -> Vec<Feature> {
         capability(Capability::BPF, "load eBPF programs"),
         capability(Capability::PERFMON, "attach them, and read kernel memory"),
     ];
-    let hooks: [(&str, &str, fn(&mut Loaded) -> Result<(), Error>); 4] = [
+    let hooks: [(&str, &str, Attach); 4] = [
         ("tp_btf/cap_capable", "capability checks (Linux 6.14)", |probe| probe.tracepoint("cap_capable")),
         ("fexit/cap_capable", "capability checks where the tracepoint is missing", Loaded::functions),
         ("tp_btf/sys_exit", "calls and their results (--record calls)", |probe| probe.tracepoint("sys_exit")),

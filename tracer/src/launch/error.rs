@@ -99,6 +99,11 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The process that watches the program has ended.
+    #[error(
+        "the process that traces the program has ended, and the program with it; run again, or use --backend ebpf"
+    )]
+    Helper,
     /// The source of records failed.
     #[error("watching the program failed: {0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -139,6 +144,7 @@ impl Error {
             | Self::NotPrivileged { .. }
             | Self::Child { .. }
             | Self::System { .. }
+            | Self::Helper
             | Self::Source(_) => 3,
         }
     }
@@ -166,6 +172,8 @@ macro_rules! steps {
 }
 
 steps! {
+    /// `seccomp`, for the ptrace backend.
+    Trace = "installing the filter that stops its calls for the tracer",
     /// `prctl(PR_SET_SECUREBITS)`.
     SecureBits = "setting the secure bits",
     /// `setgroups`.
@@ -198,6 +206,7 @@ impl Step {
         match (self, errno) {
             (Self::Exec, Errno::ENOENT) => " (the interpreter in its first line may be missing)",
             (Self::Exec, Errno::ENOEXEC) => " (a script without a #! line? start it by its interpreter)",
+            (Self::Trace, _) => " (see nrtrace doctor; --backend ebpf does without)",
             (Self::Filter, Errno::EPERM | Errno::EACCES) => {
                 " (this takes CAP_SYS_ADMIN; --identity switch does without)"
             }

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use libc::sock_filter;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{
@@ -52,6 +53,8 @@ pub struct Launch<'a> {
     pub policy: IdentityPolicy,
     /// What nrtrace can give.
     pub privileges: Privileges,
+    /// The seccomp filter of a tracer, installed first of all; empty where there is none.
+    pub trace_filter: &'a [sock_filter],
     /// The signals blocked in the program.
     pub signal_mask: SigSet,
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -80,11 +81,21 @@ pub fn send(pidfd: &impl AsRawFd, signal: i32) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
+/// A child of nrtrace that is no part of the tree; 0 for none.
+static APART: AtomicI32 = AtomicI32::new(0);
+
+/// Leaves a child of this process out of the tree: a helper of nrtrace's own, which ends after it. Replaces the one
+/// before; 0 for none.
+pub fn set_apart(pid: i32) {
+    APART.store(pid, Ordering::Relaxed);
+}
+
 /// All processes below this one, parents before children.
 pub fn descendants() -> Vec<Member> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    below(std::process::id() as i32, pids.filter_map(Member::read))
+    let apart = APART.load(Ordering::Relaxed);
+    below(std::process::id() as i32, pids.filter(|pid| *pid != apart).filter_map(Member::read))
 }
 
 fn below(root: i32, all: impl Iterator<Item = Member>) -> Vec<Member> {
@@ -212,7 +223,7 @@ impl Drop for Guard {
         while !self.gone && Instant::now() < deadline {
             kill_all();
             while let Ok(Some(_)) = reap() {}
-            self.gone = reap() == Err(Errno::ECHILD);
+            self.gone = reap() == Err(Errno::ECHILD) || descendants().is_empty();
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -6,7 +6,7 @@ use libc::{c_int, pid_t};
 use nrtrace_ebpf::record::{
     FLAG_CHECKED, FLAG_NO_RESULT, KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord, STR_DATA, STRINGS,
 };
-use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK};
+use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING};
 
 use super::calls::{ARCH_COMPAT, Change, Numbers};
 use super::encode::encode;
@@ -14,7 +14,7 @@ use super::entry::{Entry, Numbered};
 use super::facts::{self, Facts, link};
 use super::filter::MARK;
 use super::fixup::Fixup;
-use super::judge::Judge;
+use super::judge::{Ending, Judge};
 use super::ring::Writer;
 use super::sys::{self, SyscallInfo};
 use super::tracee::{Died, Report, Resume, Stop, Stopped};
@@ -163,18 +163,16 @@ impl Engine {
         if let Some(operands) = call.operands.filter(|_| wanted) {
             let call = Numbered { name: call.name, operands, nr, compat, args };
             let mut entry = Entry::read(stopped, &task.facts, &call, self.plain_root);
+            if !entry.is_wanted() {
+                return Ok(());
+            }
+            let mut ending = Ending::Open;
             if let Some(judge) = &mut self.judge {
-                for check in entry.judge(judge.as_mut()) {
-                    self.ring.push(&check);
-                }
+                let (checks, told) = entry.judge(judge.as_mut(), self.plain_root);
+                checks.iter().for_each(|check| self.ring.push(check));
+                ending = told;
             }
-            match self.options.stops {
-                Stops::Entry => {
-                    entry.record.head.flags |= FLAG_NO_RESULT;
-                    self.ring.push(&entry.finish());
-                }
-                Stops::EntryAndExit => task.pending = Some(Box::new(entry)),
-            }
+            task.pending = conclude(&mut self.ring, self.options.stops, entry, ending);
         }
         match call.change {
             Some(Change::Clone | Change::Clone3) => {
@@ -206,8 +204,11 @@ impl Engine {
             if let Some(mut entry) = task.pending.take().filter(|_| !RESTARTS.contains(&result)) {
                 entry.record.ret = result;
                 entry.read_socket(&task.facts);
-                let wanted = if result < 0 { WHEN_FAILED } else { WHEN_OK };
-                if entry.operands.when & wanted != 0 || entry.record.head.flags & FLAG_CHECKED != 0 {
+                if entry.name == "chroot" && result == 0 {
+                    // As the probe's records have it: the root that the task has when the call returns.
+                    entry.read_root(stopped.tid());
+                }
+                if entry.operands.when & outcome(result) != 0 || entry.record.head.flags & FLAG_CHECKED != 0 {
                     self.ring.push(&entry.finish());
                 }
             }
@@ -305,6 +306,33 @@ impl Task {
     fn unknown(tid: pid_t) -> Self {
         Self { facts: Facts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
     }
+}
+
+/// Records a call as far as its entry tells; hands it back when its exit is wanted.
+fn conclude(ring: &mut Writer, stops: Stops, mut entry: Entry, ending: Ending) -> Option<Box<Entry>> {
+    match (stops, ending) {
+        (Stops::Checks, _) => return None,
+        (Stops::EntryAndExit, Ending::Open) => return Some(Box::new(entry)),
+        (Stops::EntryAndExit, Ending::Fails(errno)) => entry.record.ret = -i64::from(errno),
+        _ => entry.record.head.flags |= FLAG_NO_RESULT,
+    }
+    if stops == Stops::Entry || entry.operands.when & outcome(entry.record.ret) != 0 {
+        ring.push(&entry.finish());
+    }
+    None
+}
+
+/// The conditions that a call with this result meets. The filter has seen to `WHEN_TELLING`.
+fn outcome(result: i64) -> u8 {
+    let refusals = [libc::EPERM, libc::EACCES, libc::EROFS];
+    WHEN_TELLING
+        | match result {
+            0.. => WHEN_OK,
+            errno if refusals.iter().any(|refusal| i64::from(-refusal) == errno) => {
+                WHEN_FAILED | WHEN_REFUSED
+            }
+            _ => WHEN_FAILED,
+        }
 }
 
 /// Answers a call as the kernel would have without this tracer: a filter of the tracee itself asked for a tracer,

@@ -2,14 +2,14 @@
 
 use nrtrace_ebpf::record::{
     CallRecord, CheckRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FD_ONLY, FLAG_PREDICTED,
-    FLAG_SOCKET, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, KIND_CALL, KIND_CHECK, PATH_MAX, STR_BASE, STR_BASE2,
-    STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
+    FLAG_SOCKET, FLAG_TRUNCATED, FLAG_TWO_PATHS, FLAG_UNREADABLE, Head, KIND_CALL, KIND_CHECK, PATH_MAX,
+    STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
 };
-use nrtrace_ebpf::table::{NONE, Operands};
+use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, TRAIT_UNIX};
 
 use super::encode::encode;
 use super::facts::{Facts, leaf_first, link};
-use super::judge::{CallAtEntry, Judge, Predicted, start};
+use super::judge::{CallAtEntry, Ending, Judge, Predicted, start};
 use super::memory::Text;
 use super::socket;
 use super::tracee::Stopped;
@@ -56,11 +56,16 @@ impl Entry {
             Self { record, name: call.name, operands: call.operands, strings: Default::default() };
         entry.read_paths(stopped);
         if !plain_root && !entry.strings[STR_PATH].is_empty() {
-            entry.set(STR_ROOT, link(stopped.tid(), "root"));
+            entry.read_root(stopped.tid());
         }
         entry.read_data(stopped);
         entry.read_socket(facts);
         entry
+    }
+
+    /// Reads the root directory that task `tid` has now.
+    pub fn read_root(&mut self, tid: libc::pid_t) {
+        self.set(STR_ROOT, link(tid, "root"));
     }
 
     fn set(&mut self, index: usize, text: Option<Vec<u8>>) {
@@ -97,7 +102,8 @@ impl Entry {
             let text = &self.strings[string];
             let on_fd = text.is_empty() && self.arg(dirfd).is_some();
             let relative = !text.is_empty() && text[0] != b'/';
-            if readable && (on_fd || relative) {
+            let text_only = string == STR_PATH2 && self.operands.traits & TRAIT_TEXT2 != 0;
+            if readable && !text_only && (on_fd || relative) {
                 // A descriptor that is not open has no path, and the call will say so.
                 self.strings[base] =
                     link(stopped.tid(), &start(dirfd, &self.record.args)).unwrap_or_default();
@@ -114,15 +120,40 @@ impl Entry {
                 && address != 0
             {
                 let length = self.arg(argument + 1).unwrap_or(0) & 0xffff_ffff;
+                let (address, length) = match self.operands.traits & TRAIT_IOVEC {
+                    0 => (address, length),
+                    _ => self.first_buffer(stopped, address),
+                };
                 let text = stopped.read_bytes(address, length, DATA_MAX);
                 self.set_text(STR_DATA, text);
             }
         }
     }
 
+    /// The first `struct iovec` of the array at `address`.
+    fn first_buffer(&self, stopped: &Stopped, address: u64) -> (u64, u64) {
+        let mut words = [0u8; 16];
+        if self.record.head.flags & FLAG_COMPAT != 0 {
+            let _ = stopped.read_memory(address, &mut words[..8]);
+            let word =
+                |at: usize| u64::from(u32::from_ne_bytes(std::array::from_fn(|byte| words[at + byte])));
+            return (word(0), word(4));
+        }
+        let _ = stopped.read_memory(address, &mut words);
+        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|byte| words[at + byte]));
+        (word(0), word(8))
+    }
+
+    /// Whether the call is one of those its row is about: `connect` only on Unix sockets.
+    pub fn is_wanted(&self) -> bool {
+        let family = self.strings[STR_DATA].first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
+        self.operands.traits & TRAIT_UNIX == 0
+            || family.is_none_or(|family| i32::from(family) == libc::AF_UNIX)
+    }
+
     /// Looks at the socket of the call, where it is about one: before the call, and after it for the chosen port.
     pub fn read_socket(&mut self, facts: &Facts) {
-        if self.operands.address == NONE && self.name != "listen" {
+        if self.operands.address == NONE && self.operands.traits & TRAIT_SOCKET == 0 {
             return;
         }
         if let Some(socket) = socket::look(facts.pid, self.record.args[0] as i32) {
@@ -134,9 +165,9 @@ impl Entry {
         }
     }
 
-    /// Asks `judge` about the call; the records of the checks it foretells.
-    pub fn judge(&mut self, judge: &mut dyn Judge) -> Vec<Vec<u8>> {
-        let Head { tid, pid, fsuid, fsgid, flags, .. } = self.record.head;
+    /// Asks `judge` about the call: the records of the checks it foretells, and how the call will end.
+    pub fn judge(&mut self, judge: &mut dyn Judge, plain_root: bool) -> (Vec<Vec<u8>>, Ending) {
+        let Head { tid, pid, fsuid, fsgid, net_ns, flags, .. } = self.record.head;
         let readable = |index: usize, argument: u8| {
             let given = self.arg(argument).is_some_and(|address| address != 0);
             let lost = flags & FLAG_UNREADABLE != 0 && self.strings[index].is_empty();
@@ -152,31 +183,34 @@ impl Entry {
             args: self.record.args,
             fsuid,
             fsgid,
+            net_ns,
+            plain_root,
+            socket: (flags & FLAG_SOCKET != 0).then_some(self.record.socket),
             path: readable(STR_PATH, self.operands.path),
             path2: readable(STR_PATH2, self.operands.path2),
             address: readable(STR_DATA, self.operands.address),
         };
-        let checks = judge.judge(&call);
+        let verdict = judge.judge(&call);
+        let checks = verdict.checks;
         if !checks.is_empty() {
             self.record.head.flags |= FLAG_CHECKED;
         }
-        checks.into_iter().map(|check| self.check(check)).collect()
+        (checks.into_iter().map(|check| self.check(check)).collect(), verdict.ending)
     }
 
-    /// The record of a foretold check. Its component takes the place of the second path, as in the probe's.
+    /// The record of a foretold check.
     fn check(&self, predicted: Predicted) -> Vec<u8> {
         let CallRecord { head, nr, args, socket, .. } = self.record;
         let mut strings = self.strings.clone();
-        strings[STR_PATH2] = Vec::new();
-        strings[STR_BASE2] = Vec::new();
         let mut record =
             CheckRecord { nr, args, socket, cap: predicted.capability, ..CheckRecord::default() };
-        record.ret = predicted.ret;
+        (record.ret, record.opts) = (predicted.ret, predicted.asked);
         record.head = Head { kind: KIND_CHECK, flags: (head.flags & !FLAG_CHECKED) | FLAG_PREDICTED, ..head };
         if let Some((path, inode)) = predicted.component {
-            strings[STR_PATH2] = leaf_first(&path);
+            let two = self.operands.path2 != NONE;
+            strings[if two { STR_DATA } else { STR_PATH2 }] = leaf_first(&path);
             record.component = inode;
-            record.head.flags |= FLAG_COMPONENT;
+            record.head.flags |= FLAG_COMPONENT | if two { FLAG_TWO_PATHS } else { 0 };
         }
         encode(&mut record, &strings)
     }

@@ -6,8 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use libc::pid_t;
-use nrtrace_ebpf::record::InodeRecord;
+use nrtrace_ebpf::record::{InodeRecord, SocketRecord};
 use nrtrace_ebpf::table::{NONE, Operands};
+
+use super::sys;
 
 /// A system call that is about to be made by a stopped thread.
 ///
@@ -32,6 +34,12 @@ pub struct CallAtEntry<'a> {
     pub fsuid: u32,
     /// Filesystem group id of the thread.
     pub fsgid: u32,
+    /// Inode number of the thread's network namespace.
+    pub net_ns: u32,
+    /// No task of the tree has changed its root directory or mount namespace: all have the tracer's.
+    pub plain_root: bool,
+    /// The socket the call is about, where it could be looked at.
+    pub socket: Option<SocketRecord>,
     /// The path, as passed; `None` when the call has none or it could not be read.
     pub path: Option<&'a [u8]>,
     /// The second path, as passed.
@@ -56,6 +64,21 @@ impl CallAtEntry<'_> {
     /// As [`CallAtEntry::base`].
     pub fn base2(&self) -> io::Result<OwnedFd> {
         self.directory(self.operands.dirfd2)
+    }
+
+    /// The working directory (`O_PATH`).
+    ///
+    /// # Errors
+    /// The tracee has died.
+    pub fn cwd(&self) -> io::Result<OwnedFd> {
+        self.directory(NONE)
+    }
+
+    /// Reads `N` bytes of the tracee's memory; `None` when they cannot be read.
+    pub fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let whole = sys::read_vm(self.tid, address, &mut bytes).is_ok_and(|count| count == N);
+        whole.then_some(bytes)
     }
 
     /// The thread's root directory (`O_PATH`), in its mount namespace.
@@ -90,12 +113,35 @@ pub struct Predicted {
     pub capability: u32,
     /// What the check will answer: 0 granted, else a negative errno.
     pub ret: i32,
+    /// What it is for: one of the `ASKED_` values.
+    pub asked: u32,
     /// Absolute path in the mount namespace of the component that refuses, where there is one, and its inode.
     pub component: Option<(Vec<u8>, InodeRecord)>,
 }
 
+/// What is foretold of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The checks it will bring, in order.
+    pub checks: Vec<Predicted>,
+    /// How it will end.
+    pub ending: Ending,
+}
+
+/// How a call will end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// That remains to be seen.
+    #[default]
+    Open,
+    /// Nothing stands against it, and what comes of it need not be known.
+    Allowed,
+    /// It fails with this errno, whoever makes it.
+    Fails(i32),
+}
+
 /// Foretells the checks of a call.
 pub trait Judge: Send {
-    /// The checks that `call` will bring, in order. The thread stays stopped meanwhile.
-    fn judge(&mut self, call: &CallAtEntry<'_>) -> Vec<Predicted>;
+    /// What `call` will bring. The thread stays stopped meanwhile.
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict;
 }

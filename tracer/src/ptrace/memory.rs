@@ -8,6 +8,8 @@ use super::sys;
 use super::tracee::Stopped;
 
 const PAGE: u64 = 4096;
+/// Most paths are shorter, and need not have the rest of the page copied.
+const CHUNK: u64 = 256;
 
 /// A string read from a tracee.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,11 +41,11 @@ impl Stopped {
     /// # Errors
     /// A page of the string could not be read.
     pub fn read_string(&self, address: u64, limit: usize) -> io::Result<Text> {
-        let mut page = [0u8; PAGE as usize];
+        let mut page = [0u8; CHUNK as usize];
         let mut text = Text::default();
         let mut at = address;
         loop {
-            let room = (PAGE - at % PAGE) as usize;
+            let room = (PAGE - at % PAGE).min(CHUNK) as usize;
             let count = self.read_memory(at, &mut page[..room])?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

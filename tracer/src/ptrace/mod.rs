@@ -14,6 +14,9 @@
 //!   stops and is not seen.
 //! - A tracee cannot be traced by another tracee (a debugger among the programs gets `EPERM`), and cannot enter
 //!   seccomp's strict mode.
+//! - What is written below `/proc/sys` is not seen, unlike the open before it: a stop for each write(2) of the
+//!   tree would be too many. Standard error is seen on descriptor 2.
+//! - The 32-bit `socketcall` is not taken apart; 32-bit programs of the last ten years use the calls themselves.
 //! - Calls by x32 numbers, and what `io_uring` does, are not seen.
 
 mod calls;
@@ -28,6 +31,7 @@ mod memory;
 mod process;
 mod ring;
 mod socket;
+mod support;
 mod sys;
 mod tracee;
 
@@ -38,16 +42,21 @@ use libc::pid_t;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nrtrace_ebpf::table::Row;
 
+pub use calls::CLONE_NEW;
 pub use filter::{Installed, MARK, allow_tracer, filter, install};
-pub use judge::{CallAtEntry, Judge, Predicted};
+pub use judge::{CallAtEntry, Ending, Judge, Predicted, Verdict};
+pub use support::{Support, support};
 
 /// How often a call of interest stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stops {
+    /// Once, at its entry, for the judge: the checks it foretells are recorded, and no calls.
+    Checks,
     /// Once, at its entry: what it asks for is known, not what came of it. Each call has a record
     /// (`FLAG_NO_RESULT`), whatever the row says about results.
     Entry,
-    /// At its entry and its exit: the record has the result, and the row says which results are worth one.
+    /// At its entry and its exit: the record has the result, and the row says which results are worth one. Where
+    /// the judge foretells the ending, at its entry alone.
     EntryAndExit,
 }
 

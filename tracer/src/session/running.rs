@@ -77,7 +77,7 @@ impl<'a> Running<'a> {
         let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        while !self.reap() && self.stop.stage() != Stage::GivenUp {
+        while !self.reap()? && self.stop.stage() != Stage::GivenUp {
             tokio::select! {
                 ready = signals.readable() => {
                     ready.map_err(failed("signals"))?.clear_ready();
@@ -106,19 +106,31 @@ impl<'a> Running<'a> {
     }
 
     /// Reaps what has ended. Whether the tree is gone.
-    fn reap(&mut self) -> bool {
+    ///
+    /// # Errors
+    /// When the source's helper has ended: nobody watches any more.
+    fn reap(&mut self) -> Result<bool, Error> {
+        let helper = self.source.helper();
         loop {
             match tree::reap() {
+                Ok(Some(reaped)) if helper.is_some_and(|helper| helper.pid == reaped.pid) => {
+                    return Err(Error::Helper);
+                }
                 Ok(Some(reaped)) if reaped.pid == self.child.pid().as_raw() && self.end.is_none() => {
                     // A Ctrl-C that ended it has reached nrtrace before it could be reaped.
                     self.handle_signals();
                     self.end = Some((reaped.end, self.stop.stage() > Stage::Running));
                 }
                 Ok(Some(_)) | Err(Errno::EINTR) => {}
-                Ok(None) => return false,
+                // With a helper there always is a child; looking through all processes is put off until it is idle.
+                Ok(None) => {
+                    let over = helper.is_some_and(|helper| !helper.busy) && tree::descendants().is_empty();
+                    self.guard.gone |= over;
+                    return Ok(over);
+                }
                 Err(_) => {
                     self.guard.gone = true;
-                    return true;
+                    return Ok(true);
                 }
             }
         }

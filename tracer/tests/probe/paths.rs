@@ -66,7 +66,11 @@ fn search_names_the_directory_that_refuses() {
             assert_eq!(record.component(), "/root");
             let inode = record.check().unwrap().component;
             assert_eq!((inode.mode & libc::S_IFMT, inode.uid), (libc::S_IFDIR, 0));
-            assert!(frames(record).iter().any(|name| name == "link_path_walk"), "{:?}", frames(record));
+            assert!(
+                frames(record).iter().any(|name| name.starts_with("link_path_walk")),
+                "{:?}",
+                frames(record)
+            );
         }
         assert_eq!(results(&trace, libc::SYS_openat, path), [-i64::from(libc::ENOENT)]);
     }

@@ -109,3 +109,18 @@ fn many_short_children_leave_nothing_out() {
         trace.records.iter().filter(|record| record.check().is_some()).map(Record::path).collect();
     assert_eq!(paths.len(), 1000);
 }
+
+/// The tests above, which compare process ids, once more where the kernel's own numbers are others.
+#[test]
+fn numbers_are_those_of_the_tracers_pid_namespace() {
+    let own = std::env::current_exe().unwrap();
+    let status = std::process::Command::new("unshare")
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(own)
+        .args(["--test-threads=1", "--exact"])
+        .args(["processes::recording_starts_with_the_first_program"])
+        .args(["processes::a_thread_that_runs_a_program_takes_the_leaders_number"])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}

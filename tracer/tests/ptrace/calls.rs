@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::os::fd::AsRawFd;
 
 use nrtrace_ebpf::record::{
-    FLAG_CHECKED, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FD_ONLY, FLAG_NO_RESULT, FLAG_PREDICTED, FLAG_SOCKET,
-    FLAG_TRUNCATED, FLAG_UNREADABLE, InodeRecord, KIND_CALL, KIND_CHECK, PATH_MAX,
+    ASKED_SEARCH, FLAG_CHECKED, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FD_ONLY, FLAG_NO_RESULT, FLAG_PREDICTED,
+    FLAG_SOCKET, FLAG_TRUNCATED, FLAG_UNREADABLE, InodeRecord, KIND_CALL, KIND_CHECK, PATH_MAX,
 };
-use nrtrace_tracer::ptrace::{CallAtEntry, Judge, Predicted, Stops};
+use nrtrace_tracer::ptrace::{CallAtEntry, Ending, Judge, Predicted, Stops, Verdict};
 
 use crate::harness::{Case, open};
 
@@ -152,13 +152,31 @@ fn a_32_bit_call_is_known_as_one() {
     assert_eq!(call.call.ret, -i64::from(libc::ENOENT));
 }
 
+#[test]
+fn the_probes_table_serves_this_backend_too() {
+    for stops in [Stops::Entry, Stops::EntryAndExit] {
+        let case = Case { stops, rows: nrtrace_ebpf::table::ROWS.to_vec(), ..Case::default() };
+        let trace = case.exec(&["/bin/sh", "-c", "echo not said; exec /bin/cat /nowhere/table"]);
+        trace.assert_whole();
+        assert_eq!(trace.status.code(), Some(1));
+        assert_eq!(trace.calls_on("/nowhere/table").count(), 1);
+        let said: Vec<&str> = trace
+            .kind(KIND_CALL)
+            .filter(|seen| i64::from(seen.call.nr) == libc::SYS_write)
+            .map(|seen| seen.data())
+            .collect();
+        assert!(said.contains(&"/nowhere/table") && !said.contains(&"not said\n"), "{said:?}");
+        assert!(trace.kind(KIND_CALL).all(|seen| i64::from(seen.call.nr) != libc::SYS_brk));
+    }
+}
+
 /// Foretells a check for each path with "secret" in it.
 struct Wary;
 
 impl Judge for Wary {
-    fn judge(&mut self, call: &CallAtEntry<'_>) -> Vec<Predicted> {
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
         let Some(path) = call.path.map(String::from_utf8_lossy).filter(|path| path.contains("secret")) else {
-            return Vec::new();
+            return Verdict::default();
         };
         assert_eq!(call.name, "openat");
         // Each of these would panic, and so kill the tracee, if the tracee could not be looked into.
@@ -166,7 +184,8 @@ impl Judge for Wary {
         assert_ne!(base.as_raw_fd(), root.as_raw_fd());
         let inode = InodeRecord { mode: 0o40700, ..InodeRecord::default() };
         let component = Some((path.replace("/secret", "").into_bytes(), inode));
-        vec![Predicted { capability: 1, ret: -libc::EACCES, component }]
+        let check = Predicted { capability: 1, ret: -libc::EACCES, asked: ASKED_SEARCH, component };
+        Verdict { checks: vec![check], ending: Ending::Open }
     }
 }
 
@@ -185,7 +204,7 @@ fn a_judge_foretells_checks_before_the_call() {
     assert_eq!((check.check.cap, check.check.ret), (1, -libc::EACCES));
     assert_eq!((check.path(), check.path2()), ("/a/b/secret", "b/a"));
     assert_eq!(check.check.component.mode, 0o40700);
-    assert_eq!(check.check.stack_len, 0);
+    assert_eq!((check.check.stack_len, check.check.opts), (0, ASKED_SEARCH));
     assert_eq!(call.head.flags, FLAG_CHECKED | FLAG_NO_RESULT);
     assert_eq!(trace.call_on("/a/b/plain").head.flags, FLAG_NO_RESULT);
     assert_eq!(trace.kind(KIND_CHECK).count(), 1);

@@ -23,8 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const fn row(name: &'static str, path: u8, dirfd: u8) -> Row {
     let when = WHEN_OK | WHEN_FAILED;
-    let operands =
-        Operands { path, dirfd, path2: NONE, dirfd2: NONE, address: NONE, data: NONE, when, traits: 0 };
+    let operands = Operands { path, dirfd, when, ..Operands::NONE };
     Row { name, operands }
 }
 
@@ -173,11 +172,12 @@ pub struct Case {
     /// Take this user id, after the filter is installed.
     pub uid: Option<u32>,
     pub from_exec: bool,
+    pub rows: Vec<Row>,
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self { stops: Stops::EntryAndExit, judge: None, uid: None, from_exec: false }
+        Self { stops: Stops::EntryAndExit, judge: None, uid: None, from_exec: false, rows: rows() }
     }
 }
 
@@ -197,7 +197,7 @@ impl Case {
 
     /// [`Case::start`] for who has the [`alone`] lock already.
     pub fn start_alone(self, alone: MutexGuard<'static, ()>, body: impl FnOnce() -> i32) -> Live {
-        let rows = rows();
+        let rows = self.rows;
         let filter = filter(&rows);
         let options = Options { rows, stops: self.stops, from_exec: self.from_exec, kill_tree: true };
         let mut tracer = Tracer::start(options, self.judge).expect("a tracer");

@@ -170,6 +170,7 @@ impl Make {
             foreign: false,
             not_audited: false,
             child_namespace: false,
+            predicted: None,
         });
         self
     }

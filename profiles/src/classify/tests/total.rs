@@ -85,6 +85,9 @@ const PATHS: &[&[u8]] = &[
     b"/a*[?]\xff\n",
 ];
 
+const ASKED: &[Asked] =
+    &[Asked::Search, Asked::File, Asked::Create, Asked::Delete, Asked::Entry, Asked::Sticky, Asked::Other];
+
 const FRAMES: &[&str] = &[
     "generic_permission",
     "link_path_walk",
@@ -159,6 +162,7 @@ prop_compose! {
         component in proptest::option::of((path(), inode())),
         granted in proptest::bool::weighted(0.8),
         marks in proptest::collection::vec(proptest::bool::weighted(0.1), 3),
+        predicted in proptest::option::weighted(0.2, select(ASKED)),
     ) -> Check {
         Check {
             capability: Capability::from_number(number),
@@ -168,6 +172,7 @@ prop_compose! {
             foreign: marks[0],
             not_audited: marks[1],
             child_namespace: marks[2],
+            predicted,
         }
     }
 }

@@ -11,6 +11,7 @@ use nix::sys::signal::SigSet;
 use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch, MESSAGE};
 use crate::launch::identity_filter::{self, IdentityPolicy};
 use crate::launch::{Error, Step};
+use crate::ptrace;
 
 /// What the child works with, all of it made before the fork.
 pub(super) struct Setup {
@@ -28,6 +29,7 @@ pub(super) struct Setup {
     signal_mask: SigSet,
     ids: Option<Ids>,
     given: Option<u64>,
+    traced: Vec<sock_filter>,
     caught: Vec<sock_filter>,
     unsupervised: Vec<sock_filter>,
 }
@@ -76,6 +78,7 @@ impl Setup {
             signal_mask: launch.signal_mask,
             ids: identity.map(|i| Ids { uid: i.uid, gid: i.gid, groups: i.groups.clone() }),
             given,
+            traced: launch.trace_filter.to_vec(),
             caught: filter(libc::SECCOMP_RET_USER_NOTIF),
             unsupervised: filter(libc::SECCOMP_RET_ERRNO | refusal),
         })
@@ -93,6 +96,9 @@ impl Setup {
             // handlers end with execve.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::sigprocmask(libc::SIG_SETMASK, self.signal_mask.as_ref(), std::ptr::null_mut());
+            if !self.traced.is_empty() {
+                ptrace::allow_tracer();
+            }
             let mut byte = 0_u8;
             loop {
                 match libc::recv(self.channel, (&raw mut byte).cast(), 1, 0) {
@@ -113,6 +119,11 @@ impl Setup {
     unsafe fn become_program(&mut self) -> Result<(), (Step, c_int)> {
         // SAFETY: system calls whose pointers lead to memory of `self` or of this frame.
         unsafe {
+            if !self.traced.is_empty() {
+                // Still privileged, so that no `no_new_privs` is needed.
+                ptrace::install(&self.traced)
+                    .map_err(|error| (Step::Trace, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
+            }
             if self.given.is_some_and(|given| given != 0) {
                 let bits = libc::prctl(libc::PR_GET_SECUREBITS) | libc::SECBIT_NO_SETUID_FIXUP;
                 check(Step::SecureBits, libc::prctl(libc::PR_SET_SECUREBITS, bits as c_ulong).into())?;

@@ -1,0 +1,232 @@
+//! Foretells the capability checks of a call by the access oracle and a table, for backends that cannot see the kernel
+//! make them.
+//!
+//! ```text
+//! call at its entry ─┬─ files: what it does with which paths ─▶ Oracle ─▶ refusals ─┐
+//!                    └─ privileged: call and arguments ─▶ capability ───────────────┴▶ Verdict
+//! ```
+//!
+//! What cannot be foretold, and how findings then differ from those of the eBPF backend:
+//! - Privileges that hang on more than the call's arguments: `ioctl`, `keyctl`, netlink messages, `sendmsg`, the
+//!   commands of `bpf`, System V IPC, the memory limit of `mmap`.
+//! - Opens of a script's interpreter, and of what the kernel opens by itself.
+//! - Rights of another user: with `--identity switch`, accesses are judged for the first one all the same.
+//! - What lies behind a path may change between the question and the call.
+
+mod files;
+mod host;
+mod privileged;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nrtrace_ebpf::record::{
+    ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
+};
+use nrtrace_ebpf::table::{NONE, Row};
+use nrtrace_profiles::Capability;
+use nrtrace_profiles::event::{Component, FileType, Identity, Record};
+use nrtrace_profiles::requirement::Access;
+
+use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Refusal, Want};
+use crate::ptrace::{CallAtEntry, Ending, Judge, Predicted, Verdict};
+use files::{Deed, Deeds, Place};
+use host::Host;
+
+/// `O_TMPFILE` without `O_DIRECTORY`.
+const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// Foretells for one user.
+pub struct Predictor {
+    oracle: Oracle,
+    deeds: Deeds,
+    host: Host,
+    /// The root directory of all that have not changed theirs.
+    root: Option<OwnedFd>,
+}
+
+impl Predictor {
+    /// Makes a predictor for `identity`.
+    ///
+    /// # Errors
+    /// See [`Oracle::new`].
+    pub fn new(identity: &Identity) -> Result<Self, oracle::Error> {
+        let root = File::options().read(true).custom_flags(libc::O_PATH).open("/").ok().map(OwnedFd::from);
+        Ok(Self {
+            oracle: Oracle::new(identity)?,
+            deeds: Deeds::default(),
+            host: Host::new(identity.clone()),
+            root,
+        })
+    }
+}
+
+/// The rows of the table whose calls are worth a stop: those that can be foretold, and with [`Record::Calls`] those
+/// whose results are recorded.
+pub fn rows(record: Record) -> Vec<Row> {
+    let deeds = Deeds::default();
+    let all = nrtrace_ebpf::table::ROWS.iter().copied();
+    all.filter(|row| {
+        let told = deeds.get(row.name).is_some() || privileged::is_listed(row.name);
+        told || (record == Record::Calls && files::is_worth_its_result(row))
+    })
+    .collect()
+}
+
+impl Judge for Predictor {
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
+        let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
+        let deed = self.deeds.get(call.name);
+        match deed {
+            Some(deed) => {
+                for (place, want) in deed.wants(call).into_iter().flatten() {
+                    // `link` looks no further than at an old name that is not there; `rename` on the way to the new
+                    // one.
+                    match (told.failed, deed) {
+                        (true, Deed::Rename) => self.ask(call, deed, place, Want::Reach, &mut told),
+                        (true, _) => break,
+                        (false, _) => self.ask(call, deed, place, want, &mut told),
+                    }
+                }
+            }
+            None => told.ending = Ending::Open,
+        }
+        if let Some(capability) = privileged::capability(call, &self.host) {
+            told.checks.push((capability, ASKED_OTHER, None));
+        }
+        if !told.checks.is_empty() || !deed.is_some_and(|deed| deed.only_looks(call)) {
+            told.ending = Ending::Open;
+        }
+        told.verdict(call)
+    }
+}
+
+/// What has been found out so far.
+struct Told {
+    ending: Ending,
+    /// A path leads nowhere.
+    failed: bool,
+    checks: Vec<(Capability, u32, Option<Component>)>,
+}
+
+impl Told {
+    fn verdict(self, call: &CallAtEntry<'_>) -> Verdict {
+        if self.checks.is_empty() {
+            return Verdict { checks: Vec::new(), ending: self.ending };
+        }
+        let held = host::capabilities(call.tid);
+        let checks = self.checks.into_iter().map(|(capability, asked, component)| Predicted {
+            capability: capability.number().into(),
+            ret: if held >> capability.number() & 1 == 1 { 0 } else { -libc::EPERM },
+            asked,
+            component: component.map(|found| (found.path.as_bytes().to_vec(), inode(&found))),
+        });
+        Verdict { checks: checks.collect(), ending: self.ending }
+    }
+}
+
+impl Predictor {
+    /// Puts one path of the call to the oracle.
+    fn ask(&self, call: &CallAtEntry<'_>, deed: Deed, place: Place, want: Want, told: &mut Told) {
+        let Some(judgement) = self.judgement(call, place, want) else {
+            // It cannot be read, or is about a descriptor that is not open.
+            told.ending = Ending::Open;
+            return;
+        };
+        let gift = deed.gift(call).map(|gift| host::may_give(&judgement, gift, &self.host.identity));
+        for refusal in judgement.refusals {
+            match refusal.cause {
+                // The owner's right is asked for with the gift, in one.
+                Cause::NotOwner if gift.is_some() => {}
+                _ => match check(&refusal, want) {
+                    Some((capability, asked)) => {
+                        told.checks.push((capability, asked, Some(refusal.component)))
+                    }
+                    None => told.ending = Ending::Open,
+                },
+            }
+        }
+        if gift == Some(false) {
+            told.checks.push((Capability::CHOWN, ASKED_OTHER, None));
+        }
+        told.failed |= judgement.failure.is_some();
+        if let (Ending::Allowed, Some(failure)) = (told.ending, judgement.failure) {
+            told.ending = Ending::Fails(failure.errno);
+        }
+    }
+
+    fn judgement(&self, call: &CallAtEntry<'_>, place: Place, want: Want) -> Option<Judgement> {
+        let path = place.path(call)?;
+        let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
+        let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
+        // An absolute path does not look at where it starts.
+        let start: Option<OwnedFd> =
+            if path.starts_with(b"/") { None } else { Some(place.start(call).ok()?) };
+        let base: BorrowedFd<'_> = start.as_ref().map_or(root, AsFd::as_fd);
+        let traits = crate::collect::calls::traits(call.name);
+        let question = Question {
+            follow: traits.follows(&call.args),
+            empty_path: path.is_empty() && call.operands.dirfd != NONE,
+            process: Some(Asker { pid: call.pid as u32, tid: call.tid as u32 }),
+            ..Question::new(root, base, path, want)
+        };
+        self.oracle.ask_all(&question).ok()
+    }
+}
+
+/// The capability that the kernel consults over a refusal, and what it asks then; none where no capability helps.
+fn check(refusal: &Refusal, want: Want) -> Option<(Capability, u32)> {
+    let access = &refusal.access;
+    let has = |one: Access| access.contains(&one);
+    match refusal.cause {
+        Cause::NotOwner => Some((Capability::FOWNER, ASKED_OTHER)),
+        Cause::Sticky => Some((Capability::FOWNER, ASKED_STICKY)),
+        Cause::ProtectedHardlink if has(Access::Own) => Some((Capability::FOWNER, ASKED_OTHER)),
+        Cause::ProtectedHardlink => Some((Capability::DAC_OVERRIDE, ASKED_FILE)),
+        Cause::OtherProcess => Some((Capability::SYS_PTRACE, ASKED_OTHER)),
+        Cause::Permission if want == Want::Touch && !has(Access::Search) => {
+            Some((Capability::FOWNER, ASKED_OTHER))
+        }
+        Cause::Permission if has(Access::Create) => {
+            let unnamed = matches!(want, Want::Open(flags) if flags & TMPFILE != 0);
+            Some((Capability::DAC_OVERRIDE, if unnamed { ASKED_ENTRY } else { ASKED_CREATE }))
+        }
+        Cause::Permission if has(Access::Delete) => Some((Capability::DAC_OVERRIDE, ASKED_DELETE)),
+        // Without any x bit no capability helps to execute a file (`generic_permission`).
+        Cause::Permission if has(Access::Execute) && refusal.component.inode.mode & 0o111 == 0 => None,
+        Cause::Permission if *access == BTreeSet::from([Access::Search]) => {
+            Some((Capability::DAC_READ_SEARCH, ASKED_SEARCH))
+        }
+        Cause::Permission if only_reads(want) && *access == BTreeSet::from([Access::Read]) => {
+            Some((Capability::DAC_READ_SEARCH, ASKED_FILE))
+        }
+        Cause::Permission => Some((Capability::DAC_OVERRIDE, ASKED_FILE)),
+        _ => None,
+    }
+}
+
+fn only_reads(want: Want) -> bool {
+    match want {
+        Want::Open(flags) => flags & (libc::O_ACCMODE | libc::O_TRUNC) == libc::O_RDONLY,
+        Want::Access(bits) => bits & libc::W_OK == 0,
+        _ => false,
+    }
+}
+
+fn inode(component: &Component) -> InodeRecord {
+    let found = &component.inode;
+    let kind = match found.file_type {
+        FileType::File => libc::S_IFREG,
+        FileType::Directory => libc::S_IFDIR,
+        FileType::Symlink => libc::S_IFLNK,
+        FileType::Socket => libc::S_IFSOCK,
+        FileType::Fifo => libc::S_IFIFO,
+        FileType::CharDevice => libc::S_IFCHR,
+        FileType::BlockDevice => libc::S_IFBLK,
+        FileType::Unknown => 0,
+    };
+    let rdev = found.device.map_or(0, |(major, minor)| major << 20 | minor & 0xf_ffff);
+    InodeRecord { mode: kind | found.mode, uid: found.uid, gid: found.gid, rdev, ..InodeRecord::default() }
+}

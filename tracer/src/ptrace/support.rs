@@ -1,0 +1,108 @@
+//! What this machine offers to the ptrace backend, found by trying: for `nrtrace doctor`.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use nrtrace_ebpf::table::{Operands, Row, WHEN_FAILED, WHEN_OK};
+
+use super::{Installed, Options, Stops, Tracer, allow_tracer, filter, install};
+
+/// What a trial run came to.
+#[derive(Debug)]
+pub struct Support {
+    /// Whether a child can be traced; if not, why, and what to do.
+    pub tracing: Result<(), String>,
+    /// Whether a filter can make its calls stop, and what that takes; if not, why.
+    pub filter: Result<Installed, String>,
+    /// `kernel.yama.ptrace_scope`, where there is such a thing.
+    pub yama: Option<u8>,
+}
+
+/// Statuses of the child.
+const AS_IS: i32 = 0;
+const NO_NEW_PRIVILEGES: i32 = 1;
+const REFUSED: i32 = 2;
+const NOT_TRACED: i32 = 3;
+
+/// Traces a child through one call.
+pub fn support() -> Support {
+    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
+    let yama = yama.and_then(|text| text.trim().parse().ok());
+    let (tracing, filter) = match try_it() {
+        Ok((tracing, status)) => (tracing, told(status)),
+        Err(error) => (Err(format!("cannot try it: {error}")), Err("not tried".to_owned())),
+    };
+    Support { tracing, filter, yama }
+}
+
+fn told(status: WaitStatus) -> Result<Installed, String> {
+    match status {
+        WaitStatus::Exited(_, AS_IS) => Ok(Installed::AsIs),
+        WaitStatus::Exited(_, NO_NEW_PRIVILEGES) => Ok(Installed::NoNewPrivileges),
+        WaitStatus::Exited(_, REFUSED) => Err("the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER), or the \
+                                               container's seccomp profile forbids them; allow seccomp(2) there"
+            .to_owned()),
+        WaitStatus::Exited(_, NOT_TRACED) => Err("not tried, as the child could not be traced".to_owned()),
+        other => Err(format!("the child of the trial ended strangely: {other:?}")),
+    }
+}
+
+fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
+    let operands = Operands { when: WHEN_OK | WHEN_FAILED, ..Operands::NONE };
+    let rows = vec![Row { name: "sethostname", operands }];
+    let calls = filter(&rows);
+    let options = Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true };
+    let mut tracer = Tracer::start(options, None).map_err(io::Error::other)?;
+    let (wait, go) = nix::unistd::pipe()?;
+    // SAFETY: the child makes system calls alone, on memory made before, and never returns.
+    let child = match unsafe { fork() }? {
+        ForkResult::Child => {
+            allow_tracer();
+            drop(go);
+            let mut byte = [0];
+            let status = match nix::unistd::read(&wait, &mut byte) {
+                Ok(1) => match install(&calls) {
+                    Ok(installed) => pass(installed),
+                    Err(_) => REFUSED,
+                },
+                _ => NOT_TRACED,
+            };
+            // SAFETY: ends the child without what belongs to the parent.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(wait);
+    let tracing = match pidfd(child) {
+        Ok(pidfd) => tracer.watch(pidfd.as_fd()).map_err(|error| error.to_string()),
+        Err(error) => Err(format!("cannot open a pidfd: {error}")),
+    };
+    if tracing.is_ok() {
+        nix::unistd::write(&go, b"x")?;
+    }
+    drop(go);
+    Ok((tracing, waitpid(child, None)?))
+}
+
+/// Makes the call that stops: it asks for a name of impossible length, which is refused however privileged one is.
+fn pass(installed: Installed) -> i32 {
+    // SAFETY: with such a length the kernel does not look at the name.
+    unsafe { libc::syscall(libc::SYS_sethostname, std::ptr::null::<u8>(), -1) };
+    match installed {
+        Installed::AsIs => AS_IS,
+        Installed::NoNewPrivileges => NO_NEW_PRIVILEGES,
+    }
+}
+
+fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; the child is not yet waited for.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
