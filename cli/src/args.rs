@@ -47,6 +47,9 @@ Examples:
   # As a user that exists, until Ctrl-C
   sudo nrtrace run --as etcd -- etcd --data-dir /var/lib/etcd
 
+  # How far does it get with the rights it would have?
+  sudo nrtrace run --enforce --as www-data -- /usr/sbin/nginx -g 'daemon off;'
+
   # In CI: the profile alone, as JSON, without slowing anything else down
   sudo nrtrace run --record needs --format json -q --for 30s -- ./server > profile.json";
 
@@ -102,9 +105,16 @@ pub struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = buffer)]
     pub buffer: usize,
 
-    /// Run with the user's rights alone, so that refusals are real (not built yet)
-    #[arg(long, hide = true)]
+    /// Run with the user's rights alone, so that refusals are real: shows what the program does about them, and what
+    /// refuses besides the user's rights; what comes after a fatal refusal is not seen. Without root, the user is the
+    /// caller
+    #[arg(long)]
     pub enforce: bool,
+
+    /// Run with nrtrace's own rights, and ask the kernel for each access whether the user of --as would have it:
+    /// for programs that insist on root. The paths may differ from those used when not root
+    #[arg(long, conflicts_with = "enforce")]
+    pub as_root: bool,
 
     /// Exit with 0 when the profile is complete, whatever the program's own status
     #[arg(long)]

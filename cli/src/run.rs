@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Style};
-use nrtrace_profiles::event::{Backend, Exit, Mode, Record};
+use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
@@ -64,23 +64,21 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 }
 
 fn settle(args: &RunArgs) -> Result<Settled> {
-    if args.enforce {
-        return Err(BadInput(
-            "--enforce is not built yet; as root, leave it out for a permissive run".into(),
-        )
-        .into());
+    if args.as_root && matches!(args.record, RecordArg::Needs) {
+        let message = "--as-root asks about each call, so it needs --record calls";
+        return Err(BadInput(message.into()).into());
     }
     Privileges::of_self()?.require_permissive()?;
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
-    let identity = identity::resolve(args.user.as_deref(), &args.groups, &base)?;
+    let (mode, identity, credentials) = whom(args, &base)?;
     let record = match args.record {
         RecordArg::Needs => Record::Needs,
         RecordArg::Calls => Record::Calls,
     };
     let plan = Plan {
         command: args.command.clone(),
-        credentials: Credentials::Permissive(identity.clone()),
+        credentials,
         identity_policy: match args.identity {
             IdentityArg::Keep => IdentityPolicy::Keep,
             IdentityArg::Switch => IdentityPolicy::Switch,
@@ -93,8 +91,24 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     };
     // Opened now, so that a wrong path is told before the program runs.
     let output = args.output.as_deref().map(OutputDir::open).transpose()?;
-    let facts = Facts { identity, mode: Mode::Permissive, backend: Backend::Ebpf, record };
+    let facts = Facts { identity, mode, backend: Backend::Ebpf, record };
     Ok(Settled { name: identity::name_for(&base), plan, facts, output })
+}
+
+/// How the program runs, whom it is judged for, and what it is started with.
+fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> {
+    let privileges = Privileges::of_self()?;
+    if args.enforce && !privileges.can_change_user() {
+        let identity = identity::own(args.user.as_deref(), &args.groups)?;
+        return Ok((Mode::Enforced, identity, Credentials::Unchanged));
+    }
+    privileges.require_permissive()?;
+    let identity = identity::resolve(args.user.as_deref(), &args.groups, program)?;
+    Ok(match (args.enforce, args.as_root) {
+        (true, _) => (Mode::Enforced, identity.clone(), Credentials::Enforced(identity)),
+        (_, true) => (Mode::Observation, identity, Credentials::Unchanged),
+        _ => (Mode::Permissive, identity.clone(), Credentials::Permissive(identity)),
+    })
 }
 
 /// Prepares what watches the program, and says which it is when that is a surprise.
@@ -128,6 +142,9 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
 
 fn who(settled: &Settled) -> String {
     let identity = &settled.facts.identity;
+    if settled.facts.mode == Mode::Observation {
+        return format!("root, judged for {} (uid {}, gid {})", identity.user, identity.uid, identity.gid);
+    }
     let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
     format!("{} (uid {}, gid {}{fresh})", identity.user, identity.uid, identity.gid)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Backend, Exit, Identity, Mode, Phase, Protocol, Record};
+use crate::event::{Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
 use crate::requirement::{Requirement, Seconds};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -100,6 +100,9 @@ pub struct Unexplained {
     /// Kernel functions on the stack, innermost first.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub frames: Vec<String>,
+    /// What refused it, where that is known and no matter of owner and mode: what mends it is no grant.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub obstacle: Option<Obstacle>,
     /// How many times.
     pub count: u64,
     /// When first.

@@ -52,8 +52,13 @@ pub async fn record(
 ) -> Result<Recorded, Error> {
     let cwd = std::env::current_dir().map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec());
     let unprivileged_port_start = unprivileged_port_start();
-    let config =
-        Config { identity: facts.identity.clone(), record: facts.record, max_events: Config::MAX_EVENTS };
+    let config = Config {
+        identity: facts.identity.clone(),
+        mode: facts.mode,
+        backend: facts.backend,
+        record: facts.record,
+        max_events: Config::MAX_EVENTS,
+    };
     let mut collector = Collector::new(config);
     let ended = session::run(plan, source, &mut collector, progress).await?;
     let collected = collector.finish();

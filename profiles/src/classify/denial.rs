@@ -1,9 +1,7 @@
 //! Refusals that no capability check explains.
 
-use std::collections::BTreeSet;
-
 use crate::Capability;
-use crate::event::{Backend, Event, Identity, Inode, Object, PathObject};
+use crate::event::{Backend, Cause, Event, Identity, Inode, Object, Obstacle, PathObject};
 use crate::requirement::{Access, Limit, Need};
 
 use super::capability;
@@ -20,38 +18,30 @@ use super::special;
 /// Finds what would have allowed a refused call, or says that it is not known.
 pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judged) {
     let source = Source { event, check: None, site: CheckSite::Other, context };
-    let placed = match errno {
-        errno::EROFS => read_only(&source, out),
-        _ => {
-            special::place(&source, out)
-                || identity::refused(&source, out)
-                || privileged_port(&source, out)
-                || limit(&source, out)
-                || by_mode(&source, out)
-        }
-    };
+    let obstacle = obstacle(event, errno);
+    // A filter is what is left when nothing else is known to refuse.
+    let certain = obstacle.as_ref().is_some_and(|obstacle| obstacle.cause != Cause::Seccomp);
+    let placed = !certain
+        && (special::place(&source, out)
+            || identity::refused(&source, out)
+            || privileged_port(&source, out)
+            || limit(&source, out)
+            || by_mode(&source, out));
     if !placed {
-        out.unexplained.push(Unplaced::of(&source));
+        out.unexplained.push(Unplaced { obstacle, ..Unplaced::of(&source) });
     }
 }
 
-/// A read-only mount: no owner or mode mends it.
-fn read_only(source: &Source<'_>, out: &mut Judged) -> bool {
-    let Some(path) = files::made(source.event).filter(|path| files::is_known(&path.path)) else {
-        return false;
+/// What refused, when it is no matter of owner and mode: then no grant mends it.
+fn obstacle(event: &Event, errno: i32) -> Option<Obstacle> {
+    const PROT_EXEC: u64 = 4;
+    let by_errno = match (errno, &*event.call.name) {
+        (errno::EROFS, _) => Some(Cause::ReadOnlyMount),
+        // The only other reason for it is a security module (mmap(2)).
+        (errno::EPERM, "mmap" | "mmap2") if event.call.args[2] & PROT_EXEC != 0 => Some(Cause::NoExec),
+        _ => None,
     };
-    let need = Need::Path {
-        path: path.path.clone(),
-        file_type: files::file_type(source.event, path),
-        access: BTreeSet::from([Access::Write]),
-        pattern: false,
-    };
-    out.notes.insert(format!(
-        "{} is on a read-only file system: it takes a writable mount there, not another owner",
-        path.path
-    ));
-    out.findings.push(source.finding(need));
-    true
+    event.obstacle.clone().or(by_errno.map(|cause| Obstacle { cause, at: None }))
 }
 
 /// `bind` to a port below the first unprivileged one.

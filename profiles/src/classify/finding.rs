@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{Check, Component, Event, Object, Outcome};
+use crate::event::{Check, Component, Event, Object, Obstacle, Outcome};
 use crate::requirement::{Basis, Need, Severity};
 use crate::{Capability, RawText};
 
@@ -59,6 +59,8 @@ pub struct Unplaced {
     pub capability: Option<Capability>,
     /// Kernel functions on the stack.
     pub frames: Vec<String>,
+    /// What refused, where no capability was consulted.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Unplaced {
@@ -70,6 +72,7 @@ impl Unplaced {
             frames: source
                 .check
                 .map_or_else(Vec::new, |check| check.frames.iter().map(|frame| frame.to_string()).collect()),
+            obstacle: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Event, FileType, Outcome, Phase};
+use crate::event::{Event, FileType, Obstacle, Outcome, Phase};
 use crate::profile::Unexplained;
 use crate::requirement::{Access, Evidence, Limit, Need, Requirement, Seconds};
 use crate::{Capability, RawText};
@@ -16,7 +16,16 @@ use super::pattern;
 type Key = (u8, String);
 
 /// What makes two things that could not be placed the same.
-type UnplacedKey = (String, RawText, RawText, Option<Capability>, String, Vec<String>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct UnplacedKey {
+    call: String,
+    process: RawText,
+    object: RawText,
+    capability: Option<Capability>,
+    outcome: String,
+    frames: Vec<String>,
+    obstacle: Option<Obstacle>,
+}
 
 /// Findings put together so far; events are added in order of time.
 #[derive(Default)]
@@ -54,8 +63,8 @@ impl Fold {
         self.join_repeated();
         self.settle_temporary();
         let unexplained = self.unexplained.into_iter().map(|(key, (count, phase))| {
-            let (call, process, object, capability, outcome, frames) = key;
-            Unexplained { call, process, object, capability, outcome, frames, count, phase }
+            let UnplacedKey { call, process, object, capability, outcome, frames, obstacle } = key;
+            Unexplained { call, process, object, capability, outcome, frames, obstacle, count, phase }
         });
         (self.requirements.into_values().collect(), unexplained.collect(), self.notes)
     }
@@ -202,8 +211,16 @@ pub fn outcome(event: &Event) -> String {
 }
 
 fn unplaced_key(event: &Event, unplaced: Unplaced) -> UnplacedKey {
-    let Unplaced { object, capability, frames } = unplaced;
-    (event.call.name.to_string(), event.process.name.clone(), object, capability, outcome(event), frames)
+    let Unplaced { object, capability, frames, obstacle } = unplaced;
+    UnplacedKey {
+        call: event.call.name.to_string(),
+        process: event.process.name.clone(),
+        object,
+        capability,
+        outcome: outcome(event),
+        frames,
+        obstacle,
+    }
 }
 
 /// Adds a later requirement of the same id to an earlier one.

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Event, Exit, Outcome};
-use crate::profile::{GaveUp, LookedAt};
+use crate::event::{Event, Outcome};
+use crate::profile::{GaveUp, LookedAt, Unexplained};
 use crate::requirement::{Basis, Need, Requirement, Severity};
 
 use super::context::Context;
+use super::ending;
 use super::files;
 use super::finding::best;
 use super::fold;
@@ -61,13 +62,13 @@ const COMMON: &[&str] = &[
 ];
 
 /// Says so when the program ended by itself with an error that no refusal explains.
-pub fn gave_up(events: &[&Event], context: &Context<'_>, requirements: &[Requirement]) -> Option<GaveUp> {
+pub fn gave_up(
+    events: &[&Event],
+    context: &Context<'_>,
+    requirements: &[Requirement],
+    unexplained: &[Unexplained],
+) -> Option<GaveUp> {
     let end = context.end;
-    let failed = match end.exit {
-        Exit::Exited { status } => status != 0,
-        Exit::Signaled { .. } => true,
-        Exit::Running | Exit::Stopped { .. } => false,
-    };
     let refused = |requirement: &Requirement| {
         requirement.basis == Basis::Denied
             && requirement.severity == Severity::Required
@@ -76,7 +77,8 @@ pub fn gave_up(events: &[&Event], context: &Context<'_>, requirements: &[Require
             // Programs make do with the limit they have.
             && !matches!(requirement.need, Need::Limit { .. })
     };
-    if !failed || requirements.iter().any(refused) {
+    let hindered = unexplained.iter().any(|entry| entry.obstacle.is_some());
+    if !ending::has_failed(end) || hindered || requirements.iter().any(refused) {
         return None;
     }
     Some(GaveUp { exit: end.exit, stderr: end.stderr.clone(), looked_at: looked_at(events) })

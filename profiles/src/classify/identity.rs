@@ -1,6 +1,6 @@
 //! Changes of identity and of ownership.
 
-use crate::event::{Event, Object, Outcome};
+use crate::event::{Event, Mode, Object, Outcome};
 use crate::requirement::{IdentityOperation, Need};
 
 use super::context::Context;
@@ -38,7 +38,11 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
         // setgroups takes the privilege even to set what is set already.
         IdentityOperation::SetGroups | IdentityOperation::Chown => None,
     };
-    let is_change = own.is_none_or(|own| ids.iter().any(|id| *id != UNCHANGED && *id != own));
+    // Who runs as root sets root's ids where the user would set its own.
+    let kept = |id: u32| {
+        id == UNCHANGED || Some(id) == own || (id == 0 && source.context.run.mode == Mode::Observation)
+    };
+    let is_change = own.is_none() || !ids.iter().all(|id| kept(*id));
     if is_change {
         let need = Need::Identity { operation, ids: ids.clone(), path: None };
         out.findings.push(source.finding(need));

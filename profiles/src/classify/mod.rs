@@ -11,6 +11,7 @@
 mod capability;
 mod context;
 mod denial;
+mod ending;
 mod errno;
 mod files;
 mod finding;
@@ -94,8 +95,10 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
         judge(event, context, &mut judged);
         fold.add(event, judged);
     }
-    let (requirements, unexplained, mut notes) = fold.finish();
-    let gave_up = gave_up::gave_up(&ordered, context, &requirements);
+    let (mut requirements, unexplained, mut notes) = fold.finish();
+    ending::weigh(&mut requirements, context);
+    ending::remark(&requirements, &unexplained, context, &mut notes);
+    let gave_up = gave_up::gave_up(&ordered, context, &requirements, &unexplained);
     path::remark(&requirements, context, &mut notes);
     Classified {
         requirements,
@@ -111,8 +114,13 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     if run_caused::whole_event(event, context) {
         return;
     }
+    out.notes.extend(run_caused::filter_note(event, context));
     let mut refused = false;
     for check in &event.checks {
+        if run_caused::own_rights(check, context) {
+            refused |= !check.granted;
+            continue;
+        }
         let site = site::site(event, check);
         match noise::noise(event, check, site) {
             noise::Verdict::Dropped => continue,
@@ -129,6 +137,14 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
         let source = Source { event, check: Some(check), site, context };
         refused |= source.is_refused();
         place(&source, out);
+    }
+    if let Some(obstacle) = &event.obstacle
+        && !matches!(event.outcome, Outcome::Failure { .. })
+    {
+        // The program was not refused; the user would be, by what no right overrides.
+        let source = Source { event, check: None, site: CheckSite::Other, context };
+        let unplaced = finding::Unplaced::of(&source);
+        out.unexplained.push(finding::Unplaced { obstacle: Some(obstacle.clone()), ..unplaced });
     }
     identity::answered(event, context, out);
     missing::place(event, context, out);

@@ -2,7 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Check, Event, Outcome, PathObject};
+use crate::event::{Backend, Check, Event, Mode, Outcome, PathObject};
 
 use super::context::Context;
 use super::errno;
@@ -87,6 +87,25 @@ fn is_program_directory(directory: &RawText, context: &Context<'_>) -> bool {
         value.as_bytes().split(|byte| *byte == b':').any(|entry| entry == directory.as_bytes())
     });
     listed || matches!(files::name(directory), b"bin" | b"sbin" | b"games")
+}
+
+/// Whether a check was about the files of whom the program ran as in place of the user: for these the oracle was asked.
+pub fn own_rights(check: &Check, context: &Context<'_>) -> bool {
+    context.run.mode == Mode::Observation
+        && check.predicted.is_none()
+        && (check.capability.is_dac() || check.capability == Capability::FOWNER)
+}
+
+/// The remark on a program that installs a seccomp filter where its refusals are not seen: a call that the filter answers
+/// by itself never gets to a tracer (seccomp(2)).
+pub fn filter_note(event: &Event, context: &Context<'_>) -> Option<String> {
+    let installs = &*event.call.name == "seccomp" && matches!(event.outcome, Outcome::Success { .. });
+    (installs && context.run.backend == Backend::Ptrace).then(|| {
+        format!(
+            "{} installs a seccomp filter, and what the filter refuses is not seen with the ptrace backend: use --backend ebpf",
+            event.process.name
+        )
+    })
 }
 
 /// Whether a check was about passing through the working directory that the program was started in.

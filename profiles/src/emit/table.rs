@@ -11,7 +11,7 @@ use tabled::settings::Padding;
 
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
-use crate::event::{Exit, Record};
+use crate::event::{Exit, Mode, Obstacle, Record};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
@@ -166,6 +166,12 @@ impl Report {
     fn totals(&mut self, profile: &Profile, grants: &Grants) {
         self.line("");
         if profile.requirements.is_empty() {
+            if profile.unexplained.iter().any(|entry| entry.obstacle.is_some()) {
+                return self.title(RED, "No right of the user mends what it was refused; see below.");
+            }
+            if profile.run.mode == Mode::Enforced {
+                return self.title(GREEN, "The user's rights refused it nothing, as far as the run got.");
+            }
             let doubt = if profile.run.complete { "" } else { ", as far as the incomplete record tells" };
             return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));
         }
@@ -194,7 +200,14 @@ impl Report {
         self.list(BOLD, "Listens on", profile.listens.iter().map(listen));
         let general = grants.unmet.iter().filter(|unmet| unmet.need == "identity");
         self.list(RED, "To look at", general.map(|unmet| format!("{}; {}", unmet.reason, unmet.hint)));
-        self.list(RED, "Not explained", profile.unexplained.iter().map(unexplained));
+        let (hindered, rest): (Vec<&Unexplained>, Vec<&Unexplained>) =
+            profile.unexplained.iter().partition(|entry| entry.obstacle.is_some());
+        self.list(
+            RED,
+            "Refused for other reasons than the user's rights",
+            hindered.into_iter().map(unexplained),
+        );
+        self.list(RED, "Not explained", rest.into_iter().map(unexplained));
         if let Some(gave_up) = &profile.gave_up {
             self.gave_up(gave_up, profile);
         }
@@ -305,13 +318,19 @@ fn unexplained(entry: &Unexplained) -> String {
     let object = entry.object.to_text();
     let frames =
         if entry.frames.is_empty() { String::new() } else { format!(" in {}", entry.frames.join(" < ")) };
+    let why = entry.obstacle.as_ref().map(obstacle).unwrap_or_default();
     format!(
-        "{} {object} by {}{capability}{frames}: {}, {} times",
+        "{} {object} by {}{capability}{frames}: {}, {} times{why}",
         entry.call,
         entry.process.to_text(),
         entry.outcome,
         entry.count
     )
+}
+
+fn obstacle(obstacle: &Obstacle) -> String {
+    let at = obstacle.at.as_ref().map(|at| format!(" at {}", at.to_text())).unwrap_or_default();
+    format!("; {}{at}: {}", word(&obstacle.cause), obstacle.cause.reason())
 }
 
 /// Breaks printable text into lines of at most `width` columns, at blanks, and long words after a slash where

@@ -9,13 +9,15 @@ use nrtrace_ebpf::record::{
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Asked, Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase, Process,
+    Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome, Phase,
+    Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::{Calls, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
+use super::inquiry::{Case, Inquiry};
 use super::left;
 use super::object;
 use super::paths::{Paths, upright};
@@ -44,11 +46,12 @@ pub struct Builder {
     bound: Bound,
     start: u64,
     identity: Identity,
+    inquiry: Inquiry,
 }
 
 impl Builder {
     /// For a program that is started as `identity`.
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
@@ -57,6 +60,7 @@ impl Builder {
             paths: Paths::default(),
             bound: Bound::default(),
             start: 0,
+            inquiry: Inquiry::new(identity.clone(), mode, backend),
             identity,
         }
     }
@@ -69,6 +73,7 @@ impl Builder {
     /// Times count from `time` on.
     pub fn count_from(&mut self, time: u64) {
         self.start = time;
+        self.inquiry.started();
     }
 
     /// Name and traits of the operation's call.
@@ -124,6 +129,13 @@ impl Builder {
         let traits = super::calls::traits(name);
         if let Object::Socket(socket) = object::of(operation, name, traits, &mut self.paths, &self.bound) {
             self.bound.remember(operation.head.pid, operation.args[0], socket);
+        }
+    }
+
+    /// Remembers that a process is under a seccomp filter, when `operation` installs one.
+    pub fn remember_filter(&mut self, operation: &Operation<'_>, name: &str) {
+        if name == "seccomp" && operation.args[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER) {
+            self.processes.acts(&operation.head).filtered = true;
         }
     }
 
@@ -207,7 +219,38 @@ impl Builder {
             object,
             outcome,
             checks,
+            obstacle: None,
         }
+    }
+
+    /// Finds what refused a new event of `operation`, or what the user would have been refused.
+    pub fn inquire(&mut self, event: &mut Event, operation: &Operation<'_>) {
+        let head = &operation.head;
+        let traits = self.name(operation).1;
+        let known = self.processes.get(head.pid);
+        let case = Case {
+            traits,
+            mnt_ns: head.mnt_ns,
+            base: &upright(operation.strings.base()),
+            filtered: known.is_some_and(|known| known.filtered),
+        };
+        let checked = !event.checks.is_empty();
+        self.inquiry.inquire(event, &case, &mut self.paths);
+        if !checked && !event.checks.is_empty() {
+            for path in object::paths_mut(&mut event.object, &event.call.name) {
+                self.paths.add_facts(path, head.mnt_ns, head.time);
+            }
+        }
+    }
+
+    /// Takes back what was foretold too early.
+    pub fn take_back(&self, events: &mut [Event]) {
+        self.inquiry.take_back(events);
+    }
+
+    /// Questions to the access oracle that had no answer.
+    pub fn unanswered(&self) -> u64 {
+        self.inquiry.unanswered
     }
 
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
@@ -239,6 +282,7 @@ impl Builder {
             object,
             outcome,
             checks: Vec::new(),
+            obstacle: None,
         }
     }
 

@@ -34,6 +34,12 @@ impl Names {
         self.groups.entry(gid).or_insert_with(ask).clone()
     }
 
+    /// Adds the names of the owner and the group.
+    pub fn name(&mut self, inode: &mut Inode) {
+        inode.user = self.user(inode.uid);
+        inode.group = self.group(inode.gid);
+    }
+
     /// From what stat(2) says.
     pub fn of_stat(&mut self, stat: &FileStat) -> Inode {
         let device = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));

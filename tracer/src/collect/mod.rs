@@ -14,6 +14,7 @@ mod event;
 mod facts;
 mod fold;
 mod identity;
+mod inquiry;
 mod key;
 mod left;
 mod object;
@@ -24,6 +25,7 @@ mod sockets;
 mod symbols;
 mod telling;
 mod tree;
+mod wants;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,7 @@ use std::ops::RangeInclusive;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Event, Identity, Phase, Record};
+use nrtrace_profiles::event::{Backend, Check, Event, Identity, Mode, Phase, Record};
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
 
@@ -59,6 +61,10 @@ const TAIL: usize = 32;
 pub struct Config {
     /// Whom the program runs as.
     pub identity: Identity,
+    /// How it runs.
+    pub mode: Mode,
+    /// What watches it.
+    pub backend: Backend,
     /// How much is recorded.
     pub record: Record,
     /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
@@ -110,6 +116,7 @@ pub struct Collected {
 pub struct Collector {
     start: u64,
     phase: Phase,
+    mode: Mode,
     builder: Builder,
     keys: Keys,
     store: Store,
@@ -128,7 +135,8 @@ impl Collector {
         Self {
             start: 0,
             phase: Phase::default(),
-            builder: Builder::new(config.identity.clone()),
+            mode: config.mode,
+            builder: Builder::new(config.identity.clone(), config.mode, config.backend),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
@@ -294,6 +302,7 @@ impl Collector {
         self.counters.refusals += u64::from(refused);
         if ending == 0 {
             self.builder.remember_bound(operation, &name);
+            self.builder.remember_filter(operation, &name);
         }
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
         let seen = Seen { exe, phase: self.phase, ending, checks, traits };
@@ -305,7 +314,12 @@ impl Collector {
             Admission::Counted => {}
             Admission::Dropped => self.keep_in_tail(operation, ret),
             Admission::New => {
-                let event = self.builder.event(operation, ret, checks, self.phase);
+                let mut event = self.builder.event(operation, ret, checks, self.phase);
+                self.builder.inquire(&mut event, operation);
+                // What the user would have been refused is kept as refusals are.
+                let foretold = worth == Worth::Call && !event.checks.is_empty();
+                let seen = Seen { exe: None, phase: self.phase, ending, checks, traits };
+                let worth = if foretold { self.keys.refusal(operation, seen) } else { worth };
                 self.store.add(key, worth, event);
             }
         }
@@ -332,6 +346,7 @@ impl Collector {
         let mut notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
         let mut events = self.store.into_events();
+        self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
         notes.extend(left::note(&self.builder.left(&events), self.builder.uid()));
         Collected {
@@ -360,6 +375,12 @@ impl Collector {
             notes.push(format!(
                 "{summarised} checks and refusals are counted without their names: there were too many different \
                  ones, mostly in one directory"
+            ));
+        }
+        let unanswered = self.builder.unanswered();
+        if unanswered > 0 && self.mode == Mode::Observation {
+            notes.push(format!(
+                "{unanswered} accesses could not be judged for the user: what they led to had gone or changed"
             ));
         }
         if self.malformed > 0 {

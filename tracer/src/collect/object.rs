@@ -3,7 +3,7 @@
 use std::fs::read_link;
 use std::os::unix::ffi::OsStrExt;
 
-use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
+use nrtrace_ebpf::record::{FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, PathObject};
 
@@ -22,6 +22,9 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     }
     if operation.nr < 0 {
         return Object::Nothing;
+    }
+    if let Some(ids) = ids(operation, name) {
+        return Object::Ids { ids };
     }
     if takes_address(name) {
         return address(operation, traits, paths);
@@ -56,6 +59,20 @@ fn is_no_file(operation: &Operation<'_>) -> bool {
     operation.head.flags & (FLAG_FD_ONLY | FLAG_DEEP) == FLAG_FD_ONLY | FLAG_DEEP
         && operation.strings.path().is_empty()
         && operation.strings.base().is_empty()
+}
+
+/// The ids that a process wants to take; none for `setgroups`, whose list is in memory, and for 32-bit programs, where an
+/// id may have 16 bits.
+fn ids(operation: &Operation<'_>, name: &str) -> Option<Vec<u32>> {
+    let count = match name {
+        "setgroups" => 0,
+        "setuid" | "setgid" | "setfsuid" | "setfsgid" => 1,
+        "setreuid" | "setregid" => 2,
+        "setresuid" | "setresgid" => 3,
+        _ => return None,
+    };
+    let native = operation.head.flags & FLAG_COMPAT == 0;
+    native.then(|| operation.args[..count].iter().map(|arg| *arg as u32).collect())
 }
 
 /// The object of a `chroot` that has succeeded: the record holds the root that the process has since, which is just

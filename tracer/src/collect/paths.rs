@@ -68,6 +68,11 @@ impl Paths {
         self.trees.meet(head.mnt_ns, head.pid);
     }
 
+    /// The files of a mount namespace, where they can be looked at.
+    pub fn tree(&self, mnt_ns: u32) -> Option<&Tree> {
+        self.trees.get(mnt_ns)
+    }
+
     /// Names of users and groups.
     pub fn names(&mut self) -> &mut Names {
         &mut self.names

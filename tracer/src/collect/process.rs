@@ -20,6 +20,8 @@ pub struct Known {
     pub started: Option<Box<[u8]>>,
     /// Its mount namespace.
     pub mnt_ns: u32,
+    /// Whether it, or a process it comes from, has installed a seccomp filter.
+    pub filtered: bool,
     ended: bool,
 }
 
@@ -63,7 +65,10 @@ impl Processes {
         let inherited = Known { ended: false, started: None, ..parent.clone() };
         // The child may have acted already; then it has been counted.
         match self.known.get_mut(&child) {
-            Some(known) if !known.ended => known.exe = known.exe.take().or(inherited.exe),
+            Some(known) if !known.ended => {
+                known.exe = known.exe.take().or(inherited.exe);
+                known.filtered |= inherited.filtered;
+            }
             _ => {
                 self.seen += 1;
                 self.known.insert(child, inherited);

@@ -3,12 +3,16 @@
 
 use std::collections::HashMap;
 use std::fs::{File, read_link};
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
+
+use super::inquiry::nanoseconds;
+use super::paths::split;
 
 /// Mount namespaces kept open at most.
 const NAMESPACES: usize = 64;
@@ -23,6 +27,15 @@ pub struct Tree {
     _namespace: Option<File>,
 }
 
+/// Times of a file, in nanoseconds of the real-time clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When it was made, where the file system knows.
+    pub birth: Option<i128>,
+    /// When it was last written to.
+    pub modified: i128,
+}
+
 /// What is at a path.
 #[derive(Debug)]
 pub struct Found {
@@ -33,15 +46,64 @@ pub struct Found {
 }
 
 impl Tree {
-    /// Looks at an absolute path without following any symbolic link. `None` when there is nothing, or when a
-    /// directory on the way is a symbolic link by now.
-    pub fn look(&self, path: &[u8]) -> Option<Found> {
+    /// The root, open for looking.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Opens an absolute path for looking, without following any symbolic link.
+    fn open(&self, path: &[u8]) -> Option<OwnedFd> {
         let relative = path.strip_prefix(b"/")?;
         let relative = if relative.is_empty() { b".".as_slice() } else { relative };
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        let fd = openat2(&self.root, relative, how).ok()?;
+        openat2(&self.root, relative, how).ok()
+    }
+
+    fn statx(&self, path: &[u8]) -> Option<libc::statx> {
+        let fd = self.open(path)?;
+        let mask = libc::STATX_BTIME | libc::STATX_MTIME | libc::STATX_MNT_ID;
+        let mut found = MaybeUninit::<libc::statx>::zeroed();
+        let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+        // SAFETY: the descriptor is open, the path is a C string and `found` is large enough for the answer.
+        let result = unsafe {
+            libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), flags, mask, found.as_mut_ptr())
+        };
+        // SAFETY: the kernel has filled it in, and zeroes are valid where it has not.
+        (result == 0).then(|| unsafe { found.assume_init() })
+    }
+
+    /// When the file at an absolute path was made and last written to.
+    pub fn times(&self, path: &[u8]) -> Option<Times> {
+        let found = self.statx(path)?;
+        let time = |stamp: libc::statx_timestamp| nanoseconds(stamp.tv_sec, stamp.tv_nsec.into());
+        let birth = (found.stx_mask & libc::STATX_BTIME != 0).then(|| time(found.stx_btime));
+        Some(Times { birth, modified: time(found.stx_mtime) })
+    }
+
+    /// Where the file system is mounted that holds what is at an absolute path; since Linux 5.8.
+    pub fn mount_point<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let id = |path: &[u8]| {
+            let found = self.statx(path)?;
+            (found.stx_mask & libc::STATX_MNT_ID != 0).then_some(found.stx_mnt_id)
+        };
+        let own = id(path)?;
+        let mut point = path;
+        while point != b"/" {
+            let above = split(point).0;
+            if id(above)? != own {
+                break;
+            }
+            point = above;
+        }
+        Some(point)
+    }
+
+    /// Looks at an absolute path without following any symbolic link. `None` when there is nothing, or when a
+    /// directory on the way is a symbolic link by now.
+    pub fn look(&self, path: &[u8]) -> Option<Found> {
+        let fd = self.open(path)?;
         let stat = fstat(&fd).ok()?;
         let link = if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
             use std::os::unix::ffi::OsStringExt;

@@ -57,6 +57,15 @@ pub enum Error {
         /// The missing capabilities, as text.
         missing: String,
     },
+    /// Without privileges, nobody but the caller can be run as.
+    #[error(
+        "without root the program runs as {user} with its groups, whoever starts nrtrace; leave --as and --groups \
+         out, or start nrtrace with sudo"
+    )]
+    OnlyOneself {
+        /// The caller.
+        user: String,
+    },
     /// There is no such program.
     #[error("{name:?}: command not found{}", searched(.path))]
     CommandNotFound {
@@ -142,6 +151,7 @@ impl Error {
             Self::NotExecutable { .. } | Self::Child { step: Step::Exec, .. } => 126,
             Self::NoFreeUid { .. }
             | Self::NotPrivileged { .. }
+            | Self::OnlyOneself { .. }
             | Self::Child { .. }
             | Self::System { .. }
             | Self::Helper

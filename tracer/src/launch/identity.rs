@@ -37,6 +37,28 @@ pub fn resolve(as_: Option<&str>, groups: &[String], program_name: &str) -> Resu
     Ok(identity)
 }
 
+/// The identity of the caller, with all its groups: the only one that a program can be run as without privileges.
+///
+/// # Errors
+/// [`Error::OnlyOneself`] when another user or other groups are asked for.
+pub fn own(as_: Option<&str>, groups: &[String]) -> Result<Identity, Error> {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let account = accounts::user_by_uid(uid);
+    let exists = account.is_some();
+    let user = account.map_or_else(|| uid.to_string(), |account| account.name);
+    let group = accounts::group_by_gid(gid).map_or_else(|| gid.to_string(), |group| group.name);
+    let other = |text: &str| named(text, &user).map(|asked| (asked.uid, asked.gid) != (uid, gid));
+    if !groups.is_empty() || as_.map(other).transpose()?.unwrap_or(false) {
+        return Err(Error::OnlyOneself { user });
+    }
+    let groups: BTreeSet<u32> = nix::unistd::getgroups()
+        .map_err(|errno| Error::system("reading", "the caller's groups", errno))?
+        .into_iter()
+        .map(nix::unistd::Gid::as_raw)
+        .collect();
+    Ok(Identity { user, group, uid, gid, groups: groups.into_iter().collect(), exists })
+}
+
 fn fresh(program_name: &str) -> Result<Identity, Error> {
     let in_use = accounts::ids_in_use();
     let is_free = |id: &u32| {

@@ -47,6 +47,11 @@ impl Privileges {
         (0..=self.last).filter(|number| self.given >> number & 1 == 0).map(Capability::from_number).collect()
     }
 
+    /// Whether a program can be started as another user.
+    pub fn can_change_user(&self) -> bool {
+        [Capability::SETUID, Capability::SETGID].iter().all(|one| self.given >> one.number() & 1 == 1)
+    }
+
     /// Fails when a permissive run cannot be prepared with what is held.
     ///
     /// # Errors

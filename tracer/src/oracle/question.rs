@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use nrtrace_profiles::RawText;
+pub use nrtrace_profiles::event::Cause;
 use nrtrace_profiles::event::{Component, Inode};
 use nrtrace_profiles::requirement::Access;
 
@@ -89,39 +90,6 @@ pub enum Victim {
     Directory,
     /// Either: rename.
     Any,
-}
-
-/// What refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Owner, group, mode or ACL; and what nobody can tell from it: a security module's refusal, when nrtrace
-    /// itself has no CAP_DAC_OVERRIDE.
-    Permission,
-    /// Somebody else owns it.
-    NotOwner,
-    /// Its directory is sticky, and neither it nor the directory is the user's.
-    Sticky,
-    /// It is immutable.
-    Immutable,
-    /// It is append-only.
-    AppendOnly,
-    /// Its mount, or the filesystem, is read-only.
-    ReadOnlyMount,
-    /// Its mount does not allow execution.
-    NoExec,
-    /// Its mount does not allow devices.
-    NoDev,
-    /// `fs.protected_symlinks`: a link of somebody else in a sticky directory that all can write to.
-    ProtectedSymlink,
-    /// `fs.protected_hardlinks`: a file the user neither owns nor may read and write.
-    ProtectedHardlink,
-    /// `fs.protected_regular`, `fs.protected_fifos`: opened with `O_CREAT` in a sticky directory of others.
-    ProtectedFile,
-    /// It belongs to another process: a link below `/proc/PID`.
-    OtherProcess,
-    /// Something that refuses privileged processes too: a security module, a device cgroup, an owner that the
-    /// user namespace of the mount does not know.
-    Policy,
 }
 
 /// A refusal.

@@ -61,6 +61,7 @@ pub fn call(name: &str, args: &[u64]) -> Make {
         object: Object::Nothing,
         outcome: Outcome::Success { value: 0 },
         checks: Vec::new(),
+        obstacle: None,
     })
 }
 
@@ -209,6 +210,11 @@ impl Make {
 
     pub fn fails(mut self, errno: i32) -> Self {
         self.0.outcome = Outcome::Failure { errno };
+        self
+    }
+
+    pub fn hindered(mut self, cause: Cause, at: &str) -> Self {
+        self.0.obstacle = Some(Obstacle { cause, at: Some(at.into()) });
         self
     }
 

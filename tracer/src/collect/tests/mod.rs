@@ -5,7 +5,7 @@ mod path;
 mod record;
 
 use nrtrace_ebpf::record::*;
-use nrtrace_profiles::event::{Event, Identity, Object, Outcome, Phase, Protocol, Record};
+use nrtrace_profiles::event::{Backend, Event, Identity, Mode, Object, Outcome, Phase, Protocol, Record};
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 
@@ -23,7 +23,13 @@ fn config(record: Record) -> Config {
         groups: vec![],
         exists: false,
     };
-    Config { identity, record, max_events: Config::MAX_EVENTS }
+    Config {
+        identity,
+        mode: Mode::Permissive,
+        backend: Backend::Ebpf,
+        record,
+        max_events: Config::MAX_EVENTS,
+    }
 }
 
 fn started(config: Config) -> Collector {

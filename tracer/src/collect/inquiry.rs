@@ -1,0 +1,361 @@
+//! Questions put to the access oracle when a call is concluded: what refused it, and, where the program runs with other
+//! rights than the user's, what the user would have been refused.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::BorrowedFd;
+
+use nrtrace_profiles::event::{
+    Asked, Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
+};
+use nrtrace_profiles::requirement::Access;
+use nrtrace_profiles::{Capability, RawText};
+
+use super::calls::Traits;
+use super::paths::{Paths, split};
+use super::tree::Tree;
+use super::wants::{Wanted, wants};
+use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal, Want};
+
+/// A name that is nowhere, for questions about the making of entries that have been made by now.
+const ABSENT: &[u8] = b"\x01nrtrace: no such name";
+
+/// Puts the questions.
+pub struct Inquiry {
+    identity: Identity,
+    mode: Mode,
+    /// Whether the backend asks the oracle itself, when a call is made.
+    foretold: bool,
+    /// Made at the first question: while the program runs, so that its thread has the run's signal mask.
+    oracle: Option<Option<Oracle>>,
+    /// What the run made, which counts as the user's own.
+    made: HashSet<RawText>,
+    /// When the program was started, in nanoseconds of `CLOCK_REALTIME_COARSE`, which file systems stamp files with.
+    start: i128,
+    /// Whether nrtrace itself, and so everything it starts, is under a seccomp filter.
+    filtered: bool,
+    /// Questions that could not be answered.
+    pub unanswered: u64,
+}
+
+/// A concluded call, with what the event does not hold.
+pub struct Case<'a> {
+    /// What is known of the call.
+    pub traits: Traits,
+    /// Mount namespace.
+    pub mnt_ns: u32,
+    /// Where a relative path starts, absolute.
+    pub base: &'a [u8],
+    /// Whether the process has installed a seccomp filter.
+    pub filtered: bool,
+}
+
+impl std::fmt::Debug for Inquiry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inquiry").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Inquiry {
+    /// For a program that is judged for `identity`.
+    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        Self {
+            identity,
+            mode,
+            foretold: backend == Backend::Ptrace,
+            oracle: None,
+            made: HashSet::new(),
+            start: 0,
+            filtered: seccomp.is_some_and(|state| state.trim() != "0"),
+            unanswered: 0,
+        }
+    }
+
+    /// The program is about to run.
+    pub fn started(&mut self) {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
+        // The clock always exists; without a time, every file counts as new.
+        self.start = now.map_or(0, |now| nanoseconds(now.tv_sec(), now.tv_nsec()));
+    }
+
+    /// Finds what refused `event`, or what the user would have been refused in it.
+    pub fn inquire(&mut self, event: &mut Event, case: &Case<'_>, paths: &mut Paths) {
+        match event.outcome {
+            Outcome::Failure { errno: errno @ (libc::EACCES | libc::EPERM | libc::EROFS) } => {
+                event.obstacle = self.obstacle(event, errno, case, paths);
+            }
+            Outcome::Success { .. } | Outcome::Failure { .. } if self.mode == Mode::Observation => {
+                self.foretell(event, case, paths);
+            }
+            _ => {}
+        }
+    }
+
+    fn obstacle(&mut self, event: &Event, errno: i32, case: &Case<'_>, paths: &Paths) -> Option<Obstacle> {
+        let real = |check: &Check| !check.foreign && !check.not_audited;
+        let explained = event.checks.iter().any(|check| !check.granted && real(check));
+        let wanted = wants(event, case.traits);
+        let mut allowed = !wanted.is_empty();
+        for wanted in &wanted {
+            let judgement = self.ask(event, wanted, case, paths)?;
+            let failing = judgement.failure.as_ref().is_some_and(|failure| failure.errno == errno);
+            allowed &= wanted.exact && !failing;
+            let refusal = judgement.refusals.iter().find(|refusal| {
+                refusal.errno == errno && (self.is_judged(event) || stops_root(refusal, &judgement))
+            });
+            let Some(refusal) = refusal else { continue };
+            // Where the kernel was seen to consult a capability, that tells more.
+            return (!(explained && is_rights(refusal.cause))).then(|| obstacle(refusal, case, paths));
+        }
+        let cause = match explained {
+            true => return None,
+            false if self.filtered || case.filtered => Cause::Seccomp,
+            false if allowed => Cause::Policy,
+            false => return None,
+        };
+        Some(Obstacle { cause, at: None })
+    }
+
+    /// Whether the caller has just the rights that the oracle judges by.
+    fn is_judged(&self, event: &Event) -> bool {
+        self.mode == Mode::Enforced && event.credentials.uid == self.identity.uid
+    }
+
+    /// Adds the checks that the call would have brought had the user made it.
+    fn foretell(&mut self, event: &mut Event, case: &Case<'_>, paths: &mut Paths) {
+        let succeeded = matches!(event.outcome, Outcome::Success { .. });
+        let mut found: Vec<(Want, Refusal)> = Vec::new();
+        let mut made = Vec::new();
+        for wanted in wants(event, case.traits) {
+            let afterwards = if succeeded { self.afterwards(&wanted, case, paths) } else { wanted.want };
+            made.extend(self.makes(event, &wanted, afterwards).filter(|_| succeeded));
+            let wanted = Wanted { want: afterwards, ..wanted };
+            if self.foretold {
+                continue;
+            }
+            let Some(judgement) = self.ask(event, &wanted, case, paths) else { continue };
+            if succeeded {
+                found.extend(self.sticky(&wanted, &judgement).map(|refusal| (wanted.want, refusal)));
+            }
+            let refusals = judgement.refusals.into_iter().filter(|refusal| {
+                let on_the_way = refusal.access.iter().all(|access| *access == Access::Search);
+                let passed = on_the_way && is_above(refusal.component.path.as_bytes(), wanted.object, case);
+                !passed && (succeeded || on_the_way) && !self.is_made(&refusal.component.path)
+            });
+            found.extend(refusals.map(|refusal| (wanted.want, refusal)));
+        }
+        for (want, mut refusal) in found {
+            paths.names().name(&mut refusal.component.inode);
+            match check(want, &refusal) {
+                Some(check) => event.checks.push(check),
+                None if is_rights(refusal.cause) || stops_everybody(refusal.cause) => {}
+                None => event.obstacle = Some(obstacle(&refusal, case, paths)),
+            }
+        }
+        self.made.extend(made);
+    }
+
+    /// The refusal of a sticky directory to let go of what somebody else owned. Its owner can no longer be asked for: a
+    /// user that is new cannot have been it.
+    fn sticky(&self, wanted: &Wanted<'_>, judgement: &Judgement) -> Option<Refusal> {
+        let removed = matches!(wanted.want, Want::Delete(_)) && !self.is_made(&wanted.object.path);
+        let parent = judgement.parent.as_ref().filter(|_| removed && !self.identity.exists)?;
+        let sticky = parent.mode & libc::S_ISVTX != 0 && parent.uid != self.identity.uid;
+        let path = RawText::from(split(wanted.object.path.as_bytes()).0);
+        sticky.then(|| Refusal {
+            component: Component { path, inode: parent.clone() },
+            access: [Access::Delete].into(),
+            errno: libc::EPERM,
+            cause: Cause::Sticky,
+        })
+    }
+
+    /// Takes back what was foretold of files that the run made: a question may have been put when the file was there
+    /// already and the record of its making was still to come.
+    pub fn take_back(&self, events: &mut [Event]) {
+        if self.mode != Mode::Observation {
+            return;
+        }
+        let made_by_run = |component: &Component| self.is_made(&component.path);
+        for event in events {
+            event.checks.retain(|check| {
+                check.predicted.is_none() || !check.component.as_ref().is_some_and(made_by_run)
+            });
+        }
+    }
+
+    /// What was wanted, as it can be asked now that it is done: what was to be made is there, and what was to be removed
+    /// is gone.
+    fn afterwards(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> Want {
+        match wanted.want {
+            Want::Open(flags) if flags & libc::O_CREAT != 0 => {
+                let fresh = flags & libc::O_EXCL != 0 || self.is_fresh(wanted, case, paths);
+                if fresh && !self.is_made(&wanted.object.path) {
+                    return Want::Create { directory: false };
+                }
+                Want::Open(flags & !libc::O_EXCL)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the file was made by the run, as far as its times tell. A file that is gone was a temporary one.
+    fn is_fresh(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> bool {
+        let times = paths.tree(case.mnt_ns).and_then(|tree| tree.times(wanted.object.path.as_bytes()));
+        let Some(times) = times else { return true };
+        // An overlay makes a file anew when it is first written to, and keeps its time of change.
+        times.birth.is_some_and(|birth| birth >= self.start && times.modified >= birth)
+    }
+
+    /// The name that the call has made.
+    fn makes<'e>(
+        &self,
+        event: &Event,
+        wanted: &Wanted<'e>,
+        afterwards: Want,
+    ) -> impl Iterator<Item = RawText> + use<'e> {
+        let moved = match &event.object {
+            Object::TwoPaths { from, .. } => self.is_made(&from.path),
+            _ => false,
+        };
+        let makes = match afterwards {
+            Want::Create { .. } => true,
+            Want::Replace(_) => moved,
+            _ => false,
+        };
+        makes.then(|| wanted.object.path.clone()).into_iter()
+    }
+
+    /// Whether `path` was made by the run, or is below a directory that was.
+    fn is_made(&self, path: &RawText) -> bool {
+        let bytes = path.as_bytes();
+        let ends = bytes.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        !self.made.is_empty()
+            && (self.made.contains(path)
+                || ends.into_iter().any(|end| self.made.contains(&RawText::from(&bytes[..end]))))
+    }
+
+    /// Everything that stands against a call, for the user.
+    fn ask(
+        &mut self,
+        event: &Event,
+        wanted: &Wanted<'_>,
+        case: &Case<'_>,
+        paths: &Paths,
+    ) -> Option<Judgement> {
+        let Some((root, mut path)) = place(wanted, case, paths) else {
+            self.unanswered += 1;
+            return None;
+        };
+        let done = matches!(event.outcome, Outcome::Success { .. });
+        let mut want = wanted.want;
+        if done && let Want::Create { .. } | Want::Delete(_) | Want::Replace(_) = want {
+            let directory = split(&path).0;
+            path = [directory.strip_suffix(b"/").unwrap_or(directory), b"/", ABSENT].concat();
+            want = Want::Create { directory: false };
+        }
+        let question = Question {
+            follow: wanted.follow,
+            process: Some(Asker { pid: event.process.pid, tid: event.process.tid }),
+            ..Question::new(root, root, &path, want)
+        };
+        let identity = &self.identity;
+        let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity).ok());
+        let judgement = oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok());
+        self.unanswered += u64::from(judgement.is_none());
+        judgement
+    }
+}
+
+/// The root of the mount namespace, and the path in it: as it was given where that is another way.
+fn place<'p>(wanted: &Wanted<'_>, case: &Case<'_>, paths: &'p Paths) -> Option<(BorrowedFd<'p>, Vec<u8>)> {
+    let object = wanted.object;
+    let (seen, path) = (object.seen.as_bytes(), object.path.as_bytes());
+    let way = if path.ends_with(seen) { path } else { seen };
+    let root = paths.tree(case.mnt_ns).map(Tree::root)?;
+    (object.resolved && way.starts_with(b"/")).then(|| (root, way.to_vec()))
+}
+
+/// Whether a directory is one that the process did not have to pass: above the start of a relative path, or of an open
+/// file.
+fn is_above(directory: &[u8], object: &PathObject, case: &Case<'_>) -> bool {
+    let given = object.given.as_bytes();
+    if given.starts_with(b"/") {
+        return false;
+    }
+    let below = case.base.strip_prefix(directory);
+    let proper = directory == b"/" || below.is_some_and(|rest| rest.starts_with(b"/"));
+    proper && case.base != directory || given.is_empty()
+}
+
+/// What the user would be asked for; nothing where no capability would have helped.
+fn check(want: Want, refusal: &Refusal) -> Option<Check> {
+    let has = |access| refusal.access.contains(&access);
+    let only = |wanted| refusal.access.iter().all(|access| *access == wanted);
+    let unnamed = matches!(want, Want::Open(flags) if flags & libc::O_TMPFILE == libc::O_TMPFILE);
+    let at_its_end = matches!(want, Want::Search | Want::Access(_));
+    let (asked, capability) = match refusal.cause {
+        // Asked as if it were to be made, for it is gone by now.
+        Cause::Permission if has(Access::Create) && matches!(want, Want::Delete(_)) => {
+            (Asked::Delete, Capability::DAC_OVERRIDE)
+        }
+        Cause::Permission if has(Access::Create) && unnamed => (Asked::Entry, Capability::DAC_OVERRIDE),
+        Cause::Permission if has(Access::Create) => (Asked::Create, Capability::DAC_OVERRIDE),
+        Cause::Permission if has(Access::Delete) => (Asked::Delete, Capability::DAC_OVERRIDE),
+        Cause::Permission if only(Access::Search) && at_its_end => (Asked::File, Capability::DAC_READ_SEARCH),
+        Cause::Permission if only(Access::Search) => (Asked::Search, Capability::DAC_READ_SEARCH),
+        Cause::Permission if only(Access::Read) => (Asked::File, Capability::DAC_READ_SEARCH),
+        Cause::Permission => (Asked::File, Capability::DAC_OVERRIDE),
+        Cause::NotOwner | Cause::ProtectedHardlink => (Asked::Other, Capability::FOWNER),
+        Cause::Sticky => (Asked::Sticky, Capability::FOWNER),
+        Cause::OtherProcess => (Asked::Other, Capability::SYS_PTRACE),
+        _ => return None,
+    };
+    Some(Check {
+        capability,
+        granted: true,
+        frames: [].into(),
+        component: Some(refusal.component.clone()),
+        foreign: false,
+        not_audited: false,
+        child_namespace: false,
+        predicted: Some(asked),
+    })
+}
+
+/// Whether it is a matter of rights that a capability overrides.
+fn is_rights(cause: Cause) -> bool {
+    matches!(cause, Cause::Permission | Cause::NotOwner | Cause::Sticky | Cause::OtherProcess)
+}
+
+/// Whether it would have stopped the call whoever made it.
+fn stops_everybody(cause: Cause) -> bool {
+    use Cause::{AppendOnly, Immutable, NoDev, NoExec, ReadOnlyMount};
+    matches!(cause, AppendOnly | Immutable | NoDev | NoExec | ReadOnlyMount)
+}
+
+/// Whether a refusal stands although the caller has every capability. Nobody executes a file without an `x` bit.
+fn stops_root(refusal: &Refusal, judgement: &Judgement) -> bool {
+    let executes = refusal.access.contains(&Access::Execute);
+    let closed = judgement.inode.as_ref().is_some_and(|inode| inode.mode & 0o111 == 0);
+    !is_rights(refusal.cause) || (executes && closed)
+}
+
+fn obstacle(refusal: &Refusal, case: &Case<'_>, paths: &Paths) -> Obstacle {
+    let path = &refusal.component.path;
+    let at = match refusal.cause {
+        Cause::ReadOnlyMount | Cause::NoExec | Cause::NoDev => {
+            let point = paths.tree(case.mnt_ns).and_then(|tree| tree.mount_point(path.as_bytes()));
+            point.map_or_else(|| path.clone(), RawText::from)
+        }
+        _ => path.clone(),
+    };
+    Obstacle { cause: refusal.cause, at: Some(at) }
+}
+
+/// A time of a file system as one number.
+pub fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
