@@ -14,12 +14,13 @@ pub const STR_BASE: usize = 1;
 pub const STR_ROOT: usize = 2;
 /// In a [`CallRecord`], the second path of `rename`, `link` and `symlink` (for `symlink` and `symlinkat`,
 /// [`STR_PATH`] is the link's name and this is its target text). In a [`CheckRecord`], the component that
-/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set, else the second path as in a call's.
+/// refused, leaf first as [`STR_BASE`], when [`FLAG_COMPONENT`] is set and [`FLAG_TWO_PATHS`] is not.
 pub const STR_PATH2: usize = 3;
 /// The directory a relative second path starts from, leaf first.
 pub const STR_BASE2: usize = 4;
 /// Other bytes: a socket address (`bind`, `connect`), the text written to standard error, the value written to
-/// a file below `/proc/sys`, the executable's absolute path leaf first ([`KIND_EXEC`]).
+/// a file below `/proc/sys`, the executable's absolute path leaf first ([`KIND_EXEC`]), the component that refused
+/// ([`FLAG_TWO_PATHS`]).
 pub const STR_DATA: usize = 5;
 
 /// Longest [`STR_PATH`] and [`STR_PATH2`] in bytes (`PATH_MAX` without its terminator).
@@ -61,7 +62,6 @@ pub const FLAG_CHECKED: u16 = 1 << 9;
 pub const FLAG_PREDICTED: u16 = 1 << 10;
 /// [`Head::flags`]: the call was seen at its entry alone; [`CallRecord::ret`] is not known and reads 0.
 pub const FLAG_NO_RESULT: u16 = 1 << 11;
-
 /// [`Head::flags`] of a [`CheckRecord`]: the call has two paths, so [`STR_PATH2`] is the second one as in a
 /// [`CallRecord`], and the component that refused is [`STR_DATA`].
 pub const FLAG_TWO_PATHS: u16 = 1 << 12;

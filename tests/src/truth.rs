@@ -65,6 +65,9 @@ pub struct GivesUp {
     pub says: String,
     /// A file it looks at just before.
     pub looks_at: Option<String>,
+    /// Whether it does so in the run alone, and with what it needs serves.
+    #[serde(default)]
+    pub mended: bool,
 }
 
 /// Something the program needs.
@@ -160,6 +163,11 @@ impl Truth {
     /// The command as an administrator who follows the advice starts it.
     pub fn advised_command(&self) -> &[String] {
         self.advice.command.as_deref().unwrap_or(&self.command)
+    }
+
+    /// Whether it serves when it has all it needs.
+    pub fn can_serve(&self) -> bool {
+        self.gives_up.as_ref().is_none_or(|known| known.mended)
     }
 
     /// All distinct grants, in order.

@@ -121,6 +121,7 @@ fn stopped(how: &str, status: i32) -> Profile {
     let finished = sandbox.script(&script).unwrap();
     assert!(stdout(&finished).contains(&format!("status {status} left 0")), "{how}: {finished}");
     let text = std::fs::read_to_string(sandbox.out().join("profile.json")).unwrap();
+    assert!(!text.contains("guardian"), "nrtrace's own helper was traced: {text}");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -171,4 +172,67 @@ fn a_saved_profile_can_be_reported_and_emitted() {
                   diff -r \"$OUT\" /tmp/again\n\
                   nrtrace doctor | grep -qi bpf";
     run(script).ok().unwrap();
+}
+
+#[test]
+fn a_reader_that_leaves_early_does_no_harm() {
+    let script = "set +e; nrtrace run -o \"$OUT\" -- seq 1000000 2>/tmp/said | head -n 1; echo ${PIPESTATUS[0]}\n\
+                  grep panicked /tmp/said; test -s \"$OUT\"/profile.json || echo no profile";
+    let finished = run(script);
+    // The program's own end by SIGPIPE.
+    assert_eq!(stdout(&finished), "1\n141\n", "{finished}");
+    for (command, status) in [
+        ("nrtrace run -v -- sh -c 'sleep 0.3; exit 4' 2>&1", 4),
+        ("nrtrace run -q --format json -- true", 0),
+        ("nrtrace doctor", 0),
+        ("nrtrace --help", 0),
+        ("nrtrace run -- no-such-program 2>&1", 127),
+    ] {
+        let finished = run(&format!("{command} | sleep 0; exit ${{PIPESTATUS[0]}}"));
+        assert_eq!(finished.status, status, "{command}: {finished}");
+        assert!(!stderr(&finished).contains("panicked"), "{command}: {finished}");
+    }
+}
+
+#[test]
+fn closed_streams_are_no_hindrance() {
+    let script = "set +e\n\
+                  nrtrace run -q -- fixture exit 5 <&-; echo $?\n\
+                  nrtrace run -- fixture exit 6 >&-; echo $?\n\
+                  nrtrace run -- fixture exit 7 2>&-; echo $?\n\
+                  nrtrace run -- fixture exit 8 <&- >&- 2>&-; echo $?\n\
+                  nrtrace run -q --format json -- true >/dev/full; echo $?";
+    let finished = run(script);
+    assert_eq!(stdout(&finished), "5\n6\n7\n8\n3\n", "{finished}");
+}
+
+#[test]
+fn under_nohup_a_hangup_passes_by() {
+    let script = "set -m; nohup nrtrace run -q -- sh -c 'echo ready; sleep 1; echo done' >/tmp/said 2>&1 & run=$!\n\
+                  until grep -q ready /tmp/said; do sleep 0.05; done\n\
+                  kill -HUP -- -$run; wait $run; cat /tmp/said";
+    let finished = run(script).ok().unwrap();
+    assert!(stdout(&finished).contains("ready\ndone\n"), "{finished}");
+}
+
+#[test]
+fn under_timeout_the_run_ends_in_time() {
+    // Politely; and by SIGKILL to the whole process group.
+    let script = "set +e\n\
+                  timeout --preserve-status 4 nrtrace run -q --grace 1s -o \"$OUT\" -- sh -c 'trap \"exit 9\" TERM; \
+                  while :; do sleep 0.1; done'; echo $?\n\
+                  timeout -s KILL 4 nrtrace run -q -- fixture stay >/tmp/said; cat /tmp/said | sort -u; sleep 0.5\n\
+                  grep -lz '^stay$' /proc/[0-9]*/cmdline 2>/dev/null; true";
+    let finished = run(script);
+    assert_eq!(stdout(&finished), "0\nstaying\n", "{finished}");
+}
+
+#[test]
+fn a_set_user_id_program_can_be_run() {
+    // As `sudo` is: it becomes root by its file, and nrtrace says what that means.
+    let script = "cp \"$(command -v id)\" /usr/local/bin/as-root; chmod 4755 /usr/local/bin/as-root\n\
+                  nrtrace run -- as-root -u; nrtrace run -q -- sh -c 'as-root -u; exit 3' || echo $?";
+    let finished = run(script).ok().unwrap();
+    assert_eq!(stdout(&finished), "0\n0\n3\n", "{finished}");
+    assert!(stderr(&finished).contains("set-user-ID"), "{finished}");
 }

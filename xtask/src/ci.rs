@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::vm;
+
 /// The longest source file allowed, in lines.
 const LONGEST_FILE: usize = 500;
 
@@ -28,7 +30,8 @@ pub fn run() -> Result<()> {
     step("tests", || {
         let nrtrace = std::env::current_dir()?.join("target/release/nrtrace");
         sh(Command::new("cargo").args(["test", "--workspace", "--no-fail-fast"]).env("NRTRACE", nrtrace))
-    })
+    })?;
+    step("older kernels", vm::ci)
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

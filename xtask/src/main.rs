@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod vm;
 mod workload;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ enum Task {
     Demo,
     /// Measures what tracing costs, beside no tracing and strace
     Bench(bench::Options),
+    /// Traces one fixture on this kernel and, under QEMU, on Debian's older ones, and compares what it needs
+    Vm(vm::Options),
     /// What `bench` measures
     #[command(hide = true)]
     Workload {
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Task::Ci => ci::run(),
         Task::Demo => demo::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }
 }

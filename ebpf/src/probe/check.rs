@@ -7,15 +7,17 @@ use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
-use nrtrace_ebpf::table::{Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET};
+use nrtrace_ebpf::table::{
+    NONE, Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET,
+};
 use nrtrace_ebpf::{
-    CheckRecord, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FOREIGN_CRED, FLAG_OPTS, InodeRecord, KIND_CHECK,
-    STACK_MAX, SocketRecord,
+    CheckRecord, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TWO_PATHS, InodeRecord,
+    KIND_CHECK, STACK_MAX, SocketRecord,
 };
 
 use crate::call::{self, Call};
 use crate::functions;
-use crate::gather::COMPONENT;
+use crate::gather::{COMPONENT, COMPONENT_BESIDE};
 use crate::head;
 use crate::kernel::{self, Task, is_accounting, load, offset, read};
 use crate::maps::{self, Slot};
@@ -116,17 +118,23 @@ pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Q
 #[inline(always)]
 fn describe(record: &Record<CheckRecord>, task: Task, mark: &Mark, row: &Operands, args: *const [u64; 6]) {
     let walk: u64 = load(task, Field::TaskNameidata);
-    let judged = if walk != 0 { read(walk, Field::NameidataInode) } else { mark.inode };
+    let reached = if walk != 0 { read(walk, Field::NameidataInode) } else { 0 };
+    let judged = if mark.inode != 0 { mark.inode } else { reached };
     let plan = record.plan();
-    call::paths(plan, task, mark, row, args, judged == 0);
+    call::paths(plan, task, mark, row, args, true);
     if judged != 0 {
-        plan.location = if walk != 0 {
+        plan.location = if judged == reached {
             Location::at(walk.wrapping_add(offset(Field::NameidataPath)))
         } else {
             functions::location(task, judged)
         };
-        plan.what |= COMPONENT;
-        record.head().flags |= FLAG_COMPONENT;
+        if row.path2 == NONE {
+            plan.what |= COMPONENT;
+            record.head().flags |= FLAG_COMPONENT;
+        } else {
+            plan.what |= COMPONENT_BESIDE;
+            record.head().flags |= FLAG_COMPONENT | FLAG_TWO_PATHS;
+        }
         // SAFETY: the fixed part is this program's own memory.
         unsafe { (*record.fixed).component = path::inode(judged) };
     }

@@ -12,21 +12,25 @@ use crate::kernel::{self, Task, has, offset, read};
 use crate::maps;
 use crate::path::Location;
 
-/// The program and its trampoline.
+/// The program and the trampoline that calls it.
 const OWN_FRAMES: u64 = 2;
+
+/// CAP_NET_ADMIN and CAP_SYS_ADMIN. An answer that the kernel does not audit decides nothing, but for two: whether a
+/// network sysctl may be written (`net_ctl_permissions`), and whether a seccomp filter may be installed without
+/// `no_new_privs`. Which it was, the stack tells.
+const DECIDES_UNAUDITED: [i32; 2] = [12, 21];
 
 /// `cap_capable(cred, namespace, cap, opts)` has answered.
 #[fexit(function = "cap_capable")]
 pub fn cap_capable_exit(context: FExitContext) -> i32 {
     let task = kernel::current();
     let Some(mark) = maps::mark(task) else { return 0 };
-    let opts: u32 = context.arg(3);
-    // The kernel itself says that the answer decides nothing.
-    if opts & CAP_OPT_NOAUDIT == 0 {
+    let (cap, opts): (i32, u32) = (context.arg(2), context.arg(3));
+    if opts & CAP_OPT_NOAUDIT == 0 || DECIDES_UNAUDITED.contains(&cap) {
         let question = Question {
             cred: context.arg(0),
             namespace: context.arg(1),
-            cap: context.arg(2),
+            cap,
             ret: context.arg(4),
             opts: Some(opts),
             own_frames: OWN_FRAMES,

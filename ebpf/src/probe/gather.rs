@@ -30,6 +30,8 @@ pub const DATA: u32 = 1 << 6;
 pub const BUFFERS: u32 = 1 << 7;
 /// [`Plan::location`] as data, and the kernel's string at [`Plan::path`] as path.
 pub const PROGRAM: u32 = 1 << 8;
+/// [`Plan::location`] as data, beside two paths.
+pub const COMPONENT_BESIDE: u32 = 1 << 9;
 
 /// The working directory, as a directory descriptor.
 pub const AT_FDCWD: i32 = -100;
@@ -89,6 +91,9 @@ pub fn gather(scratch: *mut Scratch) -> u64 {
     }
     if wants(scratch, COMPONENT) {
         text::location(scratch, STR_PATH2, plan.location);
+    }
+    if wants(scratch, COMPONENT_BESIDE) {
+        text::location(scratch, STR_DATA, plan.location);
     }
     if wants(scratch, DATA) {
         text::user_bytes(scratch, STR_DATA, plan.data, u64::from(plan.data_length));

@@ -206,7 +206,7 @@ pub fn decode(bytes: &[u8]) -> Option<Observation<'_>> {
 fn decode_check(bytes: &[u8]) -> Option<Observation<'_>> {
     let fixed: CheckRecord = record::read(bytes)?;
     let Strings(mut parts) = Strings::cut(&fixed.head, &bytes[size_of::<CheckRecord>()..])?;
-    // Where the kernel tells the component, it takes the second path's place.
+    // Where the kernel tells the component, it takes the second path's place, unless there is one.
     let has_component = fixed.head.flags & FLAG_COMPONENT != 0;
     let place = if fixed.head.flags & FLAG_TWO_PATHS == 0 { STR_PATH2 } else { STR_DATA };
     let component = if has_component { std::mem::take(&mut parts[place]) } else { &[] };

@@ -72,8 +72,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Keeps the events of a program that is not refused anything at about 30 MiB.
-    pub const MAX_EVENTS: usize = 50_000;
+    /// Keeps the events of a program that is not refused anything at about 25 MiB.
+    pub const MAX_EVENTS: usize = 35_000;
 }
 
 /// How far a recording has come.

@@ -9,7 +9,7 @@
 //! not reach it; killed all the same, it takes the program itself along (`PR_SET_PDEATHSIG`).
 
 use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -169,8 +169,8 @@ fn live(other_end: c_int, channel: c_int, title: Option<Title>, program: &mut dy
     let _end = NoWayBack;
     // SAFETY: closes a descriptor that belongs to this process alone and that nothing here uses.
     unsafe { libc::close(other_end) };
-    let watch = prepare(channel, program);
-    let (signals, ward) = match watch {
+    let watch = prepare(program);
+    let (signals, ward, pidfd) = match watch {
         Ok(prepared) => prepared,
         Err((operation, errno)) => {
             let message = Message { kind: KIND_FAILED, part: operation, value: errno as i32 };
@@ -185,12 +185,14 @@ fn live(other_end: c_int, channel: c_int, title: Option<Title>, program: &mut dy
     if let Some(title) = title {
         title.replace();
     }
+    // Last, so that the program does not run before all this. If nrtrace is gone already, the watch will notice.
+    let _ = channel::send(channel, Message { kind: KIND_BORN, part: 0, value: ward }, pidfd);
     let channel = close_all_but(channel, signals);
     watch_over(channel, ward)
 }
 
-/// Becomes the subreaper and forks the child; the descriptor for SIGCHLD and the child's process id.
-fn prepare(channel: c_int, program: &mut dyn FnMut(i32)) -> Result<(c_int, i32), (u8, Errno)> {
+/// Becomes the subreaper and forks the child; the descriptor for SIGCHLD, the child's process id and its pidfd.
+fn prepare(program: &mut dyn FnMut(i32)) -> Result<(c_int, i32, c_int), (u8, Errno)> {
     let at = |operation| move |errno| (operation, errno);
     nix::sys::prctl::set_child_subreaper(true).map_err(at(0))?;
     // SAFETY: the set is initialised by sigemptyset before it is read; every signal is blocked already.
@@ -214,11 +216,7 @@ fn prepare(channel: c_int, program: &mut dyn FnMut(i32)) -> Result<(c_int, i32),
     };
     // SAFETY: the child keeps its number until this process reaps it; the result is checked.
     let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, ward, 0) }).map_err(at(3))?;
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as c_int) };
-    // If nrtrace is gone already, the watch below will notice.
-    let _ = channel::send(channel, Message { kind: KIND_BORN, part: 0, value: ward }, pidfd.as_raw_fd());
-    Ok((signals, ward))
+    Ok((signals, ward, pidfd as c_int))
 }
 
 /// Keeps the two descriptors, as 0 and 1, and closes all others: the program's standard streams, which others wait on,

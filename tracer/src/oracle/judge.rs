@@ -31,8 +31,17 @@ pub(super) type Reply = Result<Option<OwnedFd>, Errno>;
 /// Asks the kernel as the target.
 pub(super) struct Judge {
     method: Method,
-    /// `None` where every thread of this process already has exactly the target's rights.
-    thread: Option<Courtroom>,
+    seat: Seat,
+}
+
+/// Where the judge sits.
+enum Seat {
+    /// Every thread of this process already has exactly the target's rights.
+    Anywhere,
+    /// In a thread of its own.
+    Thread(Courtroom),
+    /// In the thread that asks, which takes the target's rights for the time of each question.
+    Here(Robe),
 }
 
 struct Courtroom {
@@ -51,7 +60,7 @@ impl Judge {
     pub fn new(identity: &Identity, method: Option<Method>) -> Result<Self, Error> {
         let method = method.map_or_else(choose_method, Ok)?;
         if is_ourselves(identity) {
-            return Ok(Self { method, thread: None });
+            return Ok(Self { method, seat: Seat::Anywhere });
         }
         let (queries, inbox) = channel::<Vec<Query>>();
         let (outbox, replies) = channel();
@@ -75,7 +84,17 @@ impl Judge {
         let line = Mutex::new(Line { queries: Some(queries), replies });
         let court = Courtroom { line, handle: Some(handle) };
         started.recv().map_err(|_| Error::Gone)??;
-        Ok(Self { method, thread: Some(court) })
+        Ok(Self { method, seat: Seat::Thread(court) })
+    }
+
+    /// A judge in the calling thread, the only one that will ask: it has no round trip to make. The thread takes the
+    /// target's groups for good.
+    pub fn here(identity: &Identity) -> Result<Self, Error> {
+        let method = choose_method()?;
+        if method != Method::Descriptor || is_ourselves(identity) {
+            return Self::new(identity, Some(method));
+        }
+        Ok(Self { method, seat: Seat::Here(Robe::new(identity)?) })
     }
 
     /// How the kernel is asked.
@@ -85,14 +104,106 @@ impl Judge {
 
     /// Puts the queries to the kernel, in order; as many replies come back.
     pub fn put(&self, queries: Vec<Query>) -> Result<Vec<Reply>, Error> {
-        let Some(court) = &self.thread else {
-            return Ok(queries.into_iter().map(|query| put(self.method, query)).collect());
+        let court = match &self.seat {
+            Seat::Anywhere => return Ok(queries.into_iter().map(|query| put(self.method, query)).collect()),
+            Seat::Here(robe) => {
+                return robe.wear(|| queries.into_iter().map(|query| put(self.method, query)).collect());
+            }
+            Seat::Thread(court) => court,
         };
         let line = court.line.lock().map_err(|_| Error::Gone)?;
         let sender = line.queries.as_ref().ok_or(Error::Gone)?;
         sender.send(queries).map_err(|_| Error::Gone)?;
         line.replies.recv().map_err(|_| Error::Gone)
     }
+}
+
+impl Judge {
+    /// Asks about a path as a whole, if that can be done without another thread: `None` if not.
+    pub fn glance(
+        &self,
+        dir: RawFd,
+        path: &CString,
+        bits: i32,
+        flags: i32,
+    ) -> Result<Option<Result<(), Errno>>, Error> {
+        let ask = || {
+            // SAFETY: the path is a C string; the other arguments are integers.
+            let result = unsafe {
+                libc::syscall(libc::SYS_faccessat2, dir, path.as_ptr(), bits, flags | libc::AT_EACCESS)
+            };
+            Errno::result(result).map(drop)
+        };
+        match &self.seat {
+            _ if self.method != Method::Descriptor => Ok(None),
+            Seat::Anywhere => Ok(Some(ask())),
+            Seat::Here(robe) => robe.wear(ask).map(Some),
+            Seat::Thread(_) => Ok(None),
+        }
+    }
+}
+
+/// The target's rights, to be put on and off.
+struct Robe {
+    uid: u32,
+    own_uid: u32,
+    capabilities: [CapData; 2],
+}
+
+impl Robe {
+    fn new(identity: &Identity) -> Result<Self, Error> {
+        let failed =
+            |operation| move |errno| Error::Become { operation, uid: identity.uid, gid: identity.gid, errno };
+        take_groups(identity).map_err(failed("setgroups"))?;
+        if set_fs_id(libc::SYS_setfsgid, identity.gid) != identity.gid {
+            return Err(failed("setfsgid")(Errno::EPERM));
+        }
+        let robe = Self {
+            uid: identity.uid,
+            own_uid: set_fs_id(libc::SYS_setfsuid, u32::MAX),
+            capabilities: get_capabilities().map_err(failed("capget"))?,
+        };
+        // Known now, and not with the first question, whether it fits.
+        match robe.wear(|| set_fs_id(libc::SYS_setfsuid, u32::MAX))? {
+            uid if uid == identity.uid => Ok(robe),
+            _ => Err(failed("setfsuid")(Errno::EPERM)),
+        }
+    }
+
+    /// Runs `act` with the target's rights.
+    ///
+    /// # Errors
+    /// When the thread's own rights could not be changed; it has them again.
+    fn wear<T>(&self, act: impl FnOnce() -> T) -> Result<T, Error> {
+        let none = self.capabilities.map(|half| CapData { effective: 0, ..half });
+        set_fs_id(libc::SYS_setfsuid, self.uid);
+        let taken = set_capabilities(&none);
+        let result = act();
+        let given = set_capabilities(&self.capabilities);
+        set_fs_id(libc::SYS_setfsuid, self.own_uid);
+        taken.and(given).map_err(|_| Error::Gone)?;
+        Ok(result)
+    }
+}
+
+/// setfsuid(2) or setfsgid(2), for this thread; the id it has then. An impossible id asks for the present one.
+fn set_fs_id(number: libc::c_long, id: u32) -> u32 {
+    // SAFETY: integers only. The call returns the former id whether it works or not.
+    unsafe {
+        let former = libc::syscall(number, id) as u32;
+        if id == u32::MAX { former } else { libc::syscall(number, u32::MAX) as u32 }
+    }
+}
+
+/// Takes the target's supplementary groups, for this thread.
+fn take_groups(identity: &Identity) -> Result<(), Errno> {
+    let wanted = sorted(&identity.groups);
+    if groups()? == wanted {
+        return Ok(());
+    }
+    // SAFETY: the pointer and the length belong together. Raw: this thread only. The numbers are those of 32-bit ids
+    // on every 64-bit Linux.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, wanted.len(), wanted.as_ptr()) }).map(drop)
 }
 
 impl Drop for Courtroom {
@@ -162,13 +273,7 @@ fn is_ourselves(identity: &Identity) -> bool {
 fn become_target(identity: &Identity, method: Method) -> Result<(), Error> {
     let failed =
         |operation| move |errno| Error::Become { operation, uid: identity.uid, gid: identity.gid, errno };
-    let wanted = sorted(&identity.groups);
-    if groups().map_err(failed("getgroups"))? != wanted {
-        // SAFETY: the pointer and the length belong together. Raw: this thread only. The numbers are those
-        // of 32-bit ids on every 64-bit Linux.
-        let result = unsafe { libc::syscall(libc::SYS_setgroups, wanted.len(), wanted.as_ptr()) };
-        Errno::result(result).map_err(failed("setgroups"))?;
-    }
+    take_groups(identity).map_err(failed("setgroups"))?;
     if method == Method::RealIds {
         let keep = u32::MAX;
         // SAFETY: integers only.
@@ -182,13 +287,7 @@ fn become_target(identity: &Identity, method: Method) -> Result<(), Error> {
     for (operation, number, id) in
         [("setfsgid", libc::SYS_setfsgid, identity.gid), ("setfsuid", libc::SYS_setfsuid, identity.uid)]
     {
-        // SAFETY: integers only. The call returns the former id whether it works or not; an impossible id
-        // asks for the present one.
-        let now = unsafe {
-            libc::syscall(number, id);
-            libc::syscall(number, u32::MAX)
-        };
-        if now as u32 != id {
+        if set_fs_id(number, id) != id {
             return Err(failed(operation)(Errno::EPERM));
         }
     }
@@ -232,20 +331,28 @@ struct CapData {
 
 /// Effective and permitted capabilities of the calling thread.
 pub(super) fn capabilities() -> Result<(u64, u64), Errno> {
-    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
-    let mut data = [CapData::default(); 2];
-    // SAFETY: version 3 reads the header and writes two elements.
-    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
-    Errno::result(result)?;
+    let data = get_capabilities()?;
     let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     Ok((join(data[0].effective, data[1].effective), join(data[0].permitted, data[1].permitted)))
 }
 
-/// Empties the permitted, effective and inheritable sets, and with them the ambient one.
-fn drop_capabilities() -> Result<(), Errno> {
+fn get_capabilities() -> Result<[CapData; 2], Errno> {
     let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
-    let data = [CapData::default(); 2];
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 reads the header and writes two elements.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    Errno::result(result).map(|_| data)
+}
+
+/// Sets the permitted, effective and inheritable sets of the calling thread.
+fn set_capabilities(data: &[CapData; 2]) -> Result<(), Errno> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     // SAFETY: version 3 reads the header and two elements.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
     Errno::result(result).map(drop)
+}
+
+/// Empties the permitted, effective and inheritable sets, and with them the ambient one.
+fn drop_capabilities() -> Result<(), Errno> {
+    set_capabilities(&[CapData::default(); 2])
 }

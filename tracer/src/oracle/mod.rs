@@ -38,6 +38,7 @@ mod question;
 mod walk;
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -123,7 +124,16 @@ impl Oracle {
     /// When this process may not take that user's ids: it needs CAP_SETUID and CAP_SETGID, or must itself be
     /// that user with just those groups.
     pub fn new(identity: &Identity) -> Result<Self, Error> {
-        Self::make(identity, None)
+        Self::make(Judge::new(identity, None)?, identity)
+    }
+
+    /// An oracle for the calling thread alone, which is faster. The thread takes the target's groups for good, and
+    /// its rights for the time of each question; its other capabilities it keeps.
+    ///
+    /// # Errors
+    /// As [`Oracle::new`].
+    pub fn for_this_thread(identity: &Identity) -> Result<Self, Error> {
+        Self::make(Judge::here(identity)?, identity)
     }
 
     /// The same, with the method fixed.
@@ -131,12 +141,11 @@ impl Oracle {
     /// # Errors
     /// As [`Oracle::new`].
     pub fn with_method(identity: &Identity, method: Method) -> Result<Self, Error> {
-        Self::make(identity, Some(method))
+        Self::make(Judge::new(identity, Some(method))?, identity)
     }
 
-    fn make(identity: &Identity, method: Option<Method>) -> Result<Self, Error> {
+    fn make(judge: Judge, identity: &Identity) -> Result<Self, Error> {
         let (effective, _) = judge::capabilities().map_err(|errno| Error::Ask { errno })?;
-        let judge = Judge::new(identity, method)?;
         let protections = Protections::read(identity.uid);
         Ok(Self { judge, protections, overrides: effective & DAC_OVERRIDE != 0 })
     }
@@ -144,6 +153,37 @@ impl Oracle {
     /// How the kernel is asked here.
     pub fn method(&self) -> Method {
         self.judge.method()
+    }
+
+    /// A quick look, as the kernel would go: whether nothing stands against the question, or what it fails with
+    /// whoever asks. `None` where it takes a closer look to tell.
+    ///
+    /// For paths outside procfs, and processes with this one's root directory and mount namespace.
+    ///
+    /// # Errors
+    /// As [`Oracle::ask`].
+    pub fn glance(&self, question: &Question) -> Result<Option<Result<(), Errno>>, Error> {
+        const CLOSER: i32 =
+            libc::O_NOFOLLOW | libc::O_DIRECTORY | libc::O_NOATIME | libc::O_EXCL | libc::O_PATH;
+        let (bits, follow, creates) = match question.want {
+            Want::Reach => (libc::F_OK, question.follow, false),
+            Want::Access(bits) => (bits, question.follow, false),
+            Want::Execute => (libc::X_OK, question.follow, false),
+            Want::Open(flags) if flags & CLOSER == 0 => {
+                let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
+                let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+                let bits = if reads { libc::R_OK } else { 0 } | if writes { libc::W_OK } else { 0 };
+                (bits, true, flags & libc::O_CREAT != 0)
+            }
+            _ => return Ok(None),
+        };
+        let Ok(path) = CString::new(question.path) else { return Ok(None) };
+        let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+        let seen = self.judge.glance(question.base.as_raw_fd(), &path, bits, flags)?;
+        Ok(seen.filter(|answer| match answer {
+            Ok(()) => true,
+            Err(errno) => !creates && matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP),
+        }))
     }
 
     /// What a call would meet first.

@@ -48,14 +48,14 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Makes a predictor for `identity`.
+    /// Makes a predictor for `identity`, in the thread that will ask it.
     ///
     /// # Errors
     /// See [`Oracle::new`].
     pub fn new(identity: &Identity) -> Result<Self, oracle::Error> {
         let root = File::options().read(true).custom_flags(libc::O_PATH).open("/").ok().map(OwnedFd::from);
         Ok(Self {
-            oracle: Oracle::new(identity)?,
+            oracle: Oracle::for_this_thread(identity)?,
             deeds: Deeds::default(),
             host: Host::new(identity.clone()),
             root,
@@ -111,7 +111,24 @@ struct Told {
     checks: Vec<(Capability, u32, Option<Component>)>,
 }
 
+/// What a look at one path came to.
+enum Seen {
+    /// Nothing stands in the way.
+    Clear,
+    /// It fails whoever makes the call.
+    Fails(i32),
+    /// The whole of it.
+    Judged(Box<Judgement>),
+}
+
 impl Told {
+    fn fails(&mut self, errno: i32) {
+        self.failed = true;
+        if self.ending == Ending::Allowed {
+            self.ending = Ending::Fails(errno);
+        }
+    }
+
     fn verdict(self, call: &CallAtEntry<'_>) -> Verdict {
         if self.checks.is_empty() {
             return Verdict { checks: Vec::new(), ending: self.ending };
@@ -130,10 +147,15 @@ impl Told {
 impl Predictor {
     /// Puts one path of the call to the oracle.
     fn ask(&self, call: &CallAtEntry<'_>, deed: Deed, place: Place, want: Want, told: &mut Told) {
-        let Some(judgement) = self.judgement(call, place, want) else {
+        let judgement = match self.judgement(call, place, want) {
+            Some(Seen::Clear) => return,
+            Some(Seen::Fails(errno)) => return told.fails(errno),
+            Some(Seen::Judged(judgement)) => *judgement,
             // It cannot be read, or is about a descriptor that is not open.
-            told.ending = Ending::Open;
-            return;
+            None => {
+                told.ending = Ending::Open;
+                return;
+            }
         };
         let gift = deed.gift(call).map(|gift| host::may_give(&judgement, gift, &self.host.identity));
         for refusal in judgement.refusals {
@@ -151,13 +173,12 @@ impl Predictor {
         if gift == Some(false) {
             told.checks.push((Capability::CHOWN, ASKED_OTHER, None));
         }
-        told.failed |= judgement.failure.is_some();
-        if let (Ending::Allowed, Some(failure)) = (told.ending, judgement.failure) {
-            told.ending = Ending::Fails(failure.errno);
+        if let Some(failure) = judgement.failure {
+            told.fails(failure.errno);
         }
     }
 
-    fn judgement(&self, call: &CallAtEntry<'_>, place: Place, want: Want) -> Option<Judgement> {
+    fn judgement(&self, call: &CallAtEntry<'_>, place: Place, want: Want) -> Option<Seen> {
         let path = place.path(call)?;
         let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
         let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
@@ -172,7 +193,14 @@ impl Predictor {
             process: Some(Asker { pid: call.pid as u32, tid: call.tid as u32 }),
             ..Question::new(root, base, path, want)
         };
-        self.oracle.ask_all(&question).ok()
+        if own_root.is_none() && !question.path.is_empty() && !is_peculiar(path) {
+            match self.oracle.glance(&question).ok()? {
+                Some(Ok(())) => return Some(Seen::Clear),
+                Some(Err(errno)) => return Some(Seen::Fails(errno as i32)),
+                None => {}
+            }
+        }
+        self.oracle.ask_all(&question).ok().map(|judgement| Seen::Judged(Box::new(judgement)))
     }
 }
 
@@ -205,6 +233,12 @@ fn check(refusal: &Refusal, want: Want) -> Option<(Capability, u32)> {
         Cause::Permission => Some((Capability::DAC_OVERRIDE, ASKED_FILE)),
         _ => None,
     }
+}
+
+/// Whether what a path leads to may depend on who looks.
+fn is_peculiar(path: &[u8]) -> bool {
+    const STARTS: [&[u8]; 2] = [b"/proc", b"/dev/"];
+    STARTS.iter().any(|start| path.starts_with(start))
 }
 
 fn only_reads(want: Want) -> bool {

@@ -75,8 +75,9 @@ fn the_guardian_keeps_to_itself() {
     let mut running = start(json!({}), &["sh", "-c", "exec >/dev/null 2>&1; exec sleep 3623"]);
     eventually("the start", || processes("sleep\u{0}3623").iter().any(|pid| is_sleep(*pid)));
     let guardian = guardian_of(&running);
-    let fds = std::fs::read_dir(format!("/proc/{guardian}/fd")).unwrap().count();
-    assert_eq!(fds, 2, "its channel and its signals");
+    eventually("two descriptors, its channel and its signals", || {
+        std::fs::read_dir(format!("/proc/{guardian}/fd")).unwrap().count() == 2
+    });
     let line = std::fs::read(format!("/proc/{guardian}/cmdline")).unwrap();
     assert_eq!(String::from_utf8(line).unwrap().trim_end_matches('\0'), "guardian");
     let status = std::fs::read_to_string(format!("/proc/{guardian}/status")).unwrap();

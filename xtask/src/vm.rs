@@ -1,0 +1,97 @@
+//! `cargo xtask vm`: the same fixture on older kernels, under QEMU, and on this one.
+//!
+//! A machine is Debian's kernel and an initramfs: busybox, nrtrace, the tests of its probe, and the scripts beside this
+//! file. `fixture.sh` meets each kind of check once; what it is found to need must be the same on every kernel, and what
+//! `expected.txt` says. On this kernel it runs in namespaces of its own, in a copy of the same tree.
+
+mod compare;
+mod guest;
+mod image;
+mod kernel;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::vm::guest::Outcome;
+use crate::vm::kernel::Kernel;
+
+/// Debian's packages that a run needs.
+const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "cpio"];
+
+/// Options of `vm`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Debian's kernel of this version (such as 6.1), or a package file [default: each of 6.1 and 6.12 that apt offers]
+    #[arg(long, value_name = "VERSION|PATH.deb")]
+    kernel: Vec<String>,
+
+    /// Write what was seen to docs/kernels.md
+    #[arg(long)]
+    write: bool,
+}
+
+/// Versions tried by default; the first one must be there.
+const VERSIONS: [&str; 2] = ["6.1", "6.12"];
+
+/// Runs the fixture on this kernel and on each asked for, and fails when any of them differs.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "`cargo xtask vm` knows Debian's kernels for x86-64 only");
+    let directory = std::env::current_dir()?.join("target/vm");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let kernels = kernels(&options.kernel, &directory)?;
+    let image = image::build(&directory)?;
+    let mut outcomes = vec![guest::here(&image, &directory)?];
+    for kernel in &kernels {
+        outcomes.push(guest::boot(kernel, &image, &directory)?);
+    }
+    let findings: Vec<_> = outcomes.iter().map(compare::compare).collect::<Result<_>>()?;
+    println!("\n{}", report::table(&outcomes, &findings));
+    if options.write {
+        report::write(Path::new("docs/kernels.md"), &outcomes, &findings)?;
+    }
+    let mut wrong = 0;
+    for (Outcome { kernel, .. }, findings) in outcomes.iter().zip(&findings) {
+        for difference in &findings.differences {
+            println!("{kernel}: {difference}");
+            wrong += 1;
+        }
+    }
+    ensure!(
+        wrong == 0,
+        "{wrong} differences; all that was seen is in {}",
+        directory.join("results").display()
+    );
+    Ok(())
+}
+
+/// The packages asked for, or those of [`VERSIONS`] that there are, unpacked.
+fn kernels(asked: &[String], directory: &Path) -> Result<Vec<Kernel>> {
+    let mut kernels = Vec::new();
+    let versions: Vec<&str> =
+        if asked.is_empty() { VERSIONS.to_vec() } else { asked.iter().map(String::as_str).collect() };
+    for (index, version) in versions.into_iter().enumerate() {
+        let package = if Path::new(version).extension().is_some_and(|extension| extension == "deb") {
+            PathBuf::from(version)
+        } else if let Some(name) = kernel::offered(version)? {
+            kernel::download(&name, &directory.join("packages"))?
+        } else if asked.is_empty() && index > 0 {
+            println!("== the package sources offer no kernel {version}: left out");
+            continue;
+        } else {
+            bail!(
+                "the package sources offer no linux-image-{version}.*-cloud-amd64; run `apt-get update`, or give a .deb"
+            );
+        };
+        kernels.push(kernel::unpack(&package, directory)?);
+    }
+    Ok(kernels)
+}
+
+/// What `ci` runs: the packages first, then the default kernels.
+pub fn ci() -> Result<()> {
+    kernel::install(&PACKAGES)?;
+    run(&Options { kernel: Vec::new(), write: false })
+}

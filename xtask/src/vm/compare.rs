@@ -1,0 +1,155 @@
+//! What a kernel's run found, against what `expected.txt` says.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::guest::Outcome;
+
+const EXPECTED: &str = include_str!("expected.txt");
+/// The values of `--record`, each of which the fixture runs with.
+const RECORDS: [&str; 2] = ["needs", "calls"];
+/// Hooks, as `nrtrace doctor` names them.
+const HOOKS: [&str; 4] =
+    ["tp_btf/cap_capable", "fexit/cap_capable", "tp_btf/sys_exit", "tp_btf/task_newtask"];
+/// Either is enough.
+const ALTERNATIVES: [&str; 2] = [HOOKS[0], HOOKS[1]];
+
+/// A row of the table: what was looked at, and how it came out.
+pub struct Row {
+    /// What.
+    pub what: String,
+    /// How.
+    pub how: String,
+}
+
+/// What the comparison found.
+#[derive(Default)]
+pub struct Findings {
+    /// The same rows for every kernel.
+    pub rows: Vec<Row>,
+    /// What ought to be otherwise.
+    pub differences: Vec<String>,
+}
+
+/// Requirements and the component that refused each.
+type Requirements = BTreeMap<String, Option<String>>;
+
+/// Compares all that a run left.
+pub fn compare(outcome: &Outcome) -> Result<Findings> {
+    let mut findings = Findings::default();
+    findings.hooks(&outcome.text("doctor")?);
+    let mut profiles = Vec::new();
+    for record in RECORDS {
+        let text = outcome.text(&format!("{record}/profile.json"))?;
+        let profile: Value =
+            serde_json::from_str(&text).with_context(|| format!("the profile of --record {record}"))?;
+        findings.run(record, &profile);
+        profiles.push((record, requirements(&profile)));
+    }
+    findings.expected(&profiles);
+    findings.tests(&outcome.text("probe-tests")?);
+    Ok(findings)
+}
+
+fn requirements(profile: &Value) -> Requirements {
+    let all = profile["requirements"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    all.filter_map(|one| Some((text(&one["id"])?, text(&one["evidence"]["refused_at"])))).collect()
+}
+
+impl Findings {
+    fn row(&mut self, what: impl Into<String>, good: bool) {
+        self.tell(what, if good { "yes" } else { "**no**" });
+    }
+
+    fn tell(&mut self, what: impl Into<String>, how: impl Into<String>) {
+        self.rows.push(Row { what: what.into(), how: how.into() });
+    }
+
+    /// What attaches.
+    fn hooks(&mut self, doctor: &str) {
+        let works = |hook: &str| {
+            doctor.lines().any(|line| {
+                line.trim_start()
+                    .strip_prefix(hook)
+                    .is_some_and(|rest| rest.trim_start().starts_with("works"))
+            })
+        };
+        for hook in HOOKS {
+            // Where one of two ways does not exist, the other one serves.
+            let spare = ALTERNATIVES.contains(&hook) && ALTERNATIVES.into_iter().any(works);
+            self.tell(format!("`{hook}` attaches"), if works(hook) { "yes" } else { "no" });
+            if !works(hook) && !spare {
+                self.differences.push(format!("{hook} does not attach"));
+            }
+        }
+    }
+
+    /// Whether a run went well as such.
+    fn run(&mut self, record: &str, profile: &Value) {
+        let run = &profile["run"];
+        let wanted = [("backend", Value::from("ebpf")), ("complete", true.into()), ("lost", 0.into())];
+        let whole = wanted.iter().all(|(field, wanted)| run[field] == *wanted)
+            && run["unresolved"] == 0
+            && run["exit"]["status"] == 0
+            && profile["unexplained"] == Value::Array(Vec::new());
+        self.row(format!("`--record {record}`: nothing lost, unresolved or unexplained"), whole);
+        if !whole {
+            self.differences.push(format!(
+                "--record {record}: a run that is not whole: {run}, unexplained: {}",
+                profile["unexplained"]
+            ));
+        }
+    }
+
+    /// The requirements, by the groups of `expected.txt`.
+    fn expected(&mut self, profiles: &[(&str, Requirements)]) {
+        let mut known = Vec::new();
+        for group in EXPECTED.split("\n[").skip(1) {
+            let (title, lines) = group.split_once("]\n").unwrap_or((group, ""));
+            let mut good = true;
+            for (id, refuses) in lines.lines().filter_map(|line| line.split_once(' ')) {
+                let refuses = (refuses != "-").then(|| refuses.to_owned());
+                known.push(id);
+                for (record, found) in profiles {
+                    let found = found.get(id);
+                    if found == Some(&refuses) {
+                        continue;
+                    }
+                    good = false;
+                    let instead = found.map_or_else(
+                        || "it is missing".to_owned(),
+                        |at| format!("found {}", at.as_deref().unwrap_or("nothing")),
+                    );
+                    let wanted = refuses.as_deref().unwrap_or("nothing");
+                    self.differences.push(format!("--record {record}: {id} refused at {wanted}: {instead}"));
+                }
+            }
+            self.row(title, good);
+        }
+        let mut more = Vec::new();
+        for (record, found) in profiles {
+            let unknown = found.keys().filter(|id| !known.contains(&id.as_str()));
+            more.extend(unknown.map(|id| format!("--record {record}: {id} is no need")));
+        }
+        self.row("nothing else, though unaudited checks were made", more.is_empty());
+        self.differences.extend(more);
+    }
+
+    /// The probe's own tests.
+    fn tests(&mut self, output: &str) {
+        let summary = output.lines().find_map(|line| line.strip_prefix("test result: "));
+        let part = |name: &str| -> Option<u32> {
+            summary?.split([';', '.']).find_map(|part| part.trim().strip_suffix(name)?.trim().parse().ok())
+        };
+        let (passed, failed) = (part("passed").unwrap_or(0), part("failed"));
+        self.tell("tests of the probe", format!("{passed} passed"));
+        if failed != Some(0) || passed == 0 {
+            let names = output.lines().filter(|line| line.ends_with("... FAILED")).collect::<Vec<_>>();
+            self.differences.push(format!("tests of the probe: {}", summary.unwrap_or("they broke off")));
+            self.differences.extend(names.into_iter().map(str::to_owned));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Runs the scripts on a kernel, and fetches what they leave.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::image::Image;
+use super::kernel::{Kernel, succeed};
+
+/// The longest a machine may run; it takes about 20 s.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// What a kernel's run left.
+pub struct Outcome {
+    /// `uname -r`.
+    pub kernel: String,
+    /// The files.
+    pub results: PathBuf,
+}
+
+impl Outcome {
+    fn new(results: PathBuf) -> Result<Self> {
+        let kernel = read(&results.join("kernel"))?.trim().to_owned();
+        ensure!(!kernel.is_empty(), "{} is empty: the run broke off", results.join("kernel").display());
+        Ok(Self { kernel, results })
+    }
+
+    /// The text of one of the files.
+    pub fn text(&self, name: &str) -> Result<String> {
+        read(&self.results.join(name))
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: the run broke off", path.display()))
+}
+
+/// Boots a kernel.
+pub fn boot(kernel: &Kernel, image: &Image, directory: &Path) -> Result<Outcome> {
+    let results = fresh(directory, &kernel.name)?;
+    let (console, archive) = (results.join("console"), results.join("results.tar"));
+    println!("== {}", kernel.name);
+    let child = Command::new("qemu-system-x86_64")
+        .args(["-machine", "accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024"])
+        .args(["-nodefaults", "-display", "none", "-no-reboot"])
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&image.archive)
+        .args(["-append", "console=ttyS0 panic=-1 quiet"])
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
+        .arg("-serial")
+        .arg(format!("file:{}", archive.display()))
+        .stdin(Stdio::null())
+        .spawn()
+        .context(
+            "cannot start qemu-system-x86_64; run `apt-get install qemu-system-x86 busybox-static cpio`",
+        )?;
+    wait(child).with_context(|| format!("what the kernel said is in {}", console.display()))?;
+    let unpacked = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&results).status()?;
+    ensure!(
+        unpacked.success(),
+        "the machine left no results; what the kernel said is in {}",
+        console.display()
+    );
+    Outcome::new(results)
+}
+
+fn wait(mut child: Child) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            ensure!(status.success(), "qemu: {status}");
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            bail!("the machine did not end within {} s", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// In new namespaces, makes a copy of the tree ($1) the root directory, with $2 as its /results, and runs the scripts.
+const ENTER: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 nrtrace-vm "$3"
+cp -a "$1/." "$3"
+mount -t proc proc "$3/proc"
+mount --rbind /sys "$3/sys"
+mount --rbind /dev "$3/dev"
+mount --bind "$2" "$3/results"
+cd "$3"
+mkdir old
+pivot_root . old
+PATH=/busybox
+umount -l /old
+rmdir /old
+ip link set lo up
+exec sh /guest.sh
+"#;
+
+/// Runs on this kernel.
+pub fn here(image: &Image, directory: &Path) -> Result<Outcome> {
+    let results = fresh(directory, "native")?;
+    let root = directory.join("native");
+    std::fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
+    println!("== this kernel");
+    succeed(
+        Command::new("unshare")
+            .args([
+                "--mount",
+                "--pid",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                ENTER,
+                "sh",
+            ])
+            .args([&image.root, &results, &root])
+            .stdin(Stdio::null()),
+    )?;
+    Outcome::new(results)
+}
+
+/// An empty directory for results.
+fn fresh(directory: &Path, name: &str) -> Result<PathBuf> {
+    let results = directory.join("results").join(name);
+    if results.exists() {
+        std::fs::remove_dir_all(&results).with_context(|| format!("cannot remove {}", results.display()))?;
+    }
+    std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
+    Ok(results)
+}

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs on each kernel, in the same tree of files: prepares what fixture.sh meets, and traces it in both ways.
+PATH=/busybox:/usr/bin
+export PATH
+uname -r >/results/kernel
+
+prepare() {
+    rm -rf /srv
+    mkdir -p /srv/guarded/inner /srv/closed/below /srv/sticky /srv/www
+    touch /srv/guarded/removed /srv/guarded/before /srv/sticky/theirs
+    chmod 1777 /srv/sticky
+    for file in secret readable owned closed/file closed/below/file www/index.html; do
+        echo text >/srv/$file
+    done
+    chmod 600 /srv/secret
+    chmod 700 /srv/closed
+    mkdir -p /mnt/other /mnt/new
+    mount -t tmpfs -o mode=755 other /mnt/other
+    mkdir /mnt/other/closed
+    touch /mnt/other/closed/file
+    chmod 700 /mnt/other/closed
+    hostname plain
+    echo 0 >/proc/sys/net/ipv4/ip_forward
+}
+
+for record in needs calls; do
+    prepare
+    nrtrace run -q --record $record -o /results/$record -- /busybox/sh /fixture.sh >/results/$record.out 2>&1
+    echo $? >/results/$record.status
+    umount /mnt/other
+done
+nrtrace doctor --color never >/results/doctor 2>&1
+
+# What takes python, and what measures time, is left to the host.
+RUST_BACKTRACE=0 PATH=/usr/bin probe-tests --test-threads 1 \
+    --skip children_orphans_and_threads --skip a_thread_that_runs --skip cost:: </dev/null >/results/probe-tests 2>&1
+echo $? >/results/probe-tests.status

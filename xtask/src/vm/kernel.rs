@@ -1,0 +1,102 @@
+//! Debian's kernel packages: found, downloaded, unpacked.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// A kernel to boot.
+pub struct Kernel {
+    /// What its package calls it, such as `6.1.0-56-cloud-amd64`.
+    pub name: String,
+    /// The compressed image.
+    pub image: PathBuf,
+}
+
+/// The newest cloud kernel of a version (such as `6.1`) that the configured sources offer, by the name of its package.
+pub fn offered(version: &str) -> Result<Option<String>> {
+    let pattern = format!(r"^linux-image-{}\.[0-9].*-cloud-amd64$", version.replace('.', r"\."));
+    let listed = output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.max_by_key(|name| numbers(name)).map(str::to_owned))
+}
+
+/// The numbers in a name, by which versions are ordered.
+fn numbers(name: &str) -> Vec<u32> {
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+/// Downloads a package to `directory`, unless it is there.
+pub fn download(package: &str, directory: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let start = format!("{package}_");
+    let find = || -> Result<Option<PathBuf>> {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with(&start) && name.ends_with(".deb") {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    };
+    if let Some(found) = find()? {
+        return Ok(found);
+    }
+    // The directory need not be open to apt's own user.
+    let arguments = ["-q", "-o", "APT::Sandbox::User=root", "download", package];
+    succeed(Command::new("apt-get").args(arguments).current_dir(directory))?;
+    find()?.with_context(|| format!("apt-get did not download {package}; run `apt-get update` and try again"))
+}
+
+/// Takes the kernel out of a package.
+pub fn unpack(package: &Path, directory: &Path) -> Result<Kernel> {
+    ensure!(
+        package.exists(),
+        "there is no package {}; give a version, or the path of a .deb",
+        package.display()
+    );
+    let archive = directory.join("package.tar");
+    let file =
+        std::fs::File::create(&archive).with_context(|| format!("cannot make {}", archive.display()))?;
+    succeed(Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package).stdout(file))?;
+    let listed = output(Command::new("tar").arg("-tf").arg(&archive))?;
+    let Some(member) = listed.lines().find(|line| line.contains("boot/vmlinuz-")) else {
+        bail!("{} holds no kernel: it has no boot/vmlinuz-*", package.display());
+    };
+    succeed(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).arg(member))?;
+    std::fs::remove_file(&archive)?;
+    let name = member.rsplit_once("vmlinuz-").map(|(_, name)| name).unwrap_or_default();
+    Ok(Kernel { name: name.to_owned(), image: directory.join(member) })
+}
+
+/// Installs packages that are missing, after having the list of packages brought up to date.
+pub fn install(packages: &[&str]) -> Result<()> {
+    succeed(Command::new("apt-get").args(["update", "-q"]))?;
+    let state = |package: &str| {
+        output(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Abbrev}", package]))
+            .unwrap_or_default()
+    };
+    let missing: Vec<_> = packages.iter().filter(|package| state(package) != "ii ").collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-q", "-y", "--no-install-recommends"]);
+    succeed(command.args(missing))
+}
+
+/// What a command prints.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {}", output.status, said.trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a command that must succeed.
+pub fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
