@@ -144,7 +144,7 @@ rows! {
     "truncate64" BOTH path = 0;
     "ftruncate" FAILED dirfd = 0;
     "ftruncate64" FAILED dirfd = 0;
-    "fallocate" REFUSED dirfd = 0;
+    "fallocate" REFUSED dirfd = 0, traits = TRAIT_ACCOUNTS;
     "setxattr" BOTH path = 0;
     "lsetxattr" BOTH path = 0;
     "fsetxattr" BOTH dirfd = 0;
