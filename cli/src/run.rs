@@ -118,7 +118,12 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
         BackendArg::Ptrace => Choice::Ptrace,
     };
     let facts = &settled.facts;
-    let wanted = Wanted { record: facts.record, buffer: args.buffer << 20, identity: &facts.identity };
+    let wanted = Wanted {
+        record: facts.record,
+        buffer: args.buffer << 20,
+        mode: facts.mode,
+        identity: &facts.identity,
+    };
     let prepared = backend::prepare(choice, &wanted);
     let refusal = match &prepared {
         Ok(ready) => ready.fallback.as_ref(),

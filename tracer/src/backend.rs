@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::sock_filter;
 use nrtrace_ebpf::table::Row;
-use nrtrace_profiles::event::{Backend, Identity, Record};
+use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 
 use crate::ebpf::{self, Probe};
 use crate::launch;
@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub record: Record,
     /// Bytes of the eBPF backend's buffer, a power of two.
     pub buffer: usize,
+    /// How the program runs.
+    pub mode: Mode,
     /// The user whose rights are judged.
     pub identity: &'a Identity,
 }
@@ -118,7 +120,9 @@ fn tracer(wanted: &Wanted<'_>) -> Result<Ready, PtraceError> {
     // Made here to be sure that it can be made: the one that is used lives in the tracer process.
     drop(Oracle::new(wanted.identity)?);
     let identity = wanted.identity.clone();
-    let judge: MakeJudge = Box::new(move || match Predictor::new(&identity) {
+    // Where refusals are real, some come from what the oracle does not know: each call's result is waited for.
+    let real = wanted.mode == Mode::Enforced;
+    let judge: MakeJudge = Box::new(move || match Predictor::new(&identity, real) {
         Ok(predictor) => Box::new(predictor),
         Err(error) => panic!("{error}"),
     });

@@ -45,20 +45,24 @@ pub struct Predictor {
     host: Host,
     /// The root directory of all that have not changed theirs.
     root: Option<OwnedFd>,
+    /// Whether refusals are real, so that the result of a call matters although nothing seems to stand against it.
+    real: bool,
 }
 
 impl Predictor {
-    /// Makes a predictor for `identity`, in the thread that will ask it.
+    /// Makes a predictor for `identity`, in the thread that will ask it. With `real`, the program has just that user's
+    /// rights, and what refuses it may be something the oracle does not know.
     ///
     /// # Errors
     /// See [`Oracle::new`].
-    pub fn new(identity: &Identity) -> Result<Self, oracle::Error> {
+    pub fn new(identity: &Identity, real: bool) -> Result<Self, oracle::Error> {
         let root = File::options().read(true).custom_flags(libc::O_PATH).open("/").ok().map(OwnedFd::from);
         Ok(Self {
             oracle: Oracle::for_this_thread(identity)?,
             deeds: Deeds::default(),
             host: Host::new(identity.clone()),
             root,
+            real,
         })
     }
 }
@@ -96,7 +100,8 @@ impl Judge for Predictor {
         if let Some(capability) = privileged::capability(call, &self.host) {
             told.checks.push((capability, ASKED_OTHER, None));
         }
-        if !told.checks.is_empty() || !deed.is_some_and(|deed| deed.only_looks(call)) {
+        let looks = !self.real && deed.is_some_and(|deed| deed.only_looks(call));
+        if !told.checks.is_empty() || !looks {
             told.ending = Ending::Open;
         }
         told.verdict(call)

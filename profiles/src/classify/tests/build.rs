@@ -196,6 +196,11 @@ impl Make {
         self.at(path, FileType::Directory, 0o755)
     }
 
+    /// The last check was foretold.
+    pub fn foretold(self, asked: Asked) -> Self {
+        self.last(|check| check.predicted = Some(asked))
+    }
+
     pub fn foreign(self) -> Self {
         self.last(|check| check.foreign = true)
     }

@@ -1,5 +1,6 @@
 mod build;
 mod fixtures;
+mod modes;
 mod paths;
 mod total;
 mod traps;

@@ -1,0 +1,87 @@
+//! Enforced runs, and runs with other rights than the user's.
+
+use crate::Capability;
+use crate::event::{Asked, Cause, Exit, FileType, Mode, Trace};
+use crate::requirement::{Basis, Severity};
+
+use super::build::*;
+use super::{lines, run};
+
+const DAC: Capability = Capability::DAC_OVERRIDE;
+
+/// An enforced run of these events that ends so, five seconds after its start.
+fn enforced(exit: Exit, events: impl IntoIterator<Item = Make>) -> Trace {
+    let mut trace = trace("x -g 'a b'", events);
+    trace.run.mode = Mode::Enforced;
+    trace.end.exit = exit;
+    trace
+}
+
+fn denied() -> Make {
+    mkdir("/srv/x").in_directory("/srv").refused().fails(EACCES)
+}
+
+#[test]
+fn a_refusal_is_required_when_the_program_fails_soon_after() {
+    let mut trace = enforced(Exit::Exited { status: 1 }, [denied()]);
+    let severity = |trace: &Trace| run(trace).requirements[0].severity;
+    assert_eq!(severity(&trace), Severity::Probe, "five seconds later");
+    trace.end.duration = 1_000_000_000;
+    assert_eq!(severity(&trace), Severity::Required);
+    let profile = run(&trace);
+    assert_eq!((profile.requirements[0].basis, &profile.gave_up), (Basis::Denied, &None));
+    assert!(profile.notes[0].contains("sudo nrtrace run -- x -g"), "{:?}", profile.notes);
+    for exit in [Exit::Exited { status: 0 }, Exit::Stopped { status: Some(0) }, Exit::Running] {
+        trace.end.exit = exit;
+        assert_eq!(severity(&trace), Severity::Probe, "{exit:?}");
+    }
+    trace.end.exit = Exit::Signaled { signal: 6 };
+    assert_eq!(severity(&trace), Severity::Required);
+    // In a permissive run, only what nrtrace could not give is refused at all.
+    trace.run.mode = Mode::Permissive;
+    trace.end.exit = Exit::Exited { status: 0 };
+    assert_eq!(severity(&trace), Severity::Required);
+}
+
+#[test]
+fn what_no_right_mends_is_told_with_its_reason() {
+    let causes = [(Cause::Immutable, EPERM), (Cause::NoExec, EACCES), (Cause::Policy, EACCES)];
+    for (cause, errno) in causes {
+        let event = open("/srv/x", O_WRONLY).fails(errno).hindered(cause, "/srv/x");
+        let profile = run(&enforced(Exit::Exited { status: 1 }, [event]));
+        assert_eq!((lines(&profile).len(), &profile.gave_up), (0, &None), "{cause:?}");
+        let obstacle = profile.unexplained[0].obstacle.as_ref().unwrap();
+        assert_eq!((obstacle.cause, obstacle.at.as_ref().unwrap().to_text().as_str()), (cause, "/srv/x"));
+    }
+    // A filter is the last thing to think of.
+    let event = bind(crate::event::Protocol::Tcp, "0.0.0.0", 80).fails(EACCES).hindered(Cause::Seccomp, "");
+    assert_eq!(lines(&run(&enforced(Exit::Exited { status: 1 }, [event]))), ["port:tcp:0.0.0.0:80?"]);
+}
+
+#[test]
+fn a_capability_that_was_consulted_tells_more_than_the_file() {
+    let event = denied().hindered(Cause::Policy, "/srv");
+    let profile = run(&enforced(Exit::Exited { status: 1 }, [event]));
+    assert_eq!((lines(&profile).len(), profile.unexplained.len()), (1, 0));
+}
+
+#[test]
+fn roots_own_rights_are_not_the_users() {
+    let of_root = open("/srv/own", O_WRONLY).check(DAC, OPEN).at("/srv/own", FileType::File, 0o600);
+    let of_user = open("/srv/x", O_WRONLY).check(DAC, "").at("/srv/x", FileType::File, 0o600);
+    let events = [
+        of_root,
+        of_user.foretold(Asked::File),
+        call("chmod", &[0, 0o600]).on("/srv/mode").check(Capability::FOWNER, CHMOD),
+        call("setuid", &[0]).ids(&[0]).check(Capability::SETUID, "ns_capable_setid __sys_setuid"),
+        call("setuid", &[33]).ids(&[33]).check(Capability::SETUID, "ns_capable_setid __sys_setuid"),
+        bind(crate::event::Protocol::Tcp, "0.0.0.0", 80).check(Capability::NET_BIND_SERVICE, BIND),
+    ];
+    let mut trace = trace("x", events);
+    trace.run.mode = Mode::Observation;
+    let profile = run(&trace);
+    assert_eq!(lines(&profile), ["path:/srv/x file write", "port:tcp:0.0.0.0:80", "identity:set-user:33"]);
+    assert_eq!(profile.requirements[0].basis, Basis::Predicted);
+    assert_eq!(profile.requirements[1].basis, Basis::Kernel);
+    assert!(profile.notes[0].contains("geteuid"), "{:?}", profile.notes);
+}
