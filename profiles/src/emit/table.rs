@@ -9,6 +9,7 @@ use tabled::builder::Builder;
 use tabled::grid::util::string::get_line_width;
 use tabled::settings::Padding;
 
+use super::escape::shell;
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
 use crate::event::{Exit, Mode, Obstacle, Record};
@@ -105,7 +106,8 @@ impl Report {
                 profile.name, identity.user, identity.uid
             ),
         );
-        let command: Vec<String> = profile.command.iter().map(RawText::to_text).collect();
+        let command: Vec<String> =
+            profile.command.iter().map(|word| shell::readable(&word.to_text())).collect();
         self.item("  command  ", &command.join(" "));
         let run = &profile.run;
         let seconds = run.duration.0 as f64 / 1e9;

@@ -28,3 +28,9 @@ pub fn assignment(name: &str, bytes: &[u8]) -> String {
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
+
+/// A word of a command line for people: as it is where a shell would take it so, else in quotes.
+pub fn readable(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "%+,-./:=@_^".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { quoted(text) }
+}
