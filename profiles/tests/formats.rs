@@ -10,7 +10,7 @@ use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{Class, FileKind, Grants, grants};
 use nrtrace_profiles::profile::{Profile, ProfileError};
-use nrtrace_profiles::requirement::{Access, Need};
+use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
 use nrtrace_profiles::text::printable;
 use proptest::prelude::*;
 use samples::{HOSTILE, hostile};
@@ -360,6 +360,22 @@ fn many_files_dealt_with_alike_are_one_row() {
         many.contains("(40 files") && many.contains("40 needs: 40 granted") && !many.contains("39.tab"),
         "{many}"
     );
+}
+
+#[test]
+fn changes_of_identity_are_told_in_words() {
+    let change = |operation, ids: &[u32], path| samples::identity(operation, ids, path);
+    let needs = vec![
+        change(IdentityOperation::SetUser, &[u32::MAX, 0, u32::MAX], None),
+        change(IdentityOperation::SetGroup, &[33, 33, 33], None),
+        change(IdentityOperation::SetGroups, &[], None),
+        change(IdentityOperation::Chown, &[u32::MAX, 4], Some("/srv/x")),
+    ];
+    let profile = samples::profile("thing", &["/usr/bin/thing"], needs);
+    let text = table(&profile, &grants(&profile), Style::Plain, 120);
+    for words in ["become user 0 ", "become group 33 ", "leave all groups ", "give /srv/x to -:4 "] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
 }
 
 #[test]

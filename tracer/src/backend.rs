@@ -133,7 +133,7 @@ fn tracer(wanted: &Wanted<'_>) -> Result<Ready, PtraceError> {
     };
     let options = ptrace::Options { rows: rows.clone(), stops, from_exec: true, kill_tree: true };
     let tracer = Tracer::start(options, Some(judge))?;
-    let description = "ptrace with a seccomp filter; needs are predicted by the access oracle".to_owned();
+    let description = "ptrace, with needs predicted by the access oracle".to_owned();
     let source = Box::new(Traced { tracer, rows });
     Ok(Ready { kind: Backend::Ptrace, source, description, fallback: None })
 }

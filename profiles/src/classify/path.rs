@@ -215,17 +215,34 @@ fn known(path: &PathObject) -> Option<&PathObject> {
 
 /// Remarks on the needs as a whole.
 pub fn remark(requirements: &[Requirement], context: &Context<'_>, notes: &mut BTreeSet<String>) {
-    let Some((_, temporary)) = context.run.environment.iter().find(|(name, _)| name.as_bytes() == b"TMPDIR")
-    else {
-        return;
+    let variable = |name: &str| {
+        let found = context.run.environment.iter().find(|(known, _)| known.as_bytes() == name.as_bytes());
+        found.map(|(_, value)| value)
     };
-    for requirement in requirements {
-        if let Need::Path { path, access, pattern: true, .. } = &requirement.need
-            && access.contains(&Access::Create)
-            && !files::is_within(path, temporary)
+    let made = requirements.iter().filter_map(|requirement| match &requirement.need {
+        Need::Path { path, access, pattern, .. } if access.contains(&Access::Create) => {
+            Some((path, *pattern))
+        }
+        _ => None,
+    });
+    if let Some(temporary) = variable("TMPDIR") {
+        for (path, _) in made.clone().filter(|(path, pattern)| *pattern && !files::is_within(path, temporary))
         {
             notes
                 .insert(format!("TMPDIR was set to {temporary}, and {path} was made elsewhere all the same"));
+        }
+    }
+    if variable("HOME").is_some_and(|home| home.as_bytes() == b"/") {
+        let hidden = made.filter(|(path, _)| {
+            path.as_bytes().starts_with(b"/.") && files::name(path).len() + 1 == path.as_bytes().len()
+        });
+        let hidden: Vec<String> = hidden.map(|(path, _)| path.to_string()).collect();
+        if !hidden.is_empty() {
+            notes.insert(format!(
+                "made in / since its user has no home: {}; trace it again with --env HOME=DIRECTORY, and set \
+                 Environment=HOME=DIRECTORY in the unit, to have them in a directory of its own",
+                hidden.join(", ")
+            ));
         }
     }
 }

@@ -40,7 +40,7 @@ enum Seat {
     Anywhere,
     /// In a thread of its own.
     Thread(Courtroom),
-    /// In the thread that asks, which takes the target's rights for the time of each question.
+    /// In the thread that asks, which wears the target's filesystem ids, and takes them off to look around.
     Here(Robe),
 }
 
@@ -88,13 +88,24 @@ impl Judge {
     }
 
     /// A judge in the calling thread, the only one that will ask: it has no round trip to make. The thread takes the
-    /// target's groups for good.
+    /// target's groups and filesystem ids for good, and loses the capabilities that go with root's (setfsuid(2)).
     pub fn here(identity: &Identity) -> Result<Self, Error> {
         let method = choose_method()?;
         if method != Method::Descriptor || is_ourselves(identity) {
             return Self::new(identity, Some(method));
         }
-        Ok(Self { method, seat: Seat::Here(Robe::new(identity)?) })
+        match Robe::put_on(identity)? {
+            Some(robe) => Ok(Self { method, seat: Seat::Here(robe) }),
+            None => Self::new(identity, Some(method)),
+        }
+    }
+
+    /// Runs `act` with the rights that this thread had before it became the judge.
+    pub fn look_around<T>(&self, act: impl FnOnce() -> T) -> T {
+        match &self.seat {
+            Seat::Here(robe) => robe.take_off(act),
+            Seat::Anywhere | Seat::Thread(_) => act(),
+        }
     }
 
     /// How the kernel is asked.
@@ -120,13 +131,7 @@ impl Judge {
 
 impl Judge {
     /// Asks about a path as a whole, if that can be done without another thread: `None` if not.
-    pub fn glance(
-        &self,
-        dir: RawFd,
-        path: &CString,
-        bits: i32,
-        flags: i32,
-    ) -> Result<Option<Result<(), Errno>>, Error> {
+    pub fn glance(&self, dir: RawFd, path: &CString, bits: i32, flags: i32) -> Option<Result<(), Errno>> {
         let ask = || {
             // SAFETY: the path is a C string; the other arguments are integers.
             let result = unsafe {
@@ -135,56 +140,70 @@ impl Judge {
             Errno::result(result).map(drop)
         };
         match &self.seat {
-            _ if self.method != Method::Descriptor => Ok(None),
-            Seat::Anywhere => Ok(Some(ask())),
-            Seat::Here(robe) => robe.wear(ask).map(Some),
-            Seat::Thread(_) => Ok(None),
+            _ if self.method != Method::Descriptor => None,
+            Seat::Anywhere | Seat::Here(_) => Some(ask()),
+            Seat::Thread(_) => None,
         }
     }
 }
 
-/// The target's rights, to be put on and off.
+/// The target's filesystem ids, on a thread of root's.
 struct Robe {
     uid: u32,
-    own_uid: u32,
     capabilities: [CapData; 2],
 }
 
 impl Robe {
-    fn new(identity: &Identity) -> Result<Self, Error> {
+    /// `None` where that would not take away the capabilities that override permissions: this thread is not root's, or
+    /// its secure bits forbid it.
+    fn put_on(identity: &Identity) -> Result<Option<Self>, Error> {
         let failed =
             |operation| move |errno| Error::Become { operation, uid: identity.uid, gid: identity.gid, errno };
-        take_groups(identity).map_err(failed("setgroups"))?;
-        if set_fs_id(libc::SYS_setfsgid, identity.gid) != identity.gid {
-            return Err(failed("setfsgid")(Errno::EPERM));
+        if set_fs_id(libc::SYS_setfsuid, u32::MAX) != 0 {
+            return Ok(None);
         }
-        let robe = Self {
-            uid: identity.uid,
-            own_uid: set_fs_id(libc::SYS_setfsuid, u32::MAX),
-            capabilities: get_capabilities().map_err(failed("capget"))?,
-        };
-        // Known now, and not with the first question, whether it fits.
-        match robe.wear(|| set_fs_id(libc::SYS_setfsuid, u32::MAX))? {
-            uid if uid == identity.uid => Ok(robe),
-            _ => Err(failed("setfsuid")(Errno::EPERM)),
+        let robe = Self { uid: identity.uid, capabilities: get_capabilities().map_err(failed("capget"))? };
+        if set_fs_id(libc::SYS_setfsuid, identity.uid) != identity.uid {
+            return Err(failed("setfsuid")(Errno::EPERM));
+        }
+        let (effective, _) = capabilities().map_err(failed("capget"))?;
+        if effective & OVERRIDES != 0 {
+            set_fs_id(libc::SYS_setfsuid, 0);
+            return Ok(None);
+        }
+        take_groups(identity).map_err(failed("setgroups"))?;
+        match set_fs_id(libc::SYS_setfsgid, identity.gid) {
+            gid if gid == identity.gid => Ok(Some(robe)),
+            _ => Err(failed("setfsgid")(Errno::EPERM)),
         }
     }
 
-    /// Runs `act` with the target's rights.
+    /// Runs `act` with root's filesystem ids and the capabilities that go with them.
+    fn take_off<T>(&self, act: impl FnOnce() -> T) -> T {
+        set_fs_id(libc::SYS_setfsuid, 0);
+        let result = act();
+        set_fs_id(libc::SYS_setfsuid, self.uid);
+        result
+    }
+
+    /// Within [`Robe::take_off`]: runs `act` as the target, without any capability.
     ///
     /// # Errors
-    /// When the thread's own rights could not be changed; it has them again.
+    /// When the thread's rights could not be changed; it has root's again.
     fn wear<T>(&self, act: impl FnOnce() -> T) -> Result<T, Error> {
         let none = self.capabilities.map(|half| CapData { effective: 0, ..half });
         set_fs_id(libc::SYS_setfsuid, self.uid);
         let taken = set_capabilities(&none);
         let result = act();
         let given = set_capabilities(&self.capabilities);
-        set_fs_id(libc::SYS_setfsuid, self.own_uid);
+        set_fs_id(libc::SYS_setfsuid, 0);
         taken.and(given).map_err(|_| Error::Gone)?;
         Ok(result)
     }
 }
+
+/// CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER of `linux/capability.h`, as bits.
+const OVERRIDES: u64 = 0b1110;
 
 /// setfsuid(2) or setfsgid(2), for this thread; the id it has then. An impossible id asks for the present one.
 fn set_fs_id(number: libc::c_long, id: u32) -> u32 {

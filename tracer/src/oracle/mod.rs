@@ -127,8 +127,8 @@ impl Oracle {
         Self::make(Judge::new(identity, None)?, identity)
     }
 
-    /// An oracle for the calling thread alone, which is faster. The thread takes the target's groups for good, and
-    /// its rights for the time of each question; its other capabilities it keeps.
+    /// An oracle for the calling thread alone, which is faster. The thread takes the target's groups and filesystem
+    /// ids, and loses the capabilities that go with root's, except while it looks around for an answer.
     ///
     /// # Errors
     /// As [`Oracle::new`].
@@ -145,7 +145,7 @@ impl Oracle {
     }
 
     fn make(judge: Judge, identity: &Identity) -> Result<Self, Error> {
-        let (effective, _) = judge::capabilities().map_err(|errno| Error::Ask { errno })?;
+        let (effective, _) = judge.look_around(judge::capabilities).map_err(|errno| Error::Ask { errno })?;
         let protections = Protections::read(identity.uid);
         Ok(Self { judge, protections, overrides: effective & DAC_OVERRIDE != 0 })
     }
@@ -159,10 +159,7 @@ impl Oracle {
     /// whoever asks. `None` where it takes a closer look to tell.
     ///
     /// For paths outside procfs, and processes with this one's root directory and mount namespace.
-    ///
-    /// # Errors
-    /// As [`Oracle::ask`].
-    pub fn glance(&self, question: &Question) -> Result<Option<Result<(), Errno>>, Error> {
+    pub fn glance(&self, question: &Question) -> Option<Result<(), Errno>> {
         const CLOSER: i32 =
             libc::O_NOFOLLOW | libc::O_DIRECTORY | libc::O_NOATIME | libc::O_EXCL | libc::O_PATH;
         let (bits, follow, creates) = match question.want {
@@ -175,15 +172,15 @@ impl Oracle {
                 let bits = if reads { libc::R_OK } else { 0 } | if writes { libc::W_OK } else { 0 };
                 (bits, true, flags & libc::O_CREAT != 0)
             }
-            _ => return Ok(None),
+            _ => return None,
         };
-        let Ok(path) = CString::new(question.path) else { return Ok(None) };
+        let path = CString::new(question.path).ok()?;
         let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
-        let seen = self.judge.glance(question.base.as_raw_fd(), &path, bits, flags)?;
-        Ok(seen.filter(|answer| match answer {
+        let seen = self.judge.glance(question.base.as_raw_fd(), &path, bits, flags);
+        seen.filter(|answer| match answer {
             Ok(()) => true,
             Err(errno) => !creates && matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP),
-        }))
+        })
     }
 
     /// What a call would meet first.
@@ -191,6 +188,10 @@ impl Oracle {
     /// # Errors
     /// When the question cannot be put: see [`Error`].
     pub fn ask(&self, question: &Question) -> Result<Answer, Error> {
+        self.judge.look_around(|| self.first(question))
+    }
+
+    fn first(&self, question: &Question) -> Result<Answer, Error> {
         let (mut walk, failure) = self.prepare(question)?;
         let first = self.refusals(&mut walk, 1)?.pop();
         Ok(match (first, failure) {
@@ -205,6 +206,10 @@ impl Oracle {
     /// # Errors
     /// As [`Oracle::ask`].
     pub fn ask_all(&self, question: &Question) -> Result<Judgement, Error> {
+        self.judge.look_around(|| self.all(question))
+    }
+
+    fn all(&self, question: &Question) -> Result<Judgement, Error> {
         let (mut walk, failure) = self.prepare(question)?;
         let refusals = self.refusals(&mut walk, usize::MAX)?;
         let inode = match walk.end {

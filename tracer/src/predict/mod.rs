@@ -199,7 +199,7 @@ impl Predictor {
             ..Question::new(root, base, path, want)
         };
         if own_root.is_none() && !question.path.is_empty() && !is_peculiar(path) {
-            match self.oracle.glance(&question).ok()? {
+            match self.oracle.glance(&question) {
                 Some(Ok(())) => return Some(Seen::Clear),
                 Some(Err(errno)) => return Some(Seen::Fails(errno as i32)),
                 None => {}

@@ -238,3 +238,12 @@ fn a_directory_that_the_program_makes_afterwards_is_not_missing() {
     other.end.exit = Exit::Exited { status: 1 };
     needs(&other, &[]);
 }
+
+#[test]
+fn what_is_made_in_the_root_for_want_of_a_home_is_said() {
+    let mut trace = trace("x", [mkdir("/.config").in_directory("/"), mkdir("/data").in_directory("/")]);
+    assert_eq!(run(&trace).notes, [""; 0]);
+    trace.run.environment = vec![("HOME".into(), "/".into())];
+    let notes = run(&trace).notes;
+    assert!(notes[0].starts_with("made in / since its user has no home: /.config;"), "{notes:?}");
+}

@@ -6,7 +6,7 @@ use crate::RawText;
 use crate::emit::remedy::remedies;
 use crate::event::{FileType, Inode};
 use crate::grants::Grants;
-use crate::requirement::{Need, Requirement, Severity, word};
+use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 
 /// A row's cells, each of some paragraphs.
 pub(super) type Row = [Vec<String>; 4];
@@ -75,16 +75,29 @@ fn subject(need: &Need) -> Vec<String> {
             vec![format!("{} {address}:{port}", word(protocol))]
         }
         Need::Capability { capability } => vec![capability.to_string()],
-        Need::Identity { operation, ids, path } => {
-            let ids: Vec<String> =
-                ids.iter().map(|id| if *id == u32::MAX { "-".into() } else { id.to_string() }).collect();
-            let path = path.as_ref().map(|path| format!(" {}", path.to_text())).unwrap_or_default();
-            let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(":") };
-            vec![format!("{} to {ids}{path}", word(operation))]
-        }
+        Need::Identity { operation, ids, path } => vec![identity(*operation, ids, path.as_ref())],
         Need::Sysctl { name, .. } => vec![name.to_text()],
         Need::Limit { limit, .. } => vec![word(limit)],
         Need::Kernel { subject, .. } => vec![subject.to_text()],
+    }
+}
+
+/// A change of identity in words. Ids that stay are left out, except where their place tells which is which.
+fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -> String {
+    let mut new: Vec<String> = ids.iter().filter(|id| **id != u32::MAX).map(u32::to_string).collect();
+    new.dedup();
+    let new = new.join(", ");
+    match operation {
+        IdentityOperation::SetUser => format!("become user {new}"),
+        IdentityOperation::SetGroup => format!("become group {new}"),
+        IdentityOperation::SetGroups if new.is_empty() => "leave all groups".into(),
+        IdentityOperation::SetGroups => format!("join groups {new}"),
+        IdentityOperation::Chown => {
+            let id = |id: &u32| if *id == u32::MAX { "-".into() } else { id.to_string() };
+            let owner: Vec<String> = ids.iter().map(id).collect();
+            let path = path.map(RawText::to_text).unwrap_or_default();
+            format!("give {path} to {}", owner.join(":"))
+        }
     }
 }
 
@@ -101,7 +114,8 @@ fn access_of(requirement: &Requirement) -> Vec<String> {
             None => vec!["raise".into()],
         },
         Need::Kernel { operation, .. } => vec![word(operation)],
-        Need::Capability { .. } | Need::Identity { .. } => vec!["use".into()],
+        Need::Capability { .. } => vec!["use".into()],
+        Need::Identity { .. } => vec!["change".into()],
     }
 }
 
