@@ -98,7 +98,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
 fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> {
     let privileges = Privileges::of_self()?;
     if args.enforce && !privileges.can_change_user() {
-        let identity = identity::own(args.user.as_deref(), &args.groups)?;
+        let identity = identity::own(args.user.as_deref(), &args.groups, program)?;
         return Ok((Mode::Enforced, identity, Credentials::Unchanged));
     }
     privileges.require_permissive()?;

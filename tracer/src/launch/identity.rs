@@ -41,13 +41,13 @@ pub fn resolve(as_: Option<&str>, groups: &[String], program_name: &str) -> Resu
 ///
 /// # Errors
 /// [`Error::OnlyOneself`] when another user or other groups are asked for.
-pub fn own(as_: Option<&str>, groups: &[String]) -> Result<Identity, Error> {
+pub fn own(as_: Option<&str>, groups: &[String], program_name: &str) -> Result<Identity, Error> {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let account = accounts::user_by_uid(uid);
     let exists = account.is_some();
-    let user = account.map_or_else(|| uid.to_string(), |account| account.name);
-    let group = accounts::group_by_gid(gid).map_or_else(|| gid.to_string(), |group| group.name);
-    let other = |text: &str| named(text, &user).map(|asked| (asked.uid, asked.gid) != (uid, gid));
+    let user = account.map_or_else(|| unused_name(program_name), |account| account.name);
+    let group = accounts::group_by_gid(gid).map_or_else(|| user.clone(), |group| group.name);
+    let other = |text: &str| named(text, program_name).map(|asked| (asked.uid, asked.gid) != (uid, gid));
     if !groups.is_empty() || as_.map(other).transpose()?.unwrap_or(false) {
         return Err(Error::OnlyOneself { user });
     }

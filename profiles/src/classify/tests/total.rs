@@ -189,10 +189,13 @@ prop_compose! {
         last in any::<u64>(),
         pid in select(vec![7, 33, 4242]),
         phase in select(vec![Phase::Startup, Phase::Steady, Phase::Shutdown]),
+        cause in proptest::option::weighted(0.2, select(vec![Cause::Seccomp, Cause::Policy, Cause::ReadOnlyMount])),
+        at in proptest::option::of(path()),
     ) -> Event {
         let mut event = build::call(name, &args).by(pid, "x").0;
         event.call.data = data;
-        Event { object, outcome, checks, count, last, phase, ..event }
+        let obstacle = cause.map(|cause| Obstacle { cause, at });
+        Event { object, outcome, checks, count, last, phase, obstacle, ..event }
     }
 }
 
@@ -200,12 +203,14 @@ prop_compose! {
     fn any_trace()(
         events in proptest::collection::vec(event(), 0..24),
         backend in select(vec![Backend::Ebpf, Backend::Ptrace]),
+        mode in select(vec![Mode::Permissive, Mode::Enforced, Mode::Observation]),
         cwd in path(),
         environment in proptest::collection::vec((select(vec!["TMPDIR", "PATH"]), path()), 0..2),
         status: i32,
     ) -> Trace {
         let mut trace = build::trace("x", events.into_iter().map(build::Make));
         trace.run.backend = backend;
+        trace.run.mode = mode;
         trace.run.cwd = cwd;
         trace.run.environment = environment.into_iter().map(|(name, value)| (name.into(), value)).collect();
         trace.end.exit = Exit::Exited { status };
