@@ -127,8 +127,8 @@ impl Bench {
             eprintln!("{workload:?}: round {} of {}", round + 1, options.rounds);
             let before = self.time(Variant::Untraced, workload)?;
             for (variant, ratios) in variants.iter().zip(&mut ratios) {
-                // strace is slow and its ratio far from 1: three rounds tell enough.
-                if matches!(variant, Variant::Strace | Variant::StraceSeccomp) && round >= 3 {
+                // strace is slow and its ratio far from 1: two rounds tell enough.
+                if matches!(variant, Variant::Strace | Variant::StraceSeccomp) && round >= 2 {
                     continue;
                 }
                 ratios.push(self.time(*variant, workload)? / before);
