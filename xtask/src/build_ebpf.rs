@@ -103,14 +103,17 @@ fn prepare_linker(install: bool) -> Result<()> {
 fn compile(workspace: &Path) -> Result<PathBuf> {
     let target = workspace.join("target/bpf");
     let registry = cargo_home()?.join("registry/src");
-    let flags = [
+    let mut flags = vec![
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         // The type information that the loader needs is made from the debugging information.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("--remap-path-prefix={}=/nrtrace", workspace.display()),
-        format!("--remap-path-prefix={}=/registry", registry.display()),
     ];
+    // Each registry has a directory of its own, whose name differs between machines.
+    for source in fs::read_dir(&registry).with_context(|| format!("cannot list {}", registry.display()))? {
+        flags.push(format!("--remap-path-prefix={}=/dependencies", source?.path().display()));
+    }
     succeed(
         Command::new("cargo")
             .current_dir(workspace)
