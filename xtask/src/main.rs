@@ -26,7 +26,7 @@ enum Task {
     /// Builds the eBPF programs and puts the object where the tracer takes it from
     BuildEbpf(build_ebpf::Args),
     /// Runs all checks and tests, installing what they need
-    Ci,
+    Ci(ci::Options),
     /// Installs nginx, builds nrtrace, and shows it at work in a sandbox
     Demo,
     /// Measures what tracing costs, beside no tracing and strace
@@ -51,7 +51,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Args::parse().task {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
-        Task::Ci => ci::run(),
+        Task::Ci(options) => ci::run(&options),
         Task::Demo => demo::run(),
         Task::Bench(options) => bench::run(&options),
         Task::Vm(options) => vm::run(&options),

@@ -53,12 +53,15 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
     }
 }
 
+/// Components of a walk that certainly did not end for its length: the probe follows more.
+const SHORT_WALK: usize = 64;
+
 /// Whether the call is on a descriptor of a pipe, a socket or another thing outside the mount namespace (a console
-/// that was opened before the root was mounted): the walk upwards then ends at once, and not at the namespace's root.
+/// that was opened before the root was mounted): the walk upwards then ends soon, and not at the namespace's root.
 fn is_no_file(operation: &Operation<'_>) -> bool {
     operation.head.flags & (FLAG_FD_ONLY | FLAG_DEEP) == FLAG_FD_ONLY | FLAG_DEEP
         && operation.strings.path().is_empty()
-        && !operation.strings.base().contains(&b'/')
+        && operation.strings.base().split(|byte| *byte == b'/').count() < SHORT_WALK
 }
 
 /// The ids that a process wants to take; none for `setgroups`, whose list is in memory, and for 32-bit programs, where an
