@@ -38,6 +38,8 @@ use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Backend, Check, Event, Identity, Mode, Phase, Record};
 
+pub(crate) use facts::file_type;
+
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
 
 use crate::launch::IdentityCall;

@@ -227,16 +227,7 @@ fn link_text(path: &str) -> Option<Vec<u8>> {
 }
 
 fn file_type(stat: &FileStat) -> FileType {
-    match stat.st_mode & libc::S_IFMT {
-        libc::S_IFREG => FileType::File,
-        libc::S_IFDIR => FileType::Directory,
-        libc::S_IFLNK => FileType::Symlink,
-        libc::S_IFSOCK => FileType::Socket,
-        libc::S_IFIFO => FileType::Fifo,
-        libc::S_IFCHR => FileType::CharDevice,
-        libc::S_IFBLK => FileType::BlockDevice,
-        _ => FileType::Unknown,
-    }
+    crate::collect::file_type(stat.st_mode)
 }
 
 fn inode(stat: &FileStat) -> Inode {

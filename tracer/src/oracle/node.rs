@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Component, FileType, Inode};
+use nrtrace_profiles::event::{Component, Inode};
 
 /// `AUTOFS_SUPER_MAGIC` of `linux/magic.h`, which the libc crate lacks.
 const AUTOFS: u64 = 0x0187;
@@ -172,16 +172,7 @@ impl Node {
 
     /// The facts the event model carries. Names of owners are the caller's to add.
     pub fn inode(&self) -> Inode {
-        let file_type = match self.kind() {
-            libc::S_IFREG => FileType::File,
-            libc::S_IFDIR => FileType::Directory,
-            libc::S_IFLNK => FileType::Symlink,
-            libc::S_IFSOCK => FileType::Socket,
-            libc::S_IFIFO => FileType::Fifo,
-            libc::S_IFCHR => FileType::CharDevice,
-            libc::S_IFBLK => FileType::BlockDevice,
-            _ => FileType::Unknown,
-        };
+        let file_type = crate::collect::file_type(self.kind());
         let device = self.is_device().then_some(self.device);
         Inode {
             file_type,
