@@ -40,10 +40,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let mut settled = settle(args)?;
     let mut ready = watcher(args, &settled)?;
     settled.facts.backend = ready.kind;
-    if args.talk.verbose {
+    if args.results.talk.verbose {
         terminal::tell(format_args!("nrtrace: running as {}", who(&settled)));
     }
-    let line = Line::new(&settled.name, args.run_for, args.talk.quiet);
+    let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let recorded = runtime.block_on(recording::record(
         &settled.plan,
@@ -64,14 +64,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 }
 
 fn settle(args: &RunArgs) -> Result<Settled> {
-    if args.as_root && matches!(args.record, RecordArg::Needs) {
+    if args.as_root && matches!(args.watch.record, RecordArg::Needs) {
         let message = "--as-root asks about each call, so it needs --record calls";
         return Err(BadInput(message.into()).into());
     }
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let (mode, identity, credentials) = whom(args, &base)?;
-    let record = match args.record {
+    let record = match args.watch.record {
         RecordArg::Needs => Record::Needs,
         RecordArg::Calls => Record::Calls,
     };
@@ -83,13 +83,13 @@ fn settle(args: &RunArgs) -> Result<Settled> {
             IdentityArg::Switch => IdentityPolicy::Switch,
             IdentityArg::Deny => IdentityPolicy::Deny,
         },
-        keep_env: args.keep_env,
-        env: args.env.clone(),
-        run_for: args.run_for,
-        grace: args.grace,
+        keep_env: args.variables.keep_env,
+        env: args.variables.env.clone(),
+        run_for: args.lifetime.run_for,
+        grace: args.lifetime.grace,
     };
     // Opened now, so that a wrong path is told before the program runs.
-    let output = args.output.as_deref().map(OutputDir::open).transpose()?;
+    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
     let facts = Facts { identity, mode, backend: Backend::Ebpf, record };
     Ok(Settled { name: identity::name_for(&base), plan, facts, output })
 }
@@ -98,11 +98,11 @@ fn settle(args: &RunArgs) -> Result<Settled> {
 fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> {
     let privileges = Privileges::of_self()?;
     if args.enforce && !privileges.can_change_user() {
-        let identity = identity::own(args.user.as_deref(), &args.groups, program)?;
+        let identity = identity::own(args.subject.user.as_deref(), &args.subject.groups, program)?;
         return Ok((Mode::Enforced, identity, Credentials::Unchanged));
     }
     privileges.require_permissive()?;
-    let identity = identity::resolve(args.user.as_deref(), &args.groups, program)?;
+    let identity = identity::resolve(args.subject.user.as_deref(), &args.subject.groups, program)?;
     Ok(match (args.enforce, args.as_root) {
         (true, _) => (Mode::Enforced, identity.clone(), Credentials::Enforced(identity)),
         (_, true) => (Mode::Observation, identity, Credentials::Unchanged),
@@ -112,7 +112,7 @@ fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> 
 
 /// Prepares what watches the program, and says which it is when that is a surprise.
 fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
-    let choice = match args.backend {
+    let choice = match args.watch.backend {
         BackendArg::Auto => Choice::Auto,
         BackendArg::Ebpf => Choice::Ebpf,
         BackendArg::Ptrace => Choice::Ptrace,
@@ -120,7 +120,7 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     let facts = &settled.facts;
     let wanted = Wanted {
         record: facts.record,
-        buffer: args.buffer << 20,
+        buffer: args.watch.buffer << 20,
         mode: facts.mode,
         identity: &facts.identity,
     };
@@ -129,7 +129,7 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
         Ok(ready) => ready.fallback.as_ref(),
         Err(error) => error.ebpf(),
     };
-    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.talk.verbose) {
+    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.results.talk.verbose) {
         log.lines().for_each(|line| terminal::tell(format_args!("{}", printable(line))));
     }
     let ready = prepared?;
@@ -138,7 +138,9 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
             "nrtrace: backend: {}, because eBPF does not work here: {why}",
             ready.description
         )),
-        None if args.talk.verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
+        None if args.results.talk.verbose => {
+            terminal::tell(format_args!("nrtrace: backend: {}", ready.description))
+        }
         None => {}
     }
     Ok(ready)
@@ -163,19 +165,19 @@ pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
 }
 
 fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
-    match args.format {
+    match args.results.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
             terminal::print(&profile.to_json())?;
         }
-        ReportFormat::Table if !args.talk.quiet => {
-            let style: Style = terminal::style(args.talk.color, &std::io::stderr());
+        ReportFormat::Table if !args.results.talk.quiet => {
+            let style: Style = terminal::style(args.results.talk.color, &std::io::stderr());
             let table = emit::table(profile, &grants(profile), style, terminal::width());
             terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
         }
         ReportFormat::Table => {}
     }
-    if let Some(output) = output.filter(|_| !args.talk.quiet) {
+    if let Some(output) = output.filter(|_| !args.results.talk.quiet) {
         terminal::tell(format_args!("Profile and artefacts are in {}", output.path().display()));
     }
     Ok(())

@@ -1,0 +1,135 @@
+//! What several subcommands share.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::value;
+
+/// Whom the program runs as, or is judged for.
+#[derive(Debug, Args)]
+pub struct Subject {
+    /// Run as this user: a name, or a number; with a group after a colon [default: a uid that exists
+    /// nowhere, from 61184 on, named after the program]
+    #[arg(long = "as", value_name = "USER|UID[:GID]")]
+    pub user: Option<String>,
+
+    /// Supplementary groups, by name or number [default: none]
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub groups: Vec<String>,
+}
+
+/// How long the program runs, and how it ends.
+#[derive(Debug, Args)]
+pub struct Lifetime {
+    /// Stop the program after this time (like 30s, 2m or 500ms)
+    #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
+    pub run_for: Option<Duration>,
+
+    /// How long a program that is told to stop has until it is killed
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5s")]
+    pub grace: Duration,
+}
+
+/// What watches the program, and what it records.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// What to record: `calls` adds the results of system calls, listening addresses and standard error to the
+    /// capability checks; `needs` slows nothing else on the machine down
+    #[arg(long, value_enum, default_value_t = RecordArg::Calls)]
+    pub record: RecordArg,
+
+    /// What watches the program: `ebpf` sees the kernel consult capabilities, `ptrace` works without eBPF and predicts
+    /// that by an oracle, `auto` takes the first that works
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub backend: BackendArg,
+
+    /// Size of the buffer between the kernel and nrtrace, in MiB (a power of two)
+    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = value::buffer)]
+    pub buffer: usize,
+}
+
+/// The program's environment.
+#[derive(Debug, Args)]
+pub struct Variables {
+    /// Keep the caller's HOME, USER, LOGNAME, SHELL and PATH
+    #[arg(long)]
+    pub keep_env: bool,
+
+    /// Set a variable in the program's environment
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = value::variable)]
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// What becomes of the result.
+#[derive(Debug, Args)]
+pub struct Results {
+    /// Write profile.json and all artefacts to this directory
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// What to print at the end: a table on standard error, or the profile as JSON on standard output
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+/// How much nrtrace itself says.
+#[derive(Debug, Args)]
+pub struct Talk {
+    /// Say nothing but errors, and the result where it was asked for
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more: what was attached, what each need is known by
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+}
+
+/// `--record`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordArg {
+    /// Capability checks alone
+    Needs,
+    /// Capability checks and system calls
+    Calls,
+}
+
+/// `--backend`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendArg {
+    /// eBPF if it loads, else ptrace
+    Auto,
+    /// eBPF alone
+    Ebpf,
+    /// ptrace alone
+    Ptrace,
+}
+
+/// `--format` of `run` and `report`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A table for people
+    Table,
+    /// The profile
+    Json,
+}
+
+/// `--color`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColourArg {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}

@@ -1,0 +1,72 @@
+//! The command line.
+
+mod common;
+mod run;
+mod saved;
+mod value;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat};
+pub use run::{IdentityArg, RunArgs};
+pub use saved::{EmitArgs, EmitFormat, ReportArgs};
+
+const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked
+  0    done
+  2    the command line or an input file is wrong
+  3    nrtrace could not do its work; the message says what is missing
+  126  the program cannot be executed
+  127  the program was not found";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "nrtrace", version, about = ABOUT, after_help = EXIT_STATUS, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program as a non-root user that is refused nothing, and say what it would have been refused
+    Run(Box<RunArgs>),
+    /// Write artefacts from a saved profile
+    Emit(EmitArgs),
+    /// Show a saved profile
+    Report(ReportArgs),
+    /// Say what works on this host, and what is missing for the rest
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_keeps_its_own_options() {
+        let cli =
+            Cli::try_parse_from(["nrtrace", "run", "--for", "5s", "nginx", "-g", "daemon off;"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.command, ["nginx", "-g", "daemon off;"]);
+    }
+}

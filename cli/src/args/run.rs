@@ -1,0 +1,77 @@
+//! Arguments of `nrtrace run`.
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum};
+
+use super::EXIT_STATUS;
+use super::common::{Lifetime, Results, Subject, Variables, Watch};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  # What does nginx need? Let it serve for five seconds; artefacts go to out/
+  sudo nrtrace run --for 5s -o out/ -- /usr/sbin/nginx -g 'daemon off;'
+
+  # As a user that exists, until Ctrl-C
+  sudo nrtrace run --as etcd -- etcd --data-dir /var/lib/etcd
+
+  # How far does it get with the rights it would have?
+  sudo nrtrace run --enforce --as www-data -- /usr/sbin/nginx -g 'daemon off;'
+
+  # In CI: the profile alone, as JSON, without slowing anything else down
+  sudo nrtrace run --record needs --format json -q --for 30s -- ./server > profile.json";
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_STATUS}"))]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub subject: Subject,
+
+    #[command(flatten)]
+    pub lifetime: Lifetime,
+
+    #[command(flatten)]
+    pub watch: Watch,
+
+    #[command(flatten)]
+    pub variables: Variables,
+
+    /// What happens when the program changes its identity, or gives a file to another user: `keep` answers with
+    /// success without doing it, `switch` lets it happen, `deny` refuses with EPERM
+    #[arg(long, value_enum, default_value_t = IdentityArg::Keep)]
+    pub identity: IdentityArg,
+
+    /// Run with the user's rights alone, so that refusals are real: shows what the program does about them, and what
+    /// refuses besides the user's rights; what comes after a fatal refusal is not seen. Without root, the user is the
+    /// caller
+    #[arg(long)]
+    pub enforce: bool,
+
+    /// Run with nrtrace's own rights, and ask the kernel for each access whether the user of --as would have it:
+    /// for programs that insist on root. The paths may differ from those used when not root
+    #[arg(long, conflicts_with = "enforce")]
+    pub as_root: bool,
+
+    /// Exit with 0 when the profile is complete, whatever the program's own status
+    #[arg(long)]
+    pub ignore_status: bool,
+
+    #[command(flatten)]
+    pub results: Results,
+
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `--identity`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentityArg {
+    /// Answer with success, do nothing
+    Keep,
+    /// Let it happen
+    Switch,
+    /// Refuse with EPERM
+    Deny,
+}
