@@ -1,8 +1,10 @@
 //! Linux capabilities, by number and name (`include/uapi/linux/capability.h`, capabilities(7)).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A capability, by its number.
@@ -134,6 +136,21 @@ impl Serialize for Capability {
 impl<'de> Deserialize<'de> for Capability {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Capability {
+    fn schema_name() -> Cow<'static, str> {
+        "Capability".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A capability by its name in capabilities(7), or by its number where that page has no name for it.",
+            "pattern": "^CAP_[A-Z0-9_]+$",
+            "examples": ["CAP_NET_BIND_SERVICE"],
+        })
     }
 }
 

@@ -1,13 +1,18 @@
 //! What happened: the values every backend hands to the classifier.
 
+mod obstacle;
+
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Capability, RawText};
 
+pub use obstacle::{Cause, Obstacle};
+
 /// A finished recording.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trace {
     /// How and on what the recording was made.
     pub run: RunFacts,
@@ -18,8 +23,12 @@ pub struct Trace {
 }
 
 /// How a recording was made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunFacts {
+    /// What tells this run from every other: a UUID of version 7. The same in every copy of the recording and in
+    /// all profiles made from it.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub id: String,
     /// The command, as given.
     pub command: Vec<RawText>,
     /// The identity the program ran as, or is judged for.
@@ -44,7 +53,7 @@ pub struct RunFacts {
 }
 
 /// Whom the program runs as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {
     /// Name: the user's, or one made from the program's name when the user does not exist.
     pub user: String,
@@ -61,7 +70,7 @@ pub struct Identity {
 }
 
 /// How the program ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// As the target user with all capabilities ambient: nothing is refused, each check is seen.
@@ -73,7 +82,7 @@ pub enum Mode {
 }
 
 /// What watched the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// eBPF programs.
@@ -83,7 +92,7 @@ pub enum Backend {
 }
 
 /// How much was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Record {
     /// Capability checks alone: outcomes are unknown, and so are refusals without a check.
@@ -93,7 +102,7 @@ pub enum Record {
 }
 
 /// How a recording ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TraceEnd {
     /// Records that could not be delivered.
     pub lost: u64,
@@ -112,7 +121,7 @@ pub struct TraceEnd {
 }
 
 /// How the program ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Exit {
     /// It was still running when the recording ended.
@@ -136,7 +145,9 @@ pub enum Exit {
 }
 
 /// When in the life of the service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Before it was ready; everything, where readiness is not known.
@@ -149,7 +160,7 @@ pub enum Phase {
 }
 
 /// One call of the tree, or several equal ones.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Position in the recording, from 0.
     pub seq: u64,
@@ -179,7 +190,7 @@ pub struct Event {
 }
 
 /// The calling thread.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Thread group.
     pub pid: u32,
@@ -192,7 +203,7 @@ pub struct Process {
 }
 
 /// The ids that the kernel judges file access by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Credentials {
     /// Filesystem user id.
     pub uid: u32,
@@ -201,7 +212,7 @@ pub struct Credentials {
 }
 
 /// A system call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// Its name in the kernel's table; `page-fault` for what is no call.
     pub name: Arc<str>,
@@ -213,7 +224,7 @@ pub struct Call {
 }
 
 /// What a call was about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Object {
     /// Nothing beyond the arguments.
@@ -246,7 +257,7 @@ pub enum Object {
 }
 
 /// A file, by the several names it goes under.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathObject {
     /// As the process passed it.
     pub given: RawText,
@@ -264,7 +275,7 @@ pub struct PathObject {
 }
 
 /// Facts of an inode.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inode {
     /// What it is.
     pub file_type: FileType,
@@ -283,7 +294,7 @@ pub struct Inode {
 }
 
 /// Type of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileType {
     /// A regular file.
@@ -305,7 +316,7 @@ pub enum FileType {
 }
 
 /// A socket and an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SocketObject {
     /// What the address belongs to.
     pub protocol: Protocol,
@@ -318,7 +329,7 @@ pub struct SocketObject {
 }
 
 /// Protocol of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// TCP.
@@ -340,7 +351,7 @@ pub enum Protocol {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Outcome {
     /// It succeeded.
@@ -360,7 +371,7 @@ pub enum Outcome {
 }
 
 /// The kernel consulted a capability.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// Which.
     pub capability: Capability,
@@ -383,7 +394,7 @@ pub struct Check {
 }
 
 /// What a predicted check is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Asked {
     /// Passing through a directory on the way.
@@ -403,97 +414,10 @@ pub enum Asked {
 }
 
 /// A file the kernel judged on the way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Component {
     /// Absolute path in the mount namespace.
     pub path: RawText,
     /// What it is.
     pub inode: Inode,
-}
-
-/// What stands against a call.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Obstacle {
-    /// What kind of thing it is.
-    pub cause: Cause,
-    /// The file that refuses, or the mount point for what is a matter of the mount.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub at: Option<RawText>,
-}
-
-/// What refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cause {
-    /// Owner, group, mode or ACL; and what nobody can tell from it: a security module's refusal, when nrtrace
-    /// itself has no CAP_DAC_OVERRIDE.
-    Permission,
-    /// Somebody else owns it.
-    NotOwner,
-    /// Its directory is sticky, and neither it nor the directory is the user's.
-    Sticky,
-    /// It is immutable.
-    Immutable,
-    /// It is append-only.
-    AppendOnly,
-    /// Its mount, or the filesystem, is read-only.
-    ReadOnlyMount,
-    /// Its mount does not allow execution.
-    NoExec,
-    /// Its mount does not allow devices.
-    NoDev,
-    /// `fs.protected_symlinks`: a link of somebody else in a sticky directory that all can write to.
-    ProtectedSymlink,
-    /// `fs.protected_hardlinks`: a file the user neither owns nor may read and write.
-    ProtectedHardlink,
-    /// `fs.protected_regular`, `fs.protected_fifos`: opened with `O_CREAT` in a sticky directory of others.
-    ProtectedFile,
-    /// It belongs to another process: a link below `/proc/PID`.
-    OtherProcess,
-    /// Something that refuses privileged processes too: a security module, a device cgroup, an owner that the
-    /// user namespace of the mount does not know.
-    Policy,
-    /// A seccomp filter of the process.
-    Seccomp,
-}
-
-impl Cause {
-    /// What it is and what mends it, for people.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Permission => "its owner and mode refuse everybody, root too: change the mode",
-            Self::NotOwner => "somebody else owns it",
-            Self::Sticky => "its directory is sticky, and neither is the user's",
-            Self::Immutable => "it is immutable: chattr -i takes that away, no owner or mode does",
-            Self::AppendOnly => "it is append-only: chattr -a takes that away, no owner or mode does",
-            Self::ReadOnlyMount => {
-                "the file system there is read-only: it takes a writable mount, not another owner"
-            }
-            Self::NoExec => {
-                "the file system there is mounted noexec: it takes another mount option, not another mode"
-            }
-            Self::NoDev => {
-                "the file system there is mounted nodev: it takes another mount option, not another owner"
-            }
-            Self::ProtectedSymlink => {
-                "somebody else's symbolic link in a sticky directory is not followed (sysctl fs.protected_symlinks)"
-            }
-            Self::ProtectedHardlink => {
-                "files that the user neither owns nor may read and write are not linked (sysctl fs.protected_hardlinks)"
-            }
-            Self::ProtectedFile => {
-                "somebody else's file in a sticky directory is not opened with O_CREAT (sysctls fs.protected_regular \
-                 and fs.protected_fifos)"
-            }
-            Self::OtherProcess => "it belongs to another process",
-            Self::Policy => {
-                "owner, mode and mount allow it: a security module (AppArmor, SELinux, Landlock) or a device cgroup \
-                 refuses; its policy has to change"
-            }
-            Self::Seccomp => {
-                "the process has a seccomp filter, and nothing else is known to refuse this: the filter has to change \
-                 (SystemCallFilter= in a unit, seccompProfile in Kubernetes, or the program's own)"
-            }
-        }
-    }
 }

@@ -10,7 +10,9 @@ pub mod event;
 pub mod grants;
 pub mod profile;
 pub mod requirement;
+pub mod schema;
 pub mod text;
+pub mod trace;
 
 pub use capability::Capability;
 pub use text::RawText;

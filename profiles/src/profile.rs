@@ -1,5 +1,6 @@
 //! The profile: what a run showed, as data.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Capability;
@@ -11,7 +12,7 @@ use crate::requirement::{Requirement, Seconds};
 pub const SCHEMA: &str = "nrtrace/profile/v1";
 
 /// What a run showed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Profile {
     /// [`SCHEMA`].
     pub schema: String,
@@ -39,8 +40,11 @@ pub struct Profile {
 }
 
 /// About the run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
+    /// What tells this run from every other: a UUID of version 7. Empty in profiles that were made without one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub id: String,
     /// How the program ran.
     pub mode: Mode,
     /// What watched it.
@@ -70,7 +74,7 @@ pub struct Run {
 }
 
 /// An address bound.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Listen {
     /// The protocol.
     pub protocol: Protocol,
@@ -84,7 +88,7 @@ pub struct Listen {
 }
 
 /// Something that could not be placed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unexplained {
     /// The system call.
     pub call: String,
@@ -110,7 +114,7 @@ pub struct Unexplained {
 }
 
 /// The program ended by itself and no refusal of the kernel explains it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GaveUp {
     /// How it ended.
     pub exit: Exit,
@@ -121,7 +125,7 @@ pub struct GaveUp {
 }
 
 /// A file a program looked at before it gave up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LookedAt {
     /// The system call.
     pub call: String,

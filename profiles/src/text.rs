@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes from the tracee, mostly text, of which nothing is assumed.
@@ -133,6 +134,20 @@ impl<'de> Deserialize<'de> for RawText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::from_text(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for RawText {
+    fn schema_name() -> Cow<'static, str> {
+        "RawText".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "Bytes, mostly text: a backslash is written twice, and a byte outside valid UTF-8 as \\x and two hexadecimal digits.",
+            "pattern": r"^([^\\]|\\\\|\\x[0-9a-fA-F]{2})*$",
+        })
     }
 }
 

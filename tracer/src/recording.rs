@@ -1,13 +1,14 @@
 //! A whole recording: a backend, the collector and the session, joined into a [`Trace`].
 
 use std::fs;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use nix::sys::utsname::uname;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
-use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use uuid::Uuid;
 
 use crate::collect::{Collector, Config};
 use crate::ebpf::{Lost, Probe};
@@ -65,6 +66,7 @@ pub async fn record(
     let mut notes = ended.notes;
     notes.extend(collected.notes);
     let run = RunFacts {
+        id: Uuid::now_v7().to_string(),
         command: plan.command.iter().map(|word| RawText::new(word.as_bytes())).collect(),
         identity: facts.identity,
         mode: facts.mode,

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::vm;
+use crate::{schema, vm};
 
 /// The longest source file allowed, in lines.
 const LONGEST_FILE: usize = 500;
@@ -29,6 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
     step("layers", layers)?;
     step("file lengths", file_lengths)?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("schemas", || schema::run(&schema::Options { check: true }))?;
     step("documentation", || {
         sh(Command::new("cargo").args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;

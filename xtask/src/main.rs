@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod schema;
 mod vm;
 mod workload;
 
@@ -29,6 +30,8 @@ enum Task {
     Ci(ci::Options),
     /// Installs nginx, builds nrtrace, and shows it at work in a sandbox
     Demo,
+    /// Writes the JSON Schemas of the files nrtrace reads and writes
+    Schema(schema::Options),
     /// Measures what tracing costs, beside no tracing and strace
     Bench(bench::Options),
     /// Traces one fixture on this kernel and, under QEMU, on Debian's older ones, and compares what it needs
@@ -53,6 +56,7 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Ci(options) => ci::run(&options),
         Task::Demo => demo::run(),
+        Task::Schema(options) => schema::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),

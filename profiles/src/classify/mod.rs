@@ -63,6 +63,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         executable: context::executable(trace),
         identity: run.identity.clone(),
         run: Run {
+            id: run.id.clone(),
             mode: run.mode,
             backend: run.backend,
             record: run.record,

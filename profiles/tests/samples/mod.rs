@@ -110,6 +110,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             exists: false,
         },
         run: Run {
+            id: String::new(),
             mode: Mode::Permissive,
             backend: Backend::Ebpf,
             record: Record::Calls,

@@ -258,6 +258,7 @@ pub fn trace(command: &str, events: impl IntoIterator<Item = Make>) -> Trace {
     };
     Trace {
         run: RunFacts {
+            id: String::new(),
             command: command.split(' ').map(RawText::from).collect(),
             identity: Identity {
                 user: "test".into(),

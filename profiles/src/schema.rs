@@ -1,0 +1,78 @@
+//! The JSON Schemas (draft 2020-12) of the files, made from the types that read and write them.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::profile::{self, Profile};
+use crate::trace::{self, SavedTrace};
+
+/// A kind of file that has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `profile.json`.
+    Profile,
+    /// What `run --save-trace` writes.
+    Trace,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Profile, Self::Trace];
+
+    /// The value of the file's `schema` field.
+    pub const fn version(self) -> &'static str {
+        match self {
+            Self::Profile => profile::SCHEMA,
+            Self::Trace => trace::SCHEMA,
+        }
+    }
+
+    /// The name of the schema's file: `profile-v1.schema.json`.
+    pub fn file_name(self) -> String {
+        let (name, version) = self.parts();
+        format!("{name}-{version}.schema.json")
+    }
+
+    fn parts(self) -> (&'static str, &'static str) {
+        let version = self.version();
+        version.strip_prefix("nrtrace/").and_then(|rest| rest.split_once('/')).unwrap_or((version, ""))
+    }
+
+    /// The schema, as indented JSON with a closing line end.
+    pub fn text(self) -> String {
+        let schema = match self {
+            Self::Profile => of::<Profile>(self),
+            Self::Trace => of::<SavedTrace>(self),
+        };
+        format!("{schema:#}\n")
+    }
+}
+
+fn of<T: JsonSchema>(kind: Kind) -> Value {
+    let mut schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let (name, version) = kind.parts();
+    schema.insert("$id".into(), format!("urn:nrtrace:schema:{name}:{version}").into());
+    schema.insert("title".into(), format!("nrtrace {name}").into());
+    let mut schema = schema.to_value();
+    // The types take any text there, and the readers look at it first.
+    if let Some(field) = schema.pointer_mut("/properties/schema") {
+        *field = serde_json::json!({ "const": kind.version() });
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_names_its_version() {
+        for kind in Kind::ALL {
+            let schema: Value = serde_json::from_str(&kind.text()).unwrap();
+            assert_eq!(schema["properties"]["schema"]["const"], kind.version());
+            assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+            assert!(schema["required"].as_array().is_some_and(|names| names.contains(&"schema".into())));
+        }
+        assert_eq!(Kind::Profile.file_name(), "profile-v1.schema.json");
+    }
+}
