@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Event, Outcome};
+use crate::event::{Event, Object, Outcome};
 use crate::profile::{GaveUp, LookedAt, Unexplained};
 use crate::requirement::{Basis, Need, Requirement, Severity};
 
@@ -86,7 +86,14 @@ pub fn gave_up(
 
 /// Whether the call is a look at a file, or failed on one.
 fn looks(event: &Event) -> bool {
-    LOOKS.contains(&&*event.call.name) || matches!(event.outcome, Outcome::Failure { .. })
+    let looks = LOOKS.contains(&&*event.call.name) || matches!(event.outcome, Outcome::Failure { .. });
+    looks && !is_of_stdio(event)
+}
+
+/// A look at what the caller gave as standard input, output or error.
+fn is_of_stdio(event: &Event) -> bool {
+    let nameless = matches!(&event.object, Object::Path(path) if path.given.as_bytes().is_empty());
+    nameless && (0..=2).contains(&event.call.args[0])
 }
 
 /// The last files looked at, most recent last.

@@ -75,7 +75,24 @@ fn shape(name: &[u8], is_pid: &impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         }
         rest = &rest[piece.len()..];
     }
-    found.then_some(out)
+    found.then(|| general_numbers(&out))
+}
+
+/// Beside a random part, a number of five digits or more is one as well: `vcl_boot.*.635789`, seconds and microseconds.
+fn general_numbers(pattern: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(pattern.len());
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        let piece = next(rest);
+        match piece {
+            Piece::Word(word) if word.len() >= 5 && word.iter().all(u8::is_ascii_digit) && !is_date(word) => {
+                star(&mut out);
+            }
+            Piece::Word(bytes) | Piece::Separator(bytes) => out.extend(bytes),
+        }
+        rest = &rest[piece.len()..];
+    }
+    out
 }
 
 fn star(out: &mut Vec<u8>) {
@@ -304,6 +321,8 @@ mod tests {
             ("pod-7d4b9c8f6d", "pod-*"),
             ("ssh-XyZ12kLmNoPq", "ssh-*"),
             ("krb5cc_1000_Xk2LpQ", "krb5cc_1000_*"),
+            ("vcl_boot.1764148012.635789", "vcl_boot.*.*"),
+            ("log-20240131-a3f9c1d27e.gz", "log-20240131-*.gz"),
         ];
         for (name, pattern) in table {
             assert_eq!(shape_of(name).as_deref(), Some(pattern), "{name}");

@@ -291,8 +291,23 @@ fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<&'static str> {
              sysusers.d file, and name it with --as.",
         );
     }
+    if profile.run.mode != Mode::Observation && insists_on_root(gave_up) {
+        hints.push(
+            "It seems to insist on being root: look for an option that lets it start without, or trace it with \
+             --as-root, which leaves it root's rights and judges each access for the user.",
+        );
+    }
     hints.push("It may need more than it lived to ask for: once it starts, trace it again.");
     hints
+}
+
+/// Whether the program's last words are about not being root.
+fn insists_on_root(gave_up: &GaveUp) -> bool {
+    const WORDS: [&str; 4] = ["root", "superuser", "super-user", "privilege"];
+    gave_up.stderr.iter().any(|line| {
+        let line = line.to_text().to_lowercase();
+        WORDS.iter().any(|word| line.contains(word))
+    })
 }
 
 fn exit(exit: Exit) -> String {

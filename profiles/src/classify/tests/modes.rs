@@ -1,7 +1,7 @@
 //! Enforced runs, and runs with other rights than the user's.
 
 use crate::Capability;
-use crate::event::{Asked, Cause, Exit, FileType, Mode, Trace};
+use crate::event::{Asked, Cause, Exit, FileType, Mode, Object, Trace};
 use crate::requirement::{Basis, Severity};
 
 use super::build::*;
@@ -84,4 +84,17 @@ fn roots_own_rights_are_not_the_users() {
     assert_eq!(profile.requirements[0].basis, Basis::Predicted);
     assert_eq!(profile.requirements[1].basis, Basis::Kernel);
     assert!(profile.notes[0].contains("geteuid"), "{:?}", profile.notes);
+}
+
+#[test]
+fn what_the_caller_gave_is_not_what_a_program_looked_at() {
+    let mut looked = call("newfstatat", &[2]).on("/home/me/log");
+    if let Object::Path(path) = &mut looked.0.object {
+        path.given = "".into();
+    }
+    let mut trace = trace("x", [looked, call("stat", &[]).on("/srv/x")]);
+    trace.end.exit = Exit::Exited { status: 1 };
+    let looked: Vec<String> =
+        run(&trace).gave_up.unwrap().looked_at.iter().map(|look| look.path.to_text()).collect();
+    assert_eq!(looked, ["/srv/x"]);
 }
