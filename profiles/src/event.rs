@@ -7,6 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::{Capability, RawText};
 
 pub use obstacle::{Cause, Obstacle};
@@ -50,6 +51,24 @@ pub struct RunFacts {
     pub missing_capabilities: Vec<Capability>,
     /// First port that needs no privilege, in the network namespace of the run.
     pub unprivileged_port_start: u16,
+    /// Set when the program ran already, or was started by somebody else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attached: Option<Attached>,
+    /// The container the program runs in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<Container>,
+}
+
+/// What was attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Attached {
+    /// What it is, for people: `process 4711`, `unit nginx.service`, `container web`.
+    pub target: String,
+    /// Whether it was waited for, so that its start was seen.
+    pub from_start: bool,
+    /// Whether processes that are not root are judged by their real refusals; else everything is judged for the
+    /// identity, as root's doings are.
+    pub own_refusals: bool,
 }
 
 /// Whom the program runs as.

@@ -5,6 +5,7 @@
 
 pub mod capability;
 pub mod classify;
+pub mod container;
 pub mod emit;
 pub mod event;
 pub mod grants;

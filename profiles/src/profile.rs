@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
+use crate::container::Container;
+use crate::event::{Attached, Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
 use crate::requirement::{Requirement, Seconds};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -26,6 +27,9 @@ pub struct Profile {
     pub identity: Identity,
     /// About the run.
     pub run: Run,
+    /// The container the program ran in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub container: Option<Container>,
     /// What the program needs and the user lacks, ordered by kind and subject.
     pub requirements: Vec<Requirement>,
     /// Every address bound, privileged or not.
@@ -71,6 +75,9 @@ pub struct Run {
     pub missing_capabilities: Vec<Capability>,
     /// First port that needs no privilege, in the network namespace of the run.
     pub unprivileged_port_start: u16,
+    /// What was attached to, when the program ran already or was started by somebody else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attached: Option<Attached>,
 }
 
 /// An address bound.

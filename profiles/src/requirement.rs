@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::container::Placement;
 use crate::event::{FileType, Inode, Phase, Protocol};
 use crate::{Capability, RawText};
 
@@ -252,6 +253,9 @@ pub struct Evidence {
     /// searched, temporary names in a directory, a path through symbolic links. At most [`Evidence::OBJECTS`].
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub objects: BTreeSet<RawText>,
+    /// Where the need's path lies, for a program in a container.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub placement: Option<Placement>,
     /// How the calls ended: `ok`, `answered`, `unknown` or the name of an errno, each with its count.
     pub outcomes: BTreeMap<String, u64>,
 }

@@ -77,6 +77,8 @@ pub async fn record(
         environment: ended.environment,
         missing_capabilities: ended.missing_capabilities,
         unprivileged_port_start,
+        attached: None,
+        container: None,
     };
     let end = TraceEnd {
         lost: source.lost() + collected.malformed,

@@ -188,6 +188,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         refused_inode,
         checks: finding.check.into_iter().collect(),
         objects: finding.objects,
+        placement: None,
         outcomes: BTreeMap::from([(outcome(event), event.count)]),
     };
     Requirement {

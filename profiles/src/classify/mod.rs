@@ -22,6 +22,7 @@ mod missing;
 mod noise;
 mod path;
 mod pattern;
+mod placement;
 mod port;
 mod run_caused;
 mod site;
@@ -77,7 +78,9 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             environment: run.environment.clone(),
             missing_capabilities: run.missing_capabilities.clone(),
             unprivileged_port_start: run.unprivileged_port_start,
+            attached: run.attached.clone(),
         },
+        container: run.container.clone(),
         requirements: classified.requirements,
         listens: classified.listens,
         unexplained: classified.unexplained,
@@ -98,6 +101,9 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     }
     let (mut requirements, unexplained, mut notes) = fold.finish();
     ending::weigh(&mut requirements, context);
+    if let Some(container) = &context.run.container {
+        placement::add(&mut requirements, container);
+    }
     ending::remark(&requirements, &unexplained, context, &mut notes);
     let gave_up = gave_up::gave_up(&ordered, context, &requirements, &unexplained);
     path::remark(&requirements, context, &mut notes);

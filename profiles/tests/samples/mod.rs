@@ -50,6 +50,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             refused_inode,
             checks: BTreeSet::from([Capability::DAC_OVERRIDE]),
             objects: BTreeSet::new(),
+            placement: None,
             outcomes: BTreeMap::from([("ok".to_owned(), 1)]),
         },
     }
@@ -124,7 +125,9 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             environment: vec![],
             missing_capabilities: vec![],
             unprivileged_port_start: 1024,
+            attached: None,
         },
+        container: None,
         requirements,
         listens: vec![],
         unexplained: vec![],

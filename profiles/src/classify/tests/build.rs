@@ -276,6 +276,8 @@ pub fn trace(command: &str, events: impl IntoIterator<Item = Make>) -> Trace {
             environment: Vec::new(),
             missing_capabilities: Vec::new(),
             unprivileged_port_start: 1024,
+            attached: None,
+            container: None,
         },
         events: events.into_iter().enumerate().map(number).collect(),
         end: TraceEnd {
