@@ -219,6 +219,26 @@ pub struct Process {
     pub name: RawText,
     /// The executable, where known.
     pub exe: Option<RawText>,
+    /// The processes of the tree that it descends from, outermost first; those that are nearest, when there are more
+    /// than [`Process::ANCESTORS`].
+    #[serde(skip_serializing_if = "<[_]>::is_empty", default)]
+    pub ancestors: Arc<[Ancestor]>,
+}
+
+impl Process {
+    /// How many ancestors are kept.
+    pub const ANCESTORS: usize = 16;
+}
+
+/// A process as it was when it made another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ancestor {
+    /// Thread group.
+    pub pid: u32,
+    /// The kernel's short name of the thread (`comm`).
+    pub name: RawText,
+    /// The executable, where known.
+    pub exe: Option<RawText>,
 }
 
 /// The ids that the kernel judges file access by.

@@ -241,6 +241,9 @@ pub struct Evidence {
     pub calls: BTreeSet<String>,
     /// Names of the processes.
     pub processes: BTreeSet<RawText>,
+    /// Who called, and where it comes from. At most [`Evidence::CALLERS`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub callers: BTreeSet<Caller>,
     /// The component that refused: an ancestor, the parent directory, or the file itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused_at: Option<RawText>,
@@ -260,7 +263,23 @@ pub struct Evidence {
     pub outcomes: BTreeMap<String, u64>,
 }
 
+/// A process that made a call.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Caller {
+    /// The kernel's short name of the thread (`comm`).
+    pub name: RawText,
+    /// The executable, where known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub executable: Option<RawText>,
+    /// Executables of the processes that it descends from, outermost first; their names where the executable is not
+    /// known.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ancestors: Vec<RawText>,
+}
+
 impl Evidence {
+    /// How many callers are kept.
+    pub const CALLERS: usize = 8;
     /// How many objects are kept.
     pub const OBJECTS: usize = 16;
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Event, FileType, Obstacle, Outcome, Phase};
+use crate::event::{Ancestor, Event, FileType, Obstacle, Outcome, Phase};
 use crate::profile::Unexplained;
-use crate::requirement::{Access, Evidence, Limit, Need, Requirement, Seconds};
+use crate::requirement::{Access, Caller, Evidence, Limit, Need, Requirement, Seconds};
 use crate::{Capability, RawText};
 
 use super::errno;
@@ -184,6 +184,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         last: Seconds(event.last.max(event.time)),
         calls: BTreeSet::from([event.call.name.to_string()]),
         processes: BTreeSet::from([event.process.name.clone()]),
+        callers: BTreeSet::from([caller(event)]),
         refused_at,
         refused_inode,
         checks: finding.check.into_iter().collect(),
@@ -198,6 +199,15 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         basis: finding.basis,
         phase: event.phase,
         evidence,
+    }
+}
+
+fn caller(event: &Event) -> Caller {
+    let known = |ancestor: &Ancestor| ancestor.exe.clone().unwrap_or_else(|| ancestor.name.clone());
+    Caller {
+        name: event.process.name.clone(),
+        executable: event.process.exe.clone(),
+        ancestors: event.process.ancestors.iter().map(known).collect(),
     }
 }
 
@@ -234,6 +244,10 @@ fn merge(earlier: &mut Requirement, later: Requirement, count: Count) {
     into.last = into.last.max(from.last);
     into.calls.extend(from.calls);
     into.processes.extend(from.processes);
+    into.callers.extend(from.callers);
+    while into.callers.len() > Evidence::CALLERS {
+        into.callers.pop_last();
+    }
     into.checks.extend(from.checks);
     if into.refused_at.is_none() {
         into.refused_at = from.refused_at;

@@ -46,6 +46,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             last: Seconds(12_000_000),
             calls: BTreeSet::from([call.to_owned()]),
             processes: BTreeSet::from([RawText::from("daemon")]),
+            callers: BTreeSet::new(),
             refused_at,
             refused_inode,
             checks: BTreeSet::from([Capability::DAC_OVERRIDE]),

@@ -21,7 +21,7 @@ use super::inquiry::{Case, Inquiry};
 use super::left;
 use super::object;
 use super::paths::{Paths, upright};
-use super::process::Processes;
+use super::process::{Processes, comm};
 use super::sockets::Bound;
 use super::symbols::Symbols;
 use crate::launch::IdentityCall;
@@ -287,8 +287,10 @@ impl Builder {
     }
 
     fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
-        let exe = self.processes.get(pid).and_then(|known| known.exe.clone());
-        Process { pid, tid, name, exe }
+        let known = self.processes.get(pid);
+        let exe = known.and_then(|known| known.exe.clone());
+        let ancestors = known.map(|known| Arc::clone(&known.ancestors)).unwrap_or_default();
+        Process { pid, tid, name, exe, ancestors }
     }
 
     fn count_unresolved(&mut self, object: &mut Object, name: &str) {
@@ -352,11 +354,6 @@ fn outcome(ret: Option<i64>) -> Outcome {
         // Errnos are below 4096 (include/linux/err.h).
         Some(errno) => Outcome::Failure { errno: errno.unsigned_abs() as i32 },
     }
-}
-
-/// The thread's name, without its padding.
-fn comm(head: &Head) -> &[u8] {
-    head.comm.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 fn is_write(name: &str) -> bool {

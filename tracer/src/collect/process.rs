@@ -1,10 +1,11 @@
 //! The processes of the tree, as far as events need them.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use nrtrace_ebpf::record::Head;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::Credentials;
+use nrtrace_profiles::event::{Ancestor, Credentials, Process};
 
 /// Ended processes that are still known, for what is told of them late.
 const GONE: usize = 1024;
@@ -22,6 +23,8 @@ pub struct Known {
     pub mnt_ns: u32,
     /// Whether it, or a process it comes from, has installed a seccomp filter.
     pub filtered: bool,
+    /// The processes it comes from, outermost first.
+    pub ancestors: Arc<[Ancestor]>,
     ended: bool,
 }
 
@@ -62,12 +65,14 @@ impl Processes {
         if child == head.pid {
             return;
         }
-        let inherited = Known { ended: false, started: None, ..parent.clone() };
+        let ancestors = descend(&parent.ancestors, head, parent.exe.clone());
+        let inherited = Known { ended: false, started: None, ancestors, ..parent.clone() };
         // The child may have acted already; then it has been counted.
         match self.known.get_mut(&child) {
             Some(known) if !known.ended => {
                 known.exe = known.exe.take().or(inherited.exe);
                 known.filtered |= inherited.filtered;
+                known.ancestors = inherited.ancestors;
             }
             _ => {
                 self.seen += 1;
@@ -96,4 +101,16 @@ impl Processes {
             self.known.remove(&oldest);
         }
     }
+}
+
+/// The ancestors of a child of `head`'s process, which itself has `ancestors`.
+fn descend(ancestors: &[Ancestor], head: &Head, exe: Option<RawText>) -> Arc<[Ancestor]> {
+    let surplus = (ancestors.len() + 1).saturating_sub(Process::ANCESTORS);
+    let parent = Ancestor { pid: head.pid, name: RawText::from(comm(head)), exe };
+    ancestors.iter().skip(surplus).cloned().chain([parent]).collect()
+}
+
+/// The thread's name, without its padding.
+pub fn comm(head: &Head) -> &[u8] {
+    head.comm.split(|byte| *byte == 0).next().unwrap_or_default()
 }

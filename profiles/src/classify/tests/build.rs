@@ -54,7 +54,13 @@ pub fn call(name: &str, args: &[u64]) -> Make {
         time: 0,
         count: 1,
         last: 0,
-        process: Process { pid: 4242, tid: 4242, name: "test".into(), exe: None },
+        process: Process {
+            pid: 4242,
+            tid: 4242,
+            name: "test".into(),
+            exe: None,
+            ancestors: Default::default(),
+        },
         credentials: Credentials { uid: UID, gid: UID },
         phase: Phase::Startup,
         call: Call { name: name.into(), args: all, data: None },
@@ -233,7 +239,8 @@ impl Make {
     }
 
     pub fn by(mut self, pid: u32, name: &str) -> Self {
-        self.0.process = Process { pid, tid: pid, name: name.into(), exe: None };
+        self.0.process =
+            Process { pid, tid: pid, name: name.into(), exe: None, ancestors: Default::default() };
         self
     }
 

@@ -5,7 +5,9 @@ mod path;
 mod record;
 
 use nrtrace_ebpf::record::*;
-use nrtrace_profiles::event::{Backend, Event, Identity, Mode, Object, Outcome, Phase, Protocol, Record};
+use nrtrace_profiles::event::{
+    Ancestor, Backend, Event, Identity, Mode, Object, Outcome, Phase, Process, Protocol, Record,
+};
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 
@@ -175,7 +177,22 @@ fn processes_inherit_their_executable() {
     ];
     let collected = collect(Record::Calls, &records);
     assert_eq!(collected.processes, 2);
-    assert_eq!(collected.events[0].process.exe, Some("/usr/sbin/nginx".into()));
+    let process = &collected.events[0].process;
+    assert_eq!(process.exe, Some("/usr/sbin/nginx".into()));
+    let parent = Ancestor { pid: 100, name: "demo".into(), exe: Some("/usr/sbin/nginx".into()) };
+    assert_eq!(*process.ancestors, [parent]);
+}
+
+#[test]
+fn the_nearest_ancestors_are_kept() {
+    let generations = 100..140;
+    let mut records: Vec<Vec<u8>> =
+        generations.map(|pid| sketch(0).thread(pid, pid).fork(pid + 1, pid + 1)).collect();
+    records.push(mkdir("/nrtrace-no-such/a").thread(140, 140).call());
+    let collected = collect(Record::Calls, &records);
+    let pids: Vec<u32> = collected.events[0].process.ancestors.iter().map(|ancestor| ancestor.pid).collect();
+    assert_eq!(pids, Vec::from_iter(124..140));
+    assert_eq!(pids.len(), Process::ANCESTORS);
 }
 
 #[test]
