@@ -46,6 +46,9 @@ impl Line {
                 self.bar.set_message(text);
                 self.bar.tick();
             }
+            Progress::Ready { elapsed } => {
+                self.bar.println(format!("ready after {:.1} s", elapsed.as_secs_f64()));
+            }
             Progress::Stopping(stage) => self.bar.set_message(format!("stopping: {stage}")),
         }
     }

@@ -14,6 +14,7 @@ use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
+use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::ebpf;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
@@ -56,6 +57,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let mut profile = classify::profile(&recorded.trace, &settled.name);
     profile.executable =
         std::fs::canonicalize(&recorded.program).ok().map(|path| RawText::new(path.as_os_str().as_bytes()));
+    if let Some(Verdict::Failed(failure)) = &recorded.verdict {
+        profile.notes.push(format!("the program {failure}"));
+        if args.results.talk.quiet {
+            terminal::tell(format_args!("nrtrace: the program {}", printable(&failure.to_string())));
+        }
+    }
     if let Some(output) = &settled.output {
         write(output, &profile)?;
     }
@@ -87,11 +94,24 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         env: args.variables.env.clone(),
         run_for: args.lifetime.run_for,
         grace: args.lifetime.grace,
+        course: course(args)?,
+        capture: Capture::Pass,
     };
     // Opened now, so that a wrong path is told before the program runs.
     let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
     let facts = Facts { identity, mode, backend: Backend::Ebpf, record };
     Ok(Settled { name: identity::name_for(&base), plan, facts, output })
+}
+
+/// What the run is to come to, where that was asked for.
+fn course(args: &RunArgs) -> Result<Option<Course>> {
+    let given = args.course.course(args.course.exercise.is_some() && args.lifetime.run_for.is_none(), None);
+    if given.readiness.is_empty() && given.exercise.is_some() {
+        let message = "--exercise begins once the program is ready, so it needs one of --ready, --ready-port, \
+                       --ready-log and --ready-notify";
+        return Err(BadInput(message.into()).into());
+    }
+    Ok((!given.readiness.is_empty()).then_some(given))
 }
 
 /// How the program runs, whom it is judged for, and what it is started with.
@@ -185,6 +205,14 @@ fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result
 
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.
 fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
+    // One that ended by itself has a status of its own.
+    if let Some(Verdict::Failed(
+        Failure::NotReady { .. } | Failure::Exercise { .. } | Failure::NoLongerReady { .. },
+    )) = recorded.verdict
+        && !args.ignore_status
+    {
+        return 1;
+    }
     let stopped = matches!(recorded.trace.end.exit, Exit::Stopped { .. } | Exit::Running);
     if stopped || (args.ignore_status && profile.run.complete) {
         return 0;

@@ -1,5 +1,6 @@
 //! What happened: the values every backend hands to the classifier.
 
+mod end;
 mod obstacle;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::Container;
 use crate::{Capability, RawText};
 
+pub use end::{Exit, Milestones, TraceEnd};
 pub use obstacle::{Cause, Obstacle};
 
 /// A finished recording.
@@ -118,49 +120,6 @@ pub enum Record {
     Needs,
     /// Checks, and the system calls of interest with their results.
     Calls,
-}
-
-/// How a recording ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TraceEnd {
-    /// Records that could not be delivered.
-    pub lost: u64,
-    /// Paths that could not be made absolute.
-    pub unresolved: u64,
-    /// Successful calls left out because the recording had grown too large. Checks and refusals never are.
-    pub dropped_calls: u64,
-    /// How the program ended.
-    pub exit: Exit,
-    /// Nanoseconds from the program's start to the end of the recording.
-    pub duration: u64,
-    /// The last lines the program wrote on standard error.
-    pub stderr: Vec<RawText>,
-    /// Things worth telling the user about the recording itself.
-    pub notes: Vec<String>,
-}
-
-/// How the program ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", tag = "how")]
-pub enum Exit {
-    /// It was still running when the recording ended.
-    #[default]
-    Running,
-    /// It exited by itself.
-    Exited {
-        /// Exit status.
-        status: i32,
-    },
-    /// A signal that nrtrace did not send ended it.
-    Signaled {
-        /// Signal number.
-        signal: i32,
-    },
-    /// nrtrace stopped it: `--for` had passed, or the user asked.
-    Stopped {
-        /// Exit status, if it then exited by itself.
-        status: Option<i32>,
-    },
 }
 
 /// When in the life of the service.

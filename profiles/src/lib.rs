@@ -10,6 +10,7 @@ pub mod emit;
 pub mod event;
 pub mod grants;
 pub mod profile;
+pub mod proof;
 pub mod requirement;
 pub mod schema;
 pub mod text;

@@ -7,6 +7,7 @@ use crate::Capability;
 use crate::RawText;
 use crate::container::Container;
 use crate::event::{Attached, Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
+use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -39,6 +40,9 @@ pub struct Profile {
     /// Set when the program ended by itself with an error and no refusal explains it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gave_up: Option<GaveUp>,
+    /// What trials in a sandbox have shown of the profile as a whole.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proof: Option<ProfileProof>,
     /// Plain remarks for the reader.
     pub notes: Vec<String>,
 }
@@ -67,6 +71,9 @@ pub struct Run {
     pub exit: Exit,
     /// How long the recording took.
     pub duration: Seconds,
+    /// When the program was ready, and from when on nothing privileged happened; where readiness was waited for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeline: Option<Timeline>,
     /// The working directory the program started in.
     pub cwd: RawText,
     /// Variables that can redirect files, as the program had them.
@@ -78,6 +85,37 @@ pub struct Run {
     /// What was attached to, when the program ran already or was started by somebody else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attached: Option<Attached>,
+}
+
+/// The phases of a run whose readiness was waited for, in seconds from the program's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// When it was ready; absent when it never was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ready: Option<Seconds>,
+    /// When the workload that exercises it had ended with success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exercised: Option<Seconds>,
+    /// When it was told to stop; absent when it ended by itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stopping: Option<Seconds>,
+    /// The last call, before it was told to stop, that takes more rights than its user has.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_privileged: Option<Seconds>,
+}
+
+impl Timeline {
+    /// How long after readiness the last privileged call came; zero when there was none after it.
+    pub fn privileged_after_ready(&self) -> Option<Seconds> {
+        let ready = self.ready?;
+        Some(Seconds(self.last_privileged.unwrap_or_default().0.saturating_sub(ready.0)))
+    }
+
+    /// How long the program was then watched, after readiness, without a privileged call; `end` is the recording's.
+    pub fn quiet(&self, end: Seconds) -> Option<Seconds> {
+        let since = self.ready?.0.max(self.last_privileged.unwrap_or_default().0);
+        Some(Seconds(self.stopping.unwrap_or(end).0.saturating_sub(since)))
+    }
 }
 
 /// An address bound.

@@ -10,6 +10,8 @@ use crate::container::Placement;
 use crate::event::{FileType, Inode, Phase, Protocol};
 use crate::{Capability, RawText};
 
+pub use crate::proof::{Finding, Proof};
+
 /// Something a non-root user lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requirement {
@@ -25,6 +27,9 @@ pub struct Requirement {
     pub phase: Phase,
     /// What was seen.
     pub evidence: Evidence,
+    /// What trials in a sandbox have shown of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proof: Option<Proof>,
 }
 
 /// What is needed. The variants are the rows of the requirement table.

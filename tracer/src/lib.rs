@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod collect;
+pub mod course;
 pub mod doctor;
 pub mod ebpf;
 pub mod launch;

@@ -11,6 +11,7 @@ use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, 
 use uuid::Uuid;
 
 use crate::collect::{Collector, Config};
+use crate::course::Verdict;
 use crate::ebpf::{Lost, Probe};
 use crate::launch::{Error, IdentityCall};
 use crate::session::{self, Counters, Plan, Progress, Sink, Source};
@@ -37,6 +38,10 @@ pub struct Recorded {
     pub status: i32,
     /// The file that was executed: absolute, symbolic links kept.
     pub program: PathBuf,
+    /// What it came to, where something was waited for.
+    pub verdict: Option<Verdict>,
+    /// The end of its output, where that was kept.
+    pub output: Vec<u8>,
 }
 
 /// Runs the program under `source` until its tree is gone.
@@ -85,12 +90,14 @@ pub async fn record(
         unresolved: collected.unresolved,
         dropped_calls: collected.dropped_calls,
         exit: ended.exit,
+        milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
         duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
         stderr: collected.stderr,
         notes,
     };
     let trace = Trace { run, events: collected.events, end };
-    Ok(Recorded { trace, status: ended.status, program: ended.program })
+    let verdict = ended.course.map(|(_, verdict)| verdict);
+    Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output: ended.output })
 }
 
 /// `net.ipv4.ip_unprivileged_port_start` of this network namespace; 1024 where the kernel does not have it (before

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_profiles::event::{Exit, Phase};
+use nrtrace_profiles::event::{Exit, Milestones, Phase};
 use nrtrace_profiles::{Capability, RawText};
 
-use self::running::Running;
+use self::running::{Beside, Running};
 pub use crate::collect::Counters;
+use crate::course::{Attendant, Capture, Course, Verdict};
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
 use crate::launch::signals::Signals;
@@ -92,6 +93,10 @@ pub struct Plan {
     pub run_for: Option<Duration>,
     /// How long each polite stage of the end may take: after Ctrl-C, and after SIGTERM.
     pub grace: Duration,
+    /// What it is to come to.
+    pub course: Option<Course>,
+    /// What becomes of its output.
+    pub capture: Capture,
 }
 
 impl Plan {
@@ -116,6 +121,11 @@ pub enum Progress {
         /// Records that could not be delivered.
         lost: u64,
     },
+    /// The program is ready.
+    Ready {
+        /// Since its start.
+        elapsed: Duration,
+    },
     /// The end has got to a new stage.
     Stopping(Stage),
 }
@@ -139,6 +149,10 @@ pub struct Ended {
     pub missing_capabilities: Vec<Capability>,
     /// Things worth telling the user.
     pub notes: Vec<String>,
+    /// What it came to, and when; where something was waited for.
+    pub course: Option<(Milestones, Verdict)>,
+    /// The end of its output, where that was kept.
+    pub output: Vec<u8>,
 }
 
 /// Runs the program and hands what is recorded to `sink`, until its whole tree is gone.
@@ -154,7 +168,8 @@ pub async fn run(
     sink: &mut dyn Sink,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Ended, Error> {
-    let prepared = Prepared::new(plan)?;
+    let mut attendant = Attendant::new(plan.course.as_ref(), plan.capture, plan.credentials.owner())?;
+    let prepared = Prepared::new(plan, attendant.variable())?;
     let signals = Signals::take()?;
     let trace_filter = source.filter();
     let launch = Launch {
@@ -166,12 +181,14 @@ pub async fn run(
         privileges: prepared.privileges,
         trace_filter: &trace_filter,
         signal_mask: signals.mask_before(),
+        stdio: attendant.stdio(),
     };
     let paused = spawn::pause(&launch)?;
     source.watch(paused.as_fd())?;
     let start = monotonic();
     sink.started(paused.pid().as_raw() as u32, start);
     let started = paused.release()?;
+    attendant.started(signals.mask_before());
     progress(Progress::Started { pid: started.child.pid.as_raw() as u32 });
 
     let mut notes = prepared.notes;
@@ -184,8 +201,10 @@ pub async fn run(
     }
     let (child, guardian) = (started.child, started.guardian);
     let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
-    let running = Running::new(plan, source, sink, progress, &signals, child, supervisor, guardian);
-    let (exit, status) = running.until_gone(&mut notes).await?;
+    let beside = Beside { supervisor, guardian, attendant: &mut attendant };
+    let running = Running::new(plan, source, sink, progress, &signals, child, beside);
+    let (exit, status, end) = running.until_gone(&mut notes).await?;
+    let (course, output) = attendant.finish(end);
     Ok(Ended {
         exit,
         status,
@@ -195,6 +214,8 @@ pub async fn run(
         environment: environment::redirects(&prepared.variables),
         missing_capabilities: prepared.missing,
         notes,
+        course,
+        output,
     })
 }
 
@@ -207,7 +228,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(plan: &Plan) -> Result<Self, Error> {
+    fn new(plan: &Plan, variable: Option<(OsString, OsString)>) -> Result<Self, Error> {
         let privileges = Privileges::of_self()?;
         let mut missing = Vec::new();
         if let Credentials::Permissive(_) = plan.credentials {
@@ -215,7 +236,7 @@ impl Prepared {
             missing = privileges.missing();
         }
         let caller: Variables = std::env::vars_os().collect();
-        let variables = match &plan.credentials {
+        let mut variables = match &plan.credentials {
             Credentials::Permissive(identity) | Credentials::Enforced(identity) => {
                 let origin = Origin {
                     caller: &caller,
@@ -227,6 +248,7 @@ impl Prepared {
             }
             Credentials::Unchanged => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
         };
+        variables.extend(variable);
         let name = plan.command.first().cloned().unwrap_or_default();
         let path = std::ffi::OsStr::new("PATH");
         let search: Vec<_> =

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod common;
+mod course;
 mod run;
 mod saved;
 mod value;
@@ -15,7 +16,8 @@ const ABOUT: &str = "Finds out what a program needs in order to run as a non-roo
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked
+  run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked;
+       1 when it was not ready in time or failed its exercise
   0    done
   2    the command line or an input file is wrong
   3    nrtrace could not do its work; the message says what is missing

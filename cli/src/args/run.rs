@@ -6,11 +6,15 @@ use clap::{Args, ValueEnum};
 
 use super::EXIT_STATUS;
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
+use super::course::CourseArgs;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   # What does nginx need? Let it serve for five seconds; artefacts go to out/
   sudo nrtrace run --for 5s -o out/ -- /usr/sbin/nginx -g 'daemon off;'
+
+  # The same with a client: it is ready when it listens, is exercised, and the run ends
+  sudo nrtrace run --ready-port 80 --exercise 'curl -sf http://127.0.0.1/' -o out/ -- /usr/sbin/nginx -g 'daemon off;'
 
   # As a user that exists, until Ctrl-C
   sudo nrtrace run --as etcd -- etcd --data-dir /var/lib/etcd
@@ -30,6 +34,9 @@ pub struct RunArgs {
 
     #[command(flatten)]
     pub lifetime: Lifetime,
+
+    #[command(flatten)]
+    pub course: CourseArgs,
 
     #[command(flatten)]
     pub watch: Watch,

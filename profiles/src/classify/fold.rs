@@ -33,11 +33,16 @@ pub struct Fold {
     requirements: BTreeMap<Key, Requirement>,
     unexplained: BTreeMap<UnplacedKey, (u64, Phase)>,
     notes: BTreeSet<String>,
+    last_privileged: Option<u64>,
 }
 
 impl Fold {
     /// Adds what an event means.
     pub fn add(&mut self, event: &Event, judged: Judged) {
+        let privileged = !judged.findings.is_empty() || !judged.unexplained.is_empty();
+        if privileged && event.phase != Phase::Shutdown {
+            self.last_privileged = self.last_privileged.max(Some(event.last.max(event.time)));
+        }
         // Several checks of one call that come to the same need are one call.
         let mut of_event: BTreeMap<Key, Requirement> = BTreeMap::new();
         for finding in judged.findings {
@@ -56,6 +61,11 @@ impl Fold {
             entry.0 = entry.0.saturating_add(event.count);
         }
         self.notes.extend(judged.notes);
+    }
+
+    /// When, before the program was told to stop, the last call was made that takes more rights than its user has.
+    pub fn last_privileged(&self) -> Option<u64> {
+        self.last_privileged
     }
 
     /// Everything, in order, with names that vary put together.
@@ -199,6 +209,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         basis: finding.basis,
         phase: event.phase,
         evidence,
+        proof: None,
     }
 }
 

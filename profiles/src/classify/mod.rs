@@ -31,7 +31,7 @@ mod special;
 mod tests;
 
 use crate::event::{Event, Outcome, Trace};
-use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Unexplained};
+use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained};
 use crate::requirement::{Requirement, Seconds};
 
 pub use context::Context;
@@ -49,6 +49,8 @@ pub struct Classified {
     pub unexplained: Vec<Unexplained>,
     /// Set when the program ended by itself with an error and no refusal explains it.
     pub gave_up: Option<GaveUp>,
+    /// When, before it was told to stop, the program last made a call that takes more rights than its user has.
+    pub last_privileged: Option<Seconds>,
     /// Remarks for the reader.
     pub notes: Vec<String>,
 }
@@ -74,6 +76,12 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             complete: end.lost == 0,
             exit: end.exit,
             duration: Seconds(end.duration),
+            timeline: end.milestones.map(|reached| Timeline {
+                ready: reached.ready.map(Seconds),
+                exercised: reached.exercised.map(Seconds),
+                stopping: reached.stopping.map(Seconds),
+                last_privileged: classified.last_privileged,
+            }),
             cwd: run.cwd.clone(),
             environment: run.environment.clone(),
             missing_capabilities: run.missing_capabilities.clone(),
@@ -85,6 +93,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         listens: classified.listens,
         unexplained: classified.unexplained,
         gave_up: classified.gave_up,
+        proof: None,
         notes: end.notes.iter().cloned().chain(classified.notes).collect(),
     }
 }
@@ -99,6 +108,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
         judge(event, context, &mut judged);
         fold.add(event, judged);
     }
+    let last_privileged = fold.last_privileged().map(Seconds);
     let (mut requirements, unexplained, mut notes) = fold.finish();
     ending::weigh(&mut requirements, context);
     if let Some(container) = &context.run.container {
@@ -112,6 +122,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
         listens: port::listens(&ordered, context),
         unexplained,
         gave_up,
+        last_privileged,
         notes: notes.into_iter().collect(),
     }
 }

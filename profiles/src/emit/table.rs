@@ -14,8 +14,8 @@ use super::remedy::{Verdict, remedies};
 use crate::RawText;
 use crate::event::{Exit, Mode, Obstacle, Record};
 use crate::grants::Grants;
-use crate::profile::{GaveUp, Listen, Profile, Unexplained};
-use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
+use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
+use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
 use crate::text::printable;
 use rows::{alike, is_missing, owner, row, summary};
 
@@ -42,6 +42,24 @@ pub fn table(profile: &Profile, grants: &Grants, style: Style, width: usize) -> 
     report.totals(profile, grants);
     report.footer(profile, grants);
     report.out
+}
+
+/// When the program was ready, and from when on nothing privileged happened.
+fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
+    let Some(ready) = timeline.ready else { return Some("it was never ready".into()) };
+    let seconds = |time: Seconds| format!("{:.1} s", time.0 as f64 / 1e9);
+    let (late, quiet) = (timeline.privileged_after_ready()?, timeline.quiet(end)?);
+    let exercised = if timeline.exercised.is_some() { ", then exercised" } else { "" };
+    let ready = format!("ready after {}{exercised}", seconds(ready));
+    Some(if late.0 == 0 {
+        format!("{ready}; nothing privileged happened in the {} after that", seconds(quiet))
+    } else {
+        format!(
+            "{ready}; the last privileged call came {} after it was ready, and nothing in the {} after that",
+            seconds(late),
+            seconds(quiet)
+        )
+    })
 }
 
 fn group_of(need: &Need) -> (u8, &'static str) {
@@ -129,6 +147,9 @@ impl Report {
                 run.lost, run.unresolved
             );
             self.title(RED, &format!("  INCOMPLETE: {text}"));
+        }
+        if let Some(phases) = run.timeline.and_then(|timeline| phases(&timeline, run.duration)) {
+            self.item("  phases   ", &phases);
         }
         if !run.missing_capabilities.is_empty() {
             let names: Vec<String> = run.missing_capabilities.iter().map(ToString::to_string).collect();

@@ -54,6 +54,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             placement: None,
             outcomes: BTreeMap::from([("ok".to_owned(), 1)]),
         },
+        proof: None,
     }
 }
 
@@ -122,6 +123,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             complete: true,
             exit: Exit::Stopped { status: Some(0) },
             duration: Seconds(5_000_000_000),
+            timeline: None,
             cwd: "/".into(),
             environment: vec![],
             missing_capabilities: vec![],
@@ -133,6 +135,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         listens: vec![],
         unexplained: vec![],
         gave_up: None,
+        proof: None,
         notes: vec![],
     }
 }

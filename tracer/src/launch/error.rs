@@ -88,6 +88,14 @@ pub enum Error {
         /// What holds it.
         what: &'static str,
     },
+    /// The pattern for the program's log is no regular expression.
+    #[error("{pattern:?} is no regular expression: {reason}")]
+    BadPattern {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The child could not make itself ready.
     #[error("starting {subject:?} failed: {step}: {source}{}", .step.advice(*.source))]
     Child {
@@ -145,6 +153,7 @@ impl Error {
             | Self::RootIdentity { .. }
             | Self::UnknownUser { .. }
             | Self::UnknownGroup { .. }
+            | Self::BadPattern { .. }
             | Self::Nul { .. } => 2,
             Self::CommandNotFound { .. } => 127,
             Self::Child { step: Step::Exec, source: Errno::ENOENT, .. } => 127,

@@ -7,7 +7,7 @@ mod child;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -36,6 +36,16 @@ pub enum Credentials {
     Unchanged,
 }
 
+impl Credentials {
+    /// The user and group that the program is to have; `None` for nrtrace's own.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Permissive(identity) | Self::Enforced(identity) => Some((identity.uid, identity.gid)),
+            Self::Unchanged => None,
+        }
+    }
+}
+
 /// All that a start takes.
 #[derive(Clone, Debug)]
 pub struct Launch<'a> {
@@ -55,6 +65,8 @@ pub struct Launch<'a> {
     pub trace_filter: &'a [sock_filter],
     /// The signals blocked in the program.
     pub signal_mask: SigSet,
+    /// Descriptors that become its standard input, output and error; `None` for nrtrace's own.
+    pub stdio: [Option<RawFd>; 3],
 }
 
 /// A child that waits before its first step. Dropped, it is killed, with its guardian.

@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::{Plan, Progress, Sink, Source, TICK};
+use crate::course::{Attendant, Turn};
 use crate::launch::guardian::{Guardian, Ward};
 use crate::launch::signals::{Ending, Origin, Received, Sender, Signals, reaction};
 use crate::launch::stop::{Stage, Stop};
@@ -22,6 +23,13 @@ use crate::launch::{Error, signals};
 /// One in so many ticks is told as progress.
 const TOLD: u32 = 10;
 
+/// Who looks after the program.
+pub(super) struct Beside<'a> {
+    pub(super) supervisor: Option<Supervisor>,
+    pub(super) guardian: Guardian,
+    pub(super) attendant: &'a mut Attendant,
+}
+
 /// A program that runs, and all that looks after it.
 pub(super) struct Running<'a> {
     source: &'a mut dyn Source,
@@ -31,6 +39,7 @@ pub(super) struct Running<'a> {
     supervisor: Option<Supervisor>,
     child: Ward,
     guardian: Guardian,
+    attendant: &'a mut Attendant,
     run_for: Option<Duration>,
     start: Instant,
     stop: Stop,
@@ -42,7 +51,6 @@ pub(super) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the run, named where it is passed")]
     pub(super) fn new(
         plan: &Plan,
         source: &'a mut dyn Source,
@@ -50,9 +58,9 @@ impl<'a> Running<'a> {
         progress: &'a mut dyn FnMut(Progress),
         signals: &'a Signals,
         child: Ward,
-        supervisor: Option<Supervisor>,
-        guardian: Guardian,
+        beside: Beside<'a>,
     ) -> Self {
+        let Beside { supervisor, guardian, attendant } = beside;
         Self {
             source,
             sink,
@@ -61,6 +69,7 @@ impl<'a> Running<'a> {
             supervisor,
             child,
             guardian,
+            attendant,
             run_for: plan.run_for,
             start: Instant::now(),
             stop: Stop::new(plan.grace),
@@ -71,8 +80,11 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Runs until the tree is gone; the program's end and its status for the shell.
-    pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<(Exit, i32), Error> {
+    /// Runs until the tree is gone; the program's end, its status for the shell, and how the program itself ended.
+    pub(super) async fn until_gone(
+        mut self,
+        notes: &mut Vec<String>,
+    ) -> Result<(Exit, i32, Option<End>), Error> {
         let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
         let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
         let ends = pollable(self.guardian.as_fd()).map_err(failed("the program's end"))?;
@@ -90,7 +102,7 @@ impl<'a> Running<'a> {
                 }
                 // What it says is heard at the top of the loop.
                 ready = ends.readable() => ready.map_err(failed("the program's end"))?.clear_ready(),
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => self.tick()?,
             }
         }
         if self.stop.stage() == Stage::GivenUp {
@@ -115,7 +127,8 @@ impl<'a> Running<'a> {
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
             self.sink.identity_call(call);
         }
-        Ok(self.outcome())
+        let (exit, status) = self.outcome();
+        Ok((exit, status, self.end.map(|(end, _)| end)))
     }
 
     /// Hears how the program ended. Whether the tree is gone.
@@ -144,9 +157,10 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), Error> {
         self.drain();
         self.sink.tick();
+        self.attend()?;
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(self.start);
         if self.run_for.is_some_and(|limit| elapsed >= limit) && self.stop.stage() == Stage::Running {
@@ -166,6 +180,24 @@ impl<'a> Running<'a> {
             (self.progress)(Progress::Running { elapsed, counters, lost });
         }
         self.ticks = self.ticks.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Sees how the program's course comes along.
+    fn attend(&mut self) -> Result<(), Error> {
+        let end = self.end.map(|(end, _)| end);
+        match self.attendant.tick(self.guardian.pid(), end)? {
+            Some(Turn::Ready) => {
+                self.drain();
+                if self.stop.stage() == Stage::Running {
+                    self.sink.set_phase(Phase::Steady);
+                }
+                (self.progress)(Progress::Ready { elapsed: self.start.elapsed() });
+            }
+            Some(Turn::Over) if self.attendant.ends() => self.begin(Stage::Terminating),
+            Some(Turn::Over) | None => {}
+        }
+        Ok(())
     }
 
     /// Begins the end, or hastens it.
@@ -177,6 +209,7 @@ impl<'a> Running<'a> {
         if self.stop.advance(stage, Instant::now()) {
             if was_running {
                 self.sink.set_phase(Phase::Shutdown);
+                self.attendant.stopping();
             }
             self.entered();
         }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nrtrace_profiles::event::Phase;
+use nrtrace_tracer::course::Capture;
 use nrtrace_tracer::launch::{Credentials, Error, IdentityCall, IdentityPolicy, identity};
 use nrtrace_tracer::session::{self, Counters, Plan, Progress, Sink, Source};
 use serde_json::{Value, json};
@@ -87,6 +88,8 @@ fn plan(description: &Value) -> Result<Plan, Error> {
             .collect(),
         run_for: time("for"),
         grace: time("grace").unwrap_or(Plan::GRACE),
+        course: None,
+        capture: Capture::Pass,
     })
 }
 

@@ -1,8 +1,9 @@
 //! Enforced runs, and runs with other rights than the user's.
 
 use crate::Capability;
-use crate::event::{Asked, Cause, Exit, FileType, Mode, Object, Trace};
-use crate::requirement::{Basis, Severity};
+use crate::event::{Asked, Cause, Exit, FileType, Milestones, Mode, Object, Phase, Trace};
+use crate::profile::Run;
+use crate::requirement::{Basis, Seconds, Severity};
 
 use super::build::*;
 use super::{lines, run};
@@ -97,4 +98,24 @@ fn what_the_caller_gave_is_not_what_a_program_looked_at() {
     let looked: Vec<String> =
         run(&trace).gave_up.unwrap().looked_at.iter().map(|look| look.path.to_text()).collect();
     assert_eq!(looked, ["/srv/x"]);
+}
+
+#[test]
+fn the_timeline_tells_from_when_on_nothing_privileged_happened() {
+    const SECOND: u64 = 1_000_000_000;
+    let phases = [Phase::Startup, Phase::Steady, Phase::Shutdown];
+    let mut trace = trace("x", phases.map(|phase| mkdir("/srv/x").in_directory("/srv").phase(phase)));
+    for (event, seconds) in trace.events.iter_mut().zip([1, 3, 9]) {
+        (event.time, event.last) = (seconds * SECOND, seconds * SECOND);
+    }
+    trace.end.duration = 10 * SECOND;
+    let reached = Milestones { ready: Some(2 * SECOND), exercised: None, stopping: Some(8 * SECOND) };
+    trace.end.milestones = Some(reached);
+    let Run { timeline, duration, .. } = run(&trace).run;
+    let timeline = timeline.unwrap();
+    assert_eq!(timeline.last_privileged, Some(Seconds(3 * SECOND)));
+    assert_eq!(timeline.privileged_after_ready(), Some(Seconds(SECOND)));
+    assert_eq!(timeline.quiet(duration), Some(Seconds(5 * SECOND)));
+    trace.end.milestones = None;
+    assert_eq!(run(&trace).run.timeline, None);
 }

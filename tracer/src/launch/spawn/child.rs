@@ -28,6 +28,7 @@ pub(super) struct Setup {
     /// The parent's, which the child closes.
     pub(super) other_end: c_int,
     signal_mask: SigSet,
+    stdio: [Option<c_int>; 3],
     ids: Option<Ids>,
     given: Option<u64>,
     traced: Vec<sock_filter>,
@@ -76,6 +77,7 @@ impl Setup {
             channel: -1,
             other_end: -1,
             signal_mask: launch.signal_mask,
+            stdio: launch.stdio,
             ids: identity.map(|i| Ids { uid: i.uid, gid: i.gid, groups: i.groups.clone() }),
             given,
             traced: launch.trace_filter.to_vec(),
@@ -96,6 +98,11 @@ impl Setup {
             // handlers end with execve.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::sigprocmask(libc::SIG_SETMASK, self.signal_mask.as_ref(), std::ptr::null_mut());
+            for (standard, given) in (0..).zip(self.stdio) {
+                if let Some(fd) = given {
+                    libc::dup2(fd, standard);
+                }
+            }
             if !self.traced.is_empty() {
                 ptrace::allow_tracer();
             }

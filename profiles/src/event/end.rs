@@ -1,0 +1,66 @@
+//! How a recording ends.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::RawText;
+
+/// How a recording ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TraceEnd {
+    /// Records that could not be delivered.
+    pub lost: u64,
+    /// Paths that could not be made absolute.
+    pub unresolved: u64,
+    /// Successful calls left out because the recording had grown too large. Checks and refusals never are.
+    pub dropped_calls: u64,
+    /// How the program ended.
+    pub exit: Exit,
+    /// Nanoseconds from the program's start to the end of the recording.
+    pub duration: u64,
+    /// The last lines the program wrote on standard error.
+    pub stderr: Vec<RawText>,
+    /// When it came to what was waited for; absent when nothing was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub milestones: Option<Milestones>,
+    /// Things worth telling the user about the recording itself.
+    pub notes: Vec<String>,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Exit {
+    /// It was still running when the recording ended.
+    #[default]
+    Running,
+    /// It exited by itself.
+    Exited {
+        /// Exit status.
+        status: i32,
+    },
+    /// A signal that nrtrace did not send ended it.
+    Signaled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// nrtrace stopped it: `--for` had passed, or the user asked.
+    Stopped {
+        /// Exit status, if it then exited by itself.
+        status: Option<i32>,
+    },
+}
+
+/// When a run came to what was waited for, in nanoseconds from the program's start; `None` for what it did not come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Milestones {
+    /// The program was ready: from here on it is in the phase [`Steady`](super::Phase::Steady).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ready: Option<u64>,
+    /// The workload that exercises it had ended with success.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exercised: Option<u64>,
+    /// It was told to stop.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stopping: Option<u64>,
+}

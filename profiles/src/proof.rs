@@ -1,0 +1,80 @@
+//! What trials have proved: runs of the program as its user, in a sandbox, with what a profile grants and nothing else.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::requirement::{Access, Seconds};
+
+/// What trials have shown of one requirement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Proof {
+    /// What they come to.
+    pub finding: Finding,
+    /// Trials without it in which the program did not live.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub failed: u32,
+    /// Trials without it in which the program lived.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub lived: u32,
+    /// How the program ended without it, in a few words; may hold text of the program's own.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub without: Option<String>,
+    /// For a path or a device: what was refused of a need that is otherwise granted, while the program lived.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub tolerated: BTreeSet<Access>,
+}
+
+/// What trials of one requirement come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Granted, with all the others, it was enough; it was not tried without.
+    Granted,
+    /// Without it the program does not live: required, proved by removal.
+    Removal,
+    /// It is not granted, and the program lives.
+    Tolerated,
+}
+
+impl Finding {
+    /// In words, for reports.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Granted => "granted in the proof",
+            Self::Removal => "required: proved by removal",
+            Self::Tolerated => "tolerated",
+        }
+    }
+}
+
+/// What trials have shown of a profile as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileProof {
+    /// Whether the program lives with what the profile grants: it was ready, was exercised, and still lived in the end.
+    pub lives: bool,
+    /// Whether each grant was tried by removal, so that none can be left out.
+    pub minimal: bool,
+    /// How readiness was judged, in words; absent where nothing but its life was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub readiness: Option<String>,
+    /// The workload it was exercised with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exercise: Option<String>,
+    /// How long it had to live on after that.
+    pub settled: Seconds,
+    /// Trials made.
+    pub trials: u32,
+    /// Trials with everything granted that failed all the same: more than zero for a program that is flaky.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub flaked: u32,
+    /// What could not be applied in the sandbox, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub not_applied: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}

@@ -1,0 +1,206 @@
+//! The stations of a run, looked at a few times in a second.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::SigSet;
+use nrtrace_profiles::event::{Exit, Milestones};
+
+use super::command::Command;
+use super::notify::Notify;
+use super::output::Output;
+use super::readiness::Asker;
+use super::{Course, Failure, Verdict};
+use crate::launch::Error;
+use crate::launch::tree::End;
+
+/// While it settles, readiness is asked for so often.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// So many "no" in a row while it settles, and it is not ready any more; one may be the asker's own trouble.
+const NO_LONGER: u32 = 3;
+
+/// Something has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The program is ready.
+    Ready,
+    /// All is over: see [`Watch::verdict`].
+    Over,
+}
+
+/// Where a run has got to.
+#[derive(Debug)]
+pub struct Watch {
+    course: Course,
+    asker: Asker,
+    signal_mask: SigSet,
+    start: Instant,
+    stage: Stage,
+    milestones: Milestones,
+    verdict: Option<Verdict>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Waiting,
+    Exercising(Command),
+    Settling { since: Instant, next: Instant, refusals: u32 },
+    Over,
+}
+
+impl Watch {
+    /// Begins at the program's start.
+    pub fn new(course: &Course, notify: Option<Notify>, signal_mask: SigSet) -> Self {
+        let now = Instant::now();
+        let stage = if course.readiness.is_empty() {
+            Stage::Settling { since: now, next: now, refusals: 0 }
+        } else {
+            Stage::Waiting
+        };
+        Self {
+            asker: Asker::new(&course.readiness, notify, signal_mask),
+            course: course.clone(),
+            signal_mask,
+            start: now,
+            stage,
+            milestones: Milestones::default(),
+            verdict: None,
+        }
+    }
+
+    /// Takes a look. `root` is that of the program's tree, `end` how the program itself has ended.
+    ///
+    /// # Errors
+    /// When a command cannot be started.
+    pub fn tick(
+        &mut self,
+        root: i32,
+        end: Option<End>,
+        output: Option<&Output>,
+    ) -> Result<Option<Turn>, Error> {
+        if matches!(self.stage, Stage::Over) {
+            return Ok(None);
+        }
+        // One that ends well may have left a daemon behind.
+        if let Some(end) = end.filter(|end| *end != End::Exited(0)) {
+            let was_ready = self.was_ready();
+            return Ok(self.fail(ended(end, self.start.elapsed(), was_ready)));
+        }
+        match &mut self.stage {
+            Stage::Waiting => self.wait(root, output),
+            Stage::Exercising(exercise) => {
+                let Some(finished) = exercise.poll() else { return Ok(None) };
+                if !finished.succeeded {
+                    return Ok(self.fail(Failure::Exercise { end: finished.end, said: finished.said }));
+                }
+                self.milestones.exercised = Some(self.now());
+                self.settle();
+                Ok(None)
+            }
+            Stage::Settling { .. } => self.settling(root, output),
+            Stage::Over => Ok(None),
+        }
+    }
+
+    fn wait(&mut self, root: i32, output: Option<&Output>) -> Result<Option<Turn>, Error> {
+        if self.asker.ask(root, output)? == Some(true) {
+            self.milestones.ready = Some(self.now());
+            match &self.course.exercise {
+                Some(text) => {
+                    let limit = self.course.exercise_timeout;
+                    self.stage = Stage::Exercising(Command::start(text, limit, self.signal_mask)?);
+                }
+                None => self.settle(),
+            }
+            return Ok(Some(Turn::Ready));
+        }
+        let waited = self.start.elapsed();
+        if waited < self.course.ready_timeout {
+            return Ok(None);
+        }
+        let said = self.asker.said(root);
+        Ok(self.fail(Failure::NotReady { waited, said }))
+    }
+
+    fn settle(&mut self) {
+        let now = Instant::now();
+        self.stage = Stage::Settling { since: now, next: now + INTERVAL, refusals: 0 };
+    }
+
+    fn settling(&mut self, root: i32, output: Option<&Output>) -> Result<Option<Turn>, Error> {
+        let Stage::Settling { since, next, refusals } = &mut self.stage else { return Ok(None) };
+        let now = Instant::now();
+        let at_the_end = now.duration_since(*since) >= self.course.settle;
+        if self.course.readiness.is_empty() {
+            return Ok(if at_the_end { self.over(Verdict::Lived) } else { None });
+        }
+        if !at_the_end && now < *next {
+            return Ok(None);
+        }
+        match self.asker.ask(root, output)? {
+            None => Ok(None),
+            Some(true) if at_the_end => Ok(self.over(Verdict::Lived)),
+            Some(true) => {
+                (*next, *refusals) = (now + INTERVAL, 0);
+                Ok(None)
+            }
+            Some(false) => {
+                *refusals += 1;
+                *next = now + INTERVAL / 5;
+                if *refusals < NO_LONGER {
+                    return Ok(None);
+                }
+                let said = self.asker.said(root);
+                Ok(self.fail(Failure::NoLongerReady { said }))
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Option<Turn> {
+        self.over(Verdict::Failed(failure))
+    }
+
+    fn over(&mut self, verdict: Verdict) -> Option<Turn> {
+        self.verdict = Some(verdict);
+        self.stage = Stage::Over;
+        self.asker.stop();
+        Some(Turn::Over)
+    }
+
+    /// The program is told to stop: what has not been reached by now is not reached any more.
+    pub fn stopping(&mut self) {
+        if self.milestones.stopping.is_none() {
+            self.milestones.stopping = Some(self.now());
+        }
+        if self.verdict.is_none() {
+            self.over(Verdict::Interrupted);
+        }
+    }
+
+    /// What it came to, once the program's tree is gone.
+    pub fn finish(self, end: Option<End>) -> (Milestones, Verdict) {
+        let was_ready = self.was_ready();
+        let verdict = self.verdict.unwrap_or_else(|| match end {
+            // A program that does its work and ends has no readiness.
+            Some(End::Exited(0)) if self.course.readiness.is_empty() => Verdict::Lived,
+            Some(end) => Verdict::Failed(ended(end, self.start.elapsed(), was_ready)),
+            None => Verdict::Interrupted,
+        });
+        (self.milestones, verdict)
+    }
+
+    fn was_ready(&self) -> Option<bool> {
+        (!self.course.readiness.is_empty()).then_some(self.milestones.ready.is_some())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+fn ended(end: End, after: Duration, was_ready: Option<bool>) -> Failure {
+    let exit = match end {
+        End::Exited(status) => Exit::Exited { status },
+        End::Signaled(signal) => Exit::Signaled { signal },
+    };
+    Failure::Ended { exit, after, was_ready }
+}
