@@ -8,6 +8,7 @@ use crate::RawText;
 use crate::container::Container;
 use crate::event::{Attached, Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
 use crate::proof::ProfileProof;
+use crate::knowledge::Fact;
 use crate::requirement::{Requirement, Seconds};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -45,6 +46,9 @@ pub struct Profile {
     pub proof: Option<ProfileProof>,
     /// Plain remarks for the reader.
     pub notes: Vec<String>,
+    /// What is known of these needs from knowledge files.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub knowledge: Vec<Fact>,
 }
 
 /// About the run.

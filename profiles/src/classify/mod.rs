@@ -95,6 +95,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         gave_up: classified.gave_up,
         proof: None,
         notes: end.notes.iter().cloned().chain(classified.notes).collect(),
+        knowledge: Vec::new(),
     }
 }
 

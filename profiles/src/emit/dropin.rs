@@ -30,6 +30,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     directories(&mut page, grants);
     limits(&mut page, grants);
     devices(&mut page, grants);
+    environment(&mut page, grants);
     start(&mut page, profile, grants);
     let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
     page.section("To change in the program's own configuration:", advice);
@@ -158,6 +159,16 @@ fn devices(page: &mut Page, grants: &Grants) {
         page.blank();
         page.why(why);
         page.line("Delegate=yes");
+    }
+}
+
+fn environment(page: &mut Page, grants: &Grants) {
+    if !grants.environment.is_empty() {
+        page.blank();
+    }
+    for (name, variable) in &grants.environment {
+        page.why(&variable.why);
+        page.line(&format!("Environment={}", word(format!("{name}={}", variable.value).as_bytes())));
     }
 }
 

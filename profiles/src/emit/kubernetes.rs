@@ -34,6 +34,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.indented_comment(6, "Put your image here.");
     page.line(&format!("      image: {}", string(&format!("{name}:latest"))));
     command(&mut page, profile);
+    environment(&mut page, grants);
     ports(&mut page, profile);
     container_context(&mut page, &file_capabilities, grants);
     let volumes = volumes::plan(profile, grants);
@@ -146,6 +147,18 @@ fn command(page: &mut Page, profile: &Profile) {
         }
         _ => page
             .indented_comment(6, "The command is not valid UTF-8, which YAML cannot hold: write it by hand."),
+    }
+}
+
+fn environment(page: &mut Page, grants: &Grants) {
+    if !grants.environment.is_empty() {
+        page.line("      env:");
+    }
+    for (name, variable) in &grants.environment {
+        page.indented_why(8, &variable.why);
+        page.line(&format!("        - name: {}", string(name)));
+        // $(NAME) would be replaced by another variable.
+        page.line(&format!("          value: {}", string(&variable.value.replace("$(", "$$("))));
     }
 }
 

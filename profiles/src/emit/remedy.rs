@@ -37,6 +37,9 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let mut out = Vec::new();
     let serves = |why: &Why| why.needs.contains(id);
     let mut say = |verdict, text: String| out.push(Remedy { verdict, text });
+    for text in grants.known.get(id).into_iter().flatten() {
+        say(Verdict::Granted, format!("{text}; or, as written:"));
+    }
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
         let verb = if d.existed { "own" } else { "make" };
         let more = if d.contents { " and its contents" } else { "" };

@@ -16,6 +16,7 @@ use crate::event::{Exit, Mode, Obstacle, Record};
 use crate::grants::Grants;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
+use crate::knowledge::Fact;
 use crate::text::printable;
 use rows::{alike, is_missing, owner, row, summary};
 
@@ -234,6 +235,7 @@ impl Report {
         if let Some(gave_up) = &profile.gave_up {
             self.gave_up(gave_up, profile);
         }
+        self.list(BOLD, "What is known of it", profile.knowledge.iter().filter_map(known));
         let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
         self.list(BOLD, "Worth knowing", tips);
         self.list(BOLD, "Notes", profile.notes.iter().cloned());
@@ -279,10 +281,29 @@ impl Report {
             );
         }
         self.line("  To try:");
+        for fact in profile.knowledge.iter().filter(|fact| fact.checks.is_some()) {
+            self.item("    ", &insists(fact));
+        }
         for hint in hints(gave_up, profile) {
             self.item("    ", hint);
         }
     }
+}
+
+/// What is known of needs, where there is more to say than what to do.
+fn known(fact: &Fact) -> Option<String> {
+    let note = fact.note.as_ref().filter(|_| fact.checks.is_none())?;
+    let source = fact.sources.first().map(|source| format!(" ({source})")).unwrap_or_default();
+    Some(format!("{}: {}: {note}{source}", fact.program, fact.is))
+}
+
+/// What the program insists on, and what to do.
+fn insists(fact: &Fact) -> String {
+    let remedies: Vec<&str> = fact.remedies.iter().map(|remedy| remedy.text.as_str()).collect();
+    let note = fact.note.as_ref().map(|note| format!(" {note}.")).unwrap_or_default();
+    let source = fact.sources.first().map(|source| format!(" ({source})")).unwrap_or_default();
+    let remedies = if remedies.is_empty() { String::new() } else { format!(": {}", remedies.join(", or ")) };
+    format!("{} insists on {}{remedies}.{note}{source}", fact.program, fact.is)
 }
 
 /// What to try with a program that ended early.

@@ -7,6 +7,7 @@
 mod account;
 mod groups;
 mod kernel;
+mod known;
 mod paths;
 mod place;
 mod tally;
@@ -54,6 +55,10 @@ pub struct Grants {
     pub sysctls: BTreeMap<String, Sysctl>,
     /// Kernel modules to load beforehand, by name.
     pub modules: BTreeMap<String, Why>,
+    /// Variables of the environment to set, by name.
+    pub environment: BTreeMap<String, Variable>,
+    /// Options of the program's own that would do as well as what is granted, by need.
+    pub known: BTreeMap<String, Vec<String>>,
     /// Set when the service manages its own control groups.
     pub delegate: Option<Why>,
     /// What to change in the program's own configuration or start.
@@ -205,6 +210,15 @@ pub struct Device {
     pub why: Why,
 }
 
+/// A variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Variable {
+    /// Its value in a unit.
+    pub value: String,
+    /// Why.
+    pub why: Why,
+}
+
 /// A kernel parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sysctl {
@@ -258,6 +272,7 @@ pub fn grants(profile: &Profile) -> Grants {
         let hint = "run it with --as USER for a user that is not root";
         grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
     }
+    known::apply(profile, &mut grants);
     grants.settle();
     grants
 }
@@ -321,6 +336,8 @@ impl Grants {
             devices: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             modules: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            known: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),
             present_owners: BTreeMap::new(),

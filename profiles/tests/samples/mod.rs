@@ -136,6 +136,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         unexplained: vec![],
         gave_up: None,
         proof: None,
+        knowledge: vec![],
         notes: vec![],
     }
 }

@@ -1,0 +1,81 @@
+//! What is known of the program comes first: its own options and variables, before anything is made or opened for it.
+
+use super::place::{Place, is_common, place};
+use super::{Directory, Grants, Variable, Why};
+use crate::RawText;
+use crate::knowledge::{Fact, Setting};
+use crate::profile::Profile;
+use crate::requirement::{Need, Requirement, Severity};
+
+/// Brings in the facts of the profile, after all needs have been met or refused.
+pub(super) fn apply(profile: &Profile, grants: &mut Grants) {
+    for fact in profile.knowledge.iter().filter(|fact| fact.checks.is_none()) {
+        let required =
+            profile.requirements.iter().filter(|requirement| requirement.severity == Severity::Required);
+        for requirement in required.filter(|requirement| fact.needs.contains(&requirement.id)) {
+            meet(requirement, fact, grants);
+        }
+    }
+}
+
+/// What is done about one need that something is known of.
+fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
+    let id = requirement.id.as_str();
+    let refused = grants.unmet.iter().any(|unmet| unmet.need == id);
+    let best = fact.remedies.first();
+    if fact.fatal == Some(false) && refused {
+        grants.unmet.retain(|unmet| unmet.need != id);
+        grants.optional.push(Why::new(id, format!("is refused, and {} is known to go on: {}", fact.program, says(fact))));
+        return;
+    }
+    let advised = grants.advice.iter().any(|why| why.needs.len() == 1 && why.needs.contains(id));
+    match best {
+        Some(best) if refused || (advised && matches!(requirement.need, Need::Identity { .. })) => {
+            grants.unmet.retain(|unmet| unmet.need != id);
+            grants.advice.retain(|why| why.needs.len() > 1 || !why.needs.contains(id));
+            grants.advise(id, says(fact));
+            settle(id, best, grants);
+        }
+        Some(best) => {
+            grants.known.entry(id.to_owned()).or_default().push(best.text.clone());
+        }
+        None if refused && fact.note.is_some() => {
+            for unmet in grants.unmet.iter_mut().filter(|unmet| unmet.need == id) {
+                unmet.hint = says(fact);
+            }
+        }
+        None => {}
+    }
+}
+
+/// The best remedy with what it is about.
+fn says(fact: &Fact) -> String {
+    let note = fact.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+    match fact.remedies.first() {
+        Some(best) => format!("{}: {}{note}", best.text, fact.is),
+        None => format!("{}{note}", fact.is),
+    }
+}
+
+/// What follows from a remedy: a variable in the unit, a directory for what is moved.
+fn settle(id: &str, setting: &Setting, grants: &mut Grants) {
+    if let Some((name, value)) = &setting.variable {
+        let why = Why::new(id, "moves what the service would make in a shared directory");
+        let variable = Variable { value: value.clone(), why: Why { needs: Default::default(), ..why.clone() } };
+        grants.environment.entry(name.clone()).or_insert(variable).why.also(why);
+    }
+    if let Some(path) = &setting.directory {
+        make(id, path, grants);
+    }
+}
+
+fn make(id: &str, path: &RawText, grants: &mut Grants) {
+    let Place::Private(class) = place(path, &grants.name) else { return };
+    if is_common(path) {
+        return;
+    }
+    let why = Why::new(id, "for what is moved here by the program's own option or variable");
+    let directory =
+        Directory { class, mode: 0o700, group: None, contents: false, existed: false, why: why.clone() };
+    grants.directories.entry(path.clone()).or_insert(directory).why.also(why);
+}

@@ -1,0 +1,146 @@
+//! What is known of programs: how they are recognised, what their files are, and what moves them.
+//!
+//! One TOML file for each program ([`schema`]), those in `profiles/knowledge/` are part of nrtrace. [`Library::consult`]
+//! finds what is known of the needs of a profile; [`check`] finds what is wrong with a file.
+
+mod check;
+mod consult;
+pub mod schema;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use crate::RawText;
+pub use check::check;
+use schema::{Checked, Program};
+
+/// The files that are part of nrtrace, by name.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("k0s", include_str!("../../knowledge/k0s.toml")),
+];
+
+/// What is known of several programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Library {
+    programs: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    program: Program,
+    text: String,
+    origin: String,
+}
+
+/// A file that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {}", flaws.join("; "))]
+pub struct BadKnowledge {
+    /// Where it came from.
+    pub origin: String,
+    /// What is wrong with it.
+    pub flaws: Vec<String>,
+}
+
+impl Library {
+    /// The files that are part of nrtrace.
+    pub fn built_in() -> Self {
+        let mut library = Self::default();
+        for (name, text) in BUILT_IN {
+            // A test proves that each of them can be read.
+            let read = library.add("part of nrtrace", name, text);
+            debug_assert!(read.is_ok(), "{read:?}");
+        }
+        library
+    }
+
+    /// Adds a file `NAME.toml`, in place of one of the same name.
+    ///
+    /// # Errors
+    /// With all that is wrong with it.
+    pub fn add(&mut self, origin: &str, name: &str, text: &str) -> Result<(), BadKnowledge> {
+        let program =
+            check(name, text).map_err(|flaws| BadKnowledge { origin: origin.to_owned(), flaws })?;
+        let entry = Entry { program, text: text.to_owned(), origin: origin.to_owned() };
+        self.programs.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// All programs in order of their names.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.programs.values().map(|entry| &entry.program)
+    }
+
+    /// The text of a program's file, and where it came from.
+    pub fn text(&self, name: &str) -> Option<(&str, &str)> {
+        self.programs.get(name).map(|entry| (entry.text.as_str(), entry.origin.as_str()))
+    }
+}
+
+/// What is known of needs of a profile, or of what made the program give up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fact {
+    /// The program it is known of: the name of a knowledge file.
+    pub program: String,
+    /// Ids of the requirements; empty for a check of the program's own.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub needs: BTreeSet<String>,
+    /// Set when the program itself insists on something, and the kernel has refused nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub checks: Option<Checked>,
+    /// What it is, as a phrase.
+    pub is: String,
+    /// Whether the program ends when it is refused; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fatal: Option<bool>,
+    /// What to do about it, best first.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub remedies: Vec<Setting>,
+    /// What else is worth knowing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub note: Option<String>,
+    /// Where this is written.
+    pub sources: Vec<String>,
+}
+
+/// What to set in a program's own configuration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Setting {
+    /// As a sentence, without a full stop.
+    pub text: String,
+    /// For a variable of the environment: its name and the value that is right in a unit.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variable: Option<(String, String)>,
+    /// The directory that things are in then, which the service has to be given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub directory: Option<RawText>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_that_is_part_of_nrtrace_is_sound() {
+        for (name, text) in BUILT_IN {
+            if let Err(flaws) = check(name, text) {
+                panic!("{name}: {flaws:#?}");
+            }
+        }
+        assert_eq!(Library::built_in().programs().count(), BUILT_IN.len());
+    }
+
+    #[test]
+    fn no_file_is_left_out() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/knowledge");
+        let mut files: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        assert_eq!(files, names);
+    }
+}
