@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod failure;
+mod knowledge;
 mod output;
 mod progress;
 mod run;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Emit(args) => show::emit(&args),
         Command::Report(args) => show::report(&args),
+        Command::Knowledge(args) => knowledge::run(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     result.unwrap_or_else(|error| failure::report(&error))

@@ -11,6 +11,7 @@ use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Style};
 use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
 use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
@@ -23,12 +24,15 @@ use nrtrace_tracer::session::Plan;
 
 use crate::args::{BackendArg, IdentityArg, RecordArg, ReportFormat, RunArgs};
 use crate::failure::BadInput;
+use crate::knowledge;
 use crate::output::OutputDir;
 use crate::progress::Line;
 use crate::terminal;
 
 /// What the arguments come to: everything is settled before the program starts.
 struct Settled {
+    /// What is known of programs.
+    library: Library,
     /// What the artefacts are named after.
     name: String,
     plan: Plan,
@@ -63,6 +67,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             terminal::tell(format_args!("nrtrace: the program {}", printable(&failure.to_string())));
         }
     }
+    settled.library.annotate(&mut profile);
     if let Some(output) = &settled.output {
         write(output, &profile)?;
     }
@@ -75,6 +80,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         let message = "--as-root asks about each call, so it needs --record calls";
         return Err(BadInput(message.into()).into());
     }
+    let library = knowledge::library(&args.results.more)?;
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let (mode, identity, credentials) = whom(args, &base)?;
@@ -100,7 +106,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     // Opened now, so that a wrong path is told before the program runs.
     let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
     let facts = Facts { identity, mode, backend: Backend::Ebpf, record };
-    Ok(Settled { name: identity::name_for(&base), plan, facts, output })
+    Ok(Settled { library, name: identity::name_for(&base), plan, facts, output })
 }
 
 /// What the run is to come to, where that was asked for.

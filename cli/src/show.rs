@@ -8,14 +8,14 @@ use nrtrace_profiles::emit::{self, Format};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 
-use crate::args::{EmitArgs, EmitFormat, ReportArgs, ReportFormat};
+use crate::args::{EmitArgs, EmitFormat, KnowledgeDirs, ReportArgs, ReportFormat};
 use crate::failure::BadInput;
 use crate::output::{OutputDir, read_input};
-use crate::{run, terminal};
+use crate::{knowledge, run, terminal};
 
 /// Writes artefacts.
 pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
-    let profile = load(&args.profile)?;
+    let profile = load(&args.profile, &args.more)?;
     if let Some(path) = &args.output {
         run::write(&OutputDir::open(path)?, &profile)?;
     }
@@ -36,7 +36,7 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
 
 /// Shows a profile.
 pub fn report(args: &ReportArgs) -> Result<ExitCode> {
-    let profile = load(&args.profile)?;
+    let profile = load(&args.profile, &args.more)?;
     match args.format {
         ReportFormat::Table => {
             let style = terminal::style(args.color, &std::io::stdout());
@@ -47,7 +47,10 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(path: &Path) -> Result<Profile> {
+fn load(path: &Path, more: &KnowledgeDirs) -> Result<Profile> {
+    let library = knowledge::library(more)?;
     let text = read_input(path).map_err(|error| BadInput(format!("{error:#}")))?;
-    Profile::from_json(&text).with_context(|| format!("{}", path.display()))
+    let mut profile = Profile::from_json(&text).with_context(|| format!("{}", path.display()))?;
+    library.annotate(&mut profile);
+    Ok(profile)
 }

@@ -7,8 +7,8 @@ use crate::Capability;
 use crate::RawText;
 use crate::container::Container;
 use crate::event::{Attached, Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
-use crate::proof::ProfileProof;
 use crate::knowledge::Fact;
+use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
 
 /// [`Profile::schema`] of the profiles this version writes.

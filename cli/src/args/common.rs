@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::knowledge::KnowledgeDirs;
 use super::value;
 
 /// Whom the program runs as, or is judged for.
@@ -73,6 +74,9 @@ pub struct Results {
     /// What to print at the end: a table on standard error, or the profile as JSON on standard output
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
+
+    #[command(flatten)]
+    pub more: KnowledgeDirs,
 
     #[command(flatten)]
     pub talk: Talk,

@@ -2,6 +2,7 @@
 
 mod common;
 mod course;
+mod knowledge;
 mod run;
 mod saved;
 mod value;
@@ -9,6 +10,7 @@ mod value;
 use clap::{Args, Parser, Subcommand};
 
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat};
+pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 
@@ -42,6 +44,8 @@ pub enum Command {
     Emit(EmitArgs),
     /// Show a saved profile
     Report(ReportArgs),
+    /// List, show and check what is known of programs: their files, ports, and the options that move them
+    Knowledge(KnowledgeArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
 }

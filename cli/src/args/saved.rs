@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::common::{ColourArg, ReportFormat};
+use super::knowledge::KnowledgeDirs;
 
 const EMIT_EXAMPLES: &str = "\
 Examples:
@@ -29,6 +30,9 @@ pub struct EmitArgs {
     /// Write all artefacts to this directory
     #[arg(short, long, value_name = "DIR", conflicts_with = "format")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub more: KnowledgeDirs,
 }
 
 const REPORT_EXAMPLES: &str = "\
@@ -43,6 +47,9 @@ pub struct ReportArgs {
     /// The profile, or `-` for standard input
     #[arg(value_name = "PROFILE")]
     pub profile: PathBuf,
+
+    #[command(flatten)]
+    pub more: KnowledgeDirs,
 
     /// How to show it
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]

@@ -29,6 +29,7 @@ mod site;
 mod special;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use crate::event::{Event, Outcome, Trace};
 use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained};
@@ -118,6 +119,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     ending::remark(&requirements, &unexplained, context, &mut notes);
     let gave_up = gave_up::gave_up(&ordered, context, &requirements, &unexplained);
     path::remark(&requirements, context, &mut notes);
+    variables::remark(&ordered, context, &requirements, &mut notes);
     Classified {
         requirements,
         listens: port::listens(&ordered, context),

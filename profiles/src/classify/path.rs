@@ -220,23 +220,14 @@ pub fn remark(requirements: &[Requirement], context: &Context<'_>, notes: &mut B
         found.map(|(_, value)| value)
     };
     let made = requirements.iter().filter_map(|requirement| match &requirement.need {
-        Need::Path { path, access, pattern, .. } if access.contains(&Access::Create) => {
-            Some((path, *pattern))
-        }
+        Need::Path { path, access, .. } if access.contains(&Access::Create) => Some(path),
         _ => None,
     });
-    if let Some(temporary) = variable("TMPDIR") {
-        for (path, _) in made.clone().filter(|(path, pattern)| *pattern && !files::is_within(path, temporary))
-        {
-            notes
-                .insert(format!("TMPDIR was set to {temporary}, and {path} was made elsewhere all the same"));
-        }
-    }
     if variable("HOME").is_some_and(|home| home.as_bytes() == b"/") {
-        let hidden = made.filter(|(path, _)| {
+        let hidden = made.filter(|path| {
             path.as_bytes().starts_with(b"/.") && files::name(path).len() + 1 == path.as_bytes().len()
         });
-        let hidden: Vec<String> = hidden.map(|(path, _)| path.to_string()).collect();
+        let hidden: Vec<String> = hidden.map(RawText::to_string).collect();
         if !hidden.is_empty() {
             notes.insert(format!(
                 "made in / since its user has no home: {}; trace it again with --env HOME=DIRECTORY, and set \

@@ -14,9 +14,9 @@ use super::remedy::{Verdict, remedies};
 use crate::RawText;
 use crate::event::{Exit, Mode, Obstacle, Record};
 use crate::grants::Grants;
+use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
-use crate::knowledge::Fact;
 use crate::text::printable;
 use rows::{alike, is_missing, owner, row, summary};
 

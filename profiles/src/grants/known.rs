@@ -25,7 +25,10 @@ fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
     let best = fact.remedies.first();
     if fact.fatal == Some(false) && refused {
         grants.unmet.retain(|unmet| unmet.need != id);
-        grants.optional.push(Why::new(id, format!("is refused, and {} is known to go on: {}", fact.program, says(fact))));
+        grants.optional.push(Why::new(
+            id,
+            format!("is refused, and {} is known to go on: {}", fact.program, says(fact)),
+        ));
         return;
     }
     let advised = grants.advice.iter().any(|why| why.needs.len() == 1 && why.needs.contains(id));
@@ -61,7 +64,8 @@ fn says(fact: &Fact) -> String {
 fn settle(id: &str, setting: &Setting, grants: &mut Grants) {
     if let Some((name, value)) = &setting.variable {
         let why = Why::new(id, "moves what the service would make in a shared directory");
-        let variable = Variable { value: value.clone(), why: Why { needs: Default::default(), ..why.clone() } };
+        let variable =
+            Variable { value: value.clone(), why: Why { needs: Default::default(), ..why.clone() } };
         grants.environment.entry(name.clone()).or_insert(variable).why.also(why);
     }
     if let Some(path) = &setting.directory {

@@ -31,25 +31,31 @@ impl Library {
                 }
             }
             let Some(gave_up) = profile.gave_up.as_ref().filter(|_| main) else { continue };
-            for (index, check) in program.checks.iter().enumerate().filter(|(_, check)| fits(check, gave_up)) {
+            for (index, check) in program.checks.iter().enumerate().filter(|(_, check)| fits(check, gave_up))
+            {
                 let fact = fact(program, &check.told, profile);
-                found.insert((program.name.clone(), usize::MAX - index), Fact { checks: Some(check.checks), ..fact });
+                found.insert(
+                    (program.name.clone(), usize::MAX - index),
+                    Fact { checks: Some(check.checks), ..fact },
+                );
             }
         }
         found.into_values().collect()
     }
 
-    /// Puts what is known into the profile, in place of what was there.
+    /// Puts what is known into the profile, in place of what was there of the programs of this library.
     pub fn annotate(&self, profile: &mut Profile) {
-        profile.knowledge = self.consult(profile);
+        let known = self.consult(profile);
+        profile.knowledge.retain(|fact| self.text(&fact.program).is_none());
+        profile.knowledge.extend(known);
+        profile.knowledge.sort();
     }
 }
 
 /// Whether the command of the run is such a program.
 fn starts(way: &Recognise, profile: &Profile) -> bool {
     let name = |path: &RawText| path.as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-    let names: Vec<Vec<u8>> =
-        profile.executable.iter().chain(profile.command.first()).map(name).collect();
+    let names: Vec<Vec<u8>> = profile.executable.iter().chain(profile.command.first()).map(name).collect();
     let words = profile.command.get(1..).unwrap_or_default();
     let named = way.executables.iter().any(|known| names.iter().any(|name| matches_text(known, name)));
     let has = |known: &String| words.iter().any(|word| matches_text(known, word.as_bytes()));
@@ -109,9 +115,8 @@ fn has(protocols: &BTreeSet<Protocol>, protocol: Protocol) -> bool {
 }
 
 fn fits(check: &CheckFact, gave_up: &GaveUp) -> bool {
-    let said = |text: &String| {
-        gave_up.stderr.iter().any(|line| matches_text(&format!("*{text}*"), line.as_bytes()))
-    };
+    let said =
+        |text: &String| gave_up.stderr.iter().any(|line| matches_text(&format!("*{text}*"), line.as_bytes()));
     let looked: Vec<&RawText> = gave_up.looked_at.iter().map(|looked| &looked.path).collect();
     let says = check.says.iter().any(said);
     let looks = any_matches(&check.patterns, &looked);
@@ -138,7 +143,8 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
     // The number of a user made up for the run is not the one it will have.
     let uid = if identity.exists { identity.uid.to_string() } else { "UID".to_owned() };
     let fill = |text: &str| {
-        let names = [("name", &profile.name), ("user", &identity.user), ("group", &identity.group), ("uid", &uid)];
+        let names =
+            [("name", &profile.name), ("user", &identity.user), ("group", &identity.group), ("uid", &uid)];
         names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
     };
     let write = fill(&remedy.write);

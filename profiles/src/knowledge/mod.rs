@@ -7,19 +7,17 @@ mod check;
 mod consult;
 pub mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 use crate::RawText;
 pub use check::check;
 use schema::{Checked, Program};
 
 /// The files that are part of nrtrace, by name.
-const BUILT_IN: &[(&str, &str)] = &[
-    ("k0s", include_str!("../../knowledge/k0s.toml")),
-];
+const BUILT_IN: &[(&str, &str)] = &[("k0s", include_str!("../../knowledge/k0s.toml"))];
 
 /// What is known of several programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +59,7 @@ impl Library {
     /// # Errors
     /// With all that is wrong with it.
     pub fn add(&mut self, origin: &str, name: &str, text: &str) -> Result<(), BadKnowledge> {
-        let program =
-            check(name, text).map_err(|flaws| BadKnowledge { origin: origin.to_owned(), flaws })?;
+        let program = check(name, text).map_err(|flaws| BadKnowledge { origin: origin.to_owned(), flaws })?;
         let entry = Entry { program, text: text.to_owned(), origin: origin.to_owned() };
         self.programs.insert(name.to_owned(), entry);
         Ok(())
@@ -80,7 +77,7 @@ impl Library {
 }
 
 /// What is known of needs of a profile, or of what made the program give up.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Fact {
     /// The program it is known of: the name of a knowledge file.
     pub program: String,
@@ -106,7 +103,7 @@ pub struct Fact {
 }
 
 /// What to set in a program's own configuration.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Setting {
     /// As a sentence, without a full stop.
     pub text: String,

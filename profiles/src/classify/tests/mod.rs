@@ -4,6 +4,7 @@ mod modes;
 mod paths;
 mod total;
 mod traps;
+mod variables;
 
 use std::path::Path;
 
