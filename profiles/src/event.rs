@@ -1,5 +1,6 @@
 //! What happened: the values every backend hands to the classifier.
 
+mod accounts;
 mod end;
 mod obstacle;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::container::Container;
 use crate::{Capability, RawText};
 
+pub use accounts::Accounts;
 pub use end::{Exit, Milestones, TraceEnd};
 pub use obstacle::{Cause, Obstacle};
 

@@ -264,6 +264,9 @@ pub struct Evidence {
     /// Where the need's path lies, for a program in a container.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub placement: Option<Placement>,
+    /// Names of the ids that an identity need asks for, in the same order; empty where an id has none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub names: Vec<String>,
     /// How the calls ended: `ok`, `answered`, `unknown` or the name of an errno, each with its count.
     pub outcomes: BTreeMap<String, u64>,
 }

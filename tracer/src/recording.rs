@@ -94,6 +94,7 @@ pub async fn record(
         duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
         stderr: collected.stderr,
         notes,
+        accounts: collected.accounts,
     };
     let trace = Trace { run, events: collected.events, end };
     let verdict = ended.course.map(|(_, verdict)| verdict);

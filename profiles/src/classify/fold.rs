@@ -200,6 +200,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         checks: finding.check.into_iter().collect(),
         objects: finding.objects,
         placement: None,
+        names: Vec::new(),
         outcomes: BTreeMap::from([(outcome(event), event.count)]),
     };
     Requirement {

@@ -1,7 +1,9 @@
 //! Changes of identity and of ownership.
 
+use std::collections::BTreeSet;
+
 use crate::event::{Event, Mode, Object, Outcome};
-use crate::requirement::{IdentityOperation, Need};
+use crate::requirement::{IdentityOperation, Need, Requirement};
 
 use super::context::Context;
 use super::finding::{Judged, Source, best};
@@ -24,6 +26,38 @@ pub fn refused(source: &Source<'_>, out: &mut Judged) -> bool {
         Object::Ids { .. } => place(source, out),
         Object::Gift { .. } => chown(source, out),
         _ => false,
+    }
+}
+
+/// Adds the names of the ids asked for, and a remark on a user that the program would become.
+pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut BTreeSet<String>) {
+    let accounts = &context.end.accounts;
+    for requirement in requirements {
+        let Need::Identity { operation, ids, .. } = &requirement.need else { continue };
+        let name = |(at, id): (usize, &u32)| {
+            let is_user = match operation {
+                IdentityOperation::SetUser => true,
+                IdentityOperation::SetGroup | IdentityOperation::SetGroups => false,
+                IdentityOperation::Chown => at == 0,
+            };
+            let names = if is_user { &accounts.users } else { &accounts.groups };
+            names.get(id).cloned().unwrap_or_default()
+        };
+        let names: Vec<String> = ids.iter().enumerate().map(name).collect();
+        if *operation == IdentityOperation::SetUser {
+            let other = |(id, name): &(&u32, &String)| {
+                !name.is_empty() && **id != 0 && **id != context.run.identity.uid
+            };
+            if let Some((_, name)) = ids.iter().zip(&names).find(other) {
+                notes.insert(format!(
+                    "it wants to become {name}, a user of this machine: traced with --as {name} it is judged for that \
+                     user, who may have some of this already"
+                ));
+            }
+        }
+        if names.iter().any(|name| !name.is_empty()) {
+            requirement.evidence.names = names;
+        }
     }
 }
 

@@ -112,6 +112,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     }
     let last_privileged = fold.last_privileged().map(Seconds);
     let (mut requirements, unexplained, mut notes) = fold.finish();
+    identity::name(&mut requirements, context, &mut notes);
     ending::weigh(&mut requirements, context);
     if let Some(container) = &context.run.container {
         placement::add(&mut requirements, container);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Accounts;
 use crate::RawText;
 
 /// How a recording ended.
@@ -25,6 +26,9 @@ pub struct TraceEnd {
     pub milestones: Option<Milestones>,
     /// Things worth telling the user about the recording itself.
     pub notes: Vec<String>,
+    /// Names of the ids that the program wanted to take, or to give files to.
+    #[serde(skip_serializing_if = "Accounts::is_empty", default)]
+    pub accounts: Accounts,
 }
 
 /// How the program ended.

@@ -52,6 +52,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             checks: BTreeSet::from([Capability::DAC_OVERRIDE]),
             objects: BTreeSet::new(),
             placement: None,
+            names: Vec::new(),
             outcomes: BTreeMap::from([("ok".to_owned(), 1)]),
         },
         proof: None,

@@ -9,8 +9,8 @@ use nrtrace_ebpf::record::{
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome, Phase,
-    Process,
+    Accounts, Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome,
+    Phase, Process,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -284,6 +284,11 @@ impl Builder {
             checks: Vec::new(),
             obstacle: None,
         }
+    }
+
+    /// The names of the ids that the calls asked for.
+    pub fn accounts(&mut self, events: &[Event]) -> Accounts {
+        self.paths.names().accounts(events)
     }
 
     fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Group, Uid, User};
 use nrtrace_ebpf::record::InodeRecord;
-use nrtrace_profiles::event::{FileType, Identity, Inode};
+use nrtrace_profiles::event::{Accounts, Event, FileType, Identity, Inode, Object};
 
 /// Names of users and groups, asked for once each.
 #[derive(Debug, Default)]
@@ -38,6 +38,25 @@ impl Names {
     pub fn name(&mut self, inode: &mut Inode) {
         inode.user = self.user(inode.uid);
         inode.group = self.group(inode.gid);
+    }
+
+    /// The names of the ids that calls asked for.
+    pub fn accounts(&mut self, events: &[Event]) -> Accounts {
+        let mut accounts = Accounts::default();
+        for event in events {
+            let args = &event.call.args;
+            let (users, groups) = match (&event.object, &*event.call.name) {
+                (Object::Ids { ids }, call) if call.contains("uid") => (ids.clone(), Vec::new()),
+                (Object::Ids { ids }, _) => (Vec::new(), ids.clone()),
+                (Object::Gift { uid, gid, .. }, _) => (vec![*uid], vec![*gid]),
+                (_, "chown" | "lchown" | "fchown") => (vec![args[1] as u32], vec![args[2] as u32]),
+                (_, "fchownat") => (vec![args[2] as u32], vec![args[3] as u32]),
+                _ => continue,
+            };
+            accounts.users.extend(users.into_iter().filter_map(|uid| Some((uid, self.user(uid)?))));
+            accounts.groups.extend(groups.into_iter().filter_map(|gid| Some((gid, self.group(gid)?))));
+        }
+        accounts
     }
 
     /// From what stat(2) says.

@@ -36,7 +36,7 @@ use std::ops::RangeInclusive;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Backend, Check, Event, Identity, Mode, Phase, Record};
+use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 
 pub(crate) use facts::file_type;
 
@@ -111,6 +111,8 @@ pub struct Collected {
     pub stderr: Vec<RawText>,
     /// What the user should know about the recording.
     pub notes: Vec<String>,
+    /// Names of the ids that the program wanted to take or to give files to.
+    pub accounts: Accounts,
 }
 
 /// Turns observations into events.
@@ -359,6 +361,7 @@ impl Collector {
             processes: self.builder.processes.seen(),
             stderr: self.stderr.into_lines(),
             notes,
+            accounts: self.builder.accounts(&events),
             events,
         }
     }

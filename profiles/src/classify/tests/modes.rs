@@ -119,3 +119,19 @@ fn the_timeline_tells_from_when_on_nothing_privileged_happened() {
     trace.end.milestones = None;
     assert_eq!(run(&trace).run.timeline, None);
 }
+
+#[test]
+fn ids_get_the_names_they_have() {
+    let events = [
+        call("setgid", &[33]).ids(&[33]).answered(),
+        call("setuid", &[33]).ids(&[33]).answered(),
+        call("chown", &[0, 33, 4]).gift("/srv/x", 33, 4).answered(),
+    ];
+    let mut trace = trace("x", events);
+    trace.end.accounts.users.insert(33, "www-data".into());
+    trace.end.accounts.groups.insert(4, "adm".into());
+    let profile = run(&trace);
+    let names: Vec<&[String]> = profile.requirements.iter().map(|need| &need.evidence.names[..]).collect();
+    assert_eq!(names, [&["www-data".to_owned(), "adm".to_owned()][..], &[], &["www-data".to_owned()]]);
+    assert!(profile.notes.iter().any(|note| note.contains("--as www-data")), "{:?}", profile.notes);
+}

@@ -13,7 +13,7 @@ pub(super) type Row = [Vec<String>; 4];
 
 /// The row of one need.
 pub(super) fn row(requirement: &Requirement, grants: &Grants) -> Row {
-    [subject(&requirement.need), access_of(requirement), why_of(requirement), remedy(requirement, grants)]
+    [named(requirement), access_of(requirement), why_of(requirement), remedy(requirement, grants)]
 }
 
 /// From how many files of one directory on one row does for all that are dealt with alike.
@@ -63,6 +63,16 @@ pub(super) fn summary(first: &Requirement, all: &[&Requirement], grants: &Grants
     [need, access, why_of(first), remedy(first, grants)]
 }
 
+/// The subject, with the names of ids.
+fn named(requirement: &Requirement) -> Vec<String> {
+    match &requirement.need {
+        Need::Identity { operation, ids, path } => {
+            vec![identity(*operation, ids, path.as_ref(), &requirement.evidence.names)]
+        }
+        need => subject(need),
+    }
+}
+
 fn subject(need: &Need) -> Vec<String> {
     match need {
         Need::Path { path, pattern, .. } => {
@@ -75,7 +85,7 @@ fn subject(need: &Need) -> Vec<String> {
             vec![format!("{} {address}:{port}", word(protocol))]
         }
         Need::Capability { capability } => vec![capability.to_string()],
-        Need::Identity { operation, ids, path } => vec![identity(*operation, ids, path.as_ref())],
+        Need::Identity { operation, ids, path } => vec![identity(*operation, ids, path.as_ref(), &[])],
         Need::Sysctl { name, .. } => vec![name.to_text()],
         Need::Limit { limit, .. } => vec![word(limit)],
         Need::Kernel { subject, .. } => vec![subject.to_text()],
@@ -83,8 +93,12 @@ fn subject(need: &Need) -> Vec<String> {
 }
 
 /// A change of identity in words. Ids that stay are left out, except where their place tells which is which.
-fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -> String {
-    let mut new: Vec<String> = ids.iter().filter(|id| **id != u32::MAX).map(u32::to_string).collect();
+fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>, names: &[String]) -> String {
+    let told = |(at, id): (usize, &u32)| match names.get(at).filter(|name| !name.is_empty()) {
+        Some(name) => format!("{name} ({id})"),
+        None => id.to_string(),
+    };
+    let mut new: Vec<String> = ids.iter().enumerate().filter(|(_, id)| **id != u32::MAX).map(told).collect();
     new.dedup();
     let new = new.join(", ");
     match operation {
@@ -93,8 +107,12 @@ fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -
         IdentityOperation::SetGroups if new.is_empty() => "leave all groups".into(),
         IdentityOperation::SetGroups => format!("join groups {new}"),
         IdentityOperation::Chown => {
-            let id = |id: &u32| if *id == u32::MAX { "-".into() } else { id.to_string() };
-            let owner: Vec<String> = ids.iter().map(id).collect();
+            let id = |(at, id): (usize, &u32)| match names.get(at).filter(|name| !name.is_empty()) {
+                _ if *id == u32::MAX => "-".into(),
+                Some(name) => name.clone(),
+                None => id.to_string(),
+            };
+            let owner: Vec<String> = ids.iter().enumerate().map(id).collect();
             let path = path.map(RawText::to_text).unwrap_or_default();
             format!("give {path} to {}", owner.join(":"))
         }
