@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nrtrace_tracer::sandbox::{Bind, Devices, Layout};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -24,27 +25,40 @@ pub const STATUS_LATE: i32 = 124;
 /// What the `sandbox` program is to do; it gets this as JSON in its only argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// The process that must outlive the sandbox.
-    pub parent: u32,
+    /// What the sandbox is like.
+    pub layout: Layout,
     /// The command; the first word is a path inside the sandbox or searched for in `PATH`.
     pub command: Vec<String>,
     /// The whole environment of the command.
     pub environment: Vec<(String, String)>,
-    /// Everything in the sandbox is killed after so many milliseconds.
-    pub deadline_ms: u64,
-    /// What is shown inside besides the machine's root file system.
-    pub binds: Vec<Bind>,
 }
 
-/// A file or directory of the machine that is shown inside.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Bind {
-    /// Path on the machine.
-    pub source: PathBuf,
-    /// Absolute path inside.
-    pub target: PathBuf,
-    /// Whether it can be written to from inside.
-    pub writable: bool,
+/// The machine of the tests: small, and as it is after a start.
+fn layout(out: &Path) -> Layout {
+    let nodes = [
+        ("null", 1, 3, 0o666),
+        ("zero", 1, 5, 0o666),
+        ("full", 1, 7, 0o666),
+        ("random", 1, 8, 0o666),
+        ("urandom", 1, 9, 0o666),
+        ("kmsg", 1, 11, 0o644),
+        ("tty", 5, 0, 0o666),
+        // For tests of access to devices: harmless, and closed to all but root.
+        ("guarded", 1, 3, 0o600),
+    ];
+    Layout {
+        parent: std::process::id(),
+        deadline: Duration::from_secs(60),
+        private_network: true,
+        host_name: Some("sandbox".into()),
+        empty: vec![("/run".into(), 0o755), ("/tmp".into(), 0o1777)],
+        devices: Devices::Some(
+            nodes.map(|(name, major, minor, mode)| (name.to_owned(), major, minor, mode)).into(),
+        ),
+        binds: vec![Bind { source: out.into(), target: OUT.into(), writable: true }],
+        unprivileged_port_start: Some(1024),
+        open_files: Some(1024),
+    }
 }
 
 /// A recipe for sandboxes: each run gets a fresh one, only [`Sandbox::out`] is kept from run to run.
@@ -103,11 +117,9 @@ impl Sandbox {
             ("OUT", OUT.into()),
         ];
         let plan = Plan {
-            parent: std::process::id(),
+            layout: layout(out.path()),
             command: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
-            deadline_ms: 60_000,
-            binds: vec![Bind { source: out.path().into(), target: OUT.into(), writable: true }],
         };
         Ok(Self { plan, out })
     }
@@ -115,7 +127,7 @@ impl Sandbox {
     /// Shows a file or directory of the machine inside, read-only.
     #[must_use]
     pub fn bind(mut self, source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        self.plan.binds.push(Bind { source: source.into(), target: target.into(), writable: false });
+        self.plan.layout.binds.push(Bind { source: source.into(), target: target.into(), writable: false });
         self
     }
 
@@ -130,8 +142,13 @@ impl Sandbox {
     /// How long a command may take before everything in its sandbox is killed.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.plan.deadline_ms = deadline.as_millis().try_into().unwrap_or(u64::MAX);
+        self.plan.layout.deadline = deadline;
         self
+    }
+
+    /// What its commands are run by.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Where [`OUT`] is on the machine.
@@ -159,7 +176,7 @@ impl Sandbox {
         let finished = Finished { status, stdout: output.stdout, stderr: output.stderr };
         match status {
             STATUS_BROKEN => bail!("the sandbox could not be made: {finished}"),
-            STATUS_LATE => bail!("still running after {} ms: {finished}", plan.deadline_ms),
+            STATUS_LATE => bail!("still running after {} ms: {finished}", plan.layout.deadline.as_millis()),
             _ => Ok(finished),
         }
     }

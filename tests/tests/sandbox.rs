@@ -87,9 +87,11 @@ fn a_late_command_is_killed_with_all_it_started() {
 fn nothing_outlives_the_process_that_wanted_it() {
     let marker = "7354.75";
     // A process of its own that starts a sandbox, so that it can be killed.
-    let plan = format!(
-        r#"{{"parent": $$, "command": ["/bin/sleep", "{marker}"], "environment": [], "deadline_ms": 60000, "binds": []}}"#
-    );
+    let sandbox = Sandbox::bare().unwrap();
+    let mut plan = serde_json::to_value(sandbox.plan()).unwrap();
+    plan["layout"]["parent"] = "@PARENT@".into();
+    plan["command"] = serde_json::json!(["/bin/sleep", marker]);
+    let plan = plan.to_string().replace("\"@PARENT@\"", "$$");
     let script = format!("sandbox=$1; \"$sandbox\" \"$(cat <<X\n{plan}\nX\n)\" & wait");
     let mut starter = Command::new("/bin/bash")
         .args(["-c", &script, "starter"])
@@ -102,7 +104,7 @@ fn nothing_outlives_the_process_that_wanted_it() {
     starter.kill().unwrap();
     starter.wait().unwrap();
     wait_until(|| running(marker) == 0);
-    assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains("upperdir=/mnt/upper"));
+    assert!(!std::fs::read_to_string("/proc/self/mounts").unwrap().contains("upperdir=/mnt/"));
 }
 
 fn wait_until(condition: impl Fn() -> bool) {

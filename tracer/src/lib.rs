@@ -15,4 +15,5 @@ pub mod oracle;
 pub mod predict;
 pub mod ptrace;
 pub mod recording;
+pub mod sandbox;
 pub mod session;
