@@ -1,5 +1,5 @@
 //! The pure middle of nrtrace: what was seen ([`event`]), what it means ([`mod@classify`]), what is needed
-//! ([`requirement`], [`profile`]), how it can be granted ([`grants`]), and the files that grant it ([`emit`]).
+//! ([`requirement`], [`profile`]), how it can be granted ([`grants`], [`remedy`]), and the files that grant it ([`emit`]).
 //!
 //! Nothing here does input or output or knows a kernel interface; values go in and values come out.
 
@@ -13,6 +13,7 @@ pub mod grants;
 pub mod knowledge;
 pub mod profile;
 pub mod proof;
+pub mod remedy;
 pub mod requirement;
 pub mod schema;
 pub mod text;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::Capability;
 use crate::RawText;
 use crate::container::Container;
-use crate::event::{Attached, Backend, Exit, Identity, Mode, Obstacle, Phase, Protocol, Record};
+use crate::event::{Attached, Backend, Exit, FileType, Identity, Mode, Obstacle, Phase, Protocol, Record};
 use crate::knowledge::Fact;
 use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
@@ -36,6 +36,10 @@ pub struct Profile {
     pub requirements: Vec<Requirement>,
     /// Every address bound, privileged or not.
     pub listens: Vec<Listen>,
+    /// Where the program wrote by the user's own rights, which a read-only file system would take away. Not known when
+    /// calls were not recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub writes: Vec<Written>,
     /// What was refused or checked and could not be placed.
     pub unexplained: Vec<Unexplained>,
     /// Set when the program ended by itself with an error and no refusal explains it.
@@ -73,6 +77,9 @@ pub struct Run {
     pub complete: bool,
     /// How the program ended.
     pub exit: Exit,
+    /// Whether the first process ended with success and left others behind: it turned itself into a daemon.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub daemon: bool,
     /// How long the recording took.
     pub duration: Seconds,
     /// When the program was ready, and from when on nothing privileged happened; where readiness was waited for.
@@ -134,6 +141,18 @@ pub struct Listen {
     pub port: Option<u16>,
     /// Names of the processes that bound it.
     pub processes: Vec<RawText>,
+}
+
+/// A place where the program wrote without needing more than the user's own rights.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Written {
+    /// The directory in which it made, renamed or removed entries, or the file that it wrote in place.
+    pub path: RawText,
+    /// Which of the two it is.
+    #[serde(rename = "type")]
+    pub file_type: FileType,
+    /// Whether the run made it.
+    pub made: bool,
 }
 
 /// Something that could not be placed.

@@ -9,7 +9,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{Class, FileKind, Grants, grants};
-use nrtrace_profiles::profile::{Profile, ProfileError};
+use nrtrace_profiles::profile::{Profile, ProfileError, Written};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
 use nrtrace_profiles::text::printable;
 use proptest::prelude::*;
@@ -425,8 +425,10 @@ fn blocks(language: &str) -> Vec<&'static str> {
 
 #[test]
 fn the_documented_examples_are_profiles_as_they_are_written() {
-    let [profile, unexplained, gave_up] = blocks("json")[..] else { panic!("three examples") };
+    let [profile, writes, unexplained, gave_up] = blocks("json")[..] else { panic!("four examples") };
+    let written: Written = serde_json::from_str(writes).unwrap();
     let mut profile = Profile::from_json(profile).unwrap();
+    profile.writes.push(written);
     profile.unexplained.push(serde_json::from_str(unexplained).unwrap());
     profile.gave_up = Some(serde_json::from_str(gave_up).unwrap());
     assert_eq!(Profile::from_json(&profile.to_json()).unwrap(), profile);
@@ -455,7 +457,9 @@ fn keys(value: &serde_json::Value, out: &mut BTreeSet<String>) {
 #[test]
 fn every_field_is_documented() {
     let mut profiles = samples::all();
-    let [_, unexplained, gave_up] = blocks("json")[..] else { panic!("three examples") };
+    let [_, writes, unexplained, gave_up] = blocks("json")[..] else { panic!("four examples") };
+    profiles[0].writes.push(serde_json::from_str(writes).unwrap());
+    profiles[0].run.daemon = true;
     profiles[0].unexplained.push(serde_json::from_str(unexplained).unwrap());
     profiles[0].gave_up = Some(serde_json::from_str(gave_up).unwrap());
     let mut found = BTreeSet::new();

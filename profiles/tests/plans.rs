@@ -49,7 +49,7 @@ fn nginx_gets_its_directories_its_logs_its_pid_file_and_its_port() {
             "d /var/lib/nginx/proxy 700 own",
             "d /var/lib/nginx/scgi 700 own",
             "d /var/lib/nginx/uwsgi 700 own",
-            "f /run/nginx.pid 644 own",
+            "f /run/nginx.pid 640 own",
             "f /var/log/nginx/access.log 640 adm",
             "f /var/log/nginx/error.log 640 adm",
             "CAP_NET_BIND_SERVICE",

@@ -91,6 +91,7 @@ pub async fn record(
         dropped_calls: collected.dropped_calls,
         exit: ended.exit,
         milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
+        daemon: ended.daemon,
         duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
         stderr: collected.stderr,
         notes,

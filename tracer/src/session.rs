@@ -137,6 +137,8 @@ pub struct Ended {
     pub exit: Exit,
     /// The program's status as the shell tells it: its exit status, or 128 and the signal's number.
     pub status: i32,
+    /// Whether it exited with success and left a daemon behind, which was stopped.
+    pub daemon: bool,
     /// From its start to the end of its tree.
     pub duration: Duration,
     /// When it was started: `CLOCK_MONOTONIC`, in nanoseconds.
@@ -203,11 +205,12 @@ pub async fn run(
     let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
     let beside = Beside { supervisor, guardian, attendant: &mut attendant };
     let running = Running::new(plan, source, sink, progress, &signals, child, beside);
-    let (exit, status, end) = running.until_gone(&mut notes).await?;
-    let (course, output) = attendant.finish(end);
+    let outcome = running.until_gone(&mut notes).await?;
+    let (course, output) = attendant.finish(outcome.end);
     Ok(Ended {
-        exit,
-        status,
+        exit: outcome.exit,
+        status: outcome.status,
+        daemon: outcome.daemon,
         duration: Duration::from_nanos(monotonic().saturating_sub(start)),
         start,
         program: prepared.program,

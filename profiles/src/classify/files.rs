@@ -12,6 +12,7 @@ const O_EXCL: u64 = 0o200;
 const O_TRUNC: u64 = 0o1000;
 const O_APPEND: u64 = 0o2000;
 const O_DIRECTORY: u64 = 0o200_000;
+const O_TMPFILE: u64 = 0o20_000_000;
 
 /// The directory that holds `path`; the root holds itself.
 pub fn parent(path: &RawText) -> RawText {
@@ -70,6 +71,16 @@ pub fn open_flags(event: &Event) -> Option<u64> {
         "creat" => Some(0o1 | O_CREAT | O_TRUNC),
         _ => None,
     }
+}
+
+/// Whether these open flags ask for more than reading.
+pub fn opens_for_writing(flags: u64) -> bool {
+    flags & O_ACCMODE != 0 || flags & (O_CREAT | O_TRUNC) != 0
+}
+
+/// Whether these open flags make a file without a name in the directory that is opened.
+pub fn is_temporary(flags: u64) -> bool {
+    flags & O_TMPFILE != 0
 }
 
 /// Whether the call runs a program.

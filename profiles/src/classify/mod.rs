@@ -30,9 +30,10 @@ mod special;
 #[cfg(test)]
 mod tests;
 mod variables;
+mod writes;
 
 use crate::event::{Event, Outcome, Trace};
-use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained};
+use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained, Written};
 use crate::requirement::{Requirement, Seconds};
 
 pub use context::Context;
@@ -46,6 +47,8 @@ pub struct Classified {
     pub requirements: Vec<Requirement>,
     /// Every address bound.
     pub listens: Vec<Listen>,
+    /// Where it wrote by the user's own rights.
+    pub writes: Vec<Written>,
     /// What was checked or refused and could not be placed.
     pub unexplained: Vec<Unexplained>,
     /// Set when the program ended by itself with an error and no refusal explains it.
@@ -76,6 +79,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             unresolved: end.unresolved,
             complete: end.lost == 0,
             exit: end.exit,
+            daemon: end.daemon,
             duration: Seconds(end.duration),
             timeline: end.milestones.map(|reached| Timeline {
                 ready: reached.ready.map(Seconds),
@@ -92,6 +96,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         container: run.container.clone(),
         requirements: classified.requirements,
         listens: classified.listens,
+        writes: classified.writes,
         unexplained: classified.unexplained,
         gave_up: classified.gave_up,
         proof: None,
@@ -105,9 +110,13 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| (event.time, event.seq));
     let mut fold = fold::Fold::default();
+    let mut writes = writes::Writes::default();
     for event in &ordered {
         let mut judged = Judged::default();
         judge(event, context, &mut judged);
+        if judged.findings.is_empty() {
+            writes.note(event, context);
+        }
         fold.add(event, judged);
     }
     let last_privileged = fold.last_privileged().map(Seconds);
@@ -124,6 +133,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     Classified {
         requirements,
         listens: port::listens(&ordered, context),
+        writes: writes.finish(context),
         unexplained,
         gave_up,
         last_privileged,

@@ -1,7 +1,7 @@
 //! What was granted for one need, in a few words.
 
 use crate::RawText;
-use crate::grants::{FileKind, Grants, Why};
+use crate::grants::{FileKind, Grants, Method, PORT_SYSCTL, Why};
 use crate::requirement::{Need, Requirement};
 
 /// What is done about a need.
@@ -22,6 +22,8 @@ pub enum Verdict {
 pub struct Remedy {
     /// What is done about the need.
     pub verdict: Verdict,
+    /// By what, where something is done.
+    pub method: Option<Method>,
     /// In a few words.
     pub text: String,
 }
@@ -36,14 +38,19 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
     let mut out = Vec::new();
     let serves = |why: &Why| why.needs.contains(id);
-    let mut say = |verdict, text: String| out.push(Remedy { verdict, text });
+    let mut say = |verdict, method, text: String| out.push(Remedy { verdict, method, text });
+    use Method::{Acl, Capability, Configure, FileCapability, Group, Make, Own};
     for text in grants.known.get(id).into_iter().flatten() {
-        say(Verdict::Granted, format!("{text}; or, as written:"));
+        say(Verdict::Granted, None, format!("{text}; or, as written:"));
     }
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
-        let verb = if d.existed { "own" } else { "make" };
+        let (verb, method) = if d.existed { ("own", Own) } else { ("make", Make) };
         let more = if d.contents { " and its contents" } else { "" };
-        say(Verdict::Granted, format!("tmpfiles.d: {verb} {}{more}, {:04o}", name(path), d.mode));
+        say(
+            Verdict::Granted,
+            Some(method),
+            format!("tmpfiles.d: {verb} {}{more}, {:04o}", name(path), d.mode),
+        );
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| serves(&file.why)) {
         let verb = match (file.existed, file.kind) {
@@ -51,54 +58,70 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
             (false, FileKind::Fifo) => "make pipe",
             (false, _) => "make",
         };
+        let method = if file.existed { Own } else { Make };
         let mode = file.mode.map(|mode| format!(", {mode:04o}")).unwrap_or_default();
-        say(Verdict::Granted, format!("tmpfiles.d: {verb} {}{mode}", name(path)));
+        say(Verdict::Granted, Some(method), format!("tmpfiles.d: {verb} {}{mode}", name(path)));
     }
     for (path, acl) in grants.acls.iter().filter(|(_, acl)| serves(&acl.why)) {
-        say(Verdict::Granted, format!("tmpfiles.d: ACL {} on {}", acl.text(), name(path)));
+        say(Verdict::Granted, Some(Acl), format!("tmpfiles.d: ACL {} on {}", acl.text(), name(path)));
     }
     for (group, m) in grants.groups.iter().filter(|(_, m)| serves(&m.why)) {
         let caution = m.caution.map(|caution| format!(" (note: {caution})")).unwrap_or_default();
-        say(Verdict::Granted, format!("join group {group}{caution}"));
+        say(Verdict::Granted, Some(Group), format!("join group {group}{caution}"));
     }
     for (capability, grant) in grants.capabilities.iter().filter(|(_, grant)| serves(&grant.why)) {
         let danger = grant.danger.map(|danger| format!(" (danger: {danger})")).unwrap_or_default();
-        say(Verdict::Granted, format!("{capability}{danger}"));
+        let (method, on) = if grants.on_file { (FileCapability, " on the file") } else { (Capability, "") };
+        say(Verdict::Granted, Some(method), format!("{capability}{on}{danger}"));
     }
     settings(grants, id, &mut say);
     for why in grants.advice.iter().filter(|why| serves(why)) {
-        say(Verdict::Advice, why.reason.clone());
+        say(Verdict::Advice, Some(Configure), why.reason.clone());
     }
     for why in grants.optional.iter().filter(|why| serves(why)) {
-        say(Verdict::Optional, format!("nothing: it {}", why.reason));
+        say(Verdict::Optional, Some(Method::Nothing), format!("nothing: it {}", why.reason));
     }
     for unmet in grants.unmet.iter().filter(|unmet| unmet.need == id) {
-        say(Verdict::Unmet, format!("cannot be granted: {}. Instead: {}", unmet.reason, unmet.hint));
+        say(Verdict::Unmet, None, format!("cannot be granted: {}. Instead: {}", unmet.reason, unmet.hint));
     }
     out
 }
 
-fn settings(grants: &Grants, id: &str, say: &mut impl FnMut(Verdict, String)) {
+fn settings(grants: &Grants, id: &str, say: &mut impl FnMut(Verdict, Option<Method>, String)) {
     let serves = |why: &Why| why.needs.contains(id);
+    let mut say = |method, text: String| say(Verdict::Granted, Some(method), text);
+    for port in grants.ports.iter().filter(|(_, why)| grants.port_method == Method::Socket && serves(why)) {
+        say(Method::Socket, format!("socket unit: systemd listens on port {}", port.0));
+    }
+    for (name, _) in grants.credentials.iter().filter(|(_, credential)| serves(&credential.why)) {
+        say(Method::Credential, format!("drop-in: LoadCredential={name}"));
+    }
+    for (name, variable) in grants.environment.iter().filter(|(_, variable)| serves(&variable.why)) {
+        say(Method::Configure, format!("drop-in: Environment={name}={}", variable.value));
+    }
+    for (words, _) in grants.before_start.iter().filter(|(_, why)| serves(why)) {
+        say(Method::Manager, format!("drop-in: ExecStartPre=+{}", words.join(" ")));
+    }
     for limit in grants.limits.values().filter(|limit| serves(&limit.why)) {
         let value = limit.value.map_or_else(|| "no limit".into(), |value| format!("limit {value}"));
-        say(Verdict::Granted, format!("drop-in: {value}"));
+        say(Method::Unit, format!("drop-in: {value}"));
     }
     for (name, setting) in [("Nice", &grants.nice), ("OOMScoreAdjust", &grants.oom_score)] {
         for (value, _) in setting.iter().filter(|(_, why)| serves(why)) {
-            say(Verdict::Granted, format!("drop-in: {name}={value}"));
+            say(Method::Unit, format!("drop-in: {name}={value}"));
         }
     }
     for _ in grants.devices.values().filter(|device| serves(&device.why)) {
-        say(Verdict::Granted, "drop-in: DeviceAllow=".into());
+        say(Method::Unit, "drop-in: DeviceAllow=".into());
     }
     for (name, sysctl) in grants.sysctls.iter().filter(|(_, sysctl)| serves(&sysctl.why)) {
-        say(Verdict::Granted, format!("sysctl.d: {name} = {}", sysctl.value));
+        let method = if name == PORT_SYSCTL { Method::Sysctl } else { Method::Boot };
+        say(method, format!("sysctl.d: {name} = {}", sysctl.value));
     }
     for (name, _) in grants.modules.iter().filter(|(_, why)| serves(why)) {
-        say(Verdict::Granted, format!("modules-load.d: {name}"));
+        say(Method::Boot, format!("modules-load.d: {name}"));
     }
     for _ in grants.delegate.iter().filter(|why| serves(why)) {
-        say(Verdict::Granted, "drop-in: Delegate=yes".into());
+        say(Method::Unit, "drop-in: Delegate=yes".into());
     }
 }

@@ -17,6 +17,9 @@ pub struct TraceEnd {
     pub dropped_calls: u64,
     /// How the program ended.
     pub exit: Exit,
+    /// Whether it exited with success and others of its tree lived on: it turned itself into a daemon.
+    #[serde(default)]
+    pub daemon: bool,
     /// Nanoseconds from the program's start to the end of the recording.
     pub duration: u64,
     /// The last lines the program wrote on standard error.

@@ -58,6 +58,11 @@ pub(super) fn usable(inode: &Inode, bits: u32) -> Option<Usable> {
     Some(Usable { name: name_of(inode), gid: inode.gid, caution })
 }
 
+/// The name of a group that has an access already and may be joined, with what else it opens.
+pub fn usable_group(inode: &Inode, bits: u32) -> Option<(String, Option<&'static str>)> {
+    usable(inode, bits).map(|group| (group.name, group.caution))
+}
+
 /// Whether a group is so dangerous that the access it gives is not to be had.
 pub(super) fn is_dangerous(inode: &Inode) -> bool {
     inode.gid == 0 || inode.group.as_deref().is_some_and(|g| DANGEROUS.contains(&g))

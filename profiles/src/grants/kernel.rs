@@ -3,7 +3,7 @@
 use super::groups::{is_dangerous, usable};
 use super::paths::is_given;
 use super::place::flaw;
-use super::{Device, Grants, LimitGrant, Sysctl, Why};
+use super::{Device, Grants, LimitGrant, Method, Sysctl, Why};
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, IdentityOperation, KernelOperation, Limit, Need, Requirement};
 use crate::{Capability, RawText};
@@ -16,8 +16,7 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         Need::Port { port, .. } => {
             let why = Why::new(id, format!("port {port} is below the first unprivileged one"));
             grants.ports.entry(*port).or_insert_with(|| why.clone()).also(why.clone());
-            let why = Why { reason: "binds a port below the first unprivileged one".into(), ..why };
-            grants.capability(Capability::NET_BIND_SERVICE, None, why);
+            open_port(*port, why, grants);
         }
         Need::Capability { capability } => grant_capability(requirement, *capability, grants),
         Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
@@ -26,6 +25,40 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
         Need::Kernel { operation, subject, capability } => {
             kernel(id, *operation, subject, *capability, grants)
+        }
+    }
+}
+
+/// The sysctl that says which ports take a capability.
+pub(crate) const PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+
+fn open_port(port: u16, why: Why, grants: &mut Grants) {
+    const WAYS: [Method; 5] =
+        [Method::Capability, Method::FileCapability, Method::Sysctl, Method::Socket, Method::Configure];
+    let id: Vec<String> = why.needs.iter().cloned().collect();
+    let method = grants.choices.pick(&WAYS).unwrap_or(Method::Capability);
+    grants.port_method = method;
+    match method {
+        Method::Sysctl => {
+            let why =
+                Why { reason: "ports from this one on need no privilege, for every program".into(), ..why };
+            let sysctl = grants
+                .sysctls
+                .entry(PORT_SYSCTL.into())
+                .or_insert_with(|| Sysctl { value: port.to_string(), why: why.clone() });
+            let lowest = sysctl.value.parse().map_or(port, |present: u16| present.min(port));
+            sysctl.value = lowest.to_string();
+            sysctl.why.also(why);
+        }
+        Method::Socket => {}
+        Method::Configure => {
+            let advice =
+                format!("have it listen on a port from 1024 on instead of {port}, and forward {port} to it");
+            id.iter().for_each(|id| grants.advise(id, advice.clone()));
+        }
+        _ => {
+            let why = Why { reason: "binds a port below the first unprivileged one".into(), ..why };
+            grants.capability(Capability::NET_BIND_SERVICE, None, why);
         }
     }
 }
@@ -67,13 +100,19 @@ const DANGERS: &[(Capability, &str)] = &[
     (Capability::SYSLOG, "reads kernel messages and addresses"),
 ];
 
-fn danger(capability: Capability) -> Option<&'static str> {
+/// What a capability amounts to, where that is more than its name says.
+pub fn danger(capability: Capability) -> Option<&'static str> {
     DANGERS.iter().find(|(c, _)| *c == capability).map(|(_, why)| *why)
+}
+
+/// Why a capability is never granted, for those that are not.
+pub fn is_never_granted(capability: Capability) -> Option<&'static str> {
+    NEVER.iter().find(|(never, _)| *never == capability).map(|(_, why)| *why)
 }
 
 fn grant_capability(requirement: &Requirement, capability: Capability, grants: &mut Grants) {
     let id = requirement.id.as_str();
-    if let Some((_, why)) = NEVER.iter().find(|(never, _)| *never == capability) {
+    if let Some(why) = is_never_granted(capability) {
         let hint = "see which call consulted it; trace it again with the written files in place";
         return grants.refuse(id, format!("{capability} is never granted: {why}"), hint);
     }
@@ -191,6 +230,11 @@ fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants
             );
         }
         (Some(name), Some(value)) => {
+            if grants.choices.pick(&[Method::Boot, Method::Manager]) == Some(Method::Manager) {
+                let why = Why::new(id, "systemd sets it before each start, so that the service need not");
+                let words = ["sysctl", "-q", "-w", &format!("{name}={value}")].map(str::to_owned);
+                return grants.before_start.push((words.into(), why));
+            }
             let why = Why::new(id, "set beforehand for the whole machine, so that the service need not");
             grants.sysctls.entry(name).or_insert(Sysctl { value, why });
         }
@@ -262,6 +306,10 @@ fn kernel(
 ) {
     match operation {
         KernelOperation::Module => match module_name(subject) {
+            Some(name) if grants.choices.pick(&[Method::Boot, Method::Manager]) == Some(Method::Manager) => {
+                let why = Why::new(id, "systemd loads it before each start, so that the service need not");
+                grants.before_start.push((["modprobe".to_owned(), name].into(), why));
+            }
             Some(name) => {
                 let why = Why::new(id, "loaded at boot, so that the service need not");
                 grants.modules.entry(name).or_insert_with(|| why.clone()).also(why);

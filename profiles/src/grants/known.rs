@@ -1,7 +1,7 @@
 //! What is known of the program comes first: its own options and variables, before anything is made or opened for it.
 
 use super::place::{Place, is_common, place};
-use super::{Directory, Grants, Variable, Why};
+use super::{Choices, Directory, Grants, Variable, Why};
 use crate::RawText;
 use crate::knowledge::{Fact, Setting};
 use crate::profile::Profile;
@@ -18,10 +18,23 @@ pub(super) fn apply(profile: &Profile, grants: &mut Grants) {
     }
 }
 
+/// Whether nothing is to be planned for a need, because the program's own configuration is preferred and known.
+pub(super) fn is_left_to_configuration(
+    requirement: &Requirement,
+    profile: &Profile,
+    choices: &Choices,
+) -> bool {
+    let settles = |fact: &Fact| {
+        fact.checks.is_none() && !fact.remedies.is_empty() && fact.needs.contains(&requirement.id)
+    };
+    choices.prefers_configuration() && profile.knowledge.iter().any(settles)
+}
+
 /// What is done about one need that something is known of.
 fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
     let id = requirement.id.as_str();
-    let refused = grants.unmet.iter().any(|unmet| unmet.need == id);
+    let refused = grants.unmet.iter().any(|unmet| unmet.need == id)
+        || (grants.choices.prefers_configuration() && !fact.remedies.is_empty());
     let best = fact.remedies.first();
     if fact.fatal == Some(false) && refused {
         grants.unmet.retain(|unmet| unmet.need != id);

@@ -5,6 +5,7 @@
 //! group or an ACL entry meets a need for a path, and no capability stands in for one.
 
 mod account;
+mod choices;
 mod groups;
 mod kernel;
 mod known;
@@ -22,7 +23,11 @@ use crate::requirement::{Limit, Need, Requirement, Severity};
 use crate::{Capability, RawText};
 
 pub use account::Account;
-pub use place::Class;
+pub use choices::{Choices, Method};
+pub use groups::usable_group;
+pub(crate) use kernel::PORT_SYSCTL;
+pub use kernel::{danger, is_never_granted};
+pub use place::{Class, Spot, spot};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,10 +44,19 @@ pub struct Grants {
     pub files: BTreeMap<RawText, File>,
     /// ACL entries for the user.
     pub acls: BTreeMap<RawText, Acl>,
-    /// Ports below the first unprivileged one; `CAP_NET_BIND_SERVICE` is then in [`Grants::capabilities`].
+    /// Ports below the first unprivileged one. What opens them is [`Grants::port_method`].
     pub ports: BTreeMap<u16, Why>,
+    /// How low ports are opened on a host: by `CAP_NET_BIND_SERVICE`, which is then in [`Grants::capabilities`], by the
+    /// sysctl, which is then in [`Grants::sysctls`], by a socket unit, or not at all.
+    pub port_method: Method,
     /// Capabilities.
     pub capabilities: BTreeMap<Capability, CapabilityGrant>,
+    /// Whether they are set on the executable file, and not ambient.
+    pub on_file: bool,
+    /// Secrets that systemd hands over, by the name of the credential.
+    pub credentials: BTreeMap<String, Credential>,
+    /// Commands that root is to run before the start; their words are plain.
+    pub before_start: Vec<(Vec<String>, Why)>,
     /// Resource limits, as the value of systemd's `Limit…=` directive; `None` is no limit.
     pub limits: BTreeMap<Limit, LimitGrant>,
     /// Nice value.
@@ -69,6 +83,8 @@ pub struct Grants {
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
     pub unmet: Vec<Unmet>,
+    /// What was preferred.
+    pub choices: Choices,
 }
 
 /// Which needs a grant serves, and why it is made that way.
@@ -190,6 +206,15 @@ pub struct CapabilityGrant {
     pub why: Why,
 }
 
+/// A secret that systemd hands over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Credential {
+    /// The file.
+    pub path: RawText,
+    /// Why.
+    pub why: Why,
+}
+
 /// A resource limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LimitGrant {
@@ -252,17 +277,24 @@ impl PresentOwner {
 /// The plan for a profile. Total: what cannot be granted is in [`Grants::unmet`], so each required need is the
 /// subject of a grant, of advice or of an `Unmet`.
 pub fn grants(profile: &Profile) -> Grants {
+    plan(profile, &Choices::default())
+}
+
+/// The plan for a profile with something else preferred than usual, or with knowledge about the program.
+pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
-    let mut grants = Grants::empty(account::safe_name(&profile.name), account);
-    grants.unmet.extend(doubt);
+    let mut grants = Grants::empty(account::safe_name(&profile.name), account, choices.clone());
     let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
     requirements.sort_by(|a, b| a.id.cmp(&b.id));
     let (required, optional): (Vec<_>, Vec<_>) =
         requirements.into_iter().partition(|r| r.severity == Severity::Required);
+    let required: Vec<&Requirement> =
+        required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
     paths::plan(&required, &mut grants);
     for requirement in &required {
         kernel::grant(requirement, &mut grants);
     }
+    grants.unmet.extend(doubt);
     keep_groups(&profile.identity.groups, &mut grants);
     open_socket_directories(profile, &mut grants);
     for requirement in optional {
@@ -320,7 +352,7 @@ fn optional_reason(requirement: &Requirement) -> String {
 }
 
 impl Grants {
-    fn empty(name: String, account: Account) -> Self {
+    fn empty(name: String, account: Account, choices: Choices) -> Self {
         Self {
             name,
             account,
@@ -329,7 +361,12 @@ impl Grants {
             files: BTreeMap::new(),
             acls: BTreeMap::new(),
             ports: BTreeMap::new(),
+            port_method: Method::Capability,
             capabilities: BTreeMap::new(),
+            on_file: choices.pick(&[Method::Capability, Method::FileCapability])
+                == Some(Method::FileCapability),
+            credentials: BTreeMap::new(),
+            before_start: Vec::new(),
             limits: BTreeMap::new(),
             nice: None,
             oom_score: None,
@@ -343,6 +380,7 @@ impl Grants {
             present_owners: BTreeMap::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
+            choices,
         }
     }
 

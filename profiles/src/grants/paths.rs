@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
+use super::account::safe_name;
 use super::groups::{Usable, is_dangerous, name_of, usable};
 use super::place::{Class, Place, class_in, flaw, is_below, is_common, is_related, own_name, place};
 use super::tally::{Tally, Wish, by_directory};
-use super::{Directory, File, FileKind, Grants, Why};
+use super::{Credential, Directory, File, FileKind, Grants, Method, Why};
 use crate::RawText;
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Requirement};
@@ -80,19 +81,27 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     }
     let owns = tally.on_itself.iter().any(|wish| wish.has(Access::Own));
     let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
-    if let Some(group) =
-        inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none())
-    {
-        for wish in write {
-            grants.join(&group, Why::new(wish.id, MEMBERS));
-        }
-        return true;
-    }
+    let group = inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none());
     // Below a directory that changes owner, systemd-tmpfiles would not follow one that does not.
-    if !tally.needs_the_directory() && !is_below_owned(directory, grants) {
-        return false;
+    let whole = tally.needs_the_directory() || is_below_owned(directory, grants);
+    let ways = [
+        (group.is_some(), Method::Group),
+        (!whole, Method::Make),
+        (true, Method::Own),
+        (inode.is_some() && !owns && !sticky, Method::Acl),
+    ];
+    let ways: Vec<Method> = ways.into_iter().filter(|(can, _)| *can).map(|(_, method)| method).collect();
+    match (grants.choices.pick(&ways), group) {
+        (Some(Method::Group), Some(group)) => {
+            write.iter().for_each(|wish| grants.join(&group, Why::new(wish.id, MEMBERS)));
+        }
+        (Some(Method::Make), _) => return false,
+        (Some(Method::Acl), _) => {
+            let reason = "the user alone may make and remove entries in it; its owner and mode stay";
+            tally.all().for_each(|wish| grants.acl(directory, 7, Why::new(wish.id, reason)));
+        }
+        _ => own(directory, class, inode, tally, grants),
     }
-    own(directory, class, inode, tally, grants);
     true
 }
 
@@ -216,11 +225,11 @@ fn is_made_as_directory(wish: &Wish) -> bool {
     wish.file_type == FileType::Directory || (wish.file_type == FileType::Unknown && by_call())
 }
 
-/// The strictest mode that serves: logs are read by the group, pid files by everybody.
+/// The strictest mode that serves: logs and pid files are read by the group.
 fn new_file_mode(path: &RawText, class: Class) -> u32 {
     match class {
         Class::Logs => 0o640,
-        Class::Runtime if path.as_bytes().ends_with(b".pid") => 0o644,
+        Class::Runtime if path.as_bytes().ends_with(b".pid") => 0o640,
         _ => 0o600,
     }
 }
@@ -287,11 +296,18 @@ fn open(wish: &Wish, grants: &mut Grants) {
     let group = inode.and_then(|inode| usable(inode, bits));
     // No group makes an owner; and none that opens much else is joined only to write.
     let fits = |group: &Usable| !wish.has(Access::Own) && (!writes || group.caution.is_none());
-    if let Some(group) = group.filter(fits) {
-        grants.join(&group, Why::new(wish.id, MEMBERS));
-        return;
-    }
     let place = place(wish.path, &grants.name);
+    let group = group.filter(fits);
+    match (ways_to_open(wish, place, group.is_some(), grants), group) {
+        (Some(Method::Group), Some(group)) => return grants.join(&group, Why::new(wish.id, MEMBERS)),
+        (Some(Method::Own), _) => return give(wish, place, grants),
+        (Some(Method::Credential), _) => return hand_over(wish, grants),
+        (Some(Method::Acl), _) if writes => {
+            let why = Why::new(wish.id, "the user alone may write it; its owner and mode stay");
+            return grants.acl(wish.path, bits, why);
+        }
+        _ => {}
+    }
     if wish.file_type == FileType::Socket {
         let hint = "change mode or group in the configuration of the service that owns the socket";
         let danger = inode.is_some_and(|i| is_dangerous(i) && i.gid != 0);
@@ -314,6 +330,45 @@ fn open(wish: &Wish, grants: &mut Grants) {
             Why::new(wish.id, format!("the user alone may {} it", verbs(bits))),
         );
     }
+}
+
+/// How to open what is there: the preferred way of those that can be; none stands for what is usual.
+fn ways_to_open(wish: &Wish, place: Place, group: bool, grants: &Grants) -> Option<Method> {
+    let writes = wish.bits() & 2 != 0 || wish.has(Access::Own);
+    let private = matches!(place, Place::Private(class) if class != Class::Config)
+        && wish.file_type != FileType::Socket
+        && wish.inode().is_none_or(|inode| {
+            foreign_owner(wish.path, inode, grants).is_none() && inode.mode & 0o6000 == 0
+        });
+    let is_secret = wish.bits() == 4 && wish.file_type == FileType::File && !is_kernel_tree(wish.path);
+    let ways = [
+        (group, Method::Group),
+        (private && writes, Method::Own),
+        (!wish.has(Access::Own) && (private || !writes), Method::Acl),
+        (private && !writes, Method::Own),
+        (is_secret, Method::Credential),
+    ];
+    let ways: Vec<Method> = ways.into_iter().filter(|(can, _)| *can).map(|(_, method)| method).collect();
+    grants.choices.pick(&ways)
+}
+
+/// systemd reads the file and hands a copy over.
+fn hand_over(wish: &Wish, grants: &mut Grants) {
+    let name = wish.path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut name = safe_name(&String::from_utf8_lossy(name));
+    while grants.credentials.get(&name).is_some_and(|present| present.path != *wish.path) {
+        name.push('_');
+    }
+    let why =
+        Why::new(wish.id, "systemd reads it as root and hands a copy over, which only this service sees");
+    grants.advise(
+        wish.id,
+        format!(
+            "have the program read {} from $CREDENTIALS_DIRECTORY/{name} (in the unit: %d/{name})",
+            wish.path
+        ),
+    );
+    grants.credentials.insert(name, Credential { path: wish.path.clone(), why });
 }
 
 fn is_kernel_tree(path: &RawText) -> bool {

@@ -220,6 +220,26 @@ const SYSTEM: &[(&str, &str)] = &[
     ("/var/log/journal", SHARES),
 ];
 
+/// Whose a directory is, for those who explain rather than grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// A service's own.
+    Own(Class),
+    /// Used by many.
+    Shared,
+    /// The system's or the kernel's.
+    System,
+}
+
+/// Whose `path` is, for a program of that name.
+pub fn spot(path: &RawText, name: &str) -> Spot {
+    match place(path, name) {
+        Place::Private(class) => Spot::Own(class),
+        Place::Shared(_) => Spot::Shared,
+        Place::System(_) => Spot::System,
+    }
+}
+
 /// Whose `path` is. A directory below `/etc` is a service's own when it is named after it.
 pub(super) fn place(path: &RawText, name: &str) -> Place {
     let bytes = path.as_bytes();

@@ -80,11 +80,8 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Runs until the tree is gone; the program's end, its status for the shell, and how the program itself ended.
-    pub(super) async fn until_gone(
-        mut self,
-        notes: &mut Vec<String>,
-    ) -> Result<(Exit, i32, Option<End>), Error> {
+    /// Runs until the tree is gone.
+    pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<Outcome, Error> {
         let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
         let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
         let ends = pollable(self.guardian.as_fd()).map_err(failed("the program's end"))?;
@@ -127,8 +124,7 @@ impl<'a> Running<'a> {
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
             self.sink.identity_call(call);
         }
-        let (exit, status) = self.outcome();
-        Ok((exit, status, self.end.map(|(end, _)| end)))
+        Ok(self.outcome())
     }
 
     /// Hears how the program ended. Whether the tree is gone.
@@ -254,9 +250,11 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn outcome(&self) -> (Exit, i32) {
+    fn outcome(&self) -> Outcome {
         let stopped = self.stop.stage() > Stage::Running;
-        let Some((end, ended_in_stop)) = self.end else { return (Exit::Running, 0) };
+        let Some((end, ended_in_stop)) = self.end else {
+            return Outcome { exit: Exit::Running, status: 0, daemon: false, end: None };
+        };
         let exit = match end {
             End::Exited(status) if ended_in_stop => Exit::Stopped { status: Some(status) },
             End::Signaled(_) if ended_in_stop => Exit::Stopped { status: None },
@@ -265,8 +263,21 @@ impl<'a> Running<'a> {
             End::Exited(status) => Exit::Exited { status },
             End::Signaled(signal) => Exit::Signaled { signal },
         };
-        (exit, end.shell_status())
+        let daemon = matches!(end, End::Exited(0)) && stopped && !ended_in_stop;
+        Outcome { exit, status: end.shell_status(), daemon, end: Some(end) }
     }
+}
+
+/// How it all ended.
+pub(super) struct Outcome {
+    /// How the program ended.
+    pub(super) exit: Exit,
+    /// Its status for the shell.
+    pub(super) status: i32,
+    /// Whether it left a daemon behind, which was stopped.
+    pub(super) daemon: bool,
+    /// How the program itself ended, where that is known.
+    pub(super) end: Option<End>,
 }
 
 fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {

@@ -5,6 +5,7 @@ mod paths;
 mod total;
 mod traps;
 mod variables;
+mod writes;
 
 use std::path::Path;
 

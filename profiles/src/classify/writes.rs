@@ -1,0 +1,119 @@
+//! Where the program wrote by the user's own rights. That is no need, but whoever makes the rest of the file system
+//! read-only has to leave it writable.
+
+use std::collections::BTreeMap;
+
+use crate::RawText;
+use crate::event::{Event, FileType, Identity, Inode, Object, Outcome, PathObject};
+use crate::profile::Written;
+
+use super::context::Context;
+use super::files;
+
+/// Trees of the kernel, which stay as they are where everything else is read-only.
+const KERNEL: [&[u8]; 3] = [b"/proc", b"/sys", b"/dev"];
+/// File systems of their own below `/dev`, to which that does not apply.
+const MEMORY: [&[u8]; 2] = [b"/dev/shm", b"/dev/mqueue"];
+
+/// The places, gathered call by call.
+#[derive(Default)]
+pub struct Writes(BTreeMap<RawText, Written>);
+
+impl Writes {
+    /// Takes in a call that no right beyond the user's own was needed for.
+    pub fn note(&mut self, event: &Event, context: &Context<'_>) {
+        if !matches!(event.outcome, Outcome::Success { .. }) {
+            return;
+        }
+        match (&*event.call.name, files::of(&event.object)) {
+            ("rename" | "renameat" | "renameat2", (Some(from), Some(to))) => {
+                self.entry_of(from);
+                self.entry_of(to);
+            }
+            ("link" | "linkat", (_, Some(to))) => self.entry_of(to),
+            (
+                "symlink" | "symlinkat" | "mkdir" | "mkdirat" | "mknod" | "mknodat" | "unlink" | "unlinkat"
+                | "rmdir",
+                (Some(path), _),
+            ) => self.entry_of(path),
+            ("bind", (Some(path), _)) if matches!(event.object, Object::Socket(_)) => {
+                self.entry_of(path);
+            }
+            (
+                "truncate" | "chmod" | "fchmodat" | "fchmodat2" | "utimensat" | "utimes" | "utime",
+                (Some(path), _),
+            ) => {
+                self.file(path);
+            }
+            (_, (Some(path), _)) => self.opened(event, path, context),
+            _ => {}
+        }
+    }
+
+    fn opened(&mut self, event: &Event, path: &PathObject, context: &Context<'_>) {
+        let Some(flags) = files::open_flags(event).filter(|flags| files::opens_for_writing(*flags)) else {
+            return;
+        };
+        if files::is_temporary(flags) {
+            self.add(&path.path, FileType::Directory);
+        } else if files::creates_only(event)
+            || (files::may_create(event) && may_write(path.parent.as_ref(), &context.run.identity))
+        {
+            self.entry_of(path);
+        } else {
+            self.file(path);
+        }
+    }
+
+    /// An entry was made, renamed or removed.
+    fn entry_of(&mut self, path: &PathObject) {
+        self.add(&files::parent(&path.path), FileType::Directory);
+    }
+
+    /// A file was written in place.
+    fn file(&mut self, path: &PathObject) {
+        let file_type = path.inode.as_ref().map_or(FileType::File, |inode| inode.file_type);
+        if matches!(file_type, FileType::File | FileType::Directory | FileType::Unknown) {
+            self.add(&path.path, file_type);
+        }
+    }
+
+    fn add(&mut self, path: &RawText, file_type: FileType) {
+        let is_in = |trees: &[&[u8]]| {
+            trees.iter().any(|tree| files::is_below(path.as_bytes(), tree) || path.as_bytes() == *tree)
+        };
+        if files::is_known(path) && (!is_in(&KERNEL) || is_in(&MEMORY)) {
+            self.0.entry(path.clone()).or_insert(Written { path: path.clone(), file_type, made: false });
+        }
+    }
+
+    /// The places, without those that lie in another one.
+    pub fn finish(self, context: &Context<'_>) -> Vec<Written> {
+        let mut out: Vec<Written> = Vec::new();
+        for (path, mut written) in self.0 {
+            let inside = |other: &Written| {
+                other.file_type == FileType::Directory
+                    && files::is_below(path.as_bytes(), other.path.as_bytes())
+            };
+            if !out.iter().any(inside) {
+                written.made = context.has_made(&path);
+                out.push(written);
+            }
+        }
+        out
+    }
+}
+
+/// Whether the mode of a directory lets the user make entries in it.
+fn may_write(directory: Option<&Inode>, identity: &Identity) -> bool {
+    directory.is_none_or(|inode| {
+        let class = if inode.uid == identity.uid {
+            6
+        } else if inode.gid == identity.gid || identity.groups.contains(&inode.gid) {
+            3
+        } else {
+            0
+        };
+        inode.mode >> class & 2 != 0
+    })
+}

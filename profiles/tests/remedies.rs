@@ -1,0 +1,148 @@
+//! Which ways there are to meet a need, which one the plan takes, and what changes that.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod samples;
+
+use nrtrace_profiles::Capability;
+use nrtrace_profiles::emit::{Verdict, remedies};
+use nrtrace_profiles::event::Protocol;
+use nrtrace_profiles::grants::{Choices, Grants, Method, grants, plan};
+use nrtrace_profiles::knowledge::{Fact, Setting};
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::remedy::{Grade, Remedy, ranked};
+use samples::*;
+
+fn prefer(methods: &[Method]) -> Choices {
+    Choices { prefer: methods.to_vec() }
+}
+
+fn of(profile: &Profile, grants: &Grants, id: &str) -> Vec<Remedy> {
+    let requirement = profile.requirements.iter().find(|requirement| requirement.id == id);
+    ranked(profile, grants, requirement.unwrap_or_else(|| panic!("{id} in {}", profile.name)))
+}
+
+fn chosen(profile: &Profile, choices: &Choices, id: &str) -> Vec<Method> {
+    let grants = plan(profile, choices);
+    of(profile, &grants, id).iter().filter(|remedy| remedy.chosen).map(|remedy| remedy.method).collect()
+}
+
+#[test]
+fn every_need_has_ways_and_the_one_taken_is_marked() {
+    for profile in all().into_iter().chain(HOSTILE.iter().map(|name| hostile(name))) {
+        let grants = grants(&profile);
+        for requirement in &profile.requirements {
+            let list = ranked(&profile, &grants, requirement);
+            assert!(!list.is_empty(), "{}: no way for {}", profile.name, requirement.id);
+            let unmet = remedies(&grants, requirement).iter().all(|done| done.verdict == Verdict::Unmet);
+            assert_eq!(list.iter().any(|remedy| remedy.chosen), !unmet, "{}: {list:#?}", requirement.id);
+        }
+    }
+}
+
+#[test]
+fn a_low_port_is_opened_as_preferred() {
+    const PORT: &str = "port:tcp:0.0.0.0:80";
+    let profile = nginx();
+    assert_eq!(chosen(&profile, &Choices::default(), PORT), [Method::Capability]);
+    for method in [Method::Sysctl, Method::Socket, Method::FileCapability, Method::Configure] {
+        let choices = prefer(&[method]);
+        assert_eq!(chosen(&profile, &choices, PORT), [method]);
+        let grants = plan(&profile, &choices);
+        assert_eq!(
+            grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE),
+            method == Method::FileCapability
+        );
+        assert_eq!(
+            grants.sysctls.contains_key("net.ipv4.ip_unprivileged_port_start"),
+            method == Method::Sysctl
+        );
+    }
+    // The lowest of several ports is where the free ones start.
+    let ports = [8, 80, 25].map(|number| port(Protocol::Tcp, "::", number)).into();
+    let grants = plan(&self::profile("thing", &["/x"], ports), &prefer(&[Method::Sysctl]));
+    assert_eq!(grants.sysctls["net.ipv4.ip_unprivileged_port_start"].value, "8");
+}
+
+#[test]
+fn a_file_is_opened_as_preferred() {
+    const KEY: &str = "path:/etc/ssl/private/host.key";
+    let cases = [
+        (vec![], Method::Group),
+        (vec![Method::Acl], Method::Acl),
+        (vec![Method::Credential, Method::Acl], Method::Credential),
+        // Nothing that is the system's own changes hands, whatever is preferred.
+        (vec![Method::Own], Method::Group),
+    ];
+    for (preferred, expected) in cases {
+        assert!(chosen(&tls(), &prefer(&preferred), KEY).contains(&expected), "{preferred:?}");
+    }
+    let plan = plan(&tls(), &prefer(&[Method::Credential]));
+    assert_eq!(plan.credentials["host.key"].path, "/etc/ssl/private/host.key".into());
+    assert!(plan.advice[0].reason.contains("%d/host.key"));
+}
+
+#[test]
+fn a_directory_is_opened_as_preferred() {
+    const STATE: &str = "path:/var/lib/redis";
+    let choose = |method| chosen(&redis(), &prefer(&[method]), STATE);
+    assert_eq!(choose(Method::Own), [Method::Own]);
+    assert_eq!(choose(Method::Acl), [Method::Acl]);
+    let body = "path:/var/lib/nginx/body";
+    assert_eq!(chosen(&nginx(), &Choices::default(), body), [Method::Make]);
+    assert_eq!(chosen(&nginx(), &prefer(&[Method::Own]), body), [Method::Own]);
+}
+
+#[test]
+fn root_does_it_before_the_start_when_that_is_preferred() {
+    let plan = plan(&k0s(), &prefer(&[Method::Manager]));
+    let commands: Vec<String> = plan.before_start.iter().map(|(words, _)| words.join(" ")).collect();
+    assert_eq!(commands, ["modprobe br_netfilter", "sysctl -q -w net.ipv4.conf.all.forwarding=1"]);
+    assert!(plan.sysctls.is_empty() && plan.modules.is_empty());
+}
+
+#[test]
+fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_grants() {
+    const CONFIG: &str = "path:/run/k0s-*-kubelet-bootstrap-kubeconfig";
+    const PLUGINS: &str = "path:/usr/libexec/kubernetes";
+    let known = |need: &str, fatal| Fact {
+        program: "k0s".into(),
+        needs: [need.to_owned()].into(),
+        checks: None,
+        is: "a temporary kubeconfig".into(),
+        fatal,
+        remedies: vec![Setting {
+            text: "set XDG_RUNTIME_DIR=/run/k0s; TMPDIR is not used for this file".into(),
+            variable: Some(("XDG_RUNTIME_DIR".into(), "/run/k0s".into())),
+            directory: Some("/run/k0s".into()),
+        }],
+        note: None,
+        sources: vec!["k0s issue 5910".into()],
+    };
+    let mut profile = k0s();
+    profile.knowledge = vec![known(CONFIG, None), known(PLUGINS, None)];
+    let grants = plan(&profile, &Choices::default());
+    let list = of(&profile, &grants, CONFIG);
+    assert!(list[0].chosen && list[0].source.as_deref() == Some("k0s issue 5910"), "{list:#?}");
+    assert_eq!(grants.unmet, []);
+    assert!(grants.directories.contains_key(&"/run/k0s".into()));
+    assert_eq!(grants.environment["XDG_RUNTIME_DIR"].value, "/run/k0s");
+    // What can be granted is, unless the program's own configuration is preferred.
+    let list = of(&profile, &grants, PLUGINS);
+    assert!(!list[0].chosen && list[0].source.is_some() && list.iter().any(|remedy| remedy.chosen));
+    let configured = plan(&profile, &prefer(&[Method::Configure]));
+    assert!(of(&profile, &configured, PLUGINS)[0].chosen);
+    assert!(!configured.directories.contains_key(&"/usr/libexec/kubernetes".into()));
+    // What the program lives without is not granted.
+    profile.knowledge = vec![known(CONFIG, Some(false))];
+    assert_eq!(plan(&profile, &Choices::default()).optional.len(), 1);
+}
+
+#[test]
+fn dangerous_capabilities_are_named_as_such() {
+    let profile =
+        profile("thing", &["/x"], vec![capability(Capability::SYS_ADMIN), capability(Capability::SYS_TIME)]);
+    let grants = grants(&profile);
+    let grade = |id| of(&profile, &grants, id)[0].risk;
+    assert_eq!(grade("capability:CAP_SYS_ADMIN"), Grade::High);
+    assert_eq!(grade("capability:CAP_SYS_TIME"), Grade::Medium);
+}
