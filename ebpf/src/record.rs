@@ -19,7 +19,8 @@ pub const STR_PATH2: usize = 3;
 /// The directory a relative second path starts from, leaf first.
 pub const STR_BASE2: usize = 4;
 /// Other bytes: a socket address (`bind`, `connect`), the text written to standard error, the value written to
-/// a file below `/proc/sys`, the executable's absolute path leaf first ([`KIND_EXEC`]), the component that refused
+/// a file below `/proc/sys`, the start of a structure (`struct rlimit`, `struct open_how`), the executable's absolute path
+/// leaf first ([`KIND_EXEC`]), the component that refused
 /// ([`FLAG_TWO_PATHS`]).
 pub const STR_DATA: usize = 5;
 

@@ -18,7 +18,8 @@ pub struct Operands {
     pub dirfd2: u8,
     /// Index of a socket address; its length is the next argument.
     pub address: u8,
-    /// Index of a buffer whose start is recorded as data; its length is the next argument.
+    /// Index of a buffer whose start is recorded as data: what is written, its length the next argument, with
+    /// [`WHEN_TELLING`]; else a structure, of which at most [`STRUCTURE_MAX`] bytes are taken.
     pub data: u8,
     /// A set of `WHEN_` bits: when the call is worth a record although no capability was consulted.
     pub when: u8,
@@ -54,6 +55,10 @@ pub const TRAIT_UNIX: u8 = 1 << 5;
 pub const TRAIT_IOVEC: u8 = 1 << 6;
 /// [`Operands::path2`] is text, not looked up as a path by this call.
 pub const TRAIT_TEXT2: u8 = 1 << 7;
+
+/// Most bytes of a structure that are recorded: enough for `struct rlimit`, `struct open_how`, `struct sched_param`, and
+/// the priority of `struct sched_attr`.
+pub const STRUCTURE_MAX: usize = 24;
 
 /// Numbers of system calls the probe has room for, in each table.
 pub const CALLS: usize = 512;
@@ -107,7 +112,7 @@ rows! {
     // Open and create.
     "open" BOTH path = 0;
     "openat" BOTH dirfd = 0, path = 1;
-    "openat2" BOTH dirfd = 0, path = 1;
+    "openat2" BOTH dirfd = 0, path = 1, data = 2;
     "creat" BOTH path = 0;
     "mkdir" BOTH path = 0;
     "mkdirat" BOTH dirfd = 0, path = 1;
@@ -267,13 +272,13 @@ rows! {
     "swapon" BOTH path = 0;
     "swapoff" BOTH path = 0;
     // Limits and priorities.
-    "setrlimit" BOTH;
-    "prlimit64" FAILED;
+    "setrlimit" BOTH data = 1;
+    "prlimit64" FAILED data = 2;
     "setpriority" BOTH;
     "nice" BOTH;
-    "sched_setparam" BOTH;
-    "sched_setscheduler" BOTH;
-    "sched_setattr" BOTH;
+    "sched_setparam" BOTH data = 1;
+    "sched_setscheduler" BOTH data = 2;
+    "sched_setattr" BOTH data = 1;
     "sched_setaffinity" BOTH;
     "ioprio_set" BOTH;
     // The kernel at large.

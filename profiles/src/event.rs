@@ -221,6 +221,11 @@ pub struct Call {
     /// The start of what it wrote, where that tells something (a value below `/proc/sys`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub data: Option<RawText>,
+    /// What stands in a structure that it points to, where that tells something: flags and mode of `openat2`, soft and
+    /// hard limit of `setrlimit` and `prlimit64` ([`u64::MAX`] for none), the priority of `sched_setparam` and
+    /// `sched_setscheduler`, policy and priority of `sched_setattr`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub structure: Vec<u64>,
 }
 
 /// What a call was about.

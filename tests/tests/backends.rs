@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nrtrace_profiles::event::Backend;
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::{Basis, Need, Severity, word};
+use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity, word};
 use nrtrace_tests::compare::line_of;
 use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
 use nrtrace_tests::scenario::PREPARE;
@@ -29,9 +29,13 @@ use nrtrace_tests::service::quote;
 /// | a directory consulted for a file that was there already | the kernel asks before it looks, when the name is not cached |
 const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
 
-/// Requirements as lines, with their severity.
+/// Requirements as lines, with their severity, and the values of limits.
 fn found(profile: &Profile) -> BTreeSet<String> {
-    let line = |need| format!("{} ({})", line_of(need), word(&need.severity));
+    let line = |one: &Requirement| {
+        let value = if let Need::Limit { value, .. } = one.need { value } else { None };
+        let value = value.map(|value| format!(" = {value}")).unwrap_or_default();
+        format!("{}{value} ({})", line_of(one), word(&one.severity))
+    };
     profile.requirements.iter().map(line).collect()
 }
 

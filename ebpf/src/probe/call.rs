@@ -8,7 +8,7 @@ use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2};
 use nrtrace_ebpf::{FLAG_SOCKET, SocketRecord};
 
-use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT};
+use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT, STRUCTURE};
 use crate::kernel::{Task, load_at, read, registers};
 use crate::path::{self, Location};
 use crate::text::Record;
@@ -163,6 +163,18 @@ pub fn address<R>(
         plan.data = arg(args, operands.address);
         plan.data_length = if length > ADDRESS_MAX { ADDRESS_MAX } else { length };
         plan.what |= DATA;
+    }
+}
+
+/// Asks for the structure that a call points to, if it has one; not for calls that write.
+#[inline(always)]
+pub fn structure(plan: &mut Plan, operands: &Operands, args: *const [u64; 6]) {
+    if operands.data != NONE {
+        let address = arg(args, operands.data);
+        if address != 0 {
+            plan.data = address;
+            plan.what |= STRUCTURE;
+        }
     }
 }
 

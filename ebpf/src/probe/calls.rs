@@ -142,6 +142,7 @@ fn describe(
     args: *const [u64; 6],
 ) -> bool {
     call::paths(record.plan(), task, mark, row, args, true);
+    call::structure(record.plan(), row, args);
     if row.traits & TRAIT_SOCKET == 0 {
         return true;
     }

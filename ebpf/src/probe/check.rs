@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::{Field, Mark, TRACED};
 use nrtrace_ebpf::table::{
-    NONE, Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET,
+    NONE, Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET, WHEN_TELLING,
 };
 use nrtrace_ebpf::{
     CheckRecord, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_TWO_PATHS, InodeRecord,
@@ -137,6 +137,9 @@ fn describe(record: &Record<CheckRecord>, task: Task, mark: &Mark, row: &Operand
         }
         // SAFETY: the fixed part is this program's own memory.
         unsafe { (*record.fixed).component = path::inode(judged) };
+    }
+    if row.when & WHEN_TELLING == 0 {
+        call::structure(plan, row, args);
     }
     if row.traits & TRAIT_SOCKET != 0 {
         let socket = call::socket(task, call::arg(args, row.dirfd) as i32);

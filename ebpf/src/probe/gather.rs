@@ -33,6 +33,9 @@ pub const PROGRAM: u32 = 1 << 8;
 /// [`Plan::location`] as data, beside two paths.
 pub const COMPONENT_BESIDE: u32 = 1 << 9;
 
+/// The structure at [`Plan::data`].
+pub const STRUCTURE: u32 = 1 << 10;
+
 /// The working directory, as a directory descriptor.
 pub const AT_FDCWD: i32 = -100;
 
@@ -97,6 +100,9 @@ pub fn gather(scratch: *mut Scratch) -> u64 {
     }
     if wants(scratch, DATA) {
         text::user_bytes(scratch, STR_DATA, plan.data, u64::from(plan.data_length));
+    }
+    if wants(scratch, STRUCTURE) {
+        text::user_structure(scratch, STR_DATA, plan.data);
     }
     if wants(scratch, BUFFERS) {
         buffers(scratch, plan.data, plan.data_length);

@@ -7,6 +7,7 @@ use core::ptr;
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
+use nrtrace_ebpf::table::STRUCTURE_MAX;
 use nrtrace_ebpf::{FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
 use crate::gather::Plan;
@@ -210,6 +211,22 @@ pub fn user_bytes(scratch: *mut Scratch, index: usize, address: u64, length: u64
     if unsafe { bpf_probe_read_user(to.cast(), length as u32, address as *const c_void) } == 0 {
         lengthen(scratch, index, length);
     }
+}
+
+/// Adds as much as can be read of a structure at an address of the process as string `index`: a small one may end where
+/// memory does.
+#[inline(always)]
+pub fn user_structure(scratch: *mut Scratch, index: usize, address: u64) {
+    let Some(to) = end(scratch) else { return };
+    let take = |length: u32| {
+        // SAFETY: `end` leaves room for a piece.
+        let read = unsafe { bpf_probe_read_user(to.cast(), length, address as *const c_void) } == 0;
+        if read {
+            lengthen(scratch, index, u64::from(length));
+        }
+        read
+    };
+    let _ = take(STRUCTURE_MAX as u32) || take(16) || take(8) || take(4);
 }
 
 /// Adds the path of `location`, leaf first, as string `index`; returns its length.

@@ -65,9 +65,8 @@ pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64
     // Priorities are 32 bits wide and signed.
     let signed = |arg: u64| Some(i64::from(arg as u32 as i32));
     match (capability, &*event.call.name) {
-        // Their values are behind a pointer.
-        (Capability::SYS_RESOURCE, "setrlimit") => Some((by_number(args[0])?, None)),
-        (Capability::SYS_RESOURCE, "prlimit64") => Some((by_number(args[1])?, None)),
+        (Capability::SYS_RESOURCE, "setrlimit") => Some((by_number(args[0])?, hard(event))),
+        (Capability::SYS_RESOURCE, "prlimit64") => Some((by_number(args[1])?, hard(event))),
         (Capability::SYS_RESOURCE | Capability::SYS_ADMIN, "fork" | "vfork") => {
             Some((Limit::Processes, None))
         }
@@ -75,7 +74,10 @@ pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64
         (Capability::SYS_ADMIN, "clone" | "clone3") if is_fork(event) => Some((Limit::Processes, None)),
         (Capability::SYS_NICE, "setpriority") => Some((Limit::Nice, signed(args[2]))),
         (Capability::SYS_NICE, "nice") => Some((Limit::Nice, signed(args[0]))),
-        (Capability::SYS_NICE, call) if call.starts_with("sched_set") => Some((Limit::Scheduling, None)),
+        (Capability::SYS_NICE, call) if call.starts_with("sched_set") => {
+            let priority = event.call.structure.last().and_then(|value| i64::try_from(*value).ok());
+            Some((Limit::Scheduling, priority.filter(|priority| *priority > 0)))
+        }
         (Capability::IPC_LOCK, call)
             if call.starts_with("mlock") || matches!(call, "mmap" | "mremap" | "brk" | "shmctl") =>
         {
@@ -83,6 +85,12 @@ pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64
         }
         _ => None,
     }
+}
+
+/// The hard limit asked for, which alone takes a capability; none where it could not be read.
+fn hard(event: &Event) -> Option<i64> {
+    let [_, hard] = event.call.structure[..] else { return None };
+    Some(i64::try_from(hard).unwrap_or(i64::MAX))
 }
 
 /// Whether the stack of a new task's check has none of the functions that make namespaces: the number of

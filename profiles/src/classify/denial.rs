@@ -59,7 +59,8 @@ fn limit(source: &Source<'_>, out: &mut Judged) -> bool {
     let capabilities = [Capability::SYS_RESOURCE, Capability::SYS_NICE, Capability::IPC_LOCK];
     let found = capabilities.into_iter().find_map(|capability| capability::limit(source.event, capability));
     let Some((limit, value)) = found else { return false };
-    if source.context.run.backend == Backend::Ebpf {
+    // By ptrace they are foretold where what is asked for could be read.
+    if source.context.run.backend == Backend::Ebpf || !source.event.call.structure.is_empty() {
         return limit == Limit::OpenFiles;
     }
     out.findings.push(source.finding(Need::Limit { limit, value }));

@@ -68,6 +68,7 @@ pub fn open_flags(event: &Event) -> Option<u64> {
     match &*event.call.name {
         "open" => Some(event.call.args[1]),
         "openat" => Some(event.call.args[2]),
+        "openat2" => event.call.structure.first().copied(),
         "creat" => Some(0o1 | O_CREAT | O_TRUNC),
         _ => None,
     }

@@ -53,6 +53,8 @@ const TABLE: &[(&[&str], Last, Judged, u8)] = {
     &[
         (&["open"], Open(1), File, 0b110),
         (&["openat"], Open(2), File, 0b1100),
+        // With its flags in place.
+        (&["openat2"], Open(2), File, 0),
         (&["creat", "access", "chmod", "fchmod"], Follow, File, 0b10),
         (&["mkdir"], Keep, Parent, 0b10),
         (&["mkdirat", "unlinkat"], Keep, Parent, 0b100),
@@ -179,8 +181,7 @@ impl Traits {
     pub fn creates(&self, name: &str, args: &[u64; 6]) -> bool {
         match self.last {
             Last::Open(index) => args[index] as i32 & libc::O_CREAT != 0,
-            // The flags of openat2 are in memory.
-            _ => matches!(name, "creat" | "openat2"),
+            _ => name == "creat",
         }
     }
 

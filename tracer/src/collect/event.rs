@@ -23,6 +23,7 @@ use super::object;
 use super::paths::{Paths, upright};
 use super::process::{Processes, comm};
 use super::sockets::Bound;
+use super::structure;
 use super::symbols::Symbols;
 use crate::launch::IdentityCall;
 
@@ -47,6 +48,8 @@ pub struct Builder {
     start: u64,
     identity: Identity,
     inquiry: Inquiry,
+    /// Checks come with the kernel's stack.
+    stacks: bool,
 }
 
 impl Builder {
@@ -61,6 +64,7 @@ impl Builder {
             bound: Bound::default(),
             start: 0,
             inquiry: Inquiry::new(identity.clone(), mode, backend),
+            stacks: backend == Backend::Ebpf,
             identity,
         }
     }
@@ -84,7 +88,9 @@ impl Builder {
     /// Notices the task of `head` while it may still live.
     pub fn meet(&mut self, head: &Head) {
         // The program runs by now: reading symbols in a thread no longer disturbs its start.
-        self.symbols.prefetch();
+        if self.stacks {
+            self.symbols.prefetch();
+        }
         self.paths.meet(head);
     }
 
@@ -173,6 +179,8 @@ impl Builder {
         phase: Phase,
     ) -> Event {
         let (name, traits) = self.name(operation);
+        let structure = structure::numbers(operation, &name);
+        let args = structure::in_place(&name, &operation.args, &structure);
         let head = &operation.head;
         let credentials = Credentials { uid: head.fsuid, gid: head.fsgid };
         let outcome = outcome(ret);
@@ -184,8 +192,7 @@ impl Builder {
         self.count_unresolved(&mut object, &name);
         let mut checks = checks.to_vec();
         // Where nothing was found, what is there of the way tells what was missing.
-        let missed =
-            outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &operation.args);
+        let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &args);
         if refused || missed || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
@@ -197,7 +204,7 @@ impl Builder {
                 now: head.time,
                 call: &name,
                 traits,
-                args: &operation.args,
+                args: &args,
             };
             judge.add_components(&mut self.paths, &object, &mut checks);
         }
@@ -215,6 +222,7 @@ impl Builder {
                 name,
                 args: operation.args,
                 data: written.filter(|data| !data.as_bytes().is_empty()),
+                structure,
             },
             object,
             outcome,
@@ -278,7 +286,7 @@ impl Builder {
             process: self.process(pid, tid, comm),
             credentials: known.unwrap_or(Credentials { uid: self.identity.uid, gid: self.identity.gid }),
             phase,
-            call: Call { name: name.into(), args, data: None },
+            call: Call { name: name.into(), args, data: None, structure: Vec::new() },
             object,
             outcome,
             checks: Vec::new(),

@@ -6,6 +6,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Event, Object, Outcome, PathObject};
 
 use super::calls::traits;
+use super::structure;
 
 /// Names told of.
 const TOLD: usize = 12;
@@ -16,8 +17,9 @@ pub fn made(event: &Event) -> Option<&PathObject> {
         return None;
     }
     let name = &*event.call.name;
+    let args = structure::in_place(name, &event.call.args, &event.call.structure);
     let object = match &event.object {
-        Object::Path(path) if makes(name, &event.call.args) => path,
+        Object::Path(path) if makes(name, &args) => path,
         Object::TwoPaths { from, .. } if name.starts_with("symlink") => from,
         Object::TwoPaths { to, .. } if name.starts_with("rename") || name.starts_with("link") => to,
         Object::Socket(socket) if name == "bind" => socket.path.as_ref()?,

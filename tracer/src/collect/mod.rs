@@ -22,6 +22,7 @@ mod pair;
 mod paths;
 mod process;
 mod sockets;
+mod structure;
 mod symbols;
 mod telling;
 mod tree;

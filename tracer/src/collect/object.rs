@@ -11,6 +11,7 @@ use super::calls::Traits;
 use super::decode::Operation;
 use super::paths::{Given, Paths, upright};
 use super::sockets::{self, Address, Bound};
+use super::structure;
 
 /// The object of `operation`, a call of this name, without facts of inodes.
 pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Paths, bound: &Bound) -> Object {
@@ -40,11 +41,12 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
         return Object::Nothing;
     }
     let mut head = operation.head;
-    if !strings.data().is_empty() {
+    if !strings.data().is_empty() && name.contains("write") {
         // It is the data that was cut: a path of so few bytes is not.
         head.flags &= !FLAG_TRUNCATED;
     }
-    let follow = traits.follows(&operation.args);
+    let args = structure::in_place(name, &operation.args, &structure::numbers(operation, name));
+    let follow = traits.follows(&args);
     let given = Given { path: strings.path(), base: strings.base(), follow };
     let first = paths.object(&head, strings.root(), given);
     match second(operation, name, paths) {

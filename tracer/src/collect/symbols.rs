@@ -102,6 +102,9 @@ impl Symbols {
     /// The functions of `stack`, from the innermost to the last inside the system call's entry, without those
     /// of the tracing itself. Equal lists are one allocation.
     pub fn frames(&mut self, stack: &[u64]) -> Frames {
+        if stack.is_empty() {
+            return self.empty.clone();
+        }
         if let Some(frames) = self.stacks.get(stack) {
             return frames.clone();
         }

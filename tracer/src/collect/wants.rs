@@ -1,8 +1,9 @@
 //! What calls want of the files they name, as questions for the access oracle.
 
-use nrtrace_profiles::event::{Event, Object, PathObject};
+use nrtrace_profiles::event::{Call, Event, Object, PathObject};
 
 use super::calls::Traits;
+use super::structure;
 use crate::oracle::{Victim, Want};
 
 /// A file, and what is wanted of it.
@@ -19,14 +20,14 @@ pub struct Wanted<'a> {
 
 /// What `event` wants; nothing for a call that is about no file.
 pub fn wants<'a>(event: &'a Event, traits: Traits) -> Vec<Wanted<'a>> {
-    let args = &event.call.args;
+    let args = &structure::in_place(&event.call.name, &event.call.args, &event.call.structure);
     let wanted = |object: &'a PathObject, want| {
         let follow = traits.follows(args);
         Wanted { object, want, follow, exact: is_exact(&event.call.name) }
     };
     match &event.object {
         Object::Path(path) | Object::Gift { path, .. } => {
-            want(&event.call.name, args).map(|want| vec![wanted(path, want)]).unwrap_or_default()
+            want(&event.call).map(|want| vec![wanted(path, want)]).unwrap_or_default()
         }
         Object::Socket(socket) => {
             let Some(path) = &socket.path else { return Vec::new() };
@@ -58,15 +59,15 @@ fn is_exact(name: &str) -> bool {
 }
 
 /// What a call with one path wants of it.
-fn want(name: &str, args: &[u64; 6]) -> Option<Want> {
+fn want(call: &Call) -> Option<Want> {
+    let args = &call.args;
     // Flags and modes are 32 bits wide.
     let arg = |index: usize| args[index] as i32;
-    Some(match name {
+    Some(match &*call.name {
         "open" => Want::Open(arg(1)),
         "openat" => Want::Open(arg(2)),
         "creat" => Want::Open(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC),
-        // Its flags are in memory.
-        "openat2" => Want::Open(libc::O_RDONLY),
+        "openat2" => Want::Open(*call.structure.first()? as i32),
         "mkdir" | "mkdirat" => Want::Create { directory: true },
         "mknod" | "mknodat" => Want::Create { directory: false },
         "unlink" => Want::Delete(Victim::File),

@@ -20,6 +20,8 @@ pub struct Host {
     net_ns: u32,
     /// `kernel.dmesg_restrict`
     pub dmesg_restrict: bool,
+    /// `fs.nr_open`: more open files nobody may have.
+    pub nr_open: u64,
 }
 
 impl Host {
@@ -27,11 +29,13 @@ impl Host {
     pub fn new(identity: Identity) -> Self {
         let net_ns = fs::metadata("/proc/self/ns/net").map_or(0, |facts| facts.ino() as u32);
         let restrict = fs::read_to_string("/proc/sys/kernel/dmesg_restrict").unwrap_or_default();
+        let nr_open = fs::read_to_string("/proc/sys/fs/nr_open").unwrap_or_default();
         Self {
             identity,
             port_start: crate::recording::unprivileged_port_start(),
             net_ns,
             dmesg_restrict: restrict.trim() == "1",
+            nr_open: nr_open.trim().parse().unwrap_or(u64::MAX),
         }
     }
 

@@ -17,7 +17,7 @@ mod files;
 mod host;
 mod privileged;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +30,7 @@ use nrtrace_profiles::Capability;
 use nrtrace_profiles::event::{Component, FileType, Identity, Record};
 use nrtrace_profiles::requirement::Access;
 
+use crate::collect::calls::{Traits, traits};
 use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Refusal, Want};
 use crate::ptrace::{CallAtEntry, Ending, Judge, Predicted, Verdict};
 use files::{Deed, Deeds, Place};
@@ -42,11 +43,19 @@ const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 pub struct Predictor {
     oracle: Oracle,
     deeds: Deeds,
+    known: HashMap<&'static str, Known>,
     host: Host,
     /// The root directory of all that have not changed theirs.
     root: Option<OwnedFd>,
     /// Whether refusals are real, so that the result of a call matters although nothing seems to stand against it.
     real: bool,
+}
+
+/// What is known of a call by its name, looked up once.
+struct Known {
+    deed: Option<Deed>,
+    traits: Traits,
+    rows: Vec<&'static privileged::Row>,
 }
 
 impl Predictor {
@@ -60,6 +69,7 @@ impl Predictor {
         Ok(Self {
             oracle: Oracle::for_this_thread(identity)?,
             deeds: Deeds::default(),
+            known: HashMap::new(),
             host: Host::new(identity.clone()),
             root,
             real,
@@ -82,22 +92,31 @@ pub fn rows(record: Record) -> Vec<Row> {
 impl Judge for Predictor {
     fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
         let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
-        let deed = self.deeds.get(call.name);
+        let deeds = &self.deeds;
+        self.known.entry(call.name).or_insert_with(|| Known {
+            deed: deeds.get(call.name),
+            traits: traits(call.name),
+            rows: privileged::rows(call.name),
+        });
+        let Some(known) = self.known.get(call.name) else { return told.verdict(call) };
+        let deed = known.deed;
         match deed {
             Some(deed) => {
                 for (place, want) in deed.wants(call).into_iter().flatten() {
                     // `link` looks no further than at an old name that is not there; `rename` on the way to the new
                     // one.
                     match (told.failed, deed) {
-                        (true, Deed::Rename) => self.ask(call, deed, place, Want::Reach, &mut told),
+                        (true, Deed::Rename) => {
+                            self.ask(call, known.traits, (deed, place, Want::Reach), &mut told)
+                        }
                         (true, _) => break,
-                        (false, _) => self.ask(call, deed, place, want, &mut told),
+                        (false, _) => self.ask(call, known.traits, (deed, place, want), &mut told),
                     }
                 }
             }
             None => told.ending = Ending::Open,
         }
-        if let Some(capability) = privileged::capability(call, &self.host) {
+        if let Some(capability) = privileged::capability(&known.rows, call, &self.host) {
             told.checks.push((capability, ASKED_OTHER, None));
         }
         let looks = !self.real && deed.is_some_and(|deed| deed.only_looks(call));
@@ -151,8 +170,14 @@ impl Told {
 
 impl Predictor {
     /// Puts one path of the call to the oracle.
-    fn ask(&self, call: &CallAtEntry<'_>, deed: Deed, place: Place, want: Want, told: &mut Told) {
-        let judgement = match self.judgement(call, place, want) {
+    fn ask(
+        &self,
+        call: &CallAtEntry<'_>,
+        traits: Traits,
+        (deed, place, want): (Deed, Place, Want),
+        told: &mut Told,
+    ) {
+        let judgement = match self.judgement(call, traits, place, want) {
             Some(Seen::Clear) => return,
             Some(Seen::Fails(errno)) => return told.fails(errno),
             Some(Seen::Judged(judgement)) => *judgement,
@@ -183,7 +208,7 @@ impl Predictor {
         }
     }
 
-    fn judgement(&self, call: &CallAtEntry<'_>, place: Place, want: Want) -> Option<Seen> {
+    fn judgement(&self, call: &CallAtEntry<'_>, traits: Traits, place: Place, want: Want) -> Option<Seen> {
         let path = place.path(call)?;
         let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
         let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
@@ -191,7 +216,6 @@ impl Predictor {
         let start: Option<OwnedFd> =
             if path.starts_with(b"/") { None } else { Some(place.start(call).ok()?) };
         let base: BorrowedFd<'_> = start.as_ref().map_or(root, AsFd::as_fd);
-        let traits = crate::collect::calls::traits(call.name);
         let question = Question {
             follow: traits.follows(&call.args),
             empty_path: path.is_empty() && call.operands.dirfd != NONE,

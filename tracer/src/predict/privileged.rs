@@ -9,7 +9,8 @@ use crate::ptrace::{CLONE_NEW, CallAtEntry};
 type Holds = fn(&CallAtEntry<'_>, &Host) -> bool;
 
 /// Calls, what they take, and when.
-struct Row(&'static [&'static str], Capability, Holds);
+#[derive(Debug)]
+pub struct Row(&'static [&'static str], Capability, Holds);
 
 const ALWAYS: Holds = |_, _| true;
 
@@ -64,7 +65,7 @@ const TABLE: &[Row] = &[
         takes_real_time(call)
     }),
     Row(&["mlock", "mlock2", "mlockall"], Capability::IPC_LOCK, |call, _| locks_too_much(call)),
-    Row(&["setrlimit", "prlimit64"], Capability::SYS_RESOURCE, |call, _| raises_hard_limit(call)),
+    Row(&["setrlimit", "prlimit64"], Capability::SYS_RESOURCE, raises_hard_limit),
     Row(&["kill", "tgkill", "tkill"], Capability::KILL, signals_another_user),
     Row(&["setuid", "setreuid", "setresuid", "setfsuid"], Capability::SETUID, |call, host| {
         becomes(call, host.identity.uid)
@@ -87,10 +88,14 @@ pub fn is_listed(call: &str) -> bool {
     TABLE.iter().any(|Row(names, ..)| names.contains(&call))
 }
 
-/// The capability a call takes, if it does.
-pub fn capability(call: &CallAtEntry<'_>, host: &Host) -> Option<Capability> {
-    let row = TABLE.iter().find(|Row(names, _, holds)| names.contains(&call.name) && holds(call, host));
-    row.map(|row| row.1)
+/// The rows of a call.
+pub fn rows(call: &str) -> Vec<&'static Row> {
+    TABLE.iter().filter(|Row(names, ..)| names.contains(&call)).collect()
+}
+
+/// The capability that a call takes by one of its rows, if it does.
+pub fn capability(rows: &[&Row], call: &CallAtEntry<'_>, host: &Host) -> Option<Capability> {
+    rows.iter().find(|Row(_, _, holds)| holds(call, host)).map(|row| row.1)
 }
 
 fn binds_privileged_port(call: &CallAtEntry<'_>, host: &Host) -> bool {
@@ -180,7 +185,8 @@ fn locks_too_much(call: &CallAtEntry<'_>) -> bool {
     limit == 0 || host::locked(call.tid).saturating_add(more) > limit
 }
 
-fn raises_hard_limit(call: &CallAtEntry<'_>) -> bool {
+/// More open files than `fs.nr_open` are refused before a capability is asked for (`do_prlimit` of `kernel/sys.c`).
+fn raises_hard_limit(call: &CallAtEntry<'_>, host: &Host) -> bool {
     let (pid, resource, new) = match call.name {
         "setrlimit" => (call.tid, call.args[0], call.args[1]),
         _ if call.args[0] == 0 => (call.tid, call.args[1], call.args[2]),
@@ -197,7 +203,8 @@ fn raises_hard_limit(call: &CallAtEntry<'_>) -> bool {
     };
     let name = usize::try_from(resource).ok().and_then(|number| host::LIMITS.get(number));
     let Some((_, present)) = name.and_then(|name| host::limit(pid, name)) else { return false };
-    new != 0 && hard.is_some_and(|hard| hard > present)
+    let most = if resource == u64::from(libc::RLIMIT_NOFILE) { host.nr_open } else { u64::MAX };
+    new != 0 && hard.is_some_and(|hard| hard > present && hard <= most)
 }
 
 /// `kill_ok_by_cred` of `kernel/signal.c`. Groups and everybody (`pid` below 1) are left to the real outcome.

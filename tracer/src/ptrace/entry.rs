@@ -5,7 +5,9 @@ use nrtrace_ebpf::record::{
     FLAG_SOCKET, FLAG_TRUNCATED, FLAG_TWO_PATHS, FLAG_UNREADABLE, Head, KIND_CALL, KIND_CHECK, PATH_MAX,
     STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT, STRINGS,
 };
-use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, TRAIT_UNIX};
+use nrtrace_ebpf::table::{
+    NONE, Operands, STRUCTURE_MAX, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, TRAIT_UNIX, WHEN_TELLING,
+};
 
 use super::encode::encode;
 use super::facts::{Facts, leaf_first, link};
@@ -119,6 +121,12 @@ impl Entry {
             if let Some(address) = self.arg(argument)
                 && address != 0
             {
+                if argument == self.operands.data && self.operands.when & WHEN_TELLING == 0 {
+                    // What cannot be read, the kernel cannot either.
+                    let structure = stopped.read_bytes(address, STRUCTURE_MAX as u64, STRUCTURE_MAX);
+                    self.strings[STR_DATA] = structure.map(|text| text.bytes).unwrap_or_default();
+                    continue;
+                }
                 let length = self.arg(argument + 1).unwrap_or(0) & 0xffff_ffff;
                 let (address, length) = match self.operands.traits & TRAIT_IOVEC {
                     0 => (address, length),

@@ -28,6 +28,7 @@ mod filter;
 mod fixup;
 mod judge;
 mod memory;
+mod nearness;
 mod process;
 mod ring;
 mod socket;

@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::engine::Engine;
+use super::nearness::Nearness;
 use super::sys;
 use super::tracee::Report;
 
@@ -53,10 +54,15 @@ fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, make: impl FnOnce() -> E
     if let Err(error) = detach(&[control.as_raw_fd(), keep]) {
         panic!("cannot set up the tracer process: {error}");
     }
+    // Before the judge takes away what it needs.
+    let mut nearness = Nearness::new();
     let mut engine = make();
     loop {
         match sys::wait_any(true) {
-            Ok(Some((tid, status))) => engine.handle(Report::new(tid, status)),
+            Ok(Some((tid, status))) => {
+                nearness.iter_mut().for_each(|nearness| nearness.stopped(tid));
+                engine.handle(Report::new(tid, status));
+            }
             Ok(None) => (),
             // Interrupted by the timer or by a request, or without tracees.
             Err(error) => {
@@ -117,13 +123,19 @@ pub fn ask(control: &OwnedFd, tracer: pid_t, pid: pid_t) -> io::Result<()> {
 fn detach(keep: &[RawFd]) -> io::Result<()> {
     // SAFETY: plain numbers, local structures and a handler that does nothing.
     unsafe {
-        // Ctrl-C is for the program; the tracer sees it to its end.
-        libc::setsid();
+        // Ctrl-C is for the program; the tracer sees it to its end. A session of its own would cost dear: the scheduler
+        // shares a busy machine out among sessions (sched(7), autogroup), and each switch to the tracer and back would
+        // have to wait for others.
+        libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_NAME, c"nrtrace-ptrace".as_ptr(), 0, 0, 0);
         let mut action: libc::sigaction = std::mem::zeroed();
         let handler: extern "C" fn(c_int) = wake;
         action.sa_sigaction = handler as usize;
         libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        // Each stop would send one.
+        action.sa_sigaction = libc::SIG_DFL;
+        action.sa_flags = libc::SA_NOCLDSTOP;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
         let mut signals: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut signals);
         libc::sigdelset(&raw mut signals, libc::SIGALRM);

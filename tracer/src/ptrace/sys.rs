@@ -146,3 +146,43 @@ pub fn monotonic() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+/// `sched_getscheduler` of a thread, 0 for this one. Raw, for musl has none.
+pub fn policy(tid: pid_t) -> io::Result<c_int> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_sched_getscheduler, tid) } {
+        -1 => Err(io::Error::last_os_error()),
+        policy => Ok(policy as c_int),
+    }
+}
+
+/// `sched_setscheduler` to a policy without priorities.
+pub fn set_policy(tid: pid_t, policy: c_int) -> io::Result<()> {
+    let priority: c_int = 0;
+    // SAFETY: `struct sched_param` is this one number, which lives through the call.
+    match unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, policy, &raw const priority) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// The CPUs this thread may run on.
+pub fn affinity() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: zeros are an empty set, and the call fills in one of the size given.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        match libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(set),
+        }
+    }
+}
+
+/// Restricts a thread, 0 for this one, to these CPUs.
+pub fn set_affinity(tid: pid_t, cpus: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: `cpus` is as large as said.
+    match unsafe { libc::sched_setaffinity(tid, size_of_val(cpus), cpus) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}

@@ -1,61 +1,85 @@
-//! Against strace.
+//! What a stop takes, in system calls of the tracer: times are measured by `cargo xtask bench`, beside strace's.
 
-use std::ffi::CString;
-use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
-use nrtrace_tracer::ptrace::Stops;
+use nrtrace_profiles::event::Identity;
+use nrtrace_tracer::oracle::Oracle;
+use nrtrace_tracer::predict::Predictor;
+use nrtrace_tracer::ptrace::{MakeJudge, Stops};
 
-use crate::harness::{Case, exec};
+use crate::harness::{Case, open, root};
 
-const OPENS: usize = 50_000;
-const SCRIPT: &str = "import os
-for n in range(50000):
-    try: os.open('/nowhere/%d' % n, os.O_RDONLY)
-    except OSError: pass";
+const CALLS: usize = 2000;
+/// wait(2), the call's registers, the path, the question to the kernel, and on it goes.
+const PER_STOP: usize = 5;
+/// Start and end of the tracee, the first look around.
+const BESIDES: usize = 200;
 
-/// Runs `command` traced, and counts its records without looking into them.
-fn count(stops: Stops, command: &[&str]) -> usize {
-    let command: Vec<CString> = command.iter().map(|word| CString::new(*word).unwrap()).collect();
-    let mut live = Case { stops, from_exec: true, ..Case::default() }.start(|| exec(&command));
-    let mut records = 0;
-    while live.tracer.tasks() > 0 {
-        let _ = poll(&mut [PollFd::new(live.tracer.as_fd(), PollFlags::POLLIN)], 20u8);
-        live.tracer.drain(&mut |_| records += 1);
+/// strace, counting the calls of process `pid`.
+fn counting(pid: u32, into: &Path) -> Child {
+    let strace = Command::new("strace")
+        .args(["-q", "-c", "-U", "name,calls", "-o"])
+        .arg(into)
+        .args(["-p", &pid.to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("strace, which tests/setup.sh installs");
+    let tracer = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+    };
+    let start = Instant::now();
+    while !tracer() {
+        assert!(start.elapsed() < Duration::from_secs(30), "strace does not attach");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    live.tracer.drain(&mut |_| records += 1);
-    live.finish();
-    records
+    strace
 }
 
 #[test]
-#[ignore = "a measurement: run it alone, on a quiet machine, in release mode"]
-fn one_stop_takes_at_most_half_of_straces_time() {
-    let python = "/usr/bin/python3";
-    let time = |run: &mut dyn FnMut()| {
-        let start = Instant::now();
-        run();
-        start.elapsed()
+fn a_call_that_is_judged_takes_one_stop_of_five_system_calls() {
+    assert!(root(), "the tracer is not dumpable: nobody but root can count its calls");
+    let identity = Identity {
+        user: String::new(),
+        group: String::new(),
+        uid: 61_190,
+        gid: 61_190,
+        groups: Vec::new(),
+        exists: false,
     };
-    let [mut entry, mut exit, mut strace, mut plain] = [Duration::MAX; 4];
-    for _ in 0..3 {
-        for (stops, best) in [(Stops::Entry, &mut entry), (Stops::EntryAndExit, &mut exit)] {
-            *best = (*best).min(time(&mut || {
-                assert!(count(stops, &[python, "-c", SCRIPT]) >= OPENS);
-            }));
-        }
-        let options =
-            ["-f", "--seccomp-bpf", "-e", "trace=%file,%net", "-o", "/dev/null", python, "-c", SCRIPT];
-        strace = strace
-            .min(time(&mut || assert!(Command::new("strace").args(options).status().unwrap().success())));
-        let run = |command: &mut Command| assert!(command.stdin(Stdio::null()).status().unwrap().success());
-        plain = plain.min(time(&mut || run(Command::new(python).args(["-c", SCRIPT]))));
-    }
-    let ratio = entry.as_secs_f64() / strace.as_secs_f64();
-    eprintln!(
-        "entry {entry:?}, entry and exit {exit:?}, strace {strace:?}, untraced {plain:?}: {ratio:.2} of strace"
-    );
-    assert!(ratio <= 0.5, "{ratio:.2} of strace's time");
+    drop(Oracle::new(&identity).expect("an oracle"));
+    let judge: MakeJudge = Box::new(move || Box::new(Predictor::new(&identity, false).expect("a predictor")));
+    let directory = tempfile::tempdir().unwrap();
+    let (go, counted) = (directory.path().join("go"), directory.path().join("counted"));
+    let wait = go.clone();
+    let mut live =
+        Case { judge: Some(judge), stops: Stops::EntryAndExit, ..Case::default() }.start(move || {
+            // Not by a call that stops.
+            while unsafe { libc::syscall(libc::SYS_access, c_path(&wait).as_ptr(), 0) } != 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            for _ in 0..CALLS / 2 {
+                open("/etc/passwd");
+                open("/nowhere/at/all");
+            }
+            0
+        });
+    let mut strace = counting(live.tracer.pid(), &counted);
+    std::fs::write(&go, "").unwrap();
+    live.wait(0);
+    drop(live);
+    strace.wait().unwrap();
+    let text = std::fs::read_to_string(&counted).unwrap();
+    let calls = |line: &str| -> Option<usize> { line.split_ascii_whitespace().nth(1)?.parse().ok() };
+    // The timer is set once for each time that the reader has emptied the queue.
+    let counts = |line: &&str| !["total", "timerfd_settime"].iter().any(|name| line.contains(name));
+    let total: usize = text.lines().filter(counts).filter_map(calls).sum();
+    assert!(total >= CALLS * PER_STOP, "counted too little: {text}");
+    assert!(total <= CALLS * PER_STOP + BESIDES, "{total} system calls for {CALLS} stops: {text}");
+}
+
+fn c_path(path: &Path) -> std::ffi::CString {
+    std::ffi::CString::new(path.to_str().unwrap()).unwrap()
 }

@@ -63,7 +63,7 @@ pub fn call(name: &str, args: &[u64]) -> Make {
         },
         credentials: Credentials { uid: UID, gid: UID },
         phase: Phase::Startup,
-        call: Call { name: name.into(), args: all, data: None },
+        call: Call { name: name.into(), args: all, data: None, structure: Vec::new() },
         object: Object::Nothing,
         outcome: Outcome::Success { value: 0 },
         checks: Vec::new(),

@@ -2,6 +2,7 @@ mod build;
 mod fixtures;
 mod modes;
 mod paths;
+mod structures;
 mod total;
 mod traps;
 mod variables;

@@ -144,16 +144,6 @@ fn a_core_dump_is_the_kernels() {
 }
 
 #[test]
-fn more_files_than_anybody_may_open_are_no_need() {
-    // Beyond fs.nr_open the kernel refuses without asking for a capability.
-    let limit = |resource: u64| call("prlimit64", &[0, resource, 0x7000]).fails(EPERM);
-    let mut trace = trace("x", [limit(7)]);
-    needs(&trace, &[]);
-    trace.run.backend = Backend::Ptrace;
-    needs(&trace, &["limit:open-files"]);
-}
-
-#[test]
 fn set_id_bits_are_dropped_silently() {
     let stack = "capable_wrt_inode_uidgid in_group_or_capable setattr_prepare notify_change chmod_common";
     let events =
