@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use libc::pid_t;
+use libc::{c_int, pid_t};
 
 use super::sys;
 
@@ -67,9 +67,7 @@ impl Nearness {
     /// another policy than the ordinary one, or without the right to leave `SCHED_IDLE` again.
     pub fn new() -> Option<Self> {
         let allowed = sys::affinity().ok()?;
-        // SAFETY: reads a value of this type.
-        let count = unsafe { libc::CPU_COUNT(&allowed) };
-        if count < 2 || sys::policy(0).ok()? != libc::SCHED_OTHER {
+        if count(&allowed) < 2 || sys::policy(0).ok()? != libc::SCHED_OTHER {
             return None;
         }
         let tracer = nix::unistd::gettid().as_raw();
@@ -239,6 +237,11 @@ fn only(cpu: usize) -> libc::cpu_set_t {
     }
 }
 
+fn count(cpus: &libc::cpu_set_t) -> c_int {
+    // SAFETY: reads a value of this type.
+    unsafe { libc::CPU_COUNT(cpus) }
+}
+
 /// A field of a task's `stat`, of those behind the name, by its number in proc_pid_stat(5).
 fn field(tid: pid_t, number: usize) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{tid}/stat")).ok()?;
@@ -273,7 +276,7 @@ mod tests {
     fn a_tracer_that_waits_for_its_turn_gets_its_policy_and_its_cpus_back() {
         // Without the right to come back, or with one CPU, there is nothing to be tried; then it must say so.
         let Some(mut near) = Nearness::new() else {
-            let alone = unsafe { libc::CPU_COUNT(&sys::affinity().unwrap()) } < 2;
+            let alone = count(&sys::affinity().unwrap()) < 2;
             assert!(alone || !nix::unistd::geteuid().is_root());
             return;
         };
@@ -294,9 +297,7 @@ mod tests {
         thread.join().unwrap();
         std::thread::sleep(4 * TICK);
         assert_eq!(sys::policy(0).unwrap(), libc::SCHED_OTHER);
-        assert_eq!(unsafe { libc::CPU_COUNT(&sys::affinity().unwrap()) }, unsafe {
-            libc::CPU_COUNT(&near.shared.allowed)
-        });
+        assert_eq!(count(&sys::affinity().unwrap()), count(&near.shared.allowed));
         assert!(near.shared.not_before.load(Ordering::Relaxed) > sys::monotonic(), "not at once again");
     }
 }
