@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use nrtrace_profiles::profile::ProfileError;
+use nrtrace_profiles::merge::MergeError;
 use nrtrace_profiles::text::printable;
+use nrtrace_profiles::version::ReadError;
 use nrtrace_tracer::launch;
 
 use crate::terminal;
@@ -28,7 +29,7 @@ fn status(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<launch::Error>() {
         return error.exit_status();
     }
-    if error.is::<ProfileError>() || error.is::<BadInput>() {
+    if error.is::<ReadError>() || error.is::<MergeError>() || error.is::<BadInput>() {
         return USAGE;
     }
     BROKEN

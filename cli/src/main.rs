@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod failure;
+mod input;
 mod knowledge;
 mod output;
 mod progress;

@@ -82,16 +82,6 @@ impl OutputDir {
     }
 }
 
-/// Reads a file, or standard input for `-`.
-pub fn read_input(path: &Path) -> Result<String> {
-    let text = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?
-    } else {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
-    };
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nrtrace_profiles::emit::{self, Format};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 
 use crate::args::{EmitArgs, EmitFormat, KnowledgeDirs, ReportArgs, ReportFormat};
-use crate::failure::BadInput;
-use crate::output::{OutputDir, read_input};
-use crate::{knowledge, run, terminal};
+use crate::output::OutputDir;
+use crate::{input, knowledge, run, terminal};
 
 /// Writes artefacts.
 pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
@@ -49,8 +48,7 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode> {
 
 fn load(path: &Path, more: &KnowledgeDirs) -> Result<Profile> {
     let library = knowledge::library(more)?;
-    let text = read_input(path).map_err(|error| BadInput(format!("{error:#}")))?;
-    let mut profile = Profile::from_json(&text).with_context(|| format!("{}", path.display()))?;
+    let mut profile = input::profile(path)?;
     library.annotate(&mut profile);
     Ok(profile)
 }

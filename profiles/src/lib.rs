@@ -11,6 +11,7 @@ pub mod event;
 pub mod glob;
 pub mod grants;
 pub mod knowledge;
+pub mod merge;
 pub mod profile;
 pub mod proof;
 pub mod remedy;
@@ -18,6 +19,7 @@ pub mod requirement;
 pub mod schema;
 pub mod text;
 pub mod trace;
+pub mod version;
 
 pub use capability::Capability;
 pub use text::RawText;

@@ -10,9 +10,14 @@ use crate::event::{Attached, Backend, Exit, FileType, Identity, Mode, Obstacle, 
 use crate::knowledge::Fact;
 use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
+use crate::version::{Format, ReadError};
 
 /// [`Profile::schema`] of the profiles this version writes.
 pub const SCHEMA: &str = "nrtrace/profile/v1";
+
+/// The file `profile.json`. Version 1 is the first.
+pub const FORMAT: Format =
+    Format { name: "profile", schema: SCHEMA, upgrades: &[], max_bytes: 32 << 20, max_values: 2_000_000 };
 
 /// What a run showed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +58,9 @@ pub struct Profile {
     /// What is known of these needs from knowledge files.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub knowledge: Vec<Fact>,
+    /// The runs that this was merged from, as they were; empty for a profile of one run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub runs: Vec<Profile>,
 }
 
 /// About the run.
@@ -206,23 +214,6 @@ pub struct LookedAt {
     pub inode: Option<crate::event::Inode>,
 }
 
-/// A text that is no profile this version can use.
-#[derive(Debug, thiserror::Error)]
-pub enum ProfileError {
-    /// It is not JSON, or its fields are not those of a profile.
-    #[error("cannot read the profile: {0}; is this a complete profile.json, as nrtrace wrote it?")]
-    Malformed(#[from] serde_json::Error),
-    /// It names another schema.
-    #[error(
-        "cannot read the profile: its schema is {found:?}, and this nrtrace reads {SCHEMA:?}; \
-         use the nrtrace that wrote it, or trace the program again"
-    )]
-    Schema {
-        /// The schema it names.
-        found: String,
-    },
-}
-
 impl Profile {
     /// The profile as indented JSON with a closing line end: the text of `profile.json`.
     pub fn to_json(&self) -> String {
@@ -232,17 +223,11 @@ impl Profile {
         text
     }
 
-    /// Reads what [`Profile::to_json`] wrote. The schema is looked at first, so that a profile of another version is
-    /// refused as such and not for a field that it lacks.
-    pub fn from_json(text: &str) -> Result<Self, ProfileError> {
-        #[derive(Deserialize)]
-        struct Head {
-            schema: String,
-        }
-        let Head { schema } = serde_json::from_str(text)?;
-        if schema != SCHEMA {
-            return Err(ProfileError::Schema { found: schema });
-        }
-        Ok(serde_json::from_str(text)?)
+    /// Reads what [`Profile::to_json`] wrote, in this version or an older one.
+    ///
+    /// # Errors
+    /// When the text is no profile, or of an unknown version.
+    pub fn from_json(text: &str) -> Result<Self, ReadError> {
+        FORMAT.read(text)
     }
 }

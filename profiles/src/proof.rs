@@ -26,16 +26,30 @@ pub struct Proof {
     pub tolerated: BTreeSet<Access>,
 }
 
-/// What trials of one requirement come to.
+impl Proof {
+    /// What trials of two runs show together: the stronger finding. Two accounts of the same trials stay one.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            finding: self.finding.max(other.finding),
+            failed: self.failed.max(other.failed),
+            lived: self.lived.max(other.lived),
+            without: self.without.max(other.without),
+            tolerated: self.tolerated.intersection(&other.tolerated).copied().collect(),
+        }
+    }
+}
+
+/// What trials of one requirement come to; later ones outweigh earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
+    /// It is not granted, and the program lives.
+    Tolerated,
     /// Granted, with all the others, it was enough; it was not tried without.
     Granted,
     /// Without it the program does not live: required, proved by removal.
     Removal,
-    /// It is not granted, and the program lives.
-    Tolerated,
 }
 
 impl Finding {

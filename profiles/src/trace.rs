@@ -5,9 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::RawText;
 use crate::event::Trace;
+use crate::version::{Format, ReadError};
 
 /// [`SavedTrace::schema`] of the recordings this version writes.
 pub const SCHEMA: &str = "nrtrace/trace/v1";
+
+/// The file that `run --save-trace` writes. Version 1 is the first.
+pub const FORMAT: Format =
+    Format { name: "recording", schema: SCHEMA, upgrades: &[], max_bytes: 512 << 20, max_values: 16_000_000 };
 
 /// A recording, with what is needed to make a profile of it without the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,4 +25,22 @@ pub struct SavedTrace {
     pub executable: Option<RawText>,
     /// What was seen.
     pub trace: Trace,
+}
+
+impl SavedTrace {
+    /// The recording as JSON on one line.
+    pub fn to_json(&self) -> String {
+        // Only a map with keys that are no strings or a failing writer could make this fail; there are none.
+        let mut text = serde_json::to_string(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Reads what [`SavedTrace::to_json`] wrote, in this version or an older one.
+    ///
+    /// # Errors
+    /// When the text is no recording, or of an unknown version.
+    pub fn from_json(text: &str) -> Result<Self, ReadError> {
+        FORMAT.read(text)
+    }
 }

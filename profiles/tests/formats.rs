@@ -9,9 +9,10 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::{Emitted, Format, Style, artefacts, table};
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{Class, FileKind, Grants, grants};
-use nrtrace_profiles::profile::{Profile, ProfileError, Written};
+use nrtrace_profiles::profile::{Profile, Written};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
 use nrtrace_profiles::text::printable;
+use nrtrace_profiles::version::ReadError;
 use proptest::prelude::*;
 use samples::{HOSTILE, hostile};
 
@@ -319,7 +320,7 @@ fn unmet_needs_are_comments_in_every_artefact() {
 fn another_schema_is_refused_by_its_name() {
     let text = samples::nginx().to_json().replace("nrtrace/profile/v1", "nrtrace/profile/v9");
     let error = Profile::from_json(&text).unwrap_err();
-    assert!(matches!(&error, ProfileError::Schema { found } if found == "nrtrace/profile/v9"));
+    assert!(matches!(&error, ReadError::Schema { found, .. } if found == "nrtrace/profile/v9"));
     assert!(error.to_string().contains("nrtrace/profile/v1"));
     assert!(Profile::from_json("{\"schema\": 3}").is_err());
 }

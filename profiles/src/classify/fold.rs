@@ -13,7 +13,7 @@ use super::finding::{Finding, Judged, Unplaced};
 use super::pattern;
 
 /// Order of a need's kind, then its id.
-type Key = (u8, String);
+pub type Key = (u8, String);
 
 /// What makes two things that could not be placed the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,16 @@ impl Fold {
         self.last_privileged
     }
 
+    /// Adds a need of another run.
+    pub fn add_need(&mut self, requirement: Requirement) {
+        insert(&mut self.requirements, requirement, Count::Sum);
+    }
+
+    /// The needs so far.
+    pub fn requirements(&self) -> impl Iterator<Item = (&Key, &Requirement)> {
+        self.requirements.iter()
+    }
+
     /// Everything, in order, with names that vary put together.
     pub fn finish(mut self) -> (Vec<Requirement>, Vec<Unexplained>, BTreeSet<String>) {
         self.join_repeated();
@@ -92,13 +102,9 @@ impl Fold {
         for (directory, members) in directories {
             let names: Vec<&[u8]> = members.iter().map(|(_, path)| files::name(path)).collect();
             for (pattern, indexes) in pattern::repeated(&names) {
-                let mut path = pattern::literal(directory.as_bytes());
-                if path.last() != Some(&b'/') {
-                    path.push(b'/');
-                }
-                path.extend(pattern);
+                let path = pattern::within(&directory, pattern);
                 let keys = indexes.into_iter().filter_map(|index| members.get(index)).map(|(key, _)| key);
-                self.join(RawText::new(path), keys);
+                self.join(path, keys);
             }
         }
     }
@@ -138,7 +144,8 @@ impl Fold {
         }
     }
 
-    fn join<'a>(&mut self, general: RawText, keys: impl Iterator<Item = &'a Key>) {
+    /// Puts the needs of `keys` together as one for the pattern `general`.
+    pub fn join<'a>(&mut self, general: RawText, keys: impl Iterator<Item = &'a Key>) {
         let mut members: Vec<Requirement> = keys.filter_map(|key| self.requirements.remove(key)).collect();
         members.sort_by_key(|member| member.evidence.first);
         for mut member in members {
@@ -251,6 +258,11 @@ fn merge(earlier: &mut Requirement, later: Requirement, count: Count) {
     merge_need(&mut earlier.need, later.need);
     earlier.severity = earlier.severity.max(later.severity);
     earlier.basis = earlier.basis.max(later.basis);
+    earlier.phase = earlier.phase.min(later.phase);
+    earlier.proof = match (earlier.proof.take(), later.proof) {
+        (Some(one), Some(other)) => Some(one.join(other)),
+        (one, other) => one.or(other),
+    };
     let (into, from) = (&mut earlier.evidence, later.evidence);
     into.first = into.first.min(from.first);
     into.last = into.last.max(from.last);

@@ -13,7 +13,7 @@ mod context;
 mod denial;
 mod ending;
 mod errno;
-mod files;
+pub(crate) mod files;
 mod finding;
 mod fold;
 mod gave_up;
@@ -29,6 +29,7 @@ mod site;
 mod special;
 #[cfg(test)]
 mod tests;
+mod unite;
 mod variables;
 mod writes;
 
@@ -39,6 +40,7 @@ use crate::requirement::{Requirement, Seconds};
 pub use context::Context;
 use finding::{Judged, Source};
 use site::CheckSite;
+pub(crate) use unite::{unite, unite_unexplained};
 
 /// What a recording means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +104,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         proof: None,
         notes: end.notes.iter().cloned().chain(classified.notes).collect(),
         knowledge: Vec::new(),
+        runs: Vec::new(),
     }
 }
 

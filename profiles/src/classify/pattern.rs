@@ -1,6 +1,6 @@
 //! Names with parts that differ from run to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
 
@@ -41,6 +41,13 @@ pub fn generalise(
         }
     }
     found.then(|| RawText::new(out))
+}
+
+/// Writes a path so that as a pattern it matches itself alone.
+pub fn literal(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    escape(path, &mut out);
+    out
 }
 
 /// Writes a name so that it matches itself alone.
@@ -236,7 +243,7 @@ fn python_temporary(name: &[u8]) -> Option<Vec<u8>> {
 /// of the names it covers. Two names are enough for words of equal length, three for plain numbers (`worker-1`,
 /// `worker-2` may well be all there are).
 pub fn repeated(names: &[&[u8]]) -> Vec<(Vec<u8>, Vec<usize>)> {
-    let mut groups: BTreeMap<(Vec<u8>, usize), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (index, name) in names.iter().enumerate() {
         for key in keys(name) {
             groups.entry(key).or_default().push(index);
@@ -255,11 +262,76 @@ pub fn repeated(names: &[&[u8]]) -> Vec<(Vec<u8>, Vec<usize>)> {
     found
 }
 
+/// Sorts names of one directory, each made by one of several runs (its number is with it), into patterns: names that
+/// differ in one word, where each run has made one of them. With two runs, a word has to look as if it were not chosen by
+/// a person; with three different ones of one length, hardly anything but chance is left.
+pub fn varying(names: &[(&[u8], usize)]) -> Vec<(Vec<u8>, Vec<usize>)> {
+    let mut groups: BTreeMap<Key, Vec<(usize, bool)>> = BTreeMap::new();
+    for (index, (name, _)) in names.iter().enumerate() {
+        let pieces = pieces(name);
+        for (at, piece) in pieces.iter().enumerate() {
+            let Piece::Word(word) = piece else { continue };
+            let number = word.iter().all(u8::is_ascii_digit);
+            let length = if number { NUMBER } else { word.len() };
+            let telling = number || (word.len() >= 4 && is_unspoken(word));
+            if number || word.len() >= 4 {
+                groups.entry((with_star(&pieces, at), length)).or_default().push((index, telling));
+            }
+        }
+    }
+    let mut taken = vec![false; names.len()];
+    let mut found = Vec::new();
+    for ((pattern, _), members) in groups {
+        let members: Vec<(usize, bool)> = members.into_iter().filter(|(index, _)| !taken[*index]).collect();
+        let runs: BTreeSet<usize> = members.iter().map(|(index, _)| names[*index].1).collect();
+        let chance = runs.len() >= 3 || members.iter().any(|(_, telling)| *telling);
+        if runs.len() >= 2 && runs.len() == members.len() && chance {
+            members.iter().for_each(|(index, _)| taken[*index] = true);
+            found.push((pattern, members.into_iter().map(|(index, _)| index).collect()));
+        }
+    }
+    found
+}
+
+/// Whether a word is of letters and digits, of capitals in the midst of small letters, or without a vowel.
+fn is_unspoken(word: &[u8]) -> bool {
+    let digits = word.iter().any(u8::is_ascii_digit);
+    let capitals = word.iter().skip(1).any(u8::is_ascii_uppercase) && word.iter().any(u8::is_ascii_lowercase);
+    digits || capitals || strange_parts(word) > 0
+}
+
+/// The pattern of the name `pattern` in a directory.
+pub fn within(directory: &RawText, pattern: Vec<u8>) -> RawText {
+    let mut path = literal(directory.as_bytes());
+    if path.last() != Some(&b'/') {
+        path.push(b'/');
+    }
+    path.extend(pattern);
+    RawText::new(path)
+}
+
 /// Stands for a word's length where the word is a number of any length.
 const NUMBER: usize = 0;
 
+/// A pattern, and the length of the word that its star stands for.
+type Key = (Vec<u8>, usize);
+
 /// For each word of a name that might vary, the pattern without it and the word's length.
-fn keys(name: &[u8]) -> Vec<(Vec<u8>, usize)> {
+fn keys(name: &[u8]) -> Vec<Key> {
+    let pieces = pieces(name);
+    let varies = |piece: &Piece<'_>| match piece {
+        Piece::Word(word) if word.iter().all(u8::is_ascii_digit) => Some(NUMBER),
+        Piece::Word(word) if word.len() >= 6 && word.iter().any(u8::is_ascii_digit) => Some(word.len()),
+        _ => None,
+    };
+    pieces
+        .iter()
+        .enumerate()
+        .filter_map(|(at, piece)| Some((with_star(&pieces, at), varies(piece)?)))
+        .collect()
+}
+
+fn pieces(name: &[u8]) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {
@@ -267,28 +339,18 @@ fn keys(name: &[u8]) -> Vec<(Vec<u8>, usize)> {
         pieces.push(piece);
         rest = &rest[piece.len()..];
     }
-    let varies = |piece: &Piece<'_>| match piece {
-        Piece::Word(word) if word.iter().all(u8::is_ascii_digit) => Some(NUMBER),
-        Piece::Word(word) if word.len() >= 6 && word.iter().any(u8::is_ascii_digit) => Some(word.len()),
-        _ => None,
-    };
-    let with_star = |star_at: usize| {
-        let mut out = Vec::with_capacity(name.len());
-        for (at, piece) in pieces.iter().enumerate() {
-            match piece {
-                _ if at == star_at => out.push(b'*'),
-                Piece::Word(bytes) | Piece::Separator(bytes) => escape(bytes, &mut out),
-            }
-        }
-        out
-    };
-    pieces.iter().enumerate().filter_map(|(at, piece)| Some((with_star(at), varies(piece)?))).collect()
+    pieces
 }
 
-/// Writes a path so that as a pattern it matches itself alone.
-pub fn literal(path: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(path.len());
-    escape(path, &mut out);
+/// The pattern with a star in place of one piece.
+fn with_star(pieces: &[Piece<'_>], star_at: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (at, piece) in pieces.iter().enumerate() {
+        match piece {
+            _ if at == star_at => out.push(b'*'),
+            Piece::Word(bytes) | Piece::Separator(bytes) => escape(bytes, &mut out),
+        }
+    }
     out
 }
 

@@ -141,6 +141,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         proof: None,
         knowledge: vec![],
         notes: vec![],
+        runs: Vec::new(),
     }
 }
 
