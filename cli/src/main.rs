@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod input;
 mod knowledge;
+mod merge;
 mod output;
 mod progress;
 mod run;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Emit(args) => show::emit(&args),
         Command::Report(args) => show::report(&args),
         Command::Knowledge(args) => knowledge::run(&args),
+        Command::Merge(args) => merge::merge(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     result.unwrap_or_else(|error| failure::report(&error))

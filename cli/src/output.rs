@@ -11,6 +11,8 @@ use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::terminal;
+
 /// The directory results go to, held open from before the program starts, so that nothing
 /// the program does to its path can redirect them.
 pub struct OutputDir {
@@ -82,6 +84,19 @@ impl OutputDir {
     }
 }
 
+/// Writes a file whole or not at all, or to standard output where none is named.
+pub fn write_or_print(path: Option<&Path>, contents: &str) -> Result<()> {
+    let Some(path) = path else { return terminal::print(contents) };
+    // What is no regular file, such as a pipe, is not replaced.
+    if std::fs::metadata(path).is_ok_and(|facts| !facts.is_file()) {
+        return std::fs::write(path, contents).with_context(|| format!("cannot write {}", path.display()));
+    }
+    let Some(name) = path.file_name() else { bail!("{} is no name of a file", path.display()) };
+    let name = name.to_str().with_context(|| format!("{} is not text (UTF-8)", path.display()))?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    OutputDir::open(directory.unwrap_or(Path::new(".")))?.write(name, contents, false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +118,18 @@ mod tests {
         let mode = std::fs::metadata(out.path().join("setcap.sh")).unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111);
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn single_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/x.json");
+        write_or_print(Some(&path), "1").unwrap();
+        write_or_print(Some(&path), "2").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2");
+        write_or_print(Some(Path::new("/dev/null")), "3").unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+        assert!(write_or_print(Some(dir.path()), "4").is_err());
     }
 
     #[test]

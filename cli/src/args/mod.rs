@@ -5,6 +5,7 @@ mod course;
 mod knowledge;
 mod run;
 mod saved;
+mod several;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +14,7 @@ pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
+pub use several::MergeArgs;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
 
@@ -46,6 +48,8 @@ pub enum Command {
     Report(ReportArgs),
     /// List, show and check what is known of programs: their files, ports, and the options that move them
     Knowledge(KnowledgeArgs),
+    /// Put the profiles of several runs together as one
+    Merge(MergeArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
 }
