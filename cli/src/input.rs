@@ -6,7 +6,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::profile::{self, Profile};
-use nrtrace_profiles::trace::{self, SavedTrace};
 
 use crate::failure::BadInput;
 
@@ -14,12 +13,6 @@ use crate::failure::BadInput;
 pub fn profile(path: &Path) -> Result<Profile> {
     let text = text(path, profile::FORMAT.max_bytes)?;
     Profile::from_json(&text).with_context(|| path.display().to_string())
-}
-
-/// Reads a recording, or standard input for `-`.
-pub fn trace(path: &Path) -> Result<SavedTrace> {
-    let text = text(path, trace::FORMAT.max_bytes)?;
-    SavedTrace::from_json(&text).with_context(|| path.display().to_string())
 }
 
 /// Reads a file of at most `most` bytes, or standard input for `-`.
