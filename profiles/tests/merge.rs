@@ -1,5 +1,7 @@
 //! Merging is the union of sets of runs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 mod samples;
 
 use std::collections::BTreeSet;
