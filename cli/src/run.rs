@@ -105,7 +105,11 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     };
     // Opened now, so that a wrong path is told before the program runs.
     let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
-    let facts = Facts { identity, mode, backend: Backend::Ebpf, record };
+    let paths = args.watch.paths.clone();
+    if !paths.is_empty() && record == Record::Needs {
+        return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
+    }
+    let facts = Facts { identity, mode, backend: Backend::Ebpf, record, paths };
     Ok(Settled { library, name: identity::name_for(&base), plan, facts, output })
 }
 

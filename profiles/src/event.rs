@@ -55,6 +55,9 @@ pub struct RunFacts {
     pub missing_capabilities: Vec<Capability>,
     /// First port that needs no privilege, in the network namespace of the run.
     pub unprivileged_port_start: u16,
+    /// Patterns of the files whose accesses are wanted, refused or not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub paths: Vec<RawText>,
     /// Set when the program ran already, or was started by somebody else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attached: Option<Attached>,

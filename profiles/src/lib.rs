@@ -3,6 +3,7 @@
 //!
 //! Nothing here does input or output or knows a kernel interface; values go in and values come out.
 
+pub mod accesses;
 pub mod capability;
 pub mod classify;
 pub mod container;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Capability;
 use crate::RawText;
+use crate::accesses::Accesses;
 use crate::container::Container;
 use crate::event::{Attached, Backend, Exit, FileType, Identity, Mode, Obstacle, Phase, Protocol, Record};
 use crate::knowledge::Fact;
@@ -61,6 +62,9 @@ pub struct Profile {
     /// The runs that this was merged from, as they were; empty for a profile of one run.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub runs: Vec<Profile>,
+    /// What was done with the files under the paths of `--paths`, refused or not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub accesses: Option<Accesses>,
 }
 
 /// About the run.

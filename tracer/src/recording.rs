@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::sys::utsname::uname;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use nrtrace_profiles::glob::Pattern;
 use uuid::Uuid;
 
 use crate::collect::{Collector, Config};
@@ -27,6 +28,8 @@ pub struct Facts {
     pub backend: Backend,
     /// How much is recorded.
     pub record: Record,
+    /// Files whose accesses are all kept, refused or not.
+    pub paths: Vec<Pattern>,
 }
 
 /// A finished recording.
@@ -64,6 +67,7 @@ pub async fn record(
         backend: facts.backend,
         record: facts.record,
         max_events: Config::MAX_EVENTS,
+        paths: facts.paths.clone(),
     };
     let mut collector = Collector::new(config);
     let ended = session::run(plan, source, &mut collector, progress).await?;
@@ -82,6 +86,7 @@ pub async fn record(
         environment: ended.environment,
         missing_capabilities: ended.missing_capabilities,
         unprivileged_port_start,
+        paths: facts.paths.iter().map(|pattern| pattern.text().clone()).collect(),
         attached: None,
         container: None,
     };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use nrtrace_profiles::glob::Pattern;
 
 use super::knowledge::KnowledgeDirs;
 use super::value;
@@ -46,6 +47,11 @@ pub struct Watch {
     /// that by an oracle, `auto` takes the first that works
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     pub backend: BackendArg,
+
+    /// Also tell of every access to these files, refused or not, for `nrtrace plan`: an absolute path, with all that is
+    /// in it, or a pattern with `*`, `?` and `**`. Can be given several times
+    #[arg(long, value_name = "GLOB", value_parser = value::pattern)]
+    pub paths: Vec<Pattern>,
 
     /// Size of the buffer between the kernel and nrtrace, in MiB (a power of two)
     #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = value::buffer)]

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::glob::Pattern;
+
 /// A time span such as `30s`; a bare number counts seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
@@ -17,6 +20,11 @@ pub fn variable(text: &str) -> Result<(OsString, OsString), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err("write it as NAME=VALUE".to_owned()),
     }
+}
+
+/// A pattern of paths.
+pub fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::new(&RawText::from(text)).map_err(|error| error.to_string())
 }
 
 /// A size in MiB that a ring buffer can have.

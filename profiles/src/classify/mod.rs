@@ -8,6 +8,7 @@
 //!                                                 └─ refusal without a check: denial ─────▶ Finding or Unexplained
 //! ```
 
+mod accesses;
 mod capability;
 mod context;
 mod denial;
@@ -33,6 +34,7 @@ mod unite;
 mod variables;
 mod writes;
 
+use crate::accesses::Accesses;
 use crate::event::{Event, Outcome, Trace};
 use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained, Written};
 use crate::requirement::{Requirement, Seconds};
@@ -57,6 +59,8 @@ pub struct Classified {
     pub gave_up: Option<GaveUp>,
     /// When, before it was told to stop, the program last made a call that takes more rights than its user has.
     pub last_privileged: Option<Seconds>,
+    /// What was done with the files under chosen paths.
+    pub accesses: Option<Accesses>,
     /// Remarks for the reader.
     pub notes: Vec<String>,
 }
@@ -105,6 +109,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         notes: end.notes.iter().cloned().chain(classified.notes).collect(),
         knowledge: Vec::new(),
         runs: Vec::new(),
+        accesses: classified.accesses,
     }
 }
 
@@ -139,6 +144,7 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
         writes: writes.finish(context),
         unexplained,
         gave_up,
+        accesses: accesses::gather(&ordered, context),
         last_privileged,
         notes: notes.into_iter().collect(),
     }

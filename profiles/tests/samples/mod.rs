@@ -140,6 +140,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         gave_up: None,
         proof: None,
         knowledge: vec![],
+        accesses: None,
         notes: vec![],
         runs: Vec::new(),
     }

@@ -12,6 +12,7 @@ use nrtrace_profiles::event::{
     Accounts, Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome,
     Phase, Process,
 };
+use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::{Calls, Traits};
@@ -50,11 +51,12 @@ pub struct Builder {
     inquiry: Inquiry,
     /// Checks come with the kernel's stack.
     stacks: bool,
+    wanted: Vec<Pattern>,
 }
 
 impl Builder {
     /// For a program that is started as `identity`.
-    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
+    pub fn new(identity: Identity, mode: Mode, backend: Backend, wanted: Vec<Pattern>) -> Self {
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
@@ -66,6 +68,7 @@ impl Builder {
             inquiry: Inquiry::new(identity.clone(), mode, backend),
             stacks: backend == Backend::Ebpf,
             identity,
+            wanted,
         }
     }
 
@@ -194,6 +197,10 @@ impl Builder {
         // Where nothing was found, what is there of the way tells what was missing.
         let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &args);
         if refused || missed || !checks.is_empty() {
+        let missed =
+            outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &operation.args);
+        let wanted = !self.wanted.is_empty() && self.is_wanted(&object, &name);
+        if refused || missed || wanted || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
@@ -229,6 +236,24 @@ impl Builder {
             checks,
             obstacle: None,
         }
+    }
+
+    fn is_wanted(&self, object: &Object, name: &str) -> bool {
+        object::paths(object, name).any(|path| {
+            [&path.path, &path.seen]
+                .iter()
+                .any(|path| self.wanted.iter().any(|pattern| pattern.covers(path.as_bytes())))
+        })
+    }
+
+    /// Whether accesses to some files are wanted, refused or not.
+    pub fn wants_any(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Whether the event is about one of those files.
+    pub fn wants(&self, event: &Event) -> bool {
+        self.is_wanted(&event.object, &event.call.name)
     }
 
     /// Finds what refused a new event of `operation`, or what the user would have been refused.

@@ -38,6 +38,7 @@ use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
+use nrtrace_profiles::glob::Pattern;
 
 pub(crate) use facts::file_type;
 
@@ -58,6 +59,8 @@ const NEEDS_PATIENCE: u64 = 50_000_000;
 const RESTARTS: RangeInclusive<i64> = -516..=-512;
 /// Dropped calls that are kept after all when the recording ends: what the program did last.
 const TAIL: usize = 32;
+/// Calls about files whose accesses are wanted that are kept beyond the room for calls.
+const WANTED: usize = 50_000;
 
 /// What a collector must know beforehand.
 #[derive(Clone, Debug)]
@@ -72,6 +75,8 @@ pub struct Config {
     pub record: Record,
     /// How many different calls without a check or a refusal are kept; [`Config::MAX_EVENTS`] is a good number.
     pub max_events: usize,
+    /// Files whose accesses are all kept, refused or not.
+    pub paths: Vec<Pattern>,
 }
 
 impl Config {
@@ -132,6 +137,8 @@ pub struct Collector {
     tail: VecDeque<(StoredOperation, Option<i64>)>,
     counters: Counters,
     malformed: u64,
+    /// Calls kept beyond the room for calls.
+    wanted: usize,
 }
 
 impl Collector {
@@ -141,7 +148,7 @@ impl Collector {
             start: 0,
             phase: Phase::default(),
             mode: config.mode,
-            builder: Builder::new(config.identity.clone(), config.mode, config.backend),
+            builder: Builder::new(config.identity.clone(), config.mode, config.backend, config.paths),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
@@ -150,6 +157,7 @@ impl Collector {
             tail: VecDeque::with_capacity(TAIL),
             counters: Counters::default(),
             malformed: 0,
+            wanted: 0,
         }
     }
 
@@ -317,6 +325,7 @@ impl Collector {
         let time = operation.head.time.saturating_sub(self.start);
         match self.store.admit(key, worth, time) {
             Admission::Counted => {}
+            Admission::Dropped if self.keep_wanted(key, operation, ret) => {}
             Admission::Dropped => self.keep_in_tail(operation, ret),
             Admission::New => {
                 let mut event = self.builder.event(operation, ret, checks, self.phase);
@@ -328,6 +337,21 @@ impl Collector {
                 self.store.add(key, worth, event);
             }
         }
+    }
+
+    /// Keeps a call for which there was no room all the same, when it is about a file whose accesses are wanted.
+    fn keep_wanted(&mut self, key: u64, operation: &Operation<'_>, ret: Option<i64>) -> bool {
+        if !self.builder.wants_any() || self.wanted >= WANTED {
+            return false;
+        }
+        let event = self.builder.event(operation, ret, &[], self.phase);
+        let wanted = self.builder.wants(&event);
+        if wanted {
+            self.wanted += 1;
+            self.store.readmit();
+            self.store.add(key, Worth::Call, event);
+        }
+        wanted
     }
 
     fn keep_in_tail(&mut self, operation: &Operation<'_>, ret: Option<i64>) {

@@ -283,6 +283,7 @@ pub fn trace(command: &str, events: impl IntoIterator<Item = Make>) -> Trace {
             environment: Vec::new(),
             missing_capabilities: Vec::new(),
             unprivileged_port_start: 1024,
+            paths: vec![],
             attached: None,
             container: None,
         },

@@ -1,3 +1,4 @@
+mod accesses;
 mod build;
 mod fixtures;
 mod modes;

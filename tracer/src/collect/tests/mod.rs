@@ -31,6 +31,7 @@ fn config(record: Record) -> Config {
         backend: Backend::Ebpf,
         record,
         max_events: Config::MAX_EVENTS,
+        paths: Vec::new(),
     }
 }
 

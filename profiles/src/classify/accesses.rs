@@ -1,0 +1,178 @@
+//! What a run did with the files under the paths of `--paths`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::RawText;
+use crate::accesses::{Accesses, FileAccess};
+use crate::event::{Event, FileType, Inode, Object, Outcome, PathObject};
+use crate::glob::Pattern;
+use crate::requirement::Access;
+
+use super::context::Context;
+use super::{errno, files};
+
+/// Gathers all accesses to files that the patterns of the run cover; nothing for a run without any.
+pub fn gather(events: &[&Event], context: &Context<'_>) -> Option<Accesses> {
+    let patterns: Vec<Pattern> =
+        context.run.paths.iter().filter_map(|text| Pattern::new(text).ok()).collect();
+    if patterns.is_empty() {
+        return None;
+    }
+    let mut found = Found {
+        patterns,
+        files: BTreeMap::new(),
+        dropped: context.end.dropped_calls,
+        uid: context.run.identity.uid,
+    };
+    for event in events.iter().filter(|event| counts(event)) {
+        found.event(event);
+    }
+    found.fold_temporary();
+    let files = found.files.into_iter().map(|(path, (file_type, access, inode))| FileAccess {
+        path,
+        file_type,
+        access,
+        inode,
+    });
+    Some(Accesses {
+        paths: context.run.paths.iter().cloned().collect(),
+        dropped: found.dropped,
+        files: files.collect(),
+    })
+}
+
+/// Whether the call did something, or would have if it had been allowed to.
+fn counts(event: &Event) -> bool {
+    match event.outcome {
+        Outcome::Success { .. } | Outcome::Answered => true,
+        Outcome::Failure { errno } => errno::is_refusal(errno),
+        // The ptrace backend does not wait for the result of a call that is allowed: what is there tells.
+        Outcome::Unknown => {
+            let (first, second) = files::of(&event.object);
+            second.is_some() || first.is_some_and(|path| path.inode.is_some()) || makes(event)
+        }
+    }
+}
+
+fn makes(event: &Event) -> bool {
+    let call = &*event.call.name;
+    ["mkdir", "mknod", "symlink", "bind"].iter().any(|name| call.starts_with(name))
+}
+
+type Seen = (FileType, BTreeSet<Access>, Option<Inode>);
+
+struct Found {
+    patterns: Vec<Pattern>,
+    files: BTreeMap<RawText, Seen>,
+    dropped: u64,
+    uid: u32,
+}
+
+impl Found {
+    fn event(&mut self, event: &Event) {
+        let (first, second) = files::of(&event.object);
+        let call = &*event.call.name;
+        if let (Some(from), Some(to)) = (first, second) {
+            let file_type = files::made_type(event);
+            match call {
+                "symlink" | "symlinkat" => self.add(from, FileType::Symlink, [Access::Create]),
+                "link" | "linkat" => {
+                    self.add(from, files::file_type(event, from), [Access::Read]);
+                    self.add(to, file_type, [Access::Create]);
+                }
+                call if call.starts_with("rename") => {
+                    self.add(from, file_type, [Access::Delete]);
+                    self.add(to, file_type, [Access::Create]);
+                }
+                _ => {}
+            }
+            return;
+        }
+        let Some(path) = first else { return };
+        let access = self.access(event, path);
+        let file_type = if access.contains(&Access::Create) && path.inode.is_none() {
+            files::made_type(event)
+        } else {
+            files::file_type(event, path)
+        };
+        self.add(path, file_type, access);
+    }
+
+    /// What a call with one path does with the file.
+    fn access(&self, event: &Event, path: &PathObject) -> BTreeSet<Access> {
+        let call = &*event.call.name;
+        if matches!(event.object, Object::Gift { .. }) {
+            return BTreeSet::new();
+        }
+        match call {
+            "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind" => BTreeSet::from([Access::Create]),
+            "unlink" | "unlinkat" | "rmdir" => BTreeSet::from([Access::Delete]),
+            "utime" | "utimes" if event.call.args[1] != 0 => BTreeSet::from([Access::Own]),
+            "utimensat" | "futimesat" if event.call.args[2] != 0 => BTreeSet::from([Access::Own]),
+            call if call.contains("chmod") => BTreeSet::from([Access::Own]),
+            call if call.contains("chown") || call.contains("stat") || call.contains("readlink") => {
+                BTreeSet::new()
+            }
+            "inotify_add_watch" => BTreeSet::from([Access::Read]),
+            _ => {
+                let file_type = files::file_type(event, path);
+                let mut access = files::access(event, file_type, true);
+                let own = path.inode.as_ref().is_none_or(|inode| inode.uid == self.uid);
+                if files::creates_only(event) || (files::may_create(event) && own) {
+                    access.insert(Access::Create);
+                }
+                access
+            }
+        }
+    }
+
+    fn add(&mut self, path: &PathObject, file_type: FileType, access: impl IntoIterator<Item = Access>) {
+        if !path.resolved || !files::is_known(&path.path) {
+            return;
+        }
+        self.note(&path.path, file_type, access.into_iter().collect(), path.inode.as_ref());
+        if let Some(parent) = &path.parent {
+            self.note(&files::parent(&path.path), FileType::Directory, BTreeSet::new(), Some(parent));
+        }
+        // A path through symbolic links takes to pass through their directories too.
+        if path.seen != path.path && files::is_known(&path.seen) {
+            self.note(&path.seen, FileType::Unknown, BTreeSet::new(), None);
+        }
+    }
+
+    fn note(&mut self, path: &RawText, file_type: FileType, access: BTreeSet<Access>, inode: Option<&Inode>) {
+        if !self.patterns.iter().any(|pattern| pattern.covers(path.as_bytes())) {
+            return;
+        }
+        if !self.files.contains_key(path) && self.files.len() >= Accesses::MOST {
+            self.dropped += 1;
+            return;
+        }
+        let seen = self.files.entry(path.clone()).or_insert((FileType::Unknown, BTreeSet::new(), None));
+        if seen.0 == FileType::Unknown {
+            seen.0 = file_type;
+        }
+        if let Some(inode) = inode {
+            seen.0 = inode.file_type;
+            seen.2.get_or_insert_with(|| inode.clone());
+        }
+        seen.1.extend(access);
+    }
+
+    /// What was made and removed again is a matter of its directory alone.
+    fn fold_temporary(&mut self) {
+        let is_temporary = |(_, (file_type, access, _)): &(&RawText, &Seen)| {
+            *file_type != FileType::Socket
+                && access.contains(&Access::Create)
+                && access.contains(&Access::Delete)
+        };
+        let temporary: Vec<RawText> =
+            self.files.iter().filter(is_temporary).map(|(path, _)| path.clone()).collect();
+        for path in temporary {
+            let removed = self.files.remove(&path);
+            if removed.is_some() {
+                self.note(&files::parent(&path), FileType::Directory, BTreeSet::from([Access::Write]), None);
+            }
+        }
+    }
+}
