@@ -7,6 +7,7 @@ mod input;
 mod knowledge;
 mod merge;
 mod output;
+mod plan;
 mod progress;
 mod run;
 mod show;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Emit(args) => show::emit(&args),
         Command::Report(args) => show::report(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Knowledge(args) => knowledge::run(&args),
         Command::Merge(args) => merge::merge(&args),
         Command::Doctor(args) => doctor::doctor(&args),

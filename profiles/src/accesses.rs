@@ -1,6 +1,6 @@
 //! What a program does with files, refused or not: the material of [`plan`](crate::plan).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,4 +44,34 @@ impl Accesses {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+impl Accesses {
+    /// Takes in what another run of the same program did: the order of runs does not matter.
+    pub fn join(&mut self, other: &Self) {
+        self.paths.extend(other.paths.iter().cloned());
+        self.dropped = self.dropped.max(other.dropped);
+        let mut files: BTreeMap<RawText, FileAccess> =
+            std::mem::take(&mut self.files).into_iter().map(|file| (file.path.clone(), file)).collect();
+        for file in &other.files {
+            match files.get_mut(&file.path) {
+                None => {
+                    files.insert(file.path.clone(), file.clone());
+                }
+                Some(known) => {
+                    known.access.extend(file.access.iter().copied());
+                    // What is not known is the last of the types.
+                    known.file_type = known.file_type.min(file.file_type);
+                    // One of the two, whichever way round they come.
+                    known.inode =
+                        [known.inode.take(), file.inode.clone()].into_iter().flatten().min_by_key(order);
+                }
+            }
+        }
+        self.files = files.into_values().collect();
+    }
+}
+
+fn order(inode: &Inode) -> (u32, u32, u32) {
+    (inode.uid, inode.gid, inode.mode)
 }

@@ -13,6 +13,7 @@ pub mod glob;
 pub mod grants;
 pub mod knowledge;
 pub mod merge;
+pub mod plan;
 pub mod profile;
 pub mod proof;
 pub mod remedy;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
+use crate::accesses::Accesses;
 use crate::classify::{files, unite, unite_unexplained};
 use crate::event::{Exit, Identity, Mode, Record};
 use crate::glob::Pattern;
@@ -194,9 +195,18 @@ fn derive(first: &Profile, all: &[&Profile], runs: Vec<Profile>) -> Profile {
             .into_iter()
             .cloned()
             .collect(),
+        accesses: accesses(all),
         proof: first.proof.clone().filter(|_| all.iter().all(|run| run.proof == first.proof)),
         runs,
     }
+}
+
+/// What the runs did together with the files of `--paths`.
+fn accesses(all: &[&Profile]) -> Option<Accesses> {
+    let mut each = all.iter().filter_map(|run| run.accesses.as_ref());
+    let mut joined = each.next()?.clone();
+    each.for_each(|other| joined.join(other));
+    Some(joined)
 }
 
 /// A user that exists on one of the machines exists; one that was made up may have had other numbers elsewhere.

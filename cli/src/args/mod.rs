@@ -3,6 +3,7 @@
 mod common;
 mod course;
 mod knowledge;
+mod plan;
 mod run;
 mod saved;
 mod several;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
+pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::MergeArgs;
@@ -46,6 +48,9 @@ pub enum Command {
     Emit(EmitArgs),
     /// Show a saved profile
     Report(ReportArgs),
+    /// Plan users, groups, owners and modes for several components that share files, so that each has what it uses and
+    /// nobody more
+    Plan(PlanArgs),
     /// List, show and check what is known of programs: their files, ports, and the options that move them
     Knowledge(KnowledgeArgs),
     /// Put the profiles of several runs together as one

@@ -23,6 +23,7 @@ use crate::requirement::{Limit, Need, Requirement, Severity};
 use crate::{Capability, RawText};
 
 pub use account::Account;
+pub(crate) use account::is_account_name;
 pub use choices::{Choices, Method};
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;

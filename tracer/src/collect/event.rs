@@ -196,9 +196,6 @@ impl Builder {
         let mut checks = checks.to_vec();
         // Where nothing was found, what is there of the way tells what was missing.
         let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &args);
-        if refused || missed || !checks.is_empty() {
-        let missed =
-            outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &operation.args);
         let wanted = !self.wanted.is_empty() && self.is_wanted(&object, &name);
         if refused || missed || wanted || !checks.is_empty() {
             for path in object::paths_mut(&mut object, &name) {

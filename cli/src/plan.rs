@@ -1,0 +1,249 @@
+//! `nrtrace plan`: users, groups, owners and modes for components that share files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nix::unistd::{Group, User as Account};
+use nrtrace_profiles::accesses::Accesses;
+use nrtrace_profiles::event::Identity;
+use nrtrace_profiles::glob::Pattern;
+use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Reader, User, emit};
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::{Need, Severity};
+use nrtrace_profiles::{Capability, RawText};
+
+use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+use crate::failure::BadInput;
+use crate::output::OutputDir;
+use crate::{input, terminal};
+
+/// There are conflicts.
+const FOUND: u8 = 1;
+
+/// Plans, and prints or writes the result.
+pub fn run(args: &PlanArgs) -> Result<ExitCode> {
+    let (components, recorded) = components(args)?;
+    let paths = if args.paths.is_empty() { recorded } else { args.paths.clone() };
+    let options = options(args, &components, paths)?;
+    let arrangement = plan::plan(&components, &options).map_err(|error| BadInput(error.to_string()))?;
+    match &args.output {
+        Some(path) => {
+            let output = OutputDir::open(path)?;
+            for file in emit::files(&arrangement, &args.name) {
+                output.write(&file.file_name, &file.text, file.executable)?;
+            }
+            terminal::tell(format_args!("The plan is in {}", path.display()));
+        }
+        None => terminal::print(&match args.format {
+            PlanFormat::Markdown => emit::markdown(&arrangement, &args.name),
+            PlanFormat::Sysusers => emit::sysusers(&arrangement, &args.name),
+            PlanFormat::Tmpfiles => emit::tmpfiles(&arrangement, &args.name),
+            PlanFormat::Kubernetes => emit::kubernetes(&arrangement),
+        })?,
+    }
+    if arrangement.conflicts.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let count = arrangement.conflicts.len();
+    terminal::tell(format_args!(
+        "nrtrace: {count} wishes are in conflict: see the section \"Conflicts\" of the page"
+    ));
+    Ok(ExitCode::from(FOUND))
+}
+
+/// The components in the order of their first profiles, with all their runs taken together, and the patterns of the runs.
+fn components(args: &PlanArgs) -> Result<(Vec<Component>, Vec<Pattern>)> {
+    let mut out: Vec<Component> = Vec::new();
+    let mut gathered: Vec<Accesses> = Vec::new();
+    for (name, path) in &args.profiles {
+        let profile = input::profile(path)?;
+        let accesses = profile.accesses.clone().ok_or_else(|| {
+            BadInput(format!(
+                "{} does not tell of accesses: record it again with run --paths GLOB",
+                path.display()
+            ))
+        })?;
+        if accesses.dropped > 0 || !profile.run.complete {
+            let message = format!(
+                "nrtrace: {}: the recording is not complete, so accesses may be missing",
+                path.display()
+            );
+            terminal::tell(format_args!("{message}"));
+        }
+        match out.iter().position(|component| component.name == *name) {
+            Some(index) => {
+                gathered[index].join(&accesses);
+                out[index].capabilities.extend(capabilities(&profile));
+            }
+            None => {
+                out.push(component(name, &profile, args));
+                gathered.push(accesses);
+            }
+        }
+    }
+    named_components(args, &out)?;
+    let mut patterns: BTreeSet<RawText> = BTreeSet::new();
+    for (component, accesses) in out.iter_mut().zip(gathered) {
+        component.files = accesses.files;
+        patterns.extend(accesses.paths);
+    }
+    for (name, whom) in &args.today {
+        let today = reader(whom)?;
+        out.iter_mut()
+            .filter(|component| component.name == *name)
+            .for_each(|component| component.today = today.clone());
+    }
+    let patterns = patterns.iter().map(Pattern::new).collect::<Result<_, _>>();
+    Ok((out, patterns.map_err(|error| BadInput(format!("a profile names paths that are none: {error}")))?))
+}
+
+/// Options about a component that is not there are mistakes.
+fn named_components(args: &PlanArgs, components: &[Component]) -> Result<()> {
+    let named = args.ids.iter().map(|(name, ..)| name).chain(args.today.iter().map(|(name, _)| name));
+    for name in named {
+        if components.iter().all(|component| component.name != *name) {
+            return Err(BadInput(format!("no component is called {name:?}")).into());
+        }
+    }
+    Ok(())
+}
+
+fn component(name: &str, profile: &Profile, args: &PlanArgs) -> Component {
+    let identity = &profile.identity;
+    let keeps = identity.exists && identity.uid != 0 && !args.new_users;
+    let given = args.ids.iter().any(|(of, ..)| of == name);
+    let user = (keeps && !given).then(|| User {
+        name: identity.user.clone(),
+        uid: identity.uid,
+        group: identity.group.clone(),
+        gid: identity.gid,
+        exists: true,
+    });
+    Component {
+        name: name.to_owned(),
+        user,
+        today: today(identity),
+        files: Vec::new(),
+        capabilities: capabilities(profile),
+    }
+}
+
+fn today(identity: &Identity) -> Reader {
+    if !identity.exists {
+        return Reader::default();
+    }
+    let gids = identity.groups.iter().copied().chain([identity.gid]).collect();
+    Reader { uid: identity.uid, gids }
+}
+
+/// The user, and the groups behind a colon, as this machine or a number names them.
+fn reader(text: &str) -> Result<Reader> {
+    let unknown = |what: &str, name: &str| {
+        BadInput(format!("there is no {what} {name:?} on this machine; its number does too"))
+    };
+    let (user, groups) = text.split_once(':').unwrap_or((text, ""));
+    let account = Account::from_name(user).ok().flatten();
+    let uid = match (user.parse(), &account) {
+        (Ok(uid), _) => uid,
+        (_, Some(account)) => account.uid.as_raw(),
+        _ => return Err(unknown("user", user).into()),
+    };
+    let mut gids: BTreeSet<u32> = BTreeSet::new();
+    for group in groups.split(',').filter(|group| !group.is_empty()) {
+        let known = Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+        gids.insert(group.parse().ok().or(known).ok_or_else(|| unknown("group", group))?);
+    }
+    if gids.is_empty() {
+        gids.extend(account.map(|account| account.gid.as_raw()));
+    }
+    Ok(Reader { uid, gids })
+}
+
+/// Capabilities that a component needs besides its files.
+fn capabilities(profile: &Profile) -> BTreeSet<Capability> {
+    let required =
+        profile.requirements.iter().filter(|requirement| requirement.severity == Severity::Required);
+    let needed = required.filter_map(|requirement| match &requirement.need {
+        Need::Port { .. } => Some(Capability::NET_BIND_SERVICE),
+        _ => None,
+    });
+    let granted = nrtrace_profiles::grants::grants(profile).capabilities.into_keys();
+    needed.chain(granted).collect()
+}
+
+fn options(args: &PlanArgs, components: &[Component], paths: Vec<Pattern>) -> Result<Options> {
+    let defs = std::fs::read_to_string("/etc/login.defs").unwrap_or_default();
+    let mut given = BTreeMap::new();
+    for (name, uid, gid) in &args.ids {
+        if given.insert(name.clone(), (*uid, *gid)).is_some() {
+            return Err(BadInput(format!("ids for {name:?} are given twice")).into());
+        }
+    }
+    // A user that an earlier plan has made keeps its ids.
+    for component in components.iter().filter(|component| component.user.is_none()) {
+        let name = format!("{}{}", args.prefix, component.name);
+        if let Some(account) = Account::from_name(&name).ok().flatten() {
+            given.entry(component.name.clone()).or_insert((account.uid.as_raw(), account.gid.as_raw()));
+        }
+    }
+    Ok(Options {
+        prefix: args.prefix.clone(),
+        uids: system_range(&defs, "UID"),
+        gids: system_range(&defs, "GID"),
+        taken_uids: ids_in("/etc/passwd"),
+        taken_gids: ids_in("/etc/group"),
+        given,
+        owners: match args.owner {
+            OwnerArg::Component => Owners::Component,
+            OwnerArg::Root => Owners::Root,
+        },
+        grouping: match args.groups {
+            GroupsArg::Set => Grouping::Set,
+            GroupsArg::File => Grouping::File,
+        },
+        paths,
+    })
+}
+
+/// `SYS_UID_MIN` to `SYS_UID_MAX` of login.defs(5), with the defaults of its manual page.
+fn system_range(defs: &str, kind: &str) -> RangeInclusive<u32> {
+    let value = |name: String| {
+        let mut lines = defs.lines().map(str::split_whitespace).filter_map(|mut words| {
+            (words.next() == Some(name.as_str())).then(|| words.next()?.parse::<u32>().ok()).flatten()
+        });
+        lines.next()
+    };
+    let first_ordinary = value(format!("{kind}_MIN")).unwrap_or(1000);
+    let first = value(format!("SYS_{kind}_MIN")).unwrap_or(101);
+    let last = value(format!("SYS_{kind}_MAX")).unwrap_or(first_ordinary.saturating_sub(1));
+    first..=last
+}
+
+/// The ids in the third field of each line.
+fn ids_in(file: &str) -> BTreeSet<u32> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_for_system_users() {
+        assert_eq!(system_range("", "UID"), 101..=999);
+        assert_eq!(system_range("# SYS_UID_MIN 5\nUID_MIN 500\n", "UID"), 101..=499);
+        assert_eq!(system_range("SYS_UID_MIN 201\nSYS_UID_MAX\t300\n", "UID"), 201..=300);
+        assert_eq!(system_range("SYS_GID_MIN 7", "GID"), 7..=999);
+    }
+
+    #[test]
+    fn whom_a_component_runs_as_today() {
+        assert_eq!(reader("0").unwrap(), Reader { uid: 0, gids: BTreeSet::new() });
+        assert_eq!(reader("5000:0,7").unwrap(), Reader { uid: 5000, gids: BTreeSet::from([0, 7]) });
+        assert_eq!(reader("root:root").unwrap(), Reader { uid: 0, gids: BTreeSet::from([0]) });
+        assert!(reader("nobody-of-that-name").is_err());
+    }
+}
