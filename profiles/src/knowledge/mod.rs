@@ -17,7 +17,26 @@ pub use check::check;
 use schema::{Checked, Program};
 
 /// The files that are part of nrtrace, by name.
-const BUILT_IN: &[(&str, &str)] = &[("k0s", include_str!("../../knowledge/k0s.toml"))];
+const BUILT_IN: &[(&str, &str)] = &[
+    ("apache2", include_str!("../../knowledge/apache2.toml")),
+    ("containerd", include_str!("../../knowledge/containerd.toml")),
+    ("dnsmasq", include_str!("../../knowledge/dnsmasq.toml")),
+    ("etcd", include_str!("../../knowledge/etcd.toml")),
+    ("haproxy", include_str!("../../knowledge/haproxy.toml")),
+    ("k0s", include_str!("../../knowledge/k0s.toml")),
+    ("kube-apiserver", include_str!("../../knowledge/kube-apiserver.toml")),
+    ("kube-controller-manager", include_str!("../../knowledge/kube-controller-manager.toml")),
+    ("kube-scheduler", include_str!("../../knowledge/kube-scheduler.toml")),
+    ("kubelet", include_str!("../../knowledge/kubelet.toml")),
+    ("named", include_str!("../../knowledge/named.toml")),
+    ("nginx", include_str!("../../knowledge/nginx.toml")),
+    ("postgresql", include_str!("../../knowledge/postgresql.toml")),
+    ("redis", include_str!("../../knowledge/redis.toml")),
+    ("squid", include_str!("../../knowledge/squid.toml")),
+    ("sshd", include_str!("../../knowledge/sshd.toml")),
+    ("unbound", include_str!("../../knowledge/unbound.toml")),
+    ("vsftpd", include_str!("../../knowledge/vsftpd.toml")),
+];
 
 /// What is known of several programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
