@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use nrtrace_profiles::check::BadPolicy;
 use nrtrace_profiles::merge::MergeError;
 use nrtrace_profiles::text::printable;
 use nrtrace_profiles::version::ReadError;
@@ -29,7 +30,11 @@ fn status(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<launch::Error>() {
         return error.exit_status();
     }
-    if error.is::<ReadError>() || error.is::<MergeError>() || error.is::<BadInput>() {
+    if error.is::<ReadError>()
+        || error.is::<MergeError>()
+        || error.is::<BadPolicy>()
+        || error.is::<BadInput>()
+    {
         return USAGE;
     }
     BROKEN

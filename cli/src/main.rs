@@ -1,7 +1,10 @@
 //! The `nrtrace` command: arguments, wiring, progress, exit status.
 
 mod args;
+mod check;
+mod compare;
 mod doctor;
+mod explain;
 mod failure;
 mod input;
 mod knowledge;
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Knowledge(args) => knowledge::run(&args),
         Command::Merge(args) => merge::merge(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Diff(args) => compare::diff(&args),
+        Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     };
     result.unwrap_or_else(|error| failure::report(&error))

@@ -46,7 +46,8 @@ pub fn report(args: &ReportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn load(path: &Path, more: &KnowledgeDirs) -> Result<Profile> {
+/// Reads a profile, and adds what is known of its program.
+pub fn load(path: &Path, more: &KnowledgeDirs) -> Result<Profile> {
     let library = knowledge::library(more)?;
     let mut profile = input::profile(path)?;
     library.annotate(&mut profile);

@@ -5,10 +5,14 @@
 
 pub mod accesses;
 pub mod capability;
+pub mod check;
 pub mod classify;
 pub mod container;
+pub mod describe;
+pub mod diff;
 pub mod emit;
 pub mod event;
+pub mod explain;
 pub mod glob;
 pub mod grants;
 pub mod knowledge;

@@ -16,7 +16,7 @@ pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
-pub use several::MergeArgs;
+pub use several::{CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, Written};
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
 
@@ -25,6 +25,7 @@ Exit status:
   run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked;
        1 when it was not ready in time or failed its exercise
   0    done
+  1    a finding: check, diff
   2    the command line or an input file is wrong
   3    nrtrace could not do its work; the message says what is missing
   126  the program cannot be executed
@@ -55,6 +56,12 @@ pub enum Command {
     Knowledge(KnowledgeArgs),
     /// Put the profiles of several runs together as one
     Merge(MergeArgs),
+    /// Say everything that is known about one need
+    Explain(ExplainArgs),
+    /// Say what changes from one profile to another
+    Diff(DiffArgs),
+    /// Fail when a profile needs more than was agreed on
+    Check(CheckArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
 }

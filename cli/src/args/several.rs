@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use nrtrace_profiles::Capability;
+use nrtrace_profiles::check::Level;
+
+use super::common::ColourArg;
+use super::knowledge::KnowledgeDirs;
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -23,4 +28,192 @@ pub struct MergeArgs {
     /// Write the merged profile to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  nrtrace diff v1/profile.json v2/profile.json
+  nrtrace diff --format json v1/profile.json v2/profile.json | jq -r '.added[].id'
+
+Exit status:
+  0    they need the same
+  1    they differ
+  2    the command line or an input file is wrong";
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub struct DiffArgs {
+    /// The old profile, or `-` for standard input
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+
+    /// The new profile, or `-` for standard input
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub format: DiffFormat,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+}
+
+/// `--format` of `diff`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// A line for each change
+    Text,
+    /// For programs
+    Json,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  # Fail when the release needs more than was agreed on
+  nrtrace check out/profile.json --baseline nrtrace/baseline.json
+
+  # Rules that hold for any program; in a file, they are TOML: deny-paths = [\"/etc/shadow\"]
+  nrtrace check out/profile.json --deny-capability CAP_SYS_ADMIN --deny-path /etc/shadow --max-level restricted
+
+  # In a GitHub workflow: annotations and a summary, and a file for code scanning
+  nrtrace check out/profile.json --baseline nrtrace/baseline.json --format github --write sarif=nrtrace.sarif
+
+Exit status:
+  0    all as agreed
+  1    a finding
+  2    the command line or an input file is wrong";
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArgs {
+    /// The profile, or `-` for standard input
+    #[arg(value_name = "PROFILE")]
+    pub profile: PathBuf,
+
+    /// The profile that was agreed on: each need that it has not is a finding
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
+    /// A file of rules, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// Nothing may need this capability
+    #[arg(long, value_name = "CAP")]
+    pub deny_capability: Vec<Capability>,
+
+    /// Nothing may need this path or what is below it; `*`, `?` and `**` as in glob(7)
+    #[arg(long, value_name = "PATTERN")]
+    pub deny_path: Vec<String>,
+
+    /// The level of the Pod Security Standards that the program has to fit
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub max_level: Option<LevelArg>,
+
+    /// Leave out what the program lives without: what it merely tried, and what was proved to be no need
+    #[arg(long)]
+    pub ignore_optional: bool,
+
+    /// Take an incomplete record, or a run that failed, for good enough
+    #[arg(long)]
+    pub allow_incomplete: bool,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+    pub format: CheckFormat,
+
+    /// Write a file as well, like sarif=nrtrace.sarif
+    #[arg(long, value_name = "FORMAT=FILE", value_parser = written)]
+    pub write: Vec<Written>,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+}
+
+/// A file that is written beside what is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// How.
+    pub format: CheckFormat,
+    /// Where.
+    pub path: PathBuf,
+}
+
+fn written(text: &str) -> Result<Written, String> {
+    let (format, path) = text.split_once('=').ok_or("write it as FORMAT=FILE")?;
+    Ok(Written { format: CheckFormat::from_str(format, false)?, path: path.into() })
+}
+
+/// `--format` of `check`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// JUnit's XML, for test reports
+    Junit,
+    /// Annotations in a GitHub workflow, and the step's summary
+    Github,
+    /// Markdown
+    Markdown,
+    /// GitLab's code quality report
+    Gitlab,
+}
+
+/// `--max-level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LevelArg {
+    /// Hardened
+    Restricted,
+    /// No known privilege escalation
+    Baseline,
+    /// Anything goes
+    Privileged,
+}
+
+impl From<LevelArg> for Level {
+    fn from(level: LevelArg) -> Self {
+        match level {
+            LevelArg::Restricted => Self::Restricted,
+            LevelArg::Baseline => Self::Baseline,
+            LevelArg::Privileged => Self::Privileged,
+        }
+    }
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  nrtrace explain out/profile.json path:/run/nginx.pid
+  nrtrace explain out/profile.json nginx.pid";
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// The profile, or `-` for standard input
+    #[arg(value_name = "PROFILE")]
+    pub profile: PathBuf,
+
+    /// The need's id, or a part of it that no other has
+    #[arg(value_name = "NEED")]
+    pub need: String,
+
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    pub format: DiffFormat,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+
+    #[command(flatten)]
+    pub more: KnowledgeDirs,
 }

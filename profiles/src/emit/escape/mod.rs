@@ -1,9 +1,11 @@
 //! One module for each family of syntax: how bytes of any kind are written so that its reader gets back exactly
 //! these bytes, and nothing else.
 
+pub mod markdown;
 pub mod shell;
 pub mod tmpfiles;
 pub mod unit;
+pub mod xml;
 pub mod yaml;
 
 use crate::text::printable;

@@ -1,0 +1,21 @@
+//! GitLab's code quality report, a subset of Code Climate's format.
+
+use serde_json::{Value, json};
+
+use super::{Verdict, fingerprint, lines, place};
+
+pub fn write(verdict: &Verdict) -> String {
+    let path = place(verdict);
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let entry = |finding: &super::Finding| {
+        json!({
+            "description": lines(finding).join(" \u{2014} "),
+            "check_name": finding.rule.id(),
+            "fingerprint": fingerprint(finding),
+            "severity": if finding.fails { "major" } else { "info" },
+            "location": { "path": path, "lines": { "begin": 1 } },
+        })
+    };
+    let report: Value = verdict.findings.iter().map(entry).collect();
+    format!("{report:#}\n")
+}
