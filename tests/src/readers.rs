@@ -44,6 +44,7 @@ pub fn records(bytes: &[u8]) {
         backend: Backend::Ebpf,
         record: Record::Calls,
         max_events: 100,
+        paths: Default::default(),
     };
     let mut collector = Collector::new(config);
     let mut rest = bytes;
