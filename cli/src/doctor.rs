@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
-use nrtrace_tracer::doctor::{Finding, Verdict, examine};
+use nrtrace_tracer::doctor::{Report, Verdict, Way, examine};
+use tabled::Table;
 use tabled::builder::Builder;
 use tabled::settings::{Style as Borders, Width, object::Columns};
 
@@ -16,39 +17,78 @@ const UNABLE: u8 = 3;
 
 /// Examines the host and prints what it found.
 pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
-    let findings = examine();
+    let report = examine();
     let style = terminal::style(args.color, &std::io::stdout());
-    let text = page(&findings, style, terminal::width());
+    let text = page(&report, style, terminal::width());
     terminal::print(&text)?;
-    let able = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
-    Ok(if able { ExitCode::SUCCESS } else { ExitCode::from(UNABLE) })
+    Ok(if report.able() { ExitCode::SUCCESS } else { ExitCode::from(UNABLE) })
 }
 
-fn page(findings: &[Finding], style: Style, width: usize) -> String {
+fn page(report: &Report, style: Style, width: usize) -> String {
+    format!("{}\n\n{}\n\n{}\n", modes(report, style, width), findings(report, style, width), summary(report))
+}
+
+fn paint(word: &str, code: &str, style: Style) -> String {
+    match style {
+        Style::Colour => format!("\x1b[{code}m{word}\x1b[0m"),
+        Style::Plain => word.to_owned(),
+    }
+}
+
+/// A line for each mode, a column for each backend.
+fn modes(report: &Report, style: Style, width: usize) -> String {
+    let way = |way: &Way| match way {
+        Way::Works("") => paint("works", "32", style),
+        Way::Works(remark) => format!("{}, {remark}", paint("works", "32", style)),
+        Way::Lacks(subjects) => format!("{}: {}", paint("lacks", "33", style), subjects.join(", ")),
+    };
     let mut builder = Builder::default();
-    for finding in findings {
+    builder.push_record(["MODE", "COMMAND", "WITH EBPF", "WITH PTRACE"]);
+    for mode in &report.modes {
+        builder.push_record([
+            mode.name.to_owned(),
+            mode.command.to_owned(),
+            way(&mode.ebpf),
+            way(&mode.ptrace),
+        ]);
+    }
+    let mut table = builder.build();
+    table.with(Borders::blank());
+    // Of the rest, each backend gets half.
+    let half = width.saturating_sub(42) / 2;
+    table.modify(Columns::new(2..), Width::wrap(half.max(18)).keep_words(true));
+    trimmed(&table)
+}
+
+fn findings(report: &Report, style: Style, width: usize) -> String {
+    let mut builder = Builder::default();
+    for finding in &report.findings {
         let (word, code) = match finding.verdict {
             Verdict::Works => ("works", "32"),
+            Verdict::Note => ("note", "36"),
             Verdict::Optional => ("not here", "33"),
             Verdict::Missing => ("MISSING", "31"),
         };
-        let word = match style {
-            Style::Colour => format!("\x1b[{code}m{word}\x1b[0m"),
-            Style::Plain => word.to_owned(),
-        };
-        builder.push_record([finding.subject.clone(), word, finding.detail.clone()]);
+        builder.push_record([finding.subject.clone(), paint(word, code, style), finding.detail.clone()]);
     }
     let mut table = builder.build();
     table.with(Borders::blank());
     // The first two columns take what they need; the rest goes to the explanation.
-    let first = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
+    let first = report.findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
     table.modify(Columns::last(), Width::wrap(width.saturating_sub(first + 16).max(30)).keep_words(true));
-    let able = findings.iter().all(|finding| finding.verdict != Verdict::Missing);
-    let summary = if able {
-        "nrtrace run works here."
-    } else {
-        "nrtrace run does not work here yet: see what is MISSING above."
-    };
+    trimmed(&table)
+}
+
+fn trimmed(table: &Table) -> String {
     let rows: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    format!("{}\n\n{summary}\n", rows.join("\n"))
+    rows.join("\n")
+}
+
+fn summary(report: &Report) -> String {
+    if report.able() {
+        return "nrtrace run works here.".to_owned();
+    }
+    let other = report.modes.iter().find(|mode| mode.works());
+    let instead = other.map_or_else(String::new, |mode| format!(", but {} does", mode.command));
+    format!("nrtrace run does not work here yet{instead}: see what is MISSING above.")
 }

@@ -128,6 +128,54 @@ fn doctor_is_content_with_either_backend() {
     assert!(String::from_utf8_lossy(&one.stdout).contains("auto takes ptrace"), "{one}");
 }
 
+/// What `nrtrace doctor`, started by `script`, says of each mode, with its status and all its words.
+fn doctor(script: &str) -> (Vec<String>, i32, String) {
+    let finished = Sandbox::new().unwrap().script(script).unwrap();
+    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let modes = text.lines().map(str::trim).filter(|line| line.contains("nrtrace ") && line.contains("  "));
+    let modes = modes.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    (modes, finished.status, text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn doctor_tells_an_ordinary_user_what_is_left() {
+    let user = "setpriv --reuid 61190 --regid 61190 --clear-groups --inh-caps=-all --bounding-set=-all";
+    let (modes, status, text) = doctor(&format!("{user} nrtrace doctor"));
+    assert_eq!(status, 3, "{text}");
+    assert!(modes[0].starts_with("permissive nrtrace run lacks: privileges,"), "{modes:#?}");
+    assert!(modes[1].contains("enforced nrtrace run --enforce lacks: CAP_BPF,"), "{modes:#?}");
+    assert!(modes[1].ends_with("works, as yourself"), "{modes:#?}");
+    assert!(text.contains("but nrtrace run --enforce does"), "{text}");
+    for fix in ["start nrtrace with sudo", "grant CAP_BPF and CAP_PERFMON", "have no effect below it"] {
+        assert!(text.contains(fix), "no word of {fix}: {text}");
+    }
+}
+
+#[test]
+fn doctor_tells_what_a_containers_filter_takes_away() {
+    let (modes, status, text) = doctor("fixture contained nrtrace doctor");
+    assert_eq!(status, 3, "{text}");
+    assert!(modes.iter().all(|mode| !mode.contains("works")), "{modes:#?}");
+    for fix in [
+        "seccomp of nrtrace note",
+        "seccomp=unconfined",
+        "no_new_privs note",
+        "neither eBPF nor ptrace works",
+    ] {
+        assert!(text.contains(fix), "no word of {fix}: {text}");
+    }
+}
+
+#[test]
+fn doctor_tells_of_a_lockdown() {
+    let lock = "mount -t tmpfs none /sys/kernel/security; echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown";
+    let (_, _, text) = doctor(&format!("{lock}\nnrtrace doctor"));
+    assert!(text.contains("lockdown note confidentiality: eBPF may not read kernel memory"), "{text}");
+    // With nothing else missing, this is why a program is refused.
+    let (_, _, text) = doctor(&format!("{lock}\nfixture contained nrtrace doctor"));
+    assert!(text.contains("the kernel is locked down for confidentiality"), "{text}");
+}
+
 #[test]
 fn a_tree_under_ptrace_is_stopped_whole() {
     let sandbox = Sandbox::new().unwrap();

@@ -12,14 +12,14 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use crate::vm::guest::Outcome;
 use crate::vm::kernel::Kernel;
 
 /// Debian's packages that a run needs.
-const PACKAGES: [&str; 3] = ["qemu-system-x86", "busybox-static", "cpio"];
+const PACKAGES: [&str; 4] = ["qemu-system-x86", "busybox-static", "cpio", "binutils"];
 
 /// Options of `vm`.
 #[derive(Debug, Args)]
@@ -44,9 +44,15 @@ pub fn run(options: &Options) -> Result<()> {
     let kernels = kernels(&options.kernel, &directory)?;
     let image = image::build(&directory)?;
     let mut outcomes = vec![guest::here(&image, &directory)?];
-    for kernel in &kernels {
-        outcomes.push(guest::boot(kernel, &image, &directory)?);
-    }
+    let (image, directory) = (&image, directory.as_path());
+    outcomes.extend(std::thread::scope(|scope| -> Result<Vec<Outcome>> {
+        let boot = |kernel| scope.spawn(move || guest::boot(kernel, image, directory));
+        let machines: Vec<_> = kernels.iter().map(boot).collect();
+        machines
+            .into_iter()
+            .map(|machine| machine.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .collect()
+    })?);
     let findings: Vec<_> = outcomes.iter().map(compare::compare).collect::<Result<_>>()?;
     println!("\n{}", report::table(&outcomes, &findings));
     if options.write {

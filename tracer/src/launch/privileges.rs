@@ -47,9 +47,14 @@ impl Privileges {
         (0..=self.last).filter(|number| self.given >> number & 1 == 0).map(Capability::from_number).collect()
     }
 
+    /// Whether a child can be given this capability.
+    pub fn holds(&self, capability: Capability) -> bool {
+        self.given >> capability.number() & 1 == 1
+    }
+
     /// Whether a program can be started as another user.
     pub fn can_change_user(&self) -> bool {
-        [Capability::SETUID, Capability::SETGID].iter().all(|one| self.given >> one.number() & 1 == 1)
+        [Capability::SETUID, Capability::SETGID].into_iter().all(|one| self.holds(one))
     }
 
     /// Fails when a permissive run cannot be prepared with what is held.
@@ -57,7 +62,7 @@ impl Privileges {
     /// # Errors
     /// [`Error::NotPrivileged`], naming what is missing.
     pub fn require_permissive(&self) -> Result<(), Error> {
-        let missing = NEEDED.iter().filter(|capability| self.given >> capability.number() & 1 == 0);
+        let missing = NEEDED.iter().filter(|capability| !self.holds(**capability));
         let missing: Vec<String> = missing.map(ToString::to_string).collect();
         if missing.is_empty() { Ok(()) } else { Err(Error::NotPrivileged { missing: missing.join(", ") }) }
     }

@@ -1,6 +1,5 @@
 //! What this machine offers to the ptrace backend, found by trying: for `nrtrace doctor`.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
@@ -17,8 +16,6 @@ pub struct Support {
     pub tracing: Result<(), String>,
     /// Whether a filter can make its calls stop, and what that takes; if not, why.
     pub filter: Result<Installed, String>,
-    /// `kernel.yama.ptrace_scope`, where there is such a thing.
-    pub yama: Option<u8>,
 }
 
 /// Statuses of the child.
@@ -29,13 +26,11 @@ const NOT_TRACED: i32 = 3;
 
 /// Traces a child through one call.
 pub fn support() -> Support {
-    let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
-    let yama = yama.and_then(|text| text.trim().parse().ok());
     let (tracing, filter) = match try_it() {
         Ok((tracing, status)) => (tracing, told(status)),
         Err(error) => (Err(format!("cannot try it: {error}")), Err("not tried".to_owned())),
     };
-    Support { tracing, filter, yama }
+    Support { tracing, filter }
 }
 
 fn told(status: WaitStatus) -> Result<Installed, String> {

@@ -16,13 +16,16 @@ const HOOKS: [&str; 4] =
 /// Either is enough.
 const ALTERNATIVES: [&str; 2] = [HOOKS[0], HOOKS[1]];
 
-/// A row of the table: what was looked at, and how it came out.
+/// A row of the table: what was looked at, and how it came out under each of [`BACKENDS`].
 pub struct Row {
     /// What.
     pub what: String,
-    /// How.
-    pub how: String,
+    /// How; empty where it is none of the backend's business.
+    pub how: [String; 2],
 }
+
+/// The values of `--backend`, each of which the fixture runs under.
+pub const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
 
 /// What the comparison found.
 #[derive(Default)]
@@ -40,17 +43,27 @@ type Requirements = BTreeMap<String, Option<String>>;
 pub fn compare(outcome: &Outcome) -> Result<Findings> {
     let mut findings = Findings::default();
     findings.hooks(&outcome.text("doctor")?);
-    let mut profiles = Vec::new();
-    for record in RECORDS {
-        let text = outcome.text(&format!("{record}/profile.json"))?;
-        let profile: Value =
-            serde_json::from_str(&text).with_context(|| format!("the profile of --record {record}"))?;
-        findings.run(record, &profile);
-        profiles.push((record, requirements(&profile)));
+    for (index, backend) in BACKENDS.into_iter().enumerate() {
+        let mut part = Part { backend, index, findings: &mut findings };
+        let mut profiles = Vec::new();
+        for record in RECORDS {
+            let text = outcome.text(&format!("{backend}-{record}/profile.json"))?;
+            let profile: Value = serde_json::from_str(&text)
+                .with_context(|| format!("the profile of --backend {backend} --record {record}"))?;
+            part.run(record, &profile);
+            profiles.push((record, requirements(&profile)));
+        }
+        part.expected(&profiles);
     }
-    findings.expected(&profiles);
     findings.tests(&outcome.text("probe-tests")?);
     Ok(findings)
+}
+
+/// The findings about one backend.
+struct Part<'a> {
+    backend: &'static str,
+    index: usize,
+    findings: &'a mut Findings,
 }
 
 fn requirements(profile: &Value) -> Requirements {
@@ -60,12 +73,16 @@ fn requirements(profile: &Value) -> Requirements {
 }
 
 impl Findings {
-    fn row(&mut self, what: impl Into<String>, good: bool) {
-        self.tell(what, if good { "yes" } else { "**no**" });
-    }
-
-    fn tell(&mut self, what: impl Into<String>, how: impl Into<String>) {
-        self.rows.push(Row { what: what.into(), how: how.into() });
+    fn tell(&mut self, what: impl Into<String>, index: usize, how: impl Into<String>) {
+        let (what, how) = (what.into(), how.into());
+        match self.rows.iter_mut().find(|row| row.what == what) {
+            Some(row) => row.how[index] = how,
+            None => {
+                let mut row = Row { what, how: Default::default() };
+                row.how[index] = how;
+                self.rows.push(row);
+            }
+        }
     }
 
     /// What attaches.
@@ -80,24 +97,49 @@ impl Findings {
         for hook in HOOKS {
             // Where one of two ways does not exist, the other one serves.
             let spare = ALTERNATIVES.contains(&hook) && ALTERNATIVES.into_iter().any(works);
-            self.tell(format!("`{hook}` attaches"), if works(hook) { "yes" } else { "no" });
+            self.tell(format!("`{hook}` attaches"), 0, if works(hook) { "yes" } else { "no" });
             if !works(hook) && !spare {
                 self.differences.push(format!("{hook} does not attach"));
             }
         }
     }
 
+    /// The probe's own tests.
+    fn tests(&mut self, output: &str) {
+        let summary = output.lines().find_map(|line| line.strip_prefix("test result: "));
+        let part = |name: &str| -> Option<u32> {
+            summary?.split([';', '.']).find_map(|part| part.trim().strip_suffix(name)?.trim().parse().ok())
+        };
+        let (passed, failed) = (part("passed").unwrap_or(0), part("failed"));
+        self.tell("tests of the probe", 0, format!("{passed} passed"));
+        if failed != Some(0) || passed == 0 {
+            let names = output.lines().filter(|line| line.ends_with("... FAILED")).collect::<Vec<_>>();
+            self.differences.push(format!("tests of the probe: {}", summary.unwrap_or("they broke off")));
+            self.differences.extend(names.into_iter().map(str::to_owned));
+        }
+    }
+}
+
+impl Part<'_> {
+    fn row(&mut self, what: impl Into<String>, good: bool) {
+        self.findings.tell(what, self.index, if good { "yes" } else { "**no**" });
+    }
+
+    fn differs(&mut self, how: String) {
+        self.findings.differences.push(format!("--backend {}: {how}", self.backend));
+    }
+
     /// Whether a run went well as such.
     fn run(&mut self, record: &str, profile: &Value) {
         let run = &profile["run"];
-        let wanted = [("backend", Value::from("ebpf")), ("complete", true.into()), ("lost", 0.into())];
+        let wanted = [("backend", Value::from(self.backend)), ("complete", true.into()), ("lost", 0.into())];
         let whole = wanted.iter().all(|(field, wanted)| run[field] == *wanted)
             && run["unresolved"] == 0
             && run["exit"]["status"] == 0
             && profile["unexplained"] == Value::Array(Vec::new());
         self.row(format!("`--record {record}`: nothing lost, unresolved or unexplained"), whole);
         if !whole {
-            self.differences.push(format!(
+            self.differs(format!(
                 "--record {record}: a run that is not whole: {run}, unexplained: {}",
                 profile["unexplained"]
             ));
@@ -124,7 +166,7 @@ impl Findings {
                         |at| format!("found {}", at.as_deref().unwrap_or("nothing")),
                     );
                     let wanted = refuses.as_deref().unwrap_or("nothing");
-                    self.differences.push(format!("--record {record}: {id} refused at {wanted}: {instead}"));
+                    self.differs(format!("--record {record}: {id} refused at {wanted}: {instead}"));
                 }
             }
             self.row(title, good);
@@ -135,21 +177,6 @@ impl Findings {
             more.extend(unknown.map(|id| format!("--record {record}: {id} is no need")));
         }
         self.row("nothing else, though unaudited checks were made", more.is_empty());
-        self.differences.extend(more);
-    }
-
-    /// The probe's own tests.
-    fn tests(&mut self, output: &str) {
-        let summary = output.lines().find_map(|line| line.strip_prefix("test result: "));
-        let part = |name: &str| -> Option<u32> {
-            summary?.split([';', '.']).find_map(|part| part.trim().strip_suffix(name)?.trim().parse().ok())
-        };
-        let (passed, failed) = (part("passed").unwrap_or(0), part("failed"));
-        self.tell("tests of the probe", format!("{passed} passed"));
-        if failed != Some(0) || passed == 0 {
-            let names = output.lines().filter(|line| line.ends_with("... FAILED")).collect::<Vec<_>>();
-            self.differences.push(format!("tests of the probe: {}", summary.unwrap_or("they broke off")));
-            self.differences.extend(names.into_iter().map(str::to_owned));
-        }
+        more.into_iter().for_each(|one| self.differs(one));
     }
 }

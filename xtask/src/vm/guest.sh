@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs on each kernel, in the same tree of files: prepares what fixture.sh meets, and traces it in both ways.
+# Runs on each kernel, in the same tree of files: prepares what fixture.sh meets, and traces it in all ways.
 PATH=/busybox:/usr/bin
 export PATH
 uname -r >/results/kernel
@@ -23,11 +23,14 @@ prepare() {
     echo 0 >/proc/sys/net/ipv4/ip_forward
 }
 
-for record in needs calls; do
-    prepare
-    nrtrace run -q --record $record -o /results/$record -- /busybox/sh /fixture.sh >/results/$record.out 2>&1
-    echo $? >/results/$record.status
-    umount /mnt/other
+for backend in ebpf ptrace; do
+    for record in needs calls; do
+        prepare
+        run=/results/$backend-$record
+        nrtrace run -q --backend $backend --record $record -o $run -- /busybox/sh /fixture.sh >$run.out 2>&1
+        echo $? >$run.status
+        umount /mnt/other
+    done
 done
 nrtrace doctor --color never >/results/doctor 2>&1
 

@@ -128,17 +128,8 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 
 /// Builds the tests of the probe; where they are.
 fn probe_tests() -> Result<PathBuf> {
-    let arguments = [
-        "test",
-        "--release",
-        "--package",
-        "nrtrace-tracer",
-        "--test",
-        "probe",
-        "--no-run",
-        "--message-format",
-        "json",
-    ];
+    let arguments =
+        ["test", "--package", "nrtrace-tracer", "--test", "probe", "--no-run", "--message-format", "json"];
     let messages = output(Command::new("cargo").args(arguments))?;
     let found = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -5,28 +5,25 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::compare::Findings;
+use super::compare::{BACKENDS, Findings};
 use super::guest::Outcome;
 
 /// What follows this line in docs/kernels.md is generated.
 const MARK: &str = "<!-- seen: cargo xtask vm --write -->";
 
-/// A table in Markdown: a row for each thing looked at, a column for each kernel.
+/// A table in Markdown: a row for each thing looked at, a column for each kernel and backend.
 pub fn table(outcomes: &[Outcome], findings: &[Findings]) -> String {
     let mut text = String::from("| |");
-    for outcome in outcomes {
-        let _ = write!(text, " {} |", outcome.kernel);
+    for (Outcome { kernel, .. }, backend) in
+        outcomes.iter().flat_map(|outcome| BACKENDS.map(|backend| (outcome, backend)))
+    {
+        let _ = write!(text, " {kernel} {backend} |");
     }
     text.push_str("\n|---|");
-    text.push_str(&"---|".repeat(outcomes.len()));
-    let rows = findings.first().map_or(0, |first| first.rows.len());
-    for index in 0..rows {
-        let at =
-            |findings: &Findings| findings.rows.get(index).map(|row| (row.what.clone(), row.how.clone()));
-        let cells: Vec<_> = findings.iter().filter_map(at).collect();
-        let what = cells.first().map_or("", |cell| &cell.0);
-        let _ = write!(text, "\n| {what} |");
-        for (_, how) in &cells {
+    text.push_str(&"---|".repeat(BACKENDS.len() * outcomes.len()));
+    for (index, row) in findings.first().iter().flat_map(|first| first.rows.iter().enumerate()) {
+        let _ = write!(text, "\n| {} |", row.what);
+        for how in findings.iter().filter_map(|findings| findings.rows.get(index)).flat_map(|row| &row.how) {
             let _ = write!(text, " {how} |");
         }
     }
