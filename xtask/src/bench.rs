@@ -34,9 +34,13 @@ enum Variant {
     Calls,
     BesideNeeds,
     BesideCalls,
+    Ptrace,
     StraceSeccomp,
     Strace,
 }
+
+/// Rounds of the variants that trace by ptrace(2): they are slow, and their ratios far from 1.
+const SLOW_ROUNDS: usize = 3;
 
 impl Variant {
     fn name(self) -> &'static str {
@@ -46,9 +50,15 @@ impl Variant {
             Self::Calls => "`nrtrace run --record calls`",
             Self::BesideNeeds => "bystander of `--record needs`",
             Self::BesideCalls => "bystander of `--record calls`",
+            Self::Ptrace => "`nrtrace run --backend ptrace`",
             Self::StraceSeccomp => "`strace -f --seccomp-bpf -e trace=%file,%net,%creds`",
             Self::Strace => "`strace -f`",
         }
+    }
+
+    /// Whether it traces by ptrace(2).
+    fn is_slow(self) -> bool {
+        matches!(self, Self::Ptrace | Self::StraceSeccomp | Self::Strace)
     }
 
     /// Whether the variant is measured on this workload: strace takes minutes on the larger ones.
@@ -115,6 +125,7 @@ impl Bench {
             Variant::Calls,
             Variant::BesideNeeds,
             Variant::BesideCalls,
+            Variant::Ptrace,
             Variant::StraceSeccomp,
             Variant::Strace,
         ]
@@ -127,13 +138,16 @@ impl Bench {
             eprintln!("{workload:?}: round {} of {}", round + 1, options.rounds);
             let before = self.time(Variant::Untraced, workload)?;
             for (variant, ratios) in variants.iter().zip(&mut ratios) {
-                // strace is slow and its ratio far from 1: two rounds tell enough.
-                if matches!(variant, Variant::Strace | Variant::StraceSeccomp) && round >= 2 {
+                if variant.is_slow() && round >= SLOW_ROUNDS {
                     continue;
                 }
                 ratios.push(self.time(*variant, workload)? / before);
             }
         }
+        let of = |wanted| {
+            variants.iter().position(|variant| *variant == wanted).map(|index| ratios[index].clone())
+        };
+        let pairs = of(Variant::Ptrace).zip(of(Variant::StraceSeccomp));
         writeln!(text, "### {}\n", heading(workload))?;
         writeln!(text, "| variant | median ratio | min | max |\n|---|---:|---:|---:|")?;
         for (variant, mut ratios) in variants.into_iter().zip(ratios) {
@@ -146,6 +160,17 @@ impl Bench {
                 ratios[ratios.len() / 2]
             )?;
         }
+        if let Some((ours, theirs)) = pairs {
+            let mut parts: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            parts.sort_by(f64::total_cmp);
+            let (low, high) = (parts[0], parts[parts.len() - 1]);
+            writeln!(
+                text,
+                "\nOf the time that `strace --seccomp-bpf` took in the same round, `--backend ptrace` took {:.2} ({low:.2} to \
+                 {high:.2}).",
+                parts[parts.len() / 2]
+            )?;
+        }
         writeln!(text)?;
         Ok(())
     }
@@ -153,8 +178,7 @@ impl Bench {
     /// Seconds the workload took by its own clock.
     fn time(&self, variant: Variant, workload: Workload) -> Result<f64> {
         let result = self.scratch.join("result");
-        let scale =
-            if matches!(variant, Variant::Strace | Variant::StraceSeccomp) { 1 } else { scale(workload) };
+        let scale = if variant.is_slow() { 1 } else { scale(workload) };
         let own = |command: &mut Command| -> Result<()> {
             let name = format!("{workload:?}").to_lowercase();
             command
@@ -167,14 +191,15 @@ impl Bench {
         };
         match variant {
             Variant::Untraced => own(&mut Command::new("env"))?,
-            Variant::Needs => own(&mut self.nrtrace("needs"))?,
-            Variant::Calls => own(&mut self.nrtrace("calls"))?,
+            Variant::Needs => own(self.nrtrace("needs").arg("--"))?,
+            Variant::Calls => own(self.nrtrace("calls").arg("--"))?,
             Variant::BesideNeeds | Variant::BesideCalls => {
                 let record = if variant == Variant::BesideNeeds { "needs" } else { "calls" };
-                let _tracer = Beside(self.nrtrace(record).args(["sleep", "600"]).spawn()?);
+                let _tracer = Beside(self.nrtrace(record).args(["--", "sleep", "600"]).spawn()?);
                 std::thread::sleep(Duration::from_millis(700));
                 own(&mut Command::new("env"))?;
             }
+            Variant::Ptrace => own(self.nrtrace("calls").args(["--backend", "ptrace", "--"]))?,
             Variant::StraceSeccomp => own(Command::new("strace").args(STRACE_SECCOMP))?,
             Variant::Strace => own(Command::new("strace").args(["-f", "-o", "/dev/null"]))?,
         }
@@ -186,7 +211,7 @@ impl Bench {
 
     fn nrtrace(&self, record: &str) -> Command {
         let mut command = Command::new(&self.nrtrace);
-        command.args(["run", "-q", "--record", record, "--"]);
+        command.args(["run", "-q", "--record", record]);
         command
     }
 
@@ -196,7 +221,7 @@ impl Bench {
         let mut peak = 0;
         for _ in 0..rounds {
             let plain = wall(&mut Command::new("/bin/true"))?;
-            extra.push(wall(self.nrtrace("calls").arg("/bin/true"))?.saturating_sub(plain));
+            extra.push(wall(self.nrtrace("calls").args(["--", "/bin/true"]))?.saturating_sub(plain));
         }
         extra.sort();
         for workload in Workload::BENCHED {
@@ -222,6 +247,7 @@ impl Bench {
         let name = format!("{workload:?}").to_lowercase();
         let mut tracer = self
             .nrtrace("calls")
+            .arg("--")
             .arg(&self.this)
             .args(["workload", &name, "--result"])
             .arg(&result)

@@ -6,9 +6,10 @@
 //!
 //! It learns of nrtrace's end by its channel, which the kernel closes however nrtrace ended, and then kills the
 //! tree. It is in a session of its own and blocks every signal, so that what is meant for nrtrace's process group does
-//! not reach it; killed all the same, it takes the program itself along (`PR_SET_PDEATHSIG`).
+//! not reach it; killed all the same, it takes the program itself along (`PR_SET_PDEATHSIG`), and its own parent, the
+//! [`keeper`], kills the rest.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,16 @@ use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::Error;
 use super::channel::{self, Message};
 use super::tree::{self, End};
+use super::{Error, keeper};
 
 /// The guardian of a tree, as nrtrace sees it. Dropped, it kills the tree and ends, which is waited for.
 #[derive(Debug)]
 pub struct Guardian {
     pid: Pid,
+    /// Its parent, this process's child.
+    keeper: Pid,
     channel: Option<OwnedFd>,
     gone: bool,
 }
@@ -43,6 +46,7 @@ const KIND_BORN: u8 = 0;
 const KIND_FAILED: u8 = 1;
 const KIND_EXITED: u8 = 2;
 const KIND_SIGNALED: u8 = 3;
+const KIND_GUARDIAN: u8 = 4;
 
 /// What can fail in the guardian, by its place in messages.
 const OPERATIONS: [&str; 4] =
@@ -76,19 +80,28 @@ impl Guardian {
         // SAFETY: the child never returns. Both of its descriptors are its own copies.
         let forked = unsafe { fork() };
         if let Ok(ForkResult::Child) = forked {
-            live(ours.as_raw_fd(), theirs.as_raw_fd(), title, program);
+            let _end = NoWayBack;
+            let (ours, theirs) = (ours.as_raw_fd(), theirs.as_raw_fd());
+            let (operation, errno) = keeper::keep(title, &mut || live(ours, theirs, title, program));
+            fail(theirs, operation, errno);
         }
         let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
         let ForkResult::Parent { child } = forked.map_err(failed("forking the guardian of"))? else {
             unreachable!("the child does not return");
         };
         drop(theirs);
-        let guardian = Self { pid: child, channel: Some(ours), gone: false };
+        let mut guardian = Self { pid: child, keeper: child, channel: Some(ours), gone: false };
         restored.map_err(failed("unblocking signals for"))?;
-        let Some(first) = guardian.receive(MsgFlags::empty()).map_err(failed("hearing of"))? else {
-            return Err(failed("starting the guardian of")(Errno::ECHILD));
+        let next = || match guardian.receive(MsgFlags::empty()).map_err(failed("hearing of"))? {
+            Some(message) => Ok(message),
+            None => Err(failed("starting the guardian of")(Errno::ECHILD)),
         };
-        match first {
+        let mut message = next()?;
+        if let (Message { kind: KIND_GUARDIAN, value, .. }, _) = message {
+            message = next()?;
+            guardian.pid = Pid::from_raw(value);
+        }
+        match message {
             (Message { kind: KIND_BORN, value, .. }, Some(pidfd)) => {
                 Ok((guardian, Ward { pid: Pid::from_raw(value), pidfd }))
             }
@@ -116,7 +129,7 @@ impl Guardian {
     /// Whether it has ended, and with it the tree.
     pub fn is_gone(&mut self) -> bool {
         if !self.gone {
-            let ended = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
+            let ended = waitpid(self.keeper, Some(WaitPidFlag::WNOHANG));
             self.gone = !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
         }
         self.gone
@@ -169,26 +182,30 @@ fn live(other_end: c_int, channel: c_int, title: Option<Title>, program: &mut dy
     let _end = NoWayBack;
     // SAFETY: closes a descriptor that belongs to this process alone and that nothing here uses.
     unsafe { libc::close(other_end) };
+    let own = Message { kind: KIND_GUARDIAN, part: 0, value: own_pid() };
+    let _ = channel::send(channel, own, -1);
     let watch = prepare(program);
     let (signals, ward, pidfd) = match watch {
         Ok(prepared) => prepared,
-        Err((operation, errno)) => {
-            let message = Message { kind: KIND_FAILED, part: operation, value: errno as i32 };
-            let _ = channel::send(channel, message, -1);
-            // SAFETY: ends this process.
-            unsafe { libc::_exit(1) }
-        }
+        Err((operation, errno)) => fail(channel, operation, errno),
     };
     // After the fork: the program stays in nrtrace's session and process group.
     // SAFETY: plain system calls.
     unsafe { libc::setsid() };
     if let Some(title) = title {
-        title.replace();
+        title.replace(c"guardian");
     }
     // Last, so that the program does not run before all this. If nrtrace is gone already, the watch will notice.
     let _ = channel::send(channel, Message { kind: KIND_BORN, part: 0, value: ward }, pidfd);
     let channel = close_all_but(channel, signals);
     watch_over(channel, ward)
+}
+
+/// Says that the guardian could not begin, and ends.
+fn fail(channel: c_int, operation: u8, errno: Errno) -> ! {
+    let _ = channel::send(channel, Message { kind: KIND_FAILED, part: operation, value: errno as i32 }, -1);
+    // SAFETY: ends this process.
+    unsafe { libc::_exit(1) }
 }
 
 /// Becomes the subreaper and forks the child; the descriptor for SIGCHLD, the child's process id and its pidfd.
@@ -293,9 +310,9 @@ fn own_pid() -> i32 {
 
 /// Where the arguments of this process lie, which `ps` and `pkill` look at.
 ///
-/// The guardian gives itself others: whoever kills nrtrace by its name means nrtrace, not the one that then clears up.
+/// Guardian and keeper give themselves others: whoever kills nrtrace by its name means nrtrace, not the one that then clears up.
 #[derive(Clone, Copy, Debug)]
-struct Title {
+pub(super) struct Title {
     start: usize,
     end: usize,
 }
@@ -311,18 +328,17 @@ impl Title {
         (0 < start && start < end).then_some(Self { start, end })
     }
 
-    /// Puts the guardian's name in place of the arguments of a forked child.
-    fn replace(self) {
-        const NAME: &[u8] = b"guardian";
+    /// Puts a name in place of that and the arguments of a forked child.
+    pub(super) fn replace(self, name: &CStr) {
         let room = self.end - self.start;
-        let length = NAME.len().min(room - 1);
+        let length = name.count_bytes().min(room - 1);
         // SAFETY: the kernel has told that the arguments lie there, on a stack that is writable and this process's
         // own since the fork; nothing in the guardian reads its arguments. The name ends with a NUL byte.
         unsafe {
-            libc::prctl(libc::PR_SET_NAME, c"guardian".as_ptr());
+            libc::prctl(libc::PR_SET_NAME, name.as_ptr());
             let area = std::ptr::with_exposed_provenance_mut::<u8>(self.start);
             area.write_bytes(0, room);
-            area.copy_from_nonoverlapping(NAME.as_ptr(), length);
+            area.copy_from_nonoverlapping(name.as_ptr().cast(), length);
         }
     }
 }

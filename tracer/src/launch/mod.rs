@@ -9,6 +9,7 @@ mod filesystem;
 pub mod guardian;
 pub mod identity;
 pub mod identity_filter;
+mod keeper;
 pub mod privileges;
 mod proc_status;
 pub mod signals;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use libc::{c_int, sock_filter};
+use libc::{c_int, pid_t, sock_filter};
 use nrtrace_ebpf::table::Row;
 
 use super::calls::{self, ARCH_COMPAT, ARCH_NATIVE, Watched, When};
@@ -83,11 +83,11 @@ pub enum Installed {
     NoNewPrivileges,
 }
 
-/// Lets this process be seized by any process below its parent, where the Yama module asks for that
-/// (`kernel.yama.ptrace_scope` 1). Call it in the child *before* it waits to be seized. Async-signal-safe.
-pub fn allow_tracer() {
+/// Lets this process be seized by process `launcher` and all below it, of which the tracer is one, where the Yama module
+/// asks for that (`kernel.yama.ptrace_scope` 1). Call it in the child *before* it waits to be seized. Async-signal-safe.
+pub fn allow_tracer(launcher: pid_t) {
     // SAFETY: plain numbers; a kernel without Yama answers EINVAL, and then nothing is needed.
-    unsafe { libc::prctl(PR_SET_PTRACER, libc::getppid() as libc::c_ulong, 0, 0, 0) };
+    unsafe { libc::prctl(PR_SET_PTRACER, launcher as libc::c_ulong, 0, 0, 0) };
 }
 
 /// Installs `filter` in the calling process. Call it in the child, *after* it was seized (the kernel answers

@@ -51,11 +51,12 @@ fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
     let calls = filter(&rows);
     let options = Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true };
     let mut tracer = Tracer::start(options, None).map_err(io::Error::other)?;
+    let launcher = std::process::id() as libc::pid_t;
     let (wait, go) = nix::unistd::pipe()?;
     // SAFETY: the child makes system calls alone, on memory made before, and never returns.
     let child = match unsafe { fork() }? {
         ForkResult::Child => {
-            allow_tracer();
+            allow_tracer(launcher);
             drop(go);
             let mut byte = [0];
             let status = match nix::unistd::read(&wait, &mut byte) {

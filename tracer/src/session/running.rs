@@ -114,8 +114,8 @@ impl<'a> Running<'a> {
         if self.end.is_none() && self.stop.stage() != Stage::GivenUp {
             // It takes the program along.
             notes.push(
-                "the guardian, nrtrace's helper between it and the program, was killed from outside: daemons of the \
-                 program may be left behind, and how the program ended is not known"
+                "the guardian, nrtrace's helper between it and the program, was killed from outside, and the whole \
+                 program with it: how that ended is not known"
                     .into(),
             );
             self.end = Some((End::Signaled(libc::SIGKILL), self.stop.stage() > Stage::Running));

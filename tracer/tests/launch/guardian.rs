@@ -15,6 +15,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("killed_it_takes_the_stubborn_along", killed_it_takes_the_stubborn_along),
     ("killed_before_the_program_runs", killed_before_the_program_runs),
     ("a_killed_guardian_is_told", a_killed_guardian_is_told),
+    ("nobody_outlives_nrtrace_and_its_guardian", nobody_outlives_nrtrace_and_its_guardian),
+    ("a_killed_keeper_takes_nothing_away", a_killed_keeper_takes_nothing_away),
     ("the_guardian_keeps_to_itself", the_guardian_keeps_to_itself),
     ("children_from_before_are_left_alone", children_from_before_are_left_alone),
 ];
@@ -58,7 +60,7 @@ fn killed_before_the_program_runs() {
         running.child.wait().unwrap();
     }
     let own = std::env::current_exe().ok();
-    let orphaned = || guardians().iter().filter(|(_, parent)| exe(*parent) != own).count();
+    let orphaned = || guardians().iter().filter(|(_, keeper)| exe(parent_of(*keeper)) != own).count();
     eventually("the end", || processes("sleep\u{0}3621").is_empty() && orphaned() == 0);
 }
 
@@ -69,6 +71,32 @@ fn a_killed_guardian_is_told() {
     let outcome = running.wait();
     assert_eq!((outcome.status, processes("sleep\u{0}3622")), (137, vec![]));
     assert!(outcome.value["notes"].to_string().contains("was killed from outside"), "{}", outcome.value);
+}
+
+fn nobody_outlives_nrtrace_and_its_guardian() {
+    for with_nrtrace in [true, false] {
+        let script = "trap '' HUP INT TERM; (setsid sleep 3626 &); (sleep 0.1; exec setsid sleep 3626) & exec sleep 3626";
+        let mut running = start(json!({}), &["sh", "-c", script]);
+        eventually("the start", || {
+            processes("sleep\u{0}3626").iter().filter(|pid| is_sleep(**pid)).count() == 3
+        });
+        let guardian = guardian_of(&running);
+        if with_nrtrace {
+            running.signal(libc::SIGKILL);
+        }
+        kill(guardian, libc::SIGKILL);
+        running.child.wait().unwrap();
+        eventually("the end", || processes("sleep\u{0}3626").is_empty());
+    }
+}
+
+fn a_killed_keeper_takes_nothing_away() {
+    let mut running = start(json!({}), &["sh", "-c", "(setsid sleep 3627 &); exec sleep 3627"]);
+    eventually("the start", || processes("sleep\u{0}3627").iter().filter(|pid| is_sleep(**pid)).count() == 2);
+    let guardian = guardian_of(&running);
+    kill(parent_of(guardian), libc::SIGKILL);
+    running.child.wait().unwrap();
+    eventually("the end", || processes("sleep\u{0}3627").is_empty() && is_gone(guardian));
 }
 
 fn the_guardian_keeps_to_itself() {
@@ -116,7 +144,7 @@ fn children_from_before_are_left_alone() {
     }
 }
 
-/// Every guardian of a run of this binary, and its parent's process id.
+/// Every guardian of a run of this binary, and its keeper's process id.
 fn guardians() -> Vec<(i32, i32)> {
     let own = std::env::current_exe().unwrap();
     let parent = |pid: &i32| {
@@ -129,6 +157,12 @@ fn guardians() -> Vec<(i32, i32)> {
     processes("").into_iter().filter_map(|pid| Some((pid, parent(&pid)?))).collect()
 }
 
+/// 0 for a process that is gone.
+fn parent_of(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().find_map(|line| line.strip_prefix("PPid:\t")?.parse().ok()).unwrap_or(0)
+}
+
 fn exe(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
@@ -136,7 +170,7 @@ fn exe(pid: i32) -> Option<PathBuf> {
 /// The guardian below a driver.
 fn guardian_of(running: &Running) -> i32 {
     let driver = running.child.id() as i32;
-    guardians().into_iter().find(|(_, parent)| *parent == driver).unwrap().0
+    guardians().into_iter().find(|(_, keeper)| parent_of(*keeper) == driver).unwrap().0
 }
 
 fn is_gone(pid: i32) -> bool {

@@ -149,7 +149,7 @@ fn in_a_pid_namespace() {
     let script = "import os; os.setuid(5); print(os.getuid(), os.getppid()); os.chown('/etc/passwd', 7, 7)";
     let command = ["/usr/bin/python3", "-c", script];
     let outcome = start_behind(&prefix, json!({ "as": "61999" }), &command).wait();
-    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "61999 2\n"), "{}", outcome.stderr);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "61999 3\n"), "{}", outcome.stderr);
     let calls = outcome.calls();
     assert_eq!(calls.len(), 2, "{calls:?}");
     assert_eq!(calls[0]["pid"], outcome.value["started"]);

@@ -201,12 +201,13 @@ impl Case {
         let filter = filter(&rows);
         let options = Options { rows, stops: self.stops, from_exec: self.from_exec, kill_tree: true };
         let mut tracer = Tracer::start(options, self.judge).expect("a tracer");
+        let launcher = std::process::id() as i32;
         let (wait, go) = nix::unistd::pipe().expect("a pipe");
         // SAFETY: the C library makes allocation and threads work in a forked child.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "fork");
         if pid == 0 {
-            allow_tracer();
+            allow_tracer(launcher);
             // SAFETY: plain numbers.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
             let mut byte = [0u8];

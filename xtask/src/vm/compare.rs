@@ -55,6 +55,7 @@ pub fn compare(outcome: &Outcome) -> Result<Findings> {
         }
         part.expected(&profiles);
     }
+    findings.ordinary_user(outcome);
     findings.tests(&outcome.text("probe-tests")?);
     Ok(findings)
 }
@@ -101,6 +102,20 @@ impl Findings {
             if !works(hook) && !spare {
                 self.differences.push(format!("{hook} does not attach"));
             }
+        }
+    }
+
+    /// A user without privileges finds what refuses him.
+    fn ordinary_user(&mut self, outcome: &Outcome) {
+        const REFUSED: &str = "path:/srv/readable";
+        let profile = outcome.text("user/run/profile.json");
+        let found = profile.ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let good = found.is_some_and(|profile| requirements(&profile).contains_key(REFUSED));
+        let what = "an ordinary user with `--enforce`, under `kernel.yama.ptrace_scope=1`";
+        self.tell(what, 1, if good { "yes" } else { "**no**" });
+        if !good {
+            let said = outcome.text("user.out").unwrap_or_default();
+            self.differences.push(format!("as an ordinary user, {REFUSED} was not found: {}", said.trim()));
         }
     }
 

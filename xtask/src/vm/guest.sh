@@ -32,6 +32,18 @@ for backend in ebpf ptrace; do
         umount /mnt/other
     done
 done
+
+# An ordinary user watches a program of his own, where Yama lets nobody trace but whom the program allows to.
+prepare
+[ ! -e /proc/sys/kernel/yama/ptrace_scope ] || echo 1 >/proc/sys/kernel/yama/ptrace_scope
+cat /proc/sys/kernel/yama/ptrace_scope >/results/yama 2>&1
+mkdir -p -m 777 /results/user
+perl -e '$) = "1000 1000"; $( = 1000; ($<, $>) = (1000, 1000); exec @ARGV' \
+    nrtrace run -q --enforce --backend ptrace -o /results/user/run -- /busybox/sh -c 'echo more >>/srv/readable' \
+    >/results/user.out 2>&1
+echo $? >/results/user.status
+umount /mnt/other
+
 nrtrace doctor --color never >/results/doctor 2>&1
 
 # What takes python, and what measures time, is left to the host.

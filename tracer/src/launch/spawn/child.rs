@@ -23,6 +23,8 @@ pub(super) struct Setup {
     _variables: Vec<CString>,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
+    /// This process, of which the tracer is a child.
+    launcher: libc::pid_t,
     /// The child's end of the channel.
     pub(super) channel: c_int,
     /// The parent's, which the child closes.
@@ -74,6 +76,7 @@ impl Setup {
             envp: pointers(&variables),
             _arguments: arguments,
             _variables: variables,
+            launcher: std::process::id() as libc::pid_t,
             channel: -1,
             other_end: -1,
             signal_mask: launch.signal_mask,
@@ -104,7 +107,7 @@ impl Setup {
                 }
             }
             if !self.traced.is_empty() {
-                ptrace::allow_tracer();
+                ptrace::allow_tracer(self.launcher);
             }
             let mut byte = 0_u8;
             loop {
