@@ -20,6 +20,7 @@ pub mod merge;
 pub mod plan;
 pub mod profile;
 pub mod proof;
+pub mod prove;
 pub mod remedy;
 pub mod requirement;
 pub mod schema;

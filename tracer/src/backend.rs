@@ -14,7 +14,7 @@ use crate::ptrace::{self, MakeJudge, Stops, Tracer};
 use crate::session::Source;
 
 /// What the user asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Choice {
     /// eBPF if it loads, else ptrace.
     #[default]

@@ -5,6 +5,7 @@
 //!          └─ identity supervisor (seccomp) ──────────────────▲
 //! ```
 
+pub mod apply;
 pub mod backend;
 pub mod collect;
 pub mod course;
@@ -17,3 +18,4 @@ pub mod ptrace;
 pub mod recording;
 pub mod sandbox;
 pub mod session;
+pub mod trial;

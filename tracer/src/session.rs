@@ -239,8 +239,8 @@ impl Prepared {
             missing = privileges.missing();
         }
         let caller: Variables = std::env::vars_os().collect();
-        let mut variables = match &plan.credentials {
-            Credentials::Permissive(identity) | Credentials::Enforced(identity) => {
+        let mut variables = match plan.credentials.identity() {
+            Some(identity) => {
                 let origin = Origin {
                     caller: &caller,
                     caller_uids: &environment::caller_uids(&caller),
@@ -249,7 +249,7 @@ impl Prepared {
                 };
                 environment::build(identity, &Home::of(identity), origin)
             }
-            Credentials::Unchanged => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
+            None => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
         };
         variables.extend(variable);
         let name = plan.command.first().cloned().unwrap_or_default();

@@ -195,6 +195,10 @@ steps! {
     Trace = "installing the filter that stops its calls for the tracer",
     /// `prctl(PR_SET_SECUREBITS)`.
     SecureBits = "setting the secure bits",
+    /// `prctl(PR_CAPBSET_DROP)`.
+    Bounding = "dropping capabilities from the bounding set",
+    /// `prctl(PR_SET_NO_NEW_PRIVS)`.
+    NoNewPrivs = "setting no_new_privs",
     /// `setgroups`.
     Groups = "setting the supplementary groups",
     /// `setresgid`.

@@ -3,7 +3,7 @@
 use libc::{sock_filter, sock_fprog};
 
 /// What becomes of the program's changes of identity (`setuid` and its kind, `chown` to somebody else).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum IdentityPolicy {
     /// Answer with success, do nothing, record it: the run goes on being about the same user.
     #[default]

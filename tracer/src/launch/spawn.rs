@@ -32,15 +32,39 @@ pub enum Credentials {
     Permissive(Identity),
     /// The identity and no capability.
     Enforced(Identity),
+    /// The identity with what a profile grants, and nothing else.
+    Confined(Confined),
     /// nrtrace's own.
     Unchanged,
+}
+
+/// What a service manager gives a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confined {
+    /// The user.
+    pub identity: Identity,
+    /// Its ambient capabilities, one bit for each number.
+    pub ambient: u64,
+    /// Its bounding set; it cannot be larger than nrtrace's.
+    pub bounding: u64,
+    /// Whether `no_new_privs` is set.
+    pub no_new_privs: bool,
 }
 
 impl Credentials {
     /// The user and group that the program is to have; `None` for nrtrace's own.
     pub fn owner(&self) -> Option<(u32, u32)> {
         match self {
-            Self::Permissive(identity) | Self::Enforced(identity) => Some((identity.uid, identity.gid)),
+            Self::Unchanged => None,
+            _ => self.identity().map(|identity| (identity.uid, identity.gid)),
+        }
+    }
+
+    /// Whom the program runs as; `None` for nrtrace's own user.
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Permissive(identity) | Self::Enforced(identity) => Some(identity),
+            Self::Confined(confined) => Some(&confined.identity),
             Self::Unchanged => None,
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Setup {
     stdio: [Option<c_int>; 3],
     ids: Option<Ids>,
     given: Option<u64>,
+    /// Bounding set and `no_new_privs` of a confined program.
+    confined: Option<(u64, bool)>,
     traced: Vec<sock_filter>,
     caught: Vec<sock_filter>,
     unsupervised: Vec<sock_filter>,
@@ -55,9 +57,13 @@ impl Setup {
         let pointers = |texts: &[CString]| {
             texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
         };
-        let (identity, given) = match launch.credentials {
-            Credentials::Permissive(identity) => (Some(identity), Some(launch.privileges.given)),
-            Credentials::Enforced(identity) => (Some(identity), Some(0)),
+        let identity = launch.credentials.identity();
+        let (given, confined) = match launch.credentials {
+            Credentials::Permissive(_) => (Some(launch.privileges.given), None),
+            Credentials::Enforced(_) => (Some(0), None),
+            Credentials::Confined(wanted) => {
+                (Some(wanted.ambient), Some((wanted.bounding, wanted.no_new_privs)))
+            }
             Credentials::Unchanged => (None, None),
         };
         let filter = |action| match launch.credentials {
@@ -83,6 +89,7 @@ impl Setup {
             stdio: launch.stdio,
             ids: identity.map(|i| Ids { uid: i.uid, gid: i.gid, groups: i.groups.clone() }),
             given,
+            confined,
             traced: launch.trace_filter.to_vec(),
             caught: filter(libc::SECCOMP_RET_USER_NOTIF),
             unsupervised: filter(libc::SECCOMP_RET_ERRNO | refusal),
@@ -134,7 +141,11 @@ impl Setup {
                 ptrace::install(&self.traced)
                     .map_err(|error| (Step::Trace, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
             }
-            if self.given.is_some_and(|given| given != 0) {
+            if let Some((bounding, _)) = self.confined {
+                drop_from_bounding(bounding)?;
+                // Until execve(2), which clears it.
+                check(Step::SecureBits, libc::prctl(libc::PR_SET_KEEPCAPS, 1_u64).into())?;
+            } else if self.given.is_some_and(|given| given != 0) {
                 let bits = libc::prctl(libc::PR_GET_SECUREBITS) | libc::SECBIT_NO_SETUID_FIXUP;
                 check(Step::SecureBits, libc::prctl(libc::PR_SET_SECUREBITS, bits as c_ulong).into())?;
             }
@@ -150,6 +161,10 @@ impl Setup {
             }
             if !self.caught.is_empty() {
                 self.install_filter()?;
+            }
+            if let Some((_, true)) = self.confined {
+                let set = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64);
+                check(Step::NoNewPrivs, set.into())?;
             }
             // After the credentials, because their change clears it.
             let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
@@ -240,6 +255,27 @@ unsafe fn set_capabilities(given: u64) -> Result<(), (Step, c_int)> {
         for capability in (0..64_u64).filter(|number| given >> number & 1 == 1) {
             let raised = libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0_u64, 0_u64);
             check(Step::Ambient, raised.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops all but `kept` from the bounding set.
+///
+/// # Safety
+/// As [`Setup::run`].
+unsafe fn drop_from_bounding(kept: u64) -> Result<(), (Step, c_int)> {
+    for capability in (0..64_u64).filter(|number| kept >> number & 1 == 0) {
+        // SAFETY: plain system calls; the kernel knows no more than its own capabilities, which ends the loop.
+        unsafe {
+            match libc::prctl(libc::PR_CAPBSET_READ, capability, 0_u64, 0_u64, 0_u64) {
+                1 => {
+                    let dropped = libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64);
+                    check(Step::Bounding, dropped.into())?;
+                }
+                0 => {}
+                _ => break,
+            }
         }
     }
     Ok(())

@@ -1,0 +1,70 @@
+//! Writes what was proved into the profile.
+
+use std::collections::BTreeSet;
+
+use super::atoms::atoms;
+use super::judge::{Trial, add_tolerated};
+use super::search::Found;
+use crate::profile::Profile;
+use crate::proof::{Finding, Proof};
+use crate::requirement::{Access, Requirement, Severity};
+
+fn proof(finding: Finding) -> Proof {
+    Proof { finding, failed: 0, lived: 0, without: None, tolerated: BTreeSet::new() }
+}
+
+/// The program lived in a trial: what it was refused all the same, it tolerates.
+pub fn lived(profile: &mut Profile, trial: &Trial) {
+    let granted: BTreeSet<String> = atoms(profile).into_iter().flat_map(|atom| atom.needs).collect();
+    for refused in &trial.missing {
+        add_tolerated(profile, refused);
+    }
+    let missing: BTreeSet<&str> = trial.missing.iter().map(|refused| refused.id.as_str()).collect();
+    for requirement in &mut profile.requirements {
+        if requirement.severity == Severity::Required && granted.contains(&requirement.id) {
+            requirement.proof.get_or_insert(proof(Finding::Granted));
+        } else if requirement.severity != Severity::Probe || missing.contains(requirement.id.as_str()) {
+            // Not granted, by choice or because it cannot be.
+            tolerate(requirement);
+        }
+    }
+    for (id, access) in trial.insufficient.iter().chain(&trial.at_the_end) {
+        note_tolerated(profile, id, access);
+    }
+}
+
+fn tolerate(requirement: &mut Requirement) {
+    requirement.severity = Severity::Tolerated;
+    let proof = requirement.proof.get_or_insert(proof(Finding::Tolerated));
+    proof.finding = Finding::Tolerated;
+    proof.lived = proof.lived.max(1);
+}
+
+fn note_tolerated(profile: &mut Profile, id: &str, access: &BTreeSet<Access>) {
+    let known = profile.requirements.iter_mut().find(|known| known.id == id);
+    if let Some(proof) =
+        known.and_then(|known| known.proof.as_mut()).filter(|p| p.finding != Finding::Tolerated)
+    {
+        proof.tolerated.extend(access);
+    }
+}
+
+/// A search has ended: each need is required, proved by removal, or tolerated.
+pub fn minimized(profile: &mut Profile, found: &Found) {
+    let removed = found.removed();
+    for requirement in &mut profile.requirements {
+        if removed.contains(&requirement.id) {
+            tolerate(requirement);
+            continue;
+        }
+        // A need may be in several atoms that stay; the one that was tried most tells most.
+        let of_it = found.fates.iter().filter(|fate| fate.atom.needs.contains(&requirement.id));
+        let Some(fate) = of_it.max_by_key(|fate| fate.failed).filter(|fate| fate.failed > 0) else {
+            continue;
+        };
+        let proof = requirement.proof.get_or_insert(proof(Finding::Removal));
+        proof.finding = Finding::Removal;
+        proof.failed = fate.failed;
+        proof.without = Some(fate.how.clone()).filter(|how| !how.is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! What a trial says about a profile.
+
+use std::collections::BTreeSet;
+
+use crate::event::Phase;
+use crate::profile::Profile;
+use crate::requirement::{Access, Need, Requirement, Severity};
+
+/// What was refused in a trial, compared with what the profile grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trial {
+    /// Refused, and not granted; the last one first.
+    pub missing: Vec<Requirement>,
+    /// Granted, and refused all the same: the grant is not enough, or it gives a part of the need only. The id, and what
+    /// was refused of it.
+    pub insufficient: Vec<(String, BTreeSet<Access>)>,
+    /// Refused once the program had been told to stop: the ids, and what was refused.
+    pub at_the_end: Vec<(String, BTreeSet<Access>)>,
+}
+
+/// Compares the recording of a trial, classified as `seen`, with the profile whose grants it ran with.
+pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
+    let mut trial = Trial::default();
+    for requirement in seen.requirements.iter().filter(|found| was_refused(found)) {
+        let access = access_of(&requirement.need);
+        let known = profile.requirements.iter().find(|known| is_same(known, requirement));
+        let granted = known.filter(|known| known.severity == Severity::Required);
+        if requirement.phase == Phase::Shutdown {
+            let id = known.map_or(&requirement.id, |known| &known.id).clone();
+            trial.at_the_end.push((id, access));
+            continue;
+        }
+        match granted {
+            Some(granted) if access.is_subset(&access_of(&granted.need)) => {
+                trial.insufficient.push((granted.id.clone(), access));
+            }
+            _ => trial.missing.push(requirement.clone()),
+        }
+    }
+    trial.missing.sort_by(|a, b| b.evidence.last.cmp(&a.evidence.last).then_with(|| a.id.cmp(&b.id)));
+    trial
+}
+
+/// A check that a grant has answered is no refusal.
+fn was_refused(found: &Requirement) -> bool {
+    found.evidence.outcomes.keys().any(|outcome| matches!(outcome.as_str(), "EACCES" | "EPERM" | "EROFS"))
+}
+
+fn access_of(need: &Need) -> BTreeSet<Access> {
+    match need {
+        Need::Path { access, .. } | Need::Device { access, .. } => access.clone(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Whether a requirement of the profile is about what was refused: the same, or a pattern for its name.
+fn is_same(known: &Requirement, refused: &Requirement) -> bool {
+    match (&known.need, &refused.need) {
+        (Need::Path { path, pattern: true, .. }, Need::Path { path: name, pattern: false, .. }) => {
+            matches(path.as_bytes(), name.as_bytes())
+        }
+        _ => known.id == refused.id,
+    }
+}
+
+/// Whether a path matches a pattern of [`Need::Path`], where `*` is a part of one name.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern {
+        [] => name.is_empty(),
+        [b'[', literal, b']', rest @ ..] => {
+            name.split_first().is_some_and(|(c, tail)| c == literal && matches(rest, tail))
+        }
+        [b'*', rest @ ..] => {
+            let end = name.iter().position(|c| *c == b'/').unwrap_or(name.len());
+            (0..=end).any(|skipped| matches(rest, name.get(skipped..).unwrap_or_default()))
+        }
+        [c, rest @ ..] => name.split_first().is_some_and(|(first, tail)| first == c && matches(rest, tail)),
+    }
+}
+
+/// Adds a need that a trial was refused to the profile, as required.
+pub fn add(profile: &mut Profile, refused: &Requirement) {
+    let added = Requirement { severity: Severity::Required, proof: None, ..refused.clone() };
+    match profile.requirements.iter_mut().find(|known| is_same(known, refused)) {
+        Some(known) => {
+            if let (
+                Need::Path { access, .. } | Need::Device { access, .. },
+                Need::Path { access: more, .. } | Need::Device { access: more, .. },
+            ) = (&mut known.need, &refused.need)
+            {
+                access.extend(more);
+            }
+            known.severity = Severity::Required;
+            known.proof = None;
+        }
+        None => {
+            let place = profile.requirements.partition_point(|known| order(known) < order(&added));
+            profile.requirements.insert(place, added);
+        }
+    }
+}
+
+/// The order of a profile's requirements: by kind, then by id.
+fn order(requirement: &Requirement) -> (u8, &str) {
+    let kind = match &requirement.need {
+        Need::Path { .. } => 0,
+        Need::Port { .. } => 1,
+        Need::Capability { .. } => 2,
+        Need::Device { .. } => 3,
+        Need::Identity { .. } => 4,
+        Need::Sysctl { .. } => 5,
+        Need::Limit { .. } => 6,
+        Need::Kernel { .. } => 7,
+    };
+    (kind, &requirement.id)
+}
+
+/// Adds what was refused and tolerated, so that the profile tells of it.
+pub(super) fn add_tolerated(profile: &mut Profile, refused: &Requirement) {
+    if profile.requirements.iter().all(|known| !is_same(known, refused)) {
+        add(profile, refused);
+        if let Some(added) = profile.requirements.iter_mut().find(|known| known.id == refused.id) {
+            added.severity = Severity::Tolerated;
+        }
+    }
+}

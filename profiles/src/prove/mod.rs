@@ -1,0 +1,13 @@
+//! Proving a profile by trials: what can be left out ([`atoms`], [`search`]), what a trial says ([`judge`]), and how
+//! that gets into the profile ([`conclude`]).
+//!
+//! Pure: who makes the trials hands in their outcomes.
+
+pub mod atoms;
+pub mod conclude;
+pub mod judge;
+pub mod search;
+
+pub use atoms::{Atom, atoms, without};
+pub use judge::{Trial, refused};
+pub use search::{Bench, Found, Tried, minimize};

@@ -1,0 +1,351 @@
+//! Delta debugging over the atoms of a plan: the smallest set that the program lives with.
+//!
+//! All of a kind are left out at once first, then halves, then single atoms, against what is granted at the time; so
+//! what remains is minimal in the sense that nothing of it can be left out alone. Programs may be flaky: one life
+//! without an atom shows that it can be done without, but so many deaths are wanted before it counts as required as make
+//! bad luck unlikely, given how often the program dies with everything granted.
+
+use std::collections::BTreeSet;
+
+use super::atoms::{Atom, Risk};
+
+/// What a trial came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Whether the program lived.
+    pub lived: bool,
+    /// How it ended, in a few words; empty when it lived.
+    pub how: String,
+    /// Whether it said on its end that it was denied something: then bad luck is less likely to be the reason.
+    pub telling: bool,
+}
+
+/// Who makes the trials.
+pub trait Bench {
+    /// Why a trial could not be made.
+    type Error;
+
+    /// Runs the program once for each set of needs, with these not granted; several may run at the same time. `left` is
+    /// a guess at how many trials are still to come after these.
+    ///
+    /// # Errors
+    /// When a trial could not be made at all.
+    fn try_without(&mut self, removed: &[BTreeSet<String>], left: usize) -> Result<Vec<Tried>, Self::Error>;
+}
+
+/// What became of an atom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// The atom.
+    pub atom: Atom,
+    /// Whether the program lives without.
+    pub removed: bool,
+    /// Trials without it alone, beside what had been left out before, in which the program died.
+    pub failed: u32,
+    /// How much these weigh.
+    weight: u32,
+    /// The same in which it lived.
+    pub lived: u32,
+    /// How it last died without it.
+    pub how: String,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Every atom.
+    pub fates: Vec<Fate>,
+    /// Trials made.
+    pub trials: u32,
+    /// Trials with everything granted.
+    pub baseline: u32,
+    /// How many of these failed.
+    pub flaked: u32,
+    /// How the program last died with everything granted; empty if it never did.
+    pub how: String,
+}
+
+impl Found {
+    /// Whether the program lived at all with everything granted.
+    pub fn lives(&self) -> bool {
+        self.flaked < self.baseline
+    }
+
+    /// The needs that are left out.
+    pub fn removed(&self) -> BTreeSet<String> {
+        self.fates
+            .iter()
+            .filter(|fate| fate.removed)
+            .flat_map(|fate| fate.atom.needs.iter().cloned())
+            .collect()
+    }
+}
+
+/// Trials with everything granted, to begin with.
+const BASELINE: usize = 3;
+/// The same, of a program that is seen to be flaky.
+const MORE_BASELINE: usize = 10;
+/// Weight of deaths that is wanted of a program that has not been seen to be flaky.
+const DEATHS: u32 = 3;
+/// Weight that is never asked for more of.
+const MOST_DEATHS: u32 = 12;
+/// Weight of a death of which the program told why.
+const TELLING: u32 = 2;
+/// How unlikely it is to be that so many deaths are all bad luck.
+const UNLIKELY: f64 = 0.002;
+/// So many more deaths of ten than there were with everything granted may still be chance.
+const MARGIN: f64 = 4.0;
+/// Groups up to this size are taken apart into single atoms at once: most needs of a run are real.
+const SMALL: usize = 8;
+
+/// Finds a minimal set of atoms that the program lives with.
+///
+/// # Errors
+/// When the bench fails.
+pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::Error> {
+    let fates = atoms
+        .into_iter()
+        .map(|atom| Fate { atom, removed: false, failed: 0, weight: 0, lived: 0, how: String::new() })
+        .collect();
+    let found = Found { fates, trials: 0, baseline: 0, flaked: 0, how: String::new() };
+    let mut search = Search { found, bench, luck: 0 };
+    search.baseline()?;
+    if search.found.lives() {
+        search.groups()?;
+        search.singles(&BTreeSet::new())?;
+        search.confirm()?;
+    }
+    Ok(search.found)
+}
+
+struct Search<'a, B> {
+    found: Found,
+    bench: &'a mut B,
+    /// Deaths that later trials of the same set showed to be bad luck.
+    luck: u32,
+}
+
+impl<B: Bench> Search<'_, B> {
+    /// Tries sets of atoms, given by their places, each left out beside what is left out already.
+    fn try_atoms(&mut self, sets: &[BTreeSet<usize>], left: usize) -> Result<Vec<Tried>, B::Error> {
+        let removed = self.found.removed();
+        let sets: Vec<BTreeSet<String>> = sets
+            .iter()
+            .map(|set| {
+                let atoms = set.iter().filter_map(|place| self.found.fates.get(*place));
+                removed
+                    .iter()
+                    .cloned()
+                    .chain(atoms.flat_map(|fate| fate.atom.needs.iter().cloned()))
+                    .collect()
+            })
+            .collect();
+        let tried = self.bench.try_without(&sets, left)?;
+        self.found.trials += tried.len() as u32;
+        Ok(tried)
+    }
+
+    /// How reliable the program is.
+    fn baseline(&mut self) -> Result<(), B::Error> {
+        let rest = self.found.fates.len() * TELLING as usize + 2;
+        for (count, only_if_flaky) in [(BASELINE, false), (MORE_BASELINE - BASELINE, true)] {
+            if only_if_flaky && self.found.flaked == 0 {
+                break;
+            }
+            let sets = vec![BTreeSet::new(); count];
+            for tried in self.try_atoms(&sets, rest)? {
+                self.count_baseline(&tried);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_baseline(&mut self, tried: &Tried) {
+        self.found.baseline += 1;
+        if !tried.lived {
+            self.found.flaked += 1;
+            self.found.how.clone_from(&tried.how);
+        }
+    }
+
+    /// Weight of deaths that is wanted before an atom counts as required.
+    fn deaths(&self) -> u32 {
+        let (bad, all) = (self.found.flaked + self.luck, self.found.baseline + self.luck);
+        if bad == 0 {
+            return DEATHS;
+        }
+        // On the safe side: the true rate may well be higher than the one seen.
+        let rate = (f64::from(bad + 1) / f64::from(all + 2)).min(0.9);
+        let wanted = (UNLIKELY.ln() / rate.ln()).ceil();
+        (wanted as u32).clamp(DEATHS + 1, MOST_DEATHS)
+    }
+
+    /// Leaves out what can be left out in one go, by kind.
+    fn groups(&mut self) -> Result<(), B::Error> {
+        let all: BTreeSet<usize> = (0..self.found.fates.len()).collect();
+        let mut risks: Vec<Risk> = self.found.fates.iter().map(|fate| fate.atom.risk).collect();
+        risks.dedup();
+        let mut work: Vec<BTreeSet<usize>> = Vec::new();
+        for risk in risks.into_iter().rev() {
+            let of_kind =
+                |place: &usize| self.found.fates.get(*place).is_some_and(|fate| fate.atom.risk == risk);
+            work.push(all.iter().copied().filter(of_kind).collect());
+        }
+        if work.len() > 1 {
+            work.push(all);
+        }
+        while let Some(group) = work.pop() {
+            let group: BTreeSet<usize> = group.into_iter().filter(|place| !self.is_removed(*place)).collect();
+            // Single atoms have their turn later, and with more care.
+            if group.len() < 2 {
+                continue;
+            }
+            let left = self.pending() * self.deaths() as usize + work.len();
+            let tried = self.try_atoms(&[group.clone()], left)?;
+            if tried.iter().all(|tried| tried.lived) {
+                group.iter().for_each(|place| self.accept(*place));
+            } else if group.len() > SMALL {
+                let (first, second): (Vec<_>, Vec<_>) =
+                    group.iter().enumerate().partition(|(number, _)| number * 2 < group.len());
+                for half in [second, first] {
+                    work.push(half.into_iter().map(|(_, place)| *place).collect());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_removed(&self, place: usize) -> bool {
+        self.found.fates.get(place).is_none_or(|fate| fate.removed)
+    }
+
+    fn accept(&mut self, place: usize) {
+        if let Some(fate) = self.found.fates.get_mut(place) {
+            fate.removed = true;
+            fate.lived += 1;
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.found.fates.iter().filter(|fate| !fate.removed).count()
+    }
+
+    /// Leaves out single atoms until none is left that can be; those in `kept` are not tried.
+    fn singles(&mut self, kept: &BTreeSet<usize>) -> Result<(), B::Error> {
+        let mut undecided: BTreeSet<usize> = (0..self.found.fates.len())
+            .filter(|place| !kept.contains(place) && !self.is_removed(*place))
+            .collect();
+        while !undecided.is_empty() {
+            let wanted = self.deaths();
+            let (dead, alive) = self.round(&undecided, wanted)?;
+            let Some((first, others)) = alive.split_first() else {
+                // More luck than was thought means that more deaths are wanted.
+                if self.deaths() <= wanted {
+                    break;
+                }
+                undecided = dead;
+                continue;
+            };
+            self.accept(*first);
+            // The others lived with the first one granted: together they are tried again, and so is, at the end,
+            // whoever died with it granted.
+            let together: BTreeSet<usize> = others.iter().copied().collect();
+            if !together.is_empty() {
+                let left = together.len() * wanted as usize;
+                if self.try_atoms(std::slice::from_ref(&together), left)?.iter().all(|tried| tried.lived) {
+                    together.iter().for_each(|place| self.accept(*place));
+                }
+            }
+            undecided = (0..self.found.fates.len())
+                .filter(|place| !kept.contains(place) && !self.is_removed(*place))
+                .collect();
+            for place in &undecided {
+                self.forget(*place);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen of an atom when more was granted than now.
+    fn forget(&mut self, place: usize) {
+        if let Some(fate) = self.found.fates.get_mut(place) {
+            (fate.failed, fate.weight) = (0, 0);
+        }
+    }
+
+    /// Tries each atom alone until it has lived once or its deaths weigh `wanted`; who died, and who lived, in order.
+    fn round(
+        &mut self,
+        undecided: &BTreeSet<usize>,
+        wanted: u32,
+    ) -> Result<(BTreeSet<usize>, Vec<usize>), B::Error> {
+        let mut alive = Vec::new();
+        let mut open: Vec<usize> = undecided.iter().copied().collect();
+        loop {
+            open.retain(|place| self.found.fates.get(*place).is_some_and(|fate| fate.weight < wanted));
+            open.retain(|place| !alive.contains(place));
+            if open.is_empty() {
+                break;
+            }
+            let sets: Vec<BTreeSet<usize>> = open.iter().map(|place| BTreeSet::from([*place])).collect();
+            let more: u32 = open
+                .iter()
+                .filter_map(|place| self.found.fates.get(*place))
+                .map(|fate| (wanted - fate.weight).div_ceil(TELLING) - 1)
+                .sum();
+            for (place, tried) in open.iter().zip(self.try_atoms(&sets, more as usize)?) {
+                let Some(fate) = self.found.fates.get_mut(*place) else { continue };
+                if tried.lived {
+                    // It had died before, without reason.
+                    self.luck += fate.failed;
+                    alive.push(*place);
+                } else {
+                    fate.failed += 1;
+                    // Once luck has been seen to play a part, words say little.
+                    fate.weight += if tried.telling && wanted == DEATHS { TELLING } else { 1 };
+                    fate.how = tried.how;
+                }
+            }
+        }
+        let dead = undecided.iter().copied().filter(|place| !alive.contains(place)).collect();
+        Ok((dead, alive))
+    }
+
+    /// The result itself, a few more times: a life without an atom may have been luck too.
+    fn confirm(&mut self) -> Result<(), B::Error> {
+        let mut kept = BTreeSet::new();
+        while self.found.fates.iter().any(|fate| fate.removed) {
+            let deaths = self.deaths_of_result(BASELINE)?;
+            if deaths == 0 {
+                break;
+            }
+            // Is it the program, or what was left out? With everything granted it has to die about as often.
+            let wanted = self.deaths();
+            let deaths = deaths + self.deaths_of_result(MORE_BASELINE - BASELINE)?;
+            for tried in self.bench.try_without(&vec![BTreeSet::new(); MORE_BASELINE - BASELINE], 0)? {
+                self.found.trials += 1;
+                self.count_baseline(&tried);
+            }
+            let share = f64::from(self.found.flaked) / f64::from(self.found.baseline);
+            if f64::from(deaths) <= share * MORE_BASELINE as f64 + MARGIN {
+                if self.deaths() > wanted {
+                    // It is flaky, and some of those that stay may have died of that alone.
+                    self.singles(&kept)?;
+                }
+                break;
+            }
+            // The last one that was left out is granted again.
+            let last = self.found.fates.iter().rposition(|fate| fate.removed);
+            let Some(fate) = last.and_then(|place| self.found.fates.get_mut(place)) else { break };
+            fate.removed = false;
+            fate.failed += deaths;
+            kept.extend(last);
+        }
+        Ok(())
+    }
+
+    fn deaths_of_result(&mut self, times: usize) -> Result<u32, B::Error> {
+        let tried = self.try_atoms(&vec![BTreeSet::new(); times], 0)?;
+        Ok(tried.iter().filter(|tried| !tried.lived).count() as u32)
+    }
+}

@@ -1,0 +1,227 @@
+//! The search for what a program can do without, against programs whose truth is known.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod samples;
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use nrtrace_profiles::event::FileType::{Directory, File};
+use nrtrace_profiles::event::Phase;
+use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::proof::Finding;
+use nrtrace_profiles::prove::{Bench, Tried, atoms, conclude, judge, minimize, refused, without};
+use nrtrace_profiles::requirement::{Access, Requirement, Severity};
+use proptest::prelude::*;
+use samples::*;
+
+/// A program that lives or dies by what it is not granted.
+struct Program<F> {
+    lives: F,
+    /// Of so many starts, one fails for no reason.
+    flaky: Option<u64>,
+    seed: u64,
+    trials: usize,
+}
+
+impl<F: Fn(&BTreeSet<String>) -> bool> Bench for Program<F> {
+    type Error = Infallible;
+
+    fn try_without(&mut self, removed: &[BTreeSet<String>], _: usize) -> Result<Vec<Tried>, Infallible> {
+        Ok(removed
+            .iter()
+            .map(|set| {
+                self.trials += 1;
+                // A linear congruential generator, from Knuth.
+                self.seed =
+                    self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let unlucky = self.flaky.is_some_and(|one_in| (self.seed >> 33).is_multiple_of(one_in));
+                let lived = (self.lives)(set) && !unlucky;
+                Tried {
+                    lived,
+                    how: if lived { String::new() } else { "died".into() },
+                    telling: !lived && !unlucky,
+                }
+            })
+            .collect())
+    }
+}
+
+fn program<F: Fn(&BTreeSet<String>) -> bool>(lives: F) -> Program<F> {
+    Program { lives, flaky: None, seed: 1, trials: 0 }
+}
+
+fn without_any<'a>(fatal: &'a [&'a str]) -> impl Fn(&BTreeSet<String>) -> bool + 'a {
+    move |removed| fatal.iter().all(|id| !removed.contains(*id))
+}
+
+/// Files `/srv/app/0`, `/srv/app/1`, … that are to be read: each is an ACL entry of its own.
+fn readers(count: usize) -> Profile {
+    let file = |n: usize| {
+        let name = format!("/srv/app{n}/file");
+        let inode = inode(File, ROOT, ROOT, 0o600);
+        path(&name, File, &[Access::Read], (&name, inode))
+    };
+    profile("reader", &["/usr/bin/reader"], (0..count).map(file).collect())
+}
+
+fn required(profile: &Profile) -> Vec<&str> {
+    let is_required = |r: &&Requirement| r.severity == Severity::Required;
+    profile.requirements.iter().filter(is_required).map(|r| r.id.as_str()).collect()
+}
+
+#[test]
+fn what_is_granted_together_is_left_out_together() {
+    let profile = nginx();
+    let atoms = atoms(&profile);
+    let ports: BTreeSet<String> = ["port:tcp:0.0.0.0:80", "port:tcp::::80"].map(str::to_owned).into();
+    assert_eq!(atoms[0].needs, ports, "the riskiest comes first");
+    assert_eq!(atoms.len(), 9);
+    assert!(grants(&without(&profile, &ports)).capabilities.is_empty());
+    assert_eq!(grants(&without(&profile, &BTreeSet::new())), grants(&profile));
+}
+
+#[test]
+fn a_program_that_needs_everything_keeps_everything() {
+    let mut profile = nginx();
+    let all: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+    let ids: Vec<&str> = all.iter().map(String::as_str).collect();
+    let mut bench = program(without_any(&ids));
+    let found = minimize(atoms(&profile), &mut bench).unwrap();
+    assert!(found.lives() && found.removed().is_empty());
+    assert!(bench.trials < 26, "{} trials", bench.trials);
+    conclude::minimized(&mut profile, &found);
+    for requirement in &profile.requirements {
+        let proof = requirement.proof.as_ref().unwrap();
+        assert_eq!(
+            (proof.finding, proof.failed, proof.without.as_deref()),
+            (Finding::Removal, 2, Some("died"))
+        );
+    }
+}
+
+#[test]
+fn a_program_that_needs_nothing_is_granted_nothing() {
+    let mut profile = nginx();
+    let mut bench = program(|_: &BTreeSet<String>| true);
+    let found = minimize(atoms(&profile), &mut bench).unwrap();
+    assert!(bench.trials < 8, "{} trials", bench.trials);
+    conclude::minimized(&mut profile, &found);
+    assert_eq!(required(&profile), [] as [&str; 0]);
+    assert!(atoms(&profile).is_empty());
+}
+
+#[test]
+fn one_of_two_is_enough() {
+    let profile = readers(4);
+    let ids: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+    let (a, b) = (ids[0].clone(), ids[2].clone());
+    let found = minimize(atoms(&profile), &mut program(|r| !(r.contains(&a) && r.contains(&b)))).unwrap();
+    assert_eq!(found.removed().len(), 3);
+}
+
+#[test]
+fn a_program_that_never_lives_proves_nothing() {
+    let found = minimize(atoms(&nginx()), &mut program(|_: &BTreeSet<String>| false)).unwrap();
+    assert!(!found.lives() && found.removed().is_empty() && found.how == "died");
+}
+
+#[test]
+fn one_bad_start_in_five_changes_nothing() {
+    let profile = readers(8);
+    let ids: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+    let fatal = [ids[1].as_str(), ids[4].as_str(), ids[7].as_str()];
+    let mut wrong = 0;
+    for seed in 0..400 {
+        let mut bench = Program { flaky: Some(5), seed: seed * 7919 + 3, ..program(without_any(&fatal)) };
+        let found = minimize(atoms(&profile), &mut bench).unwrap();
+        assert!(found.removed().iter().all(|id| !fatal.contains(&id.as_str())), "a need was taken away");
+        wrong += usize::from(found.removed().len() != 5);
+    }
+    assert!(wrong <= 12, "{wrong} of 400 searches kept too much");
+}
+
+proptest! {
+    #[test]
+    fn exactly_the_fatal_needs_remain(fatal in proptest::collection::btree_set(0_usize..20, 0..20)) {
+        let profile = readers(20);
+        let ids: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+        let fatal: BTreeSet<&str> = fatal.iter().map(|n| ids[*n].as_str()).collect();
+        let listed: Vec<&str> = fatal.iter().copied().collect();
+        let mut bench = program(without_any(&listed));
+        let found = minimize(atoms(&profile), &mut bench).unwrap();
+        let kept: BTreeSet<&str> = ids.iter().map(String::as_str).filter(|id| !found.removed().contains(*id)).collect();
+        prop_assert_eq!(kept, fatal);
+        prop_assert!(bench.trials < 140);
+    }
+
+    /// Whatever a program is like, what is kept is enough, and nothing of it can be left out alone.
+    #[test]
+    fn the_result_is_enough_and_minimal(table in proptest::collection::vec(any::<bool>(), 64)) {
+        let profile = readers(6);
+        let ids: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+        let number = |removed: &BTreeSet<String>| {
+            ids.iter().enumerate().fold(0, |n, (bit, id)| n | usize::from(removed.contains(id)) << bit)
+        };
+        let lives = |removed: &BTreeSet<String>| removed.is_empty() || table[number(removed)];
+        let found = minimize(atoms(&profile), &mut program(lives)).unwrap();
+        let removed = found.removed();
+        prop_assert!(lives(&removed));
+        for id in ids.iter().filter(|id| !removed.contains(*id)) {
+            let more: BTreeSet<String> = removed.iter().cloned().chain([id.clone()]).collect();
+            prop_assert!(!lives(&more), "{} can be left out too", id);
+        }
+    }
+}
+
+fn denied(mut requirement: Requirement, phase: Phase, at: u64) -> Requirement {
+    requirement.phase = phase;
+    requirement.evidence.outcomes = [("EACCES".to_owned(), 1)].into();
+    requirement.evidence.last = nrtrace_profiles::requirement::Seconds(at);
+    requirement
+}
+
+#[test]
+fn the_last_refusal_comes_first_and_what_is_granted_is_not_missing() {
+    let profile = nginx();
+    let run = || ("/run", root_directory(0o755));
+    let early = denied(path("/run/early", File, &[Access::Create], run()), Phase::Startup, 1);
+    let late = denied(path("/run/late", Directory, &[Access::Create], run()), Phase::Steady, 2);
+    let unlink = denied(path("/run/nginx.pid", File, &[Access::Delete], run()), Phase::Shutdown, 3);
+    let granted = path("/run/other", File, &[Access::Create], run());
+    let seen = samples::profile("nginx", &["nginx"], vec![early.clone(), granted, late.clone(), unlink]);
+    let trial = refused(&profile, &seen);
+    assert_eq!(trial.missing, [late.clone(), early]);
+    assert_eq!(trial.at_the_end, [("path:/run/nginx.pid".to_owned(), BTreeSet::from([Access::Delete]))]);
+
+    let mut added = profile.clone();
+    judge::add(&mut added, &late);
+    assert!(grants(&added).directories.contains_key(&"/run/late".into()));
+    let mut ids: Vec<&String> =
+        added.requirements.iter().filter(|r| r.id.starts_with("path:")).map(|r| &r.id).collect();
+    let order = ids.clone();
+    ids.sort();
+    assert_eq!(ids, order);
+
+    let mut proved = profile;
+    conclude::lived(&mut proved, &trial);
+    let of = |id: &str| proved.requirements.iter().find(|r| r.id == id).unwrap();
+    let pid = of("path:/run/nginx.pid");
+    assert_eq!(pid.severity, Severity::Required);
+    assert_eq!(pid.proof.as_ref().unwrap().tolerated, BTreeSet::from([Access::Delete]));
+    assert_eq!(of("path:/run/late").severity, Severity::Tolerated);
+    assert_eq!(of("path:/run/late").proof.as_ref().unwrap().finding, Finding::Tolerated);
+}
+
+#[test]
+fn a_pattern_stands_for_its_names() {
+    let run = || ("/run", root_directory(0o755));
+    let profile = profile("x", &["x"], vec![pattern("/run/x-*[*]y", &[Access::Create], run())]);
+    let at = |name: &str| {
+        let refused_one = denied(path(name, File, &[Access::Create], run()), Phase::Startup, 1);
+        refused(&profile, &samples::profile("x", &["x"], vec![refused_one])).missing.len()
+    };
+    assert_eq!((at("/run/x-12*y"), at("/run/x-12y"), at("/run/x-1/2*y")), (0, 1, 1));
+}

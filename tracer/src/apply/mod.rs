@@ -1,0 +1,212 @@
+//! Applies in a sandbox what nrtrace wrote for a host: the very files, by their real consumers where they are
+//! installed, else line by line.
+
+mod acl;
+mod sysusers;
+mod tmpfiles;
+mod unit;
+mod words;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nrtrace_profiles::event::Identity;
+
+use crate::launch::environment::SERVICE_PATH;
+use crate::launch::{Confined, Error};
+
+pub use unit::Unit;
+
+/// The texts of the files.
+#[derive(Clone, Copy, Debug)]
+pub struct Artefacts<'a> {
+    /// sysusers.d(5)
+    pub sysusers: &'a str,
+    /// tmpfiles.d(5)
+    pub tmpfiles: &'a str,
+    /// The drop-in of the unit.
+    pub unit: &'a str,
+    /// sysctl.d(5)
+    pub sysctl: &'a str,
+    /// modules-load.d(5)
+    pub modules: &'a str,
+    /// The script that sets file capabilities, where these are to be used in place of ambient ones.
+    pub setcap: Option<&'a str>,
+}
+
+/// What the program is started with, once everything is in place.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Its credentials.
+    pub confined: Confined,
+    /// Variables the unit sets.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What could not be applied, in words.
+    pub not_applied: Vec<String>,
+}
+
+/// Applies everything, and sets limits and priorities of this process, which the program inherits.
+///
+/// To be called as root, in a sandbox.
+///
+/// # Errors
+/// When the user is not there afterwards.
+pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied, Error> {
+    let mut not_applied = Vec::new();
+    consume("systemd-sysusers", &["-"], artefacts.sysusers, sysusers::apply, &mut not_applied);
+    consume("systemd-tmpfiles", &["--create", "-"], artefacts.tmpfiles, tmpfiles::apply, &mut not_applied);
+    sysctls(artefacts.sysctl, private_network, &mut not_applied);
+    modules(artefacts.modules, &mut not_applied);
+    let unit = Unit::parse(artefacts.unit);
+    not_applied.extend(unit.unknown.iter().map(|line| format!("{line} of the unit")));
+    let identity = identity(&unit)?;
+    unit.make_directories(&identity, &mut not_applied);
+    let environment = unit.variables(&identity, &mut not_applied);
+    limits(&unit, &mut not_applied);
+    let mut ambient = unit.ambient;
+    let mut no_new_privs = unit.no_new_privs;
+    if let Some(script) = artefacts.setcap {
+        (ambient, no_new_privs) = (0, false);
+        if let Err(reason) = run("/bin/sh", &["-s"], script) {
+            not_applied.push(format!("setcap.sh: {reason}"));
+        }
+    }
+    let confined = Confined { identity, ambient, bounding: unit.bounding, no_new_privs };
+    Ok(Applied { confined, environment, not_applied })
+}
+
+/// Has a file applied by its consumer, or by `own` where that is not installed.
+fn consume(
+    consumer: &str,
+    arguments: &[&str],
+    text: &str,
+    own: fn(&str) -> Vec<String>,
+    not_applied: &mut Vec<String>,
+) {
+    match find(consumer) {
+        None => not_applied.extend(own(text)),
+        Some(path) => {
+            if let Err(reason) = run(path, arguments, text) {
+                not_applied.extend(reason.lines().map(|line| format!("{consumer}: {}", line.trim())));
+            }
+        }
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    SERVICE_PATH.split(':').map(|directory| Path::new(directory).join(program)).find(|path| path.is_file())
+}
+
+/// Runs a program with that input; what it said, when it fails.
+fn run(program: impl AsRef<Path>, arguments: &[&str], input: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut child = Command::new(program.as_ref())
+        .args(arguments)
+        .env("PATH", SERVICE_PATH)
+        .env("SYSTEMD_LOG_TARGET", "console")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .current_dir("/")
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends without reading all of it tells so by its status.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(if said.is_empty() { format!("ended with {}", output.status) } else { said })
+}
+
+/// Parameters of the sandbox's own network are set; others must have the value already.
+fn sysctls(text: &str, private_network: bool, not_applied: &mut Vec<String>) {
+    for line in lines(text) {
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let (name, value) = (name.trim().trim_start_matches('-'), value.trim());
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let squeezed = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        let is_set = std::fs::read_to_string(&path).is_ok_and(|now| squeezed(&now) == squeezed(value));
+        let own = private_network && name.starts_with("net.");
+        if !is_set && !(own && std::fs::write(&path, value).is_ok()) {
+            not_applied.push(format!("the kernel parameter {name} = {value}, which is the whole machine's"));
+        }
+    }
+}
+
+fn modules(text: &str, not_applied: &mut Vec<String>) {
+    for module in lines(text) {
+        if !Path::new(&format!("/sys/module/{}", module.replace('-', "_"))).exists() {
+            not_applied.push(format!("the kernel module {module}, which is not loaded on this machine"));
+        }
+    }
+}
+
+/// The lines of a file that are no comments.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
+}
+
+/// The user as this sandbox knows it.
+fn identity(unit: &Unit) -> Result<Identity, Error> {
+    let number = |name: &str| name.parse::<u32>().ok();
+    let user = nix::unistd::User::from_name(&unit.user).ok().flatten();
+    let uid = user.as_ref().map(|user| user.uid.as_raw()).or_else(|| number(&unit.user));
+    let gid = |name: &str| {
+        let group = nix::unistd::Group::from_name(name).ok().flatten();
+        group.map(|group| group.gid.as_raw()).or_else(|| number(name))
+    };
+    let uid = uid.ok_or_else(|| Error::UnknownUser { name: unit.user.clone() })?;
+    let own = gid(&unit.group).ok_or_else(|| Error::UnknownGroup { name: unit.group.clone() })?;
+    let mut groups = Vec::new();
+    for name in &unit.groups {
+        groups.push(gid(name).ok_or_else(|| Error::UnknownGroup { name: name.clone() })?);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(Identity {
+        user: unit.user.clone(),
+        group: unit.group.clone(),
+        uid,
+        gid: own,
+        groups,
+        exists: user.is_some(),
+    })
+}
+
+/// Sets limits and priorities as a service manager does before it gives up root.
+fn limits(unit: &Unit, not_applied: &mut Vec<String>) {
+    for (name, resource, wanted) in &unit.limits {
+        if let Err(reason) = limit(*resource, *wanted) {
+            not_applied.push(format!("{name}, because nrtrace may not raise it itself ({reason})"));
+        }
+    }
+    if let Some(nice) = unit.nice {
+        // SAFETY: a plain system call.
+        let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+        if set != 0 {
+            not_applied.push(format!("Nice={nice}, which nrtrace may not set itself"));
+        }
+    }
+    if let Some(score) = unit.oom_score
+        && std::fs::write("/proc/self/oom_score_adj", score.to_string()).is_err()
+    {
+        not_applied.push(format!("OOMScoreAdjust={score}, which nrtrace may not set itself"));
+    }
+}
+
+fn limit(resource: Resource, wanted: rlim_t) -> Result<(), nix::errno::Errno> {
+    let set = setrlimit(resource, wanted, wanted);
+    if set.is_err() {
+        // At least as far as it goes.
+        let (_, hard) = getrlimit(resource)?;
+        setrlimit(resource, hard.min(wanted), hard)?;
+    }
+    set
+}

@@ -1,0 +1,242 @@
+//! The drop-in: what a service manager does with the directives that nrtrace writes, systemd.exec(5).
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, rlim_t};
+use nrtrace_profiles::Capability;
+use nrtrace_profiles::event::Identity;
+
+use super::{lines, words};
+
+/// A drop-in, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// `User=`
+    pub user: String,
+    /// `Group=`
+    pub group: String,
+    /// `SupplementaryGroups=`
+    pub groups: Vec<String>,
+    /// `AmbientCapabilities=`, one bit for each number.
+    pub ambient: u64,
+    /// `CapabilityBoundingSet=`; all where it is not given.
+    pub bounding: u64,
+    /// `NoNewPrivileges=`
+    pub no_new_privs: bool,
+    /// `Nice=`
+    pub nice: Option<i32>,
+    /// `OOMScoreAdjust=`
+    pub oom_score: Option<i32>,
+    /// `Limit…=`, with the directive as written.
+    pub limits: Vec<(String, Resource, rlim_t)>,
+    /// `RuntimeDirectory=` and its kind.
+    directories: Vec<(&'static Kind, Vec<u8>)>,
+    modes: Vec<(&'static Kind, u32)>,
+    credentials: Vec<(String, PathBuf)>,
+    environment: Vec<Vec<u8>>,
+    /// Directives that are not applied.
+    pub unknown: Vec<String>,
+}
+
+/// A directory that a service manager makes.
+#[derive(Debug, PartialEq, Eq)]
+struct Kind {
+    directive: &'static str,
+    base: &'static str,
+    variable: &'static str,
+}
+
+const fn kind(directive: &'static str, base: &'static str, variable: &'static str) -> Kind {
+    Kind { directive, base, variable }
+}
+
+static KINDS: [Kind; 5] = [
+    kind("RuntimeDirectory", "/run", "RUNTIME_DIRECTORY"),
+    kind("StateDirectory", "/var/lib", "STATE_DIRECTORY"),
+    kind("CacheDirectory", "/var/cache", "CACHE_DIRECTORY"),
+    kind("LogsDirectory", "/var/log", "LOGS_DIRECTORY"),
+    kind("ConfigurationDirectory", "/etc", "CONFIGURATION_DIRECTORY"),
+];
+
+/// Directives without effect on what a program may do in a sandbox.
+const HARMLESS: [&str; 4] = ["RuntimeDirectoryPreserve", "DeviceAllow", "SocketBindAllow", "TimeoutStopSec"];
+
+const LIMITS: [(&str, Resource); 16] = [
+    ("LimitAS", Resource::RLIMIT_AS),
+    ("LimitCORE", Resource::RLIMIT_CORE),
+    ("LimitCPU", Resource::RLIMIT_CPU),
+    ("LimitDATA", Resource::RLIMIT_DATA),
+    ("LimitFSIZE", Resource::RLIMIT_FSIZE),
+    ("LimitLOCKS", Resource::RLIMIT_LOCKS),
+    ("LimitMEMLOCK", Resource::RLIMIT_MEMLOCK),
+    ("LimitMSGQUEUE", Resource::RLIMIT_MSGQUEUE),
+    ("LimitNICE", Resource::RLIMIT_NICE),
+    ("LimitNOFILE", Resource::RLIMIT_NOFILE),
+    ("LimitNPROC", Resource::RLIMIT_NPROC),
+    ("LimitRSS", Resource::RLIMIT_RSS),
+    ("LimitRTPRIO", Resource::RLIMIT_RTPRIO),
+    ("LimitRTTIME", Resource::RLIMIT_RTTIME),
+    ("LimitSIGPENDING", Resource::RLIMIT_SIGPENDING),
+    ("LimitSTACK", Resource::RLIMIT_STACK),
+];
+
+impl Unit {
+    /// Reads the text of a drop-in. What is not known is in [`Unit::unknown`].
+    pub fn parse(text: &str) -> Self {
+        let mut unit = Self { bounding: u64::MAX, ..Self::default() };
+        for line in lines(text).filter(|line| !line.starts_with('[')) {
+            let known =
+                line.split_once('=').is_some_and(|(name, value)| unit.directive(name, value).is_some());
+            if !known {
+                unit.unknown.push(line.to_owned());
+            }
+        }
+        unit
+    }
+
+    fn directive(&mut self, name: &str, value: &str) -> Option<()> {
+        let plain = || value.split_whitespace().map(str::to_owned);
+        match name {
+            "User" => self.user = value.into(),
+            "Group" => self.group = value.into(),
+            "SupplementaryGroups" if value.is_empty() => self.groups.clear(),
+            "SupplementaryGroups" => self.groups.extend(plain()),
+            "AmbientCapabilities" if value.is_empty() => self.ambient = 0,
+            "AmbientCapabilities" => self.ambient |= capabilities(value)?,
+            "CapabilityBoundingSet" if value.is_empty() => self.bounding = 0,
+            "CapabilityBoundingSet" => self.bounding |= capabilities(value)?,
+            "NoNewPrivileges" => self.no_new_privs = matches!(value, "yes" | "true" | "on" | "1"),
+            "Nice" => self.nice = Some(value.parse().ok()?),
+            "OOMScoreAdjust" => self.oom_score = Some(value.parse().ok()?),
+            "Environment" => self.environment.extend(words::split(value)?),
+            "LoadCredential" => {
+                let word = String::from_utf8(words::split(value)?.into_iter().next()?).ok()?;
+                let (id, path) = word.split_once(':')?;
+                self.credentials.push((id.to_owned(), path.into()));
+            }
+            _ if HARMLESS.contains(&name) => {}
+            _ => return self.limit(name, value).or_else(|| self.directory(name, value)),
+        }
+        Some(())
+    }
+
+    fn limit(&mut self, name: &str, value: &str) -> Option<()> {
+        let resource = LIMITS.iter().find(|(directive, _)| *directive == name)?.1;
+        let value = if value == "infinity" { RLIM_INFINITY } else { value.parse().ok()? };
+        self.limits.push((format!("{name}={value}"), resource, value));
+        Some(())
+    }
+
+    fn directory(&mut self, name: &str, value: &str) -> Option<()> {
+        if let Some(kind) = KINDS.iter().find(|kind| kind.directive == name) {
+            self.directories.extend(words::split(value)?.into_iter().map(|name| (kind, name)));
+            return Some(());
+        }
+        let kind = KINDS.iter().find(|kind| name.strip_suffix("Mode") == Some(kind.directive))?;
+        self.modes.push((kind, u32::from_str_radix(value, 8).ok()?));
+        Some(())
+    }
+
+    /// Makes the directories of the service, as systemd does: one that belongs to somebody else changes hands with all
+    /// that is in it.
+    pub fn make_directories(&self, identity: &Identity, not_applied: &mut Vec<String>) {
+        for (kind, name) in &self.directories {
+            let path = Path::new(kind.base).join(OsString::from_vec(name.clone()));
+            let mode = self.modes.iter().rfind(|(of, _)| of == kind).map_or(0o755, |(_, mode)| *mode);
+            if let Err(error) = make_directory(&path, mode, identity) {
+                not_applied.push(format!("{}={}: {error}", kind.directive, path.display()));
+            }
+        }
+    }
+
+    /// The variables of the unit, and those that systemd sets for its directories and credentials.
+    pub fn variables(&self, identity: &Identity, not_applied: &mut Vec<String>) -> Vec<(OsString, OsString)> {
+        let mut variables = Vec::new();
+        for pair in &self.environment {
+            let mut parts = pair.splitn(2, |byte| *byte == b'=');
+            if let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+                variables.push((OsString::from_vec(name.into()), OsString::from_vec(value.into())));
+            }
+        }
+        for kind in &KINDS {
+            let of_kind = self.directories.iter().filter(|(of, _)| *of == kind);
+            let paths: Vec<Vec<u8>> =
+                of_kind.map(|(_, name)| [kind.base.as_bytes(), b"/", name].concat()).collect();
+            if !paths.is_empty() {
+                variables.push((kind.variable.into(), OsString::from_vec(paths.join(&b':'))));
+            }
+        }
+        if !self.credentials.is_empty() {
+            let directory = Path::new("/run/credentials/nrtrace.service");
+            match self.load_credentials(directory, identity) {
+                Ok(()) => variables.push(("CREDENTIALS_DIRECTORY".into(), directory.into())),
+                Err(error) => not_applied.push(format!("LoadCredential=: {error}")),
+            }
+        }
+        variables
+    }
+
+    fn load_credentials(&self, directory: &Path, identity: &Identity) -> std::io::Result<()> {
+        fs::create_dir_all(directory)?;
+        for (id, path) in &self.credentials {
+            let target = directory.join(id);
+            fs::write(&target, fs::read(path)?)?;
+            lchown(&target, Some(identity.uid), Some(identity.gid))?;
+            fs::set_permissions(&target, Permissions::from_mode(0o400))?;
+        }
+        lchown(directory, Some(identity.uid), Some(identity.gid))?;
+        fs::set_permissions(directory, Permissions::from_mode(0o500))
+    }
+}
+
+fn capabilities(value: &str) -> Option<u64> {
+    value.split_whitespace().try_fold(0, |bits, name| {
+        let known = Capability::all().find(|capability| capability.to_string() == name)?;
+        Some(bits | 1 << known.number())
+    })
+}
+
+fn make_directory(path: &Path, mode: u32, identity: &Identity) -> std::io::Result<()> {
+    fs::create_dir_all(path)?;
+    let metadata = path.metadata()?;
+    if (metadata.uid(), metadata.gid()) != (identity.uid, identity.gid) {
+        give(path, identity)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn give(path: &Path, identity: &Identity) -> std::io::Result<()> {
+    lchown(path, Some(identity.uid), Some(identity.gid))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), identity)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_are_read_as_systemd_does() {
+        let unit = Unit::parse(
+            "[Service]\n# Why.\nUser=web\nGroup=web\nAmbientCapabilities=\nCapabilityBoundingSet=\n\
+             AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n\
+             SupplementaryGroups=a b\nNoNewPrivileges=yes\nRuntimeDirectory=x\nRuntimeDirectoryMode=0700\n\
+             LimitNOFILE=9\nLimitMEMLOCK=infinity\nNice=-5\nEnvironment=\"A=b c\"\nDelegate=yes\nAmbientCapabilities=CAP_NEW\n",
+        );
+        assert_eq!((unit.user.as_str(), unit.ambient, unit.bounding), ("web", 1 << 10, 1 << 10));
+        assert_eq!((unit.groups.len(), unit.no_new_privs, unit.nice), (2, true, Some(-5)));
+        let limits: Vec<&str> = unit.limits.iter().map(|(text, ..)| text.as_str()).collect();
+        assert_eq!(limits, ["LimitNOFILE=9", "LimitMEMLOCK=18446744073709551615"]);
+        assert_eq!(unit.unknown, ["Delegate=yes", "AmbientCapabilities=CAP_NEW"]);
+        assert_eq!(unit.directories, [(&KINDS[0], b"x".to_vec())]);
+        assert_eq!(unit.environment, [b"A=b c".to_vec()]);
+    }
+}

@@ -1,0 +1,223 @@
+//! The side in the sandbox.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::sys::stat::{Mode, umask};
+use nrtrace_profiles::emit::Format;
+use nrtrace_profiles::event::{self, Backend, Identity, Record};
+use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::{Access, Need};
+
+use super::{Answer, REPORT_FD, Report, Request, Rights};
+use crate::apply::{self, Artefacts};
+use crate::backend::{self, Wanted};
+use crate::launch::{Credentials, Error, IdentityPolicy};
+use crate::recording::{self, Facts};
+use crate::sandbox::{self, Outcome};
+use crate::session::{Plan, Source};
+
+/// Exit status of the process when the sandbox was ended at its deadline.
+pub(super) const LATE: u8 = 124;
+
+/// Becomes the sandbox that standard input asks for. To be called first of all in a process started for it.
+pub fn inside() -> ExitCode {
+    let mut text = Vec::new();
+    let request = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
+    let request =
+        request.and_then(|_| serde_json::from_slice::<Request>(&text).map_err(|error| error.to_string()));
+    // SAFETY: whoever starts this process passes the descriptor for it alone.
+    let report = unsafe { OwnedFd::from_raw_fd(REPORT_FD) };
+    let request = match request {
+        Ok(request) if set_close_on_exec(&report) => request,
+        Ok(_) => return refuse("nobody waits for the report"),
+        Err(error) => return refuse(&format!("this is no request: {error}")),
+    };
+    let mut report = File::from(report);
+    let outcome = sandbox::enter(&request.layout, &mut |remarks| {
+        let answer = match run(&request, remarks) {
+            Ok(report) => Answer::Report(Box::new(report)),
+            Err(failed) => failed,
+        };
+        let text = serde_json::to_vec(&answer).unwrap_or_default();
+        u8::from(report.write_all(&text).is_err())
+    });
+    match outcome {
+        Ok(Outcome::Ended(status)) => ExitCode::from(status),
+        Ok(Outcome::Late) => ExitCode::from(LATE),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("sandbox: {message}");
+    ExitCode::from(3)
+}
+
+fn set_close_on_exec(fd: &OwnedFd) -> bool {
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok()
+}
+
+impl From<Error> for Answer {
+    fn from(error: Error) -> Self {
+        Self::Failed { status: error.exit_status(), message: error.to_string() }
+    }
+}
+
+/// What the program is started with.
+struct Start {
+    credentials: Credentials,
+    identity: Identity,
+    policy: IdentityPolicy,
+    mode: event::Mode,
+    env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    not_applied: Vec<String>,
+}
+
+fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
+    let start = prepare(request)?;
+    let mut env = start.env;
+    env.extend(request.env.iter().cloned());
+    let plan = Plan {
+        command: request.command.clone(),
+        credentials: start.credentials,
+        identity_policy: start.policy,
+        keep_env: request.keep_env,
+        env,
+        run_for: request.run_for,
+        grace: request.grace,
+        course: request.course.clone(),
+        capture: request.capture,
+    };
+    let broken = |error: &dyn std::fmt::Display| Answer::Failed { message: error.to_string(), status: 3 };
+    let wanted = |watch: super::Watching| Wanted {
+        record: watch.record,
+        buffer: watch.buffer,
+        mode: start.mode,
+        identity: &start.identity,
+    };
+    let mut facts = Facts {
+        identity: start.identity.clone(),
+        mode: start.mode,
+        backend: Backend::Ptrace,
+        record: request.watch.map_or(Record::Needs, |watch| watch.record),
+    };
+    // The backend may fork, so it comes before the runtime.
+    let mut source: Box<dyn Source> = match request.watch {
+        Some(watch) => {
+            let ready = backend::prepare(watch.backend, &wanted(watch)).map_err(|error| broken(&error))?;
+            facts.backend = ready.kind;
+            ready.source
+        }
+        None => Box::new(Nothing::new()?),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| broken(&error))?;
+    let recorded = runtime.block_on(recording::record(&plan, facts, source.as_mut(), &mut |_| {}))?;
+    Ok(Report {
+        verdict: recorded.verdict,
+        trace: recorded.trace,
+        program: recorded.program.into(),
+        status: recorded.status,
+        output: recorded.output,
+        not_applied: start.not_applied,
+        remarks: remarks.to_vec(),
+    })
+}
+
+fn prepare(request: &Request) -> Result<Start, Answer> {
+    // As a service manager starts services.
+    umask(Mode::from_bits_truncate(0o022));
+    let (profile, file_capabilities) = match &request.rights {
+        Rights::Permissive { identity, policy } => {
+            return Ok(Start {
+                credentials: Credentials::Permissive(identity.clone()),
+                identity: identity.clone(),
+                policy: *policy,
+                mode: event::Mode::Permissive,
+                env: Vec::new(),
+                not_applied: Vec::new(),
+            });
+        }
+        Rights::Granted { profile, file_capabilities } => (profile, *file_capabilities),
+    };
+    let mut not_applied = clear_away(profile);
+    let grants = grants(profile);
+    let text = |format: Format| format.emit(profile, &grants).text;
+    let setcap = (file_capabilities && !grants.capabilities.is_empty()).then(|| text(Format::Setcap));
+    let artefacts = Artefacts {
+        sysusers: &text(Format::Sysusers),
+        tmpfiles: &text(Format::Tmpfiles),
+        unit: &text(Format::SystemdDropIn),
+        sysctl: &text(Format::Sysctl),
+        modules: &text(Format::ModulesLoad),
+        setcap: setcap.as_deref(),
+    };
+    let applied = apply::apply(&artefacts, request.layout.private_network)?;
+    not_applied.extend(applied.not_applied);
+    Ok(Start {
+        identity: applied.confined.identity.clone(),
+        credentials: Credentials::Confined(applied.confined),
+        policy: IdentityPolicy::Switch,
+        mode: event::Mode::Enforced,
+        env: applied.environment,
+        not_applied,
+    })
+}
+
+/// Takes away what the run of the profile made, or a later one: what is there already hides the need to make it.
+fn clear_away(profile: &Profile) -> Vec<String> {
+    let mut kept = Vec::new();
+    for requirement in &profile.requirements {
+        let Need::Path { path, access, pattern: false, .. } = &requirement.need else { continue };
+        let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if !access.contains(&Access::Create) || metadata.uid() != profile.identity.uid {
+            continue;
+        }
+        let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        if let Err(error) = removed {
+            kept.push(format!(
+                "{}, which an earlier run made, could not be taken away: {error}",
+                path.display()
+            ));
+        }
+    }
+    kept
+}
+
+/// Watches nothing.
+struct Nothing {
+    quiet: OwnedFd,
+    _other: OwnedFd,
+}
+
+impl Nothing {
+    fn new() -> Result<Self, Error> {
+        let pipe = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC);
+        let (quiet, other) = pipe.map_err(|errno| Error::system("making", "a pipe", errno))?;
+        Ok(Self { quiet, _other: other })
+    }
+}
+
+impl Source for Nothing {
+    fn watch(&mut self, _child: std::os::fd::BorrowedFd<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.quiet)
+    }
+
+    fn drain(&mut self, _sink: &mut dyn FnMut(&[u8])) {}
+
+    fn lost(&self) -> u64 {
+        0
+    }
+}
