@@ -7,6 +7,7 @@ use nrtrace_profiles::merge::MergeError;
 use nrtrace_profiles::text::printable;
 use nrtrace_profiles::version::ReadError;
 use nrtrace_tracer::launch;
+use nrtrace_tracer::trial::TrialError;
 
 use crate::terminal;
 
@@ -28,6 +29,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 
 fn status(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<launch::Error>() {
+        return error.exit_status();
+    }
+    if let Some(error) = error.downcast_ref::<TrialError>() {
         return error.exit_status();
     }
     if error.is::<ReadError>()

@@ -1,10 +1,15 @@
 //! The progress line.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nrtrace_profiles::text::printable;
 use nrtrace_tracer::session::Progress;
+
+use crate::args::Talk;
+use crate::terminal;
 
 /// Shows on the terminal how a run comes along; silent where there is none.
 pub struct Line {
@@ -55,6 +60,66 @@ impl Line {
 
     /// Takes the line away.
     pub fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Shows how trials come along: a line that changes on a terminal, else a line now and then.
+pub struct Trials {
+    bar: ProgressBar,
+    name: String,
+    silent: bool,
+    verbose: bool,
+    told: Mutex<Option<Instant>>,
+}
+
+/// Between two lines where there is no terminal.
+const NOW_AND_THEN: Duration = Duration::from_secs(2);
+
+impl Trials {
+    /// For trials of the program of that name.
+    pub fn new(name: &str, talk: &Talk) -> Self {
+        let shown = !talk.quiet && std::io::stderr().is_terminal();
+        let target = if shown { ProgressDrawTarget::stderr_with_hz(5) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name.to_owned());
+        if shown {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        let silent = talk.quiet || shown;
+        Self { bar, name: name.to_owned(), silent, verbose: talk.verbose, told: Mutex::new(None) }
+    }
+
+    /// What happens now.
+    pub fn say(&self, text: &str) {
+        let text = printable(text);
+        self.bar.set_message(text.to_string());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.verbose || told.is_none_or(|told| told.elapsed() >= NOW_AND_THEN) {
+            *told = Some(Instant::now());
+            self.line(&text);
+        }
+    }
+
+    /// What is to be known afterwards, too.
+    pub fn note(&self, text: &str) {
+        let text = printable(text);
+        self.bar.println(format!("{}: {text}", self.name));
+        self.line(&text);
+    }
+
+    fn line(&self, text: &str) {
+        if !self.silent {
+            terminal::tell(format_args!("nrtrace: {}: {text}", self.name));
+        }
+    }
+}
+
+impl Drop for Trials {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

@@ -27,6 +27,7 @@ use crate::failure::BadInput;
 use crate::knowledge;
 use crate::output::OutputDir;
 use crate::progress::Line;
+use crate::prove;
 use crate::terminal;
 
 /// What the arguments come to: everything is settled before the program starts.
@@ -43,6 +44,16 @@ struct Settled {
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let mut settled = settle(args)?;
+    if args.verify || args.minimize {
+        let Settled { name, facts, plan, output, library } = settled;
+        let (identity, policy) = (facts.identity, plan.identity_policy);
+        return prove::run(&prove::Wanted { args, name, identity, policy, library, output });
+    }
+    if args.sandbox.network.is_some() || !args.sandbox.share.is_empty() || args.sandbox.file_capabilities {
+        let message =
+            "--network, --share and --file-capabilities are about the sandbox of --verify and --minimize";
+        return Err(BadInput(message.into()).into());
+    }
     let mut ready = watcher(args, &settled)?;
     settled.facts.backend = ready.kind;
     if args.results.talk.verbose {

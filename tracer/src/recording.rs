@@ -45,6 +45,8 @@ pub struct Recorded {
     pub verdict: Option<Verdict>,
     /// The end of its output, where that was kept.
     pub output: Vec<u8>,
+    /// A remark, one of the trace's, on what the program made and left behind.
+    pub left: Option<String>,
 }
 
 /// Runs the program under `source` until its tree is gone.
@@ -74,6 +76,7 @@ pub async fn record(
     let collected = collector.finish();
     let mut notes = ended.notes;
     notes.extend(collected.notes);
+    notes.extend(collected.left.clone());
     let run = RunFacts {
         id: Uuid::now_v7().to_string(),
         command: plan.command.iter().map(|word| RawText::new(word.as_bytes())).collect(),
@@ -104,7 +107,8 @@ pub async fn record(
     };
     let trace = Trace { run, events: collected.events, end };
     let verdict = ended.course.map(|(_, verdict)| verdict);
-    Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output: ended.output })
+    let (output, left) = (ended.output, collected.left);
+    Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output, left })
 }
 
 /// `net.ipv4.ip_unprivileged_port_start` of this network namespace; 1024 where the kernel does not have it (before

@@ -4,6 +4,7 @@ mod common;
 mod course;
 mod knowledge;
 mod plan;
+mod prove;
 mod run;
 mod saved;
 mod several;
@@ -11,9 +12,11 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat};
+pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
+pub use course::CourseArgs;
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+pub use prove::{MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, Written};
@@ -24,8 +27,8 @@ const EXIT_STATUS: &str = "\
 Exit status:
   run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked;
        1 when it was not ready in time or failed its exercise
-  0    done
-  1    a finding: check, diff
+  0    done; for verify, minimize and run --verify: proved
+  1    a finding: check, diff; not proved: verify, minimize
   2    the command line or an input file is wrong
   3    nrtrace could not do its work; the message says what is missing
   126  the program cannot be executed
@@ -45,6 +48,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a program as a non-root user that is refused nothing, and say what it would have been refused
     Run(Box<RunArgs>),
+    /// Prove a profile: run the program in a sandbox with what it grants and nothing else
+    Verify(Box<VerifyArgs>),
+    /// Make a profile smaller: drop every grant that the program can live without
+    Minimize(Box<MinimizeArgs>),
     /// Write artefacts from a saved profile
     Emit(EmitArgs),
     /// Show a saved profile
@@ -64,6 +71,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
+    /// Becomes the sandbox that standard input asks for
+    #[command(hide = true)]
+    Sandboxed,
 }
 
 /// Arguments of `doctor`.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::EXIT_STATUS;
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
 use super::course::CourseArgs;
+use super::prove::{SandboxArgs, SearchArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -15,6 +16,9 @@ Examples:
 
   # The same with a client: it is ready when it listens, is exercised, and the run ends
   sudo nrtrace run --ready-port 80 --exercise 'curl -sf http://127.0.0.1/' -o out/ -- /usr/sbin/nginx -g 'daemon off;'
+
+  # The whole loop: what it needs, proved by the kernel, with nothing that it can live without
+  sudo nrtrace run --minimize --ready-port 80 -o out/ -- /usr/sbin/nginx -g 'daemon off;'
 
   # As a user that exists, until Ctrl-C
   sudo nrtrace run --as etcd -- etcd --data-dir /var/lib/etcd
@@ -59,6 +63,21 @@ pub struct RunArgs {
     /// for programs that insist on root. The paths may differ from those used when not root
     #[arg(long, conflicts_with = "enforce")]
     pub as_root: bool,
+
+    /// Run in a sandbox, which leaves nothing behind, and prove the result: run again with what was found to be
+    /// needed and nothing else, until the program lives
+    #[arg(long, conflicts_with_all = ["enforce", "as_root"])]
+    pub verify: bool,
+
+    /// The same, and drop every grant that the program can live without
+    #[arg(long, conflicts_with_all = ["enforce", "as_root"])]
+    pub minimize: bool,
+
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+
+    #[command(flatten)]
+    pub search: SearchArgs,
 
     /// Exit with 0 when the profile is complete, whatever the program's own status
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! The table for people.
 
+mod proved;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -151,6 +152,9 @@ impl Report {
         }
         if let Some(phases) = run.timeline.and_then(|timeline| phases(&timeline, run.duration)) {
             self.item("  phases   ", &phases);
+        }
+        if let Some(proof) = proved::of_profile(profile) {
+            self.item("  proof    ", &proof);
         }
         if !run.missing_capabilities.is_empty() {
             let names: Vec<String> = run.missing_capabilities.iter().map(ToString::to_string).collect();

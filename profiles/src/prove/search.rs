@@ -82,7 +82,7 @@ impl Found {
 }
 
 /// Trials with everything granted, to begin with.
-const BASELINE: usize = 3;
+pub const BASELINE: usize = 3;
 /// The same, of a program that is seen to be flaky.
 const MORE_BASELINE: usize = 10;
 /// Weight of deaths that is wanted of a program that has not been seen to be flaky.
@@ -201,7 +201,7 @@ impl<B: Bench> Search<'_, B> {
                 continue;
             }
             let left = self.pending() * self.deaths() as usize + work.len();
-            let tried = self.try_atoms(&[group.clone()], left)?;
+            let tried = self.try_atoms(std::slice::from_ref(&group), left)?;
             if tried.iter().all(|tried| tried.lived) {
                 group.iter().for_each(|place| self.accept(*place));
             } else if group.len() > SMALL {

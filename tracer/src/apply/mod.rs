@@ -134,7 +134,7 @@ fn sysctls(text: &str, private_network: bool, not_applied: &mut Vec<String>) {
         let squeezed = |text: &str| text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let is_set = std::fs::read_to_string(&path).is_ok_and(|now| squeezed(&now) == squeezed(value));
         let own = private_network && name.starts_with("net.");
-        if !is_set && !(own && std::fs::write(&path, value).is_ok()) {
+        if !is_set && (!own || std::fs::write(&path, value).is_err()) {
             not_applied.push(format!("the kernel parameter {name} = {value}, which is the whole machine's"));
         }
     }

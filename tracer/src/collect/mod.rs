@@ -117,6 +117,8 @@ pub struct Collected {
     pub stderr: Vec<RawText>,
     /// What the user should know about the recording.
     pub notes: Vec<String>,
+    /// A remark on what the program made and left behind.
+    pub left: Option<String>,
     /// Names of the ids that the program wanted to take or to give files to.
     pub accounts: Accounts,
 }
@@ -372,12 +374,12 @@ impl Collector {
             self.store.readmit();
             self.conclude(&operation.get(), ret, &[]);
         }
-        let mut notes = self.notes();
+        let notes = self.notes();
         let (dropped_calls, summarised) = (self.store.dropped(), self.store.summarised());
         let mut events = self.store.into_events();
         self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
-        notes.extend(left::note(&self.builder.left(&events), self.builder.uid()));
+        let left = left::note(&self.builder.left(&events), self.builder.uid());
         Collected {
             unresolved: self.builder.unresolved,
             dropped_calls,
@@ -386,6 +388,7 @@ impl Collector {
             processes: self.builder.processes.seen(),
             stderr: self.stderr.into_lines(),
             notes,
+            left,
             accounts: self.builder.accounts(&events),
             events,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::proved;
 use crate::RawText;
 use crate::emit::remedy::remedies;
 use crate::event::{FileType, Inode};
@@ -25,7 +26,7 @@ pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Ve
         Need::Path { path, file_type: FileType::File, pattern: false, .. } => {
             let text = path.to_text();
             let directory = text.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-            Some((directory, requirement.severity, remedy(requirement, grants)))
+            Some((directory, requirement.severity, proved::of_need(requirement), remedy(requirement, grants)))
         }
         _ => None,
     };
@@ -161,6 +162,7 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
     } else if requirement.severity == Severity::Tolerated {
         out.push("lives without".into());
     }
+    out.extend(proved::of_need(requirement));
     out
 }
 

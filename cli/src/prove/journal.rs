@@ -1,0 +1,109 @@
+//! What trials showed, kept beside the result so that a search that was interrupted goes on where it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::prove::Tried;
+use serde::{Deserialize, Serialize};
+
+use super::Prover;
+use crate::output::OutputDir;
+
+/// The file.
+pub struct Journal {
+    file: Option<(OutputDir, PathBuf)>,
+    text: Text,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Text {
+    /// What the trials are about; those of something else are of no use.
+    subject: String,
+    trials: BTreeMap<String, Vec<Entry>>,
+}
+
+/// A trial.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Entry {
+    lived: bool,
+    how: String,
+    telling: bool,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+}
+
+impl Entry {
+    pub fn new(tried: &Tried, milliseconds: u64) -> Self {
+        Self { lived: tried.lived, how: tried.how.clone(), telling: tried.telling, milliseconds }
+    }
+
+    pub fn tried(&self) -> Tried {
+        Tried { lived: self.lived, how: self.how.clone(), telling: self.telling }
+    }
+}
+
+impl Journal {
+    /// Opens the journal of these trials: what is in it is kept unless it is about something else, or `restart`.
+    pub fn open(path: Option<&Path>, prover: &Prover, profile: &Profile, restart: bool) -> Result<Self> {
+        let subject = subject(prover, profile);
+        let text = path
+            .and_then(|path| std::fs::read(path).ok())
+            .and_then(|text| serde_json::from_slice::<Text>(&text).ok());
+        let text = text.filter(|text| text.subject == subject && !restart);
+        let text = text.unwrap_or_else(|| Text { subject, trials: BTreeMap::new() });
+        let file = path.map(|path| {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok::<_, anyhow::Error>((OutputDir::open(parent.unwrap_or(Path::new(".")))?, path.to_owned()))
+        });
+        Ok(Self { file: file.transpose()?, text })
+    }
+
+    /// Trials there are already.
+    pub fn len(&self) -> usize {
+        self.text.trials.values().map(Vec::len).sum()
+    }
+
+    /// The trials of a set, in the order they were made in.
+    pub fn of(&self, set: &str) -> &[Entry] {
+        self.text.trials.get(set).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds trials, and writes the file whole.
+    pub fn add(&mut self, entries: Vec<(String, Entry)>) -> Result<()> {
+        for (set, entry) in entries {
+            self.text.trials.entry(set).or_default().push(entry);
+        }
+        let Some((directory, path)) = &self.file else { return Ok(()) };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        directory.write(&name, &serde_json::to_string(&self.text)?, false)
+    }
+
+    /// The search is done: nothing is to be gone on with.
+    pub fn remove(self) {
+        if let Some((_, path)) = self.file {
+            // Where it was never written, or cannot be removed, it does no harm.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A set of needs, and how long the program had to live, as a key.
+pub fn key(removed: &BTreeSet<String>, prover: &Prover) -> String {
+    let ids: Vec<&str> = removed.iter().map(String::as_str).collect();
+    format!("{} ms: {}", prover.course.settle.as_millis(), ids.join("\n"))
+}
+
+/// What the trials depend on, but for how long the program has to live.
+fn subject(prover: &Prover, profile: &Profile) -> String {
+    let mut hasher = DefaultHasher::new();
+    for requirement in &profile.requirements {
+        (&requirement.id, format!("{:?}{:?}", requirement.need, requirement.severity)).hash(&mut hasher);
+    }
+    (&profile.name, &profile.identity.user, &prover.command, &prover.env, prover.keep_env).hash(&mut hasher);
+    (prover.private_network, prover.file_capabilities, format!("{:?}", prover.shared)).hash(&mut hasher);
+    format!("{:?}{:?}", prover.course.readiness, prover.course.exercise).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}

@@ -1,0 +1,129 @@
+//! The smallest profile that the program lives with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::proof::ProfileProof;
+use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
+use nrtrace_profiles::requirement::Seconds;
+use nrtrace_tracer::course::Verdict;
+
+use super::Prover;
+use super::bench::{Trying, tried};
+use super::journal::Journal;
+use super::verify;
+use crate::args::{SearchArgs, Talk};
+use crate::progress::Trials;
+
+/// What is to be made smaller, and how.
+pub struct Wanted<'a> {
+    pub prover: &'a Prover,
+    pub search: &'a SearchArgs,
+    /// Where what was tried is kept meanwhile; `None` for nowhere.
+    pub journal: Option<&'a Path>,
+    pub talk: &'a Talk,
+}
+
+/// How often the search is made again with a longer time to settle.
+const LONGER: usize = 3;
+
+/// Makes the profile as small as can be; false when the program did not live with the result either.
+///
+/// The profile has been verified.
+pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
+    let shown = Trials::new(&profile.name, wanted.talk);
+    let mut prover = wanted.prover.clone();
+    prover.course.ready_timeout = ready_timeout(&prover, profile);
+    let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
+    let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart)?;
+    if journal.len() > 0 {
+        shown.note(&format!("going on after {} trials of an earlier search", journal.len()));
+    }
+    let mut trials = profile.proof.as_ref().map_or(0, |proof| proof.trials);
+    for _ in 0..LONGER {
+        let mut trying = Trying::new(&prover, profile, jobs, journal, &shown);
+        let found = prove::minimize(atoms(profile), &mut trying)?;
+        journal = trying.into_journal();
+        trials += found.trials;
+        if !found.lives() {
+            shown.note(&format!("with everything granted, the program {}", found.how));
+            return Ok(false);
+        }
+        match outlives(&prover, profile, &found, &shown)? {
+            None => {
+                finish(&prover, profile, &found, trials, wanted.talk)?;
+                journal.remove();
+                return Ok(true);
+            }
+            Some(longer) => prover.course.settle = longer,
+        }
+    }
+    shown.note("the program died later each time it was given longer to settle");
+    Ok(false)
+}
+
+/// Trials at the same time.
+fn jobs(private_network: bool) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // On one network they would bind the same ports.
+    if private_network { processors.min(8) } else { 1 }
+}
+
+/// How long a trial waits for readiness: several times what the run took.
+fn ready_timeout(prover: &Prover, profile: &Profile) -> Duration {
+    let took = profile.run.timeline.and_then(|timeline| timeline.ready);
+    let given = prover.course.ready_timeout;
+    took.map_or(given, |took| (Duration::from_nanos(took.0) * 6 + Duration::from_secs(5)).min(given))
+}
+
+/// Early green is false: the result has to live much longer once. `Some` is how long the trials should have lasted.
+fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -> Result<Option<Duration>> {
+    let settle = prover.course.settle;
+    let removed = found.removed();
+    if removed.is_empty() {
+        return Ok(None);
+    }
+    let mut course = prover.course.clone();
+    course.settle = settle * 4;
+    shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
+    for _ in 0..prove::search::BASELINE {
+        let report = prover.trial(&without(profile, &removed), &course, false)?;
+        let Some(Verdict::Failed(_)) = &report.verdict else { return Ok(None) };
+        if prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
+            // Not for what was left out.
+            continue;
+        }
+        shown.note(&format!(
+            "what was left out is missed later than {:.1} s after readiness ({}): searching again with {:.1} s",
+            settle.as_secs_f64(),
+            tried(&report).how,
+            course.settle.as_secs_f64()
+        ));
+        return Ok(Some(course.settle));
+    }
+    Ok(None)
+}
+
+/// A last trial that is watched tells what the program tolerates.
+fn finish(prover: &Prover, profile: &mut Profile, found: &Found, trials: u32, talk: &Talk) -> Result<()> {
+    conclude::minimized(profile, found);
+    let mut smaller = profile.clone();
+    let verified = verify::verify(prover, &mut smaller, false, talk)?;
+    if verified.lives() {
+        *profile = smaller;
+    }
+    let last = profile.proof.take();
+    profile.proof = Some(ProfileProof {
+        lives: true,
+        minimal: true,
+        readiness: prover.course.readiness.words(),
+        exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
+        settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
+        trials: trials + verified.trials,
+        flaked: found.flaked,
+        not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
+    });
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `run --verify` and `run --minimize`: from the first run to artefacts that are proved.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::classify;
+use nrtrace_profiles::event::Identity;
+use nrtrace_profiles::knowledge::Library;
+use nrtrace_tracer::course::{Capture, Verdict};
+use nrtrace_tracer::launch::IdentityPolicy;
+use nrtrace_tracer::trial::{self, Rights};
+
+use super::{NOT_PROVED, Prover, check, course, is_private, minimize, shared, tell, verify, watching};
+use crate::args::RunArgs;
+use crate::output::OutputDir;
+use crate::progress::Trials;
+use crate::terminal;
+
+/// What is run and proved.
+pub struct Wanted<'a> {
+    pub args: &'a RunArgs,
+    pub name: String,
+    pub identity: Identity,
+    pub policy: IdentityPolicy,
+    pub library: Library,
+    pub output: Option<OutputDir>,
+}
+
+/// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
+pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
+    let args = wanted.args;
+    check(&args.course)?;
+    let mut given = args.course.course(true, None);
+    if let Some(whole) = args.lifetime.run_for {
+        // Without readiness, it has to live so long; with it, so long after the exercise.
+        given.settle = given.settle.max(whole);
+    }
+    let mut prover = Prover {
+        command: args.command.clone(),
+        keep_env: args.variables.keep_env,
+        env: args.variables.env.clone(),
+        course: given.clone(),
+        grace: args.lifetime.grace,
+        watch: watching(&args.watch),
+        private_network: is_private(&args.sandbox, args.minimize),
+        shared: shared(&args.sandbox)?,
+        file_capabilities: args.sandbox.file_capabilities,
+    };
+    let talk = &args.results.talk;
+    let shown = Trials::new(&wanted.name, talk);
+    shown.say("running in a sandbox, refused nothing");
+    let rights = Rights::Permissive { identity: wanted.identity.clone(), policy: wanted.policy };
+    let report = trial::run(&prover.request(rights, given, true, Capture::Pass))?;
+    drop(shown);
+    let mut profile = classify::profile(&report.trace, &wanted.name);
+    let program = std::fs::canonicalize(&report.program).ok();
+    profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
+    profile.notes.extend(report.remarks.iter().cloned());
+    wanted.library.annotate(&mut profile);
+    if let Some(Verdict::Failed(failure)) = &report.verdict {
+        let note = format!("the program {failure}, although it was refused nothing: nothing could be proved");
+        terminal::tell(format_args!("nrtrace: {}", nrtrace_profiles::text::printable(&note)));
+        profile.notes.push(note);
+        write(wanted, &profile)?;
+        tell::minimized(false, &profile, &args.results)?;
+        return Ok(ExitCode::from(NOT_PROVED));
+    }
+    prover.course = course(&args.course, &profile);
+    let verified = verify::verify(&prover, &mut profile, true, talk)?;
+    let mut proved = verified.lives();
+    if !proved || !args.minimize {
+        tell::verified(&verified, &profile, &prover, &args.results)?;
+    }
+    // Written now, so that nothing is lost when the search is interrupted.
+    write(wanted, &profile)?;
+    if proved && args.minimize {
+        let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
+        let search =
+            minimize::Wanted { prover: &prover, search: &args.search, journal: journal.as_deref(), talk };
+        proved = minimize::minimize(&search, &mut profile)?;
+        write(wanted, &profile)?;
+        tell::minimized(proved, &profile, &args.results)?;
+    }
+    Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
+}
+
+fn write(wanted: &Wanted<'_>, profile: &nrtrace_profiles::profile::Profile) -> Result<()> {
+    wanted.output.as_ref().map_or(Ok(()), |output| crate::run::write(output, profile))
+}

@@ -1,0 +1,171 @@
+//! What trials showed, for people and as JSON.
+
+use anyhow::Result;
+use nrtrace_profiles::emit::{self, Verdict as Remedy};
+use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::prove::judge;
+use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
+use nrtrace_profiles::text::printable;
+
+use super::Prover;
+use super::bench::last_words;
+use super::verify::Verified;
+use crate::args::{ReportFormat, Results};
+use crate::terminal;
+
+fn say(text: &str) {
+    terminal::tell(format_args!("{}", printable(text)));
+}
+
+/// Lines of the program's output that are shown.
+const LAST_LINES: usize = 6;
+
+/// The outcome of `verify`.
+pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
+    if results.format == ReportFormat::Json {
+        return terminal::print(&json(verified, profile)?);
+    }
+    if results.talk.quiet {
+        return Ok(());
+    }
+    let identity = &verified.report.trace.run.identity;
+    let who = format!("{} as {} (uid {})", profile.name, identity.user, identity.uid);
+    match &verified.failure {
+        None => lives(verified, profile, prover, &who),
+        Some(failure) => {
+            say(&format!("Not proved: {who}, with what the profile grants, {failure}"));
+            let output = String::from_utf8_lossy(&verified.report.output).into_owned();
+            let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
+            if !lines.is_empty() {
+                say("It said last:");
+            }
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(LAST_LINES))
+                .for_each(|line| say(&format!("  {line}")));
+            missing(verified, profile);
+        }
+    }
+    for text in &verified.report.not_applied {
+        say(&format!("Not applied in the sandbox: {text}"));
+    }
+    for text in &verified.report.remarks {
+        say(&format!("Note: {text}"));
+    }
+    Ok(())
+}
+
+fn lives(verified: &Verified, profile: &Profile, prover: &Prover, who: &str) {
+    let readiness = match prover.course.readiness.words() {
+        Some(words) => format!("{words}, and still after {:.1} s", prover.course.settle.as_secs_f64()),
+        None => "it did its work or stayed alive; give --ready to prove more".to_owned(),
+    };
+    let exercise = if prover.course.exercise.is_some() { ", exercised" } else { "" };
+    say(&format!("Proved: {who} lives with what the profile grants{exercise}: {readiness}"));
+    if verified.flaked > 0 {
+        say(&format!(
+            "It is flaky: {} of {} trials failed without a reason to be seen",
+            verified.flaked, verified.trials
+        ));
+    }
+    for id in &verified.added {
+        say(&format!("Added: {id}"));
+    }
+    for requirement in &profile.requirements {
+        let proof = requirement.proof.as_ref();
+        let partly = proof.map(|proof| &proof.tolerated).filter(|access| !access.is_empty());
+        if requirement.severity == Severity::Tolerated {
+            say(&format!("Tolerated: {}", named(requirement)));
+        } else if let Some(access) = partly {
+            let words: Vec<String> = access.iter().map(word).collect();
+            say(&format!("Tolerated: {} of {}", words.join(", "), requirement.id));
+        }
+    }
+}
+
+fn missing(verified: &Verified, profile: &Profile) {
+    // The way each would be granted.
+    let mut complete = profile.clone();
+    verified.refused.missing.iter().for_each(|missing| judge::add(&mut complete, missing));
+    let plan = grants(&complete);
+    for missing in &verified.refused.missing {
+        let known = complete.requirements.iter().find(|known| known.id == missing.id).unwrap_or(missing);
+        let remedies: Vec<String> =
+            emit::remedies(&plan, known).into_iter().map(|remedy| remedy.text).collect();
+        let calls: Vec<&str> = missing.evidence.calls.iter().map(String::as_str).collect();
+        let at = missing.evidence.refused_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
+        say(&format!(
+            "Missing: {}, refused in {}{at}: {}",
+            named(missing),
+            calls.join(", "),
+            remedies.join("; ")
+        ));
+    }
+    for (id, _) in &verified.refused.insufficient {
+        let is_granted = |requirement: &&Requirement| {
+            requirement.id == *id
+                && emit::remedies(&plan, requirement).iter().any(|r| r.verdict == Remedy::Granted)
+        };
+        let granted = profile.requirements.iter().any(|requirement| is_granted(&requirement));
+        let what =
+            if granted { "granted, and refused all the same" } else { "refused, and no file grants it" };
+        say(&format!("Refused: {id}: {what}"));
+        if let Some(requirement) =
+            profile.requirements.iter().find(|known| known.id == *id).filter(|_| !granted)
+        {
+            emit::remedies(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
+        }
+    }
+    if verified.refused.missing.is_empty() && verified.refused.insufficient.is_empty() {
+        say("Nothing was refused that a grant would give: the reason lies elsewhere");
+    } else if !verified.refused.missing.is_empty() {
+        say("With --update, verify adds what is missing and tries again");
+    }
+}
+
+fn named(requirement: &Requirement) -> String {
+    match &requirement.need {
+        Need::Path { access, file_type, .. } | Need::Device { access, file_type, .. } => {
+            let words: Vec<String> = access.iter().map(|access: &Access| word(access)).collect();
+            format!("{} [{}] {}", requirement.id, words.join(" "), word(file_type))
+        }
+        _ => requirement.id.clone(),
+    }
+}
+
+fn json(verified: &Verified, profile: &Profile) -> Result<String> {
+    let value = serde_json::json!({
+        "lives": verified.lives(),
+        "failure": verified.failure.as_ref().map(ToString::to_string),
+        "said": last_words(&verified.report),
+        "missing": verified.refused.missing,
+        "refused": verified.refused.insufficient.iter().map(|(id, _)| id).collect::<Vec<_>>(),
+        "added": verified.added,
+        "trials": verified.trials,
+        "flaked": verified.flaked,
+        "notApplied": verified.report.not_applied,
+        "profile": profile,
+    });
+    Ok(serde_json::to_string_pretty(&value)? + "\n")
+}
+
+/// The outcome of `minimize`.
+pub fn minimized(proved: bool, profile: &Profile, results: &Results) -> Result<()> {
+    match results.format {
+        ReportFormat::Json => terminal::print(&profile.to_json()),
+        ReportFormat::Table if results.talk.quiet => Ok(()),
+        ReportFormat::Table => {
+            let style = terminal::style(results.talk.color, &std::io::stderr());
+            let table = emit::table(profile, &grants(profile), style, terminal::width());
+            terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
+            if !proved {
+                say("Not proved: see above");
+            }
+            if let Some(output) = &results.output {
+                say(&format!("Profile and artefacts are in {}", output.display()));
+            }
+            Ok(())
+        }
+    }
+}

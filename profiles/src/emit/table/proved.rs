@@ -1,0 +1,43 @@
+//! What trials have proved, in the table.
+
+use crate::profile::Profile;
+use crate::requirement::{Access, Requirement, word};
+
+/// What is proved of one need, in a few words.
+pub(super) fn of_need(requirement: &Requirement) -> Vec<String> {
+    let Some(proof) = &requirement.proof else { return Vec::new() };
+    let mut out = vec![proof.finding.words().to_owned()];
+    if !proof.tolerated.is_empty() {
+        let access: Vec<String> = proof.tolerated.iter().map(|access: &Access| word(access)).collect();
+        out.push(format!("{} tolerated", access.join(", ")));
+    }
+    out
+}
+
+/// What is proved of the profile, in a sentence.
+pub(super) fn of_profile(profile: &Profile) -> Option<String> {
+    let proof = profile.proof.as_ref()?;
+    if !proof.lives {
+        return Some(format!(
+            "NOT proved: it did not live with these grants alone, in {}",
+            trials(proof.trials)
+        ));
+    }
+    let what =
+        if proof.minimal { "lives with these grants, and with none less" } else { "lives with these grants" };
+    let ready = proof.readiness.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
+    let exercised = if proof.exercise.is_some() { ", exercised" } else { "" };
+    let settled = proof.settled.0 as f64 / 1e9;
+    let flaky = match proof.flaked {
+        0 => String::new(),
+        flaked => format!("; flaky, {flaked} failed with everything granted"),
+    };
+    Some(format!(
+        "{what}{ready}{exercised}, and still after {settled:.1} s, in {}{flaky}",
+        trials(proof.trials)
+    ))
+}
+
+fn trials(number: u32) -> String {
+    if number == 1 { "1 trial".into() } else { format!("{number} trials") }
+}
