@@ -106,6 +106,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         identity: start.identity.clone(),
         mode: start.mode,
         backend: Backend::Ptrace,
+        paths: Vec::new(),
         record: request.watch.map_or(Record::Needs, |watch| watch.record),
     };
     // The backend may fork, so it comes before the runtime.
