@@ -100,7 +100,10 @@ impl Sandbox {
             nrtrace.display()
         );
         let bin = Path::new(BIN);
-        Ok(sandbox.bind(nrtrace, bin.join("nrtrace")).bind(sibling("fixture")?, bin.join("fixture")))
+        Ok(sandbox
+            .bind(nrtrace, bin.join("nrtrace"))
+            .bind(sibling("fixture")?, bin.join("fixture"))
+            .bind(sibling("k0s")?, bin.join("k0s")))
     }
 
     /// The same without the programs under test.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::sandbox::BIN;
 use crate::service::{Rights, quote};
 
 /// A drop-in, as far as it matters for starting the service.
@@ -81,6 +82,11 @@ impl DropIn {
                 "SupplementaryGroups" => extend(&mut rights.groups, value),
                 "AmbientCapabilities" => extend(&mut rights.capabilities, value),
                 "NoNewPrivileges" => rights.no_new_privs = value == "yes" || value == "true",
+                "SystemCallFilter" => {
+                    let filter =
+                        [format!("{BIN}/fixture"), "system-call-filter".to_owned(), value.to_owned()];
+                    rights.wrapper.extend(filter);
+                }
                 "Nice" => rights.wrapper.extend(["nice".to_owned(), format!("--adjustment={value}")]),
                 "Environment" => rights.environment.push(value.trim_matches('"').to_owned()),
                 "WorkingDirectory" => rights.directory = Some(value.into()),

@@ -163,6 +163,11 @@ fn devices(page: &mut Page, grants: &Grants) {
 }
 
 fn environment(page: &mut Page, grants: &Grants) {
+    for ((name, value), why) in &grants.directives {
+        page.blank();
+        page.why(why);
+        page.line(&format!("{name}={}", value.replace('%', "%%")));
+    }
     if !grants.environment.is_empty() {
         page.blank();
     }

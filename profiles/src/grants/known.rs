@@ -36,23 +36,26 @@ fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
     let refused = grants.unmet.iter().any(|unmet| unmet.need == id)
         || (grants.choices.prefers_configuration() && !fact.remedies.is_empty());
     let best = fact.remedies.first();
-    if fact.fatal == Some(false) && refused {
+    let identity = matches!(requirement.need, Need::Identity { .. });
+    let advised = identity && grants.advice.iter().any(|why| why.needs.len() == 1 && why.needs.contains(id));
+    if fact.fatal == Some(false) && (refused || advised) {
         grants.unmet.retain(|unmet| unmet.need != id);
+        grants.advice.retain(|why| !advised || !why.needs.contains(id));
         grants.optional.push(Why::new(
             id,
             format!("is refused, and {} is known to go on: {}", fact.program, says(fact)),
         ));
         return;
     }
-    let advised = grants.advice.iter().any(|why| why.needs.len() == 1 && why.needs.contains(id));
     match best {
-        Some(best) if refused || (advised && matches!(requirement.need, Need::Identity { .. })) => {
+        Some(best) if refused || advised => {
             grants.unmet.retain(|unmet| unmet.need != id);
             grants.advice.retain(|why| why.needs.len() > 1 || !why.needs.contains(id));
             grants.advise(id, says(fact));
             settle(id, best, grants);
         }
-        Some(best) => {
+        // An option that leads to the very place is none.
+        Some(best) if !leads_to_same(requirement, best) => {
             grants.known.entry(id.to_owned()).or_default().push(best.text.clone());
         }
         None if refused && fact.note.is_some() => {
@@ -60,7 +63,17 @@ fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
                 unmet.hint = says(fact);
             }
         }
-        None => {}
+        Some(_) | None => {}
+    }
+}
+
+fn leads_to_same(requirement: &Requirement, setting: &Setting) -> bool {
+    match (&requirement.need, &setting.directory) {
+        (Need::Path { path, .. }, Some(directory)) => {
+            let rest = path.as_bytes().strip_prefix(directory.as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        }
+        _ => false,
     }
 }
 
@@ -80,6 +93,11 @@ fn settle(id: &str, setting: &Setting, grants: &mut Grants) {
         let variable =
             Variable { value: value.clone(), why: Why { needs: Default::default(), ..why.clone() } };
         grants.environment.entry(name.clone()).or_insert(variable).why.also(why);
+    }
+    if let Some((name, value)) = &setting.directive {
+        let why = Why::new(id, "what the program makes of a refusal is settled by this");
+        let empty = Why { needs: Default::default(), ..why.clone() };
+        grants.directives.entry((name.clone(), value.clone())).or_insert(empty).also(why);
     }
     if let Some(path) = &setting.directory {
         make(id, path, grants);

@@ -72,6 +72,8 @@ pub struct Grants {
     pub modules: BTreeMap<String, Why>,
     /// Variables of the environment to set, by name.
     pub environment: BTreeMap<String, Variable>,
+    /// Further directives of the unit, by name and value.
+    pub directives: BTreeMap<(String, String), Why>,
     /// Options of the program's own that would do as well as what is granted, by need.
     pub known: BTreeMap<String, Vec<String>>,
     /// Set when the service manages its own control groups.
@@ -375,6 +377,7 @@ impl Grants {
             sysctls: BTreeMap::new(),
             modules: BTreeMap::new(),
             environment: BTreeMap::new(),
+            directives: BTreeMap::new(),
             known: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),

@@ -125,10 +125,10 @@ fn told(told: &Told) -> Result<(), String> {
 }
 
 fn remedy(remedy: &Remedy) -> Result<(), String> {
-    let named = [&remedy.option, &remedy.variable, &remedy.key];
+    let named = [&remedy.option, &remedy.variable, &remedy.key, &remedy.directive];
     let names: Vec<&String> = named.into_iter().flatten().collect();
     if names.len() > 1 {
-        return Err("a remedy names one of option, variable and key".into());
+        return Err("a remedy names one of option, variable, key and directive".into());
     }
     if names.iter().any(|name| !is_line(name)) || !is_line(&remedy.write) {
         return Err("a remedy is one line of text".into());
@@ -142,6 +142,12 @@ fn remedy(remedy: &Remedy) -> Result<(), String> {
         && !name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
     {
         return Err(format!("{name:?} is no name of a variable"));
+    }
+    if let Some(name) = &remedy.directive
+        && !(name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric()))
+    {
+        return Err(format!("{name:?} is no name of a directive"));
     }
     if remedy.key.is_some() && remedy.file.is_none() {
         return Err("a key needs the file that it is in".into());

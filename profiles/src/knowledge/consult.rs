@@ -149,6 +149,10 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
     };
     let write = fill(&remedy.write);
     let file = remedy.file.as_deref().unwrap_or("its configuration");
+    if let Some(name) = remedy.directive.clone() {
+        let text = format!("put `{name}={write}` into its unit");
+        return Setting { text, variable: None, directive: Some((name, write)), directory: None };
+    }
     let text = match (&remedy.option, &remedy.variable, &remedy.key, remedy.remove) {
         (Some(_), _, _, false) => format!("start it with `{write}`"),
         (Some(_), _, _, true) => format!("start it without `{write}`"),
@@ -163,6 +167,7 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
     Setting {
         text,
         variable: variable.map(|name| (name.clone(), value)),
+        directive: None,
         directory: remedy.directory.as_deref().map(|directory| RawText::from(fill(directory).as_str())),
     }
 }

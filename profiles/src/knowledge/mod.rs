@@ -129,6 +129,9 @@ pub struct Setting {
     /// For a variable of the environment: its name and the value that is right in a unit.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub variable: Option<(String, String)>,
+    /// For a directive of the unit: its name and value.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub directive: Option<(String, String)>,
     /// The directory that things are in then, which the service has to be given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub directory: Option<RawText>,

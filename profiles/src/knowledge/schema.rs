@@ -155,8 +155,8 @@ pub enum Checked {
     Other,
 }
 
-/// Something to do: exactly one of `option`, `variable` and `key` names what is set or removed; with neither, `write` is
-/// an instruction.
+/// Something to do: one of `option`, `variable`, `key` and `directive` names what is set or removed; with none, `write`
+/// is an instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Remedy {
@@ -169,10 +169,13 @@ pub struct Remedy {
     /// A key of a configuration file.
     #[serde(default)]
     pub key: Option<String>,
+    /// A directive of the service's unit, systemd.exec(5).
+    #[serde(default)]
+    pub directive: Option<String>,
     /// The configuration file, for a key.
     #[serde(default)]
     pub file: Option<String>,
-    /// What to write, for an option or a key whole (`pid /run/nginx/nginx.pid;`), for a variable its value. `{name}` stands for
+    /// What to write, for an option or a key whole (`pid /run/nginx/nginx.pid;`), for a variable or a directive its value. `{name}` stands for
     /// the service's name, `{user}`, `{group}` and `{uid}` for its identity.
     pub write: String,
     /// Whether it is to be removed instead.
