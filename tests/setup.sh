@@ -5,7 +5,8 @@ set -euo pipefail
 
 packages=(
     # The services that are traced.
-    apache2 dnsmasq etcd-server haproxy knot lighttpd mosquitto nginx postgresql redis-server ssl-cert unbound vsftpd
+    apache2 bind9 containerd dnsmasq etcd-server haproxy knot lighttpd mosquitto nginx openssh-server postgresql
+    redis-server squid ssl-cert unbound vsftpd
     # What the tests try them and prepare their files with.
     acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )

@@ -49,7 +49,10 @@ fn etcd(data: &str) -> Result<()> {
 
 fn api_server(words: &[String]) -> Result<()> {
     let port: u16 = option(words, "--secure-port").unwrap_or("6443").parse()?;
-    self_signed(words)?;
+    if option(words, "--tls-private-key-file").is_none() {
+        let directory = option(words, "--cert-dir").unwrap_or("/var/run/kubernetes");
+        self_signed(&[format!("--cert-dir={directory}")])?;
+    }
     let listener = TcpListener::bind(("127.0.0.1", port)).context("failed to listen")?;
     std::mem::forget(listener);
     Ok(())
