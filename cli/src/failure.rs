@@ -6,8 +6,8 @@ use nrtrace_profiles::check::BadPolicy;
 use nrtrace_profiles::merge::MergeError;
 use nrtrace_profiles::text::printable;
 use nrtrace_profiles::version::ReadError;
-use nrtrace_tracer::launch;
 use nrtrace_tracer::trial::TrialError;
+use nrtrace_tracer::{attach, launch};
 
 use crate::terminal;
 
@@ -38,6 +38,7 @@ fn status(error: &anyhow::Error) -> u8 {
         || error.is::<MergeError>()
         || error.is::<BadPolicy>()
         || error.is::<BadInput>()
+        || error.is::<attach::Error>()
     {
         return USAGE;
     }

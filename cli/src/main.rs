@@ -1,6 +1,7 @@
 //! The `nrtrace` command: arguments, wiring, progress, exit status.
 
 mod args;
+mod attach;
 mod check;
 mod compare;
 mod doctor;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
+        Command::Attach(args) => attach::attach(&args),
         Command::Emit(args) => show::emit(&args),
         Command::Report(args) => show::report(&args),
         Command::Plan(args) => plan::run(&args),

@@ -22,7 +22,7 @@ use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{BackendArg, IdentityArg, RecordArg, ReportFormat, RunArgs};
+use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs};
 use crate::failure::BadInput;
 use crate::knowledge;
 use crate::output::OutputDir;
@@ -82,7 +82,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let Some(output) = &settled.output {
         write(output, &profile)?;
     }
-    show(args, &profile, settled.output.as_ref())?;
+    show(&args.results, &profile, settled.output.as_ref())?;
     Ok(ExitCode::from(status(args, &recorded, &profile)))
 }
 
@@ -95,10 +95,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
     let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
     let (mode, identity, credentials) = whom(args, &base)?;
-    let record = match args.watch.record {
-        RecordArg::Needs => Record::Needs,
-        RecordArg::Calls => Record::Calls,
-    };
+    let record = args.watch.record.record();
     let plan = Plan {
         command: args.command.clone(),
         credentials,
@@ -151,26 +148,27 @@ fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> 
     })
 }
 
-/// Prepares what watches the program, and says which it is when that is a surprise.
 fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
-    let choice = match args.watch.backend {
-        BackendArg::Auto => Choice::Auto,
-        BackendArg::Ebpf => Choice::Ebpf,
-        BackendArg::Ptrace => Choice::Ptrace,
-    };
     let facts = &settled.facts;
     let wanted = Wanted {
         record: facts.record,
         buffer: args.watch.buffer << 20,
+        attach: false,
+        foretold: None,
         mode: facts.mode,
         identity: &facts.identity,
     };
-    let prepared = backend::prepare(choice, &wanted);
+    prepare(args.watch.backend.choice(), &wanted, args.results.talk.verbose)
+}
+
+/// Prepares what watches the program, and says which it is when that is a surprise.
+pub fn prepare(choice: Choice, wanted: &Wanted<'_>, verbose: bool) -> Result<Ready> {
+    let prepared = backend::prepare(choice, wanted);
     let refusal = match &prepared {
         Ok(ready) => ready.fallback.as_ref(),
         Err(error) => error.ebpf(),
     };
-    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| args.results.talk.verbose) {
+    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| verbose) {
         log.lines().for_each(|line| terminal::tell(format_args!("{}", printable(line))));
     }
     let ready = prepared?;
@@ -179,9 +177,7 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
             "nrtrace: backend: {}, because eBPF does not work here: {why}",
             ready.description
         )),
-        None if args.results.talk.verbose => {
-            terminal::tell(format_args!("nrtrace: backend: {}", ready.description))
-        }
+        None if verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
         None => {}
     }
     Ok(ready)
@@ -205,20 +201,21 @@ pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-fn show(args: &RunArgs, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
-    match args.results.format {
+/// Shows the result as it was asked for.
+pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
+    match results.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
             terminal::print(&profile.to_json())?;
         }
-        ReportFormat::Table if !args.results.talk.quiet => {
-            let style: Style = terminal::style(args.results.talk.color, &std::io::stderr());
+        ReportFormat::Table if !results.talk.quiet => {
+            let style: Style = terminal::style(results.talk.color, &std::io::stderr());
             let table = emit::table(profile, &grants(profile), style, terminal::width());
             terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
         }
         ReportFormat::Table => {}
     }
-    if let Some(output) = output.filter(|_| !args.results.talk.quiet) {
+    if let Some(output) = output.filter(|_| !results.talk.quiet) {
         terminal::tell(format_args!("Profile and artefacts are in {}", output.path().display()));
     }
     Ok(())

@@ -47,6 +47,8 @@ layout! {
     TaskNsproxy = "task_struct" "nsproxy";
     /// Thread id.
     TaskThreadPid = "task_struct" "thread_pid";
+    /// The process that made it, or has adopted it.
+    TaskParent = "task_struct" "real_parent";
     /// First thread of the process.
     TaskGroupLeader = "task_struct" "group_leader";
     /// State of the path walk in progress.
@@ -61,6 +63,10 @@ layout! {
     SignalLive = "signal_struct" "live";
     /// The executable.
     MmExeFile = "mm_struct" "exe_file";
+    /// Where the arguments start.
+    MmArgStart = "mm_struct" "arg_start";
+    /// And where they end.
+    MmArgEnd = "mm_struct" "arg_end";
     /// The path given to execve(2).
     BinprmFilename = "linux_binprm" "filename";
     /// Depth of the pid namespace.
@@ -73,10 +79,22 @@ layout! {
     CredFsuid = "cred" "fsuid";
     /// Group id that file access is judged by.
     CredFsgid = "cred" "fsgid";
+    /// Effective capabilities, as bits.
+    CredEffective = "cred" "cap_effective";
     /// User namespace.
     CredUserNs = "cred" "user_ns";
     /// Supplementary groups.
     CredGroupInfo = "cred" "group_info";
+    /// Directory of a control group.
+    CgroupNode = "cgroup" "kn";
+    /// How deep it is in its hierarchy.
+    CgroupLevel = "cgroup" "level";
+    /// Its hierarchy.
+    CgroupRoot = "cgroup" "root";
+    /// Number of a hierarchy: zero for version 2.
+    RootHierarchy = "cgroup_root" "hierarchy_id";
+    /// Number of a directory, which is the control group's.
+    NodeId = "kernfs_node" "id";
     /// Mount namespace.
     NsproxyMntNs = "nsproxy" "mnt_ns";
     /// Network namespace.
@@ -189,11 +207,15 @@ pub const WAITING: u32 = 1;
 /// [`Mark::state`]: the task is traced.
 pub const TRACED: u32 = 2;
 
+/// [`Mark::state`]: the task is to be traced from its first execve(2) in another mount namespace than
+/// [`Mark::origin`] on: what a container runtime does before it runs the program is its own affair.
+pub const ARMED: u32 = 3;
+
 /// What the probe keeps for each task it traces. The tracer writes the first one; children inherit it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// [`WAITING`] or [`TRACED`].
+    /// [`WAITING`], [`TRACED`] or [`ARMED`].
     pub state: u32,
     /// Depth of the pid namespace that the tracer numbers processes by.
     pub level: u32,
@@ -211,7 +233,62 @@ pub struct Mark {
     pub root_mnt: u64,
     /// Directory entry of it.
     pub root_dentry: u64,
+    /// Inode number of the mount namespace that a task which is [`ARMED`] has to leave.
+    pub origin: u32,
+    /// Explicit padding.
+    pub pad: u32,
+}
+
+/// How many words an [`Aim`] looks for.
+pub const WORDS: usize = 12;
+
+/// What is attached to: which tasks without a mark belong to it. The tracer writes it, and the probe what it finds out by
+/// itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aim {
+    /// The control group of version 2 whose tasks belong to it, those of groups below it as well; zero for none.
+    pub cgroup: u64,
+    /// [`hash`]es of the names that tell a control group or the arguments of a container runtime; zero for none.
+    pub words: [u64; WORDS],
+    /// How deep that control group is.
+    pub depth: u32,
+    /// [`Mark::state`] of a task that is found by its control group.
+    pub found: u32,
+    /// [`Mark::state`] of a task that joins a control group by name.
+    pub joins: u32,
+    /// Whether tasks that join a control group of one of the names belong to it.
+    pub by_group: u32,
+    /// Whether processes with one of the names among their arguments start it.
+    pub by_argument: u32,
+    /// Whether a task that makes another belongs to it when one of its ancestors does.
+    pub by_ancestor: u32,
+    /// Inode number of the mount namespace in which tasks found are traced at once; zero for none.
+    pub mnt_ns: u32,
+    /// Depth of the pid namespace that the tracer numbers processes by.
+    pub level: u32,
+}
+
+/// What [`hash`] starts with.
+pub const HASH_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of what was hashed so far and one more byte (FNV-1a).
+#[inline(always)]
+pub const fn hash_byte(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
+}
+
+/// The hash by which the probe knows a name.
+pub const fn hash(word: &[u8]) -> u64 {
+    let mut hash = HASH_SEED;
+    let mut index = 0;
+    while index < word.len() {
+        hash = hash_byte(hash, word[index]);
+        index += 1;
+    }
+    hash
 }
 
 const _: () = assert!(size_of::<Registers>() == 15 * 4);
-const _: () = assert!(size_of::<Mark>() == 48);
+const _: () = assert!(size_of::<Mark>() == 56);
+const _: () = assert!(size_of::<Aim>() == 8 + 8 * WORDS + 8 * 4);

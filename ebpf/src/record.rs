@@ -37,6 +37,9 @@ pub const KIND_FORK: u16 = 3;
 pub const KIND_EXEC: u16 = 4;
 /// [`Head::kind`]: the current task has ended; a [`ProcessRecord`].
 pub const KIND_EXIT: u16 = 5;
+/// [`Head::kind`]: a task has joined the control group that is waited for, whose path is [`STR_PATH`]; a
+/// [`ProcessRecord`] about whoever moved it.
+pub const KIND_JOIN: u16 = 6;
 
 /// [`Head::flags`]: a string was longer than its field and was cut.
 pub const FLAG_TRUNCATED: u16 = 1 << 0;
@@ -204,21 +207,24 @@ pub struct CallRecord {
 pub struct ProcessRecord {
     /// Common part; for [`KIND_FORK`] about the parent.
     pub head: Head,
-    /// For [`KIND_FORK`] the child's thread group, numbered as in the tracer's pid namespace.
+    /// For [`KIND_FORK`] the child's thread group, numbered as in the tracer's pid namespace; for [`KIND_JOIN`] that of
+    /// the task that joins.
     pub child_pid: u32,
-    /// For [`KIND_FORK`] the child's thread id.
+    /// For [`KIND_FORK`] the child's thread id, for [`KIND_JOIN`] that of the task that joins.
     pub child_tid: u32,
     /// For [`KIND_EXIT`] the wait status (`task_struct.exit_code`).
     pub exit_code: u32,
     /// For [`KIND_EXIT`] 1 when it was the thread group's last thread.
     pub last_thread: u32,
+    /// For [`KIND_EXEC`] the effective capabilities of the program, as bits.
+    pub capabilities: u64,
 }
 
 const _: () = assert!(size_of::<Head>() == 64);
 const _: () = assert!(size_of::<InodeRecord>() == 32);
 const _: () = assert!(size_of::<CheckRecord>() == 64 + 24 + 48 + 32 + 8 + 8 * STACK_MAX);
 const _: () = assert!(size_of::<CallRecord>() == 64 + 16 + 48 + 8);
-const _: () = assert!(size_of::<ProcessRecord>() == 64 + 16);
+const _: () = assert!(size_of::<ProcessRecord>() == 64 + 24);
 
 /// Reads a record's fixed part from the start of `bytes`, or `None` when they are too few.
 ///

@@ -45,6 +45,7 @@ pub fn records(bytes: &[u8]) {
         record: Record::Calls,
         max_events: 100,
         paths: Default::default(),
+        within: Default::default(),
     };
     let mut collector = Collector::new(config);
     let mut rest = bytes;

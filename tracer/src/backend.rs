@@ -11,7 +11,7 @@ use crate::launch;
 use crate::oracle::{self, Oracle};
 use crate::predict::{self, Predictor};
 use crate::ptrace::{self, MakeJudge, Stops, Tracer};
-use crate::session::Source;
+use crate::session::{Begins, Source};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -32,6 +32,10 @@ pub struct Wanted<'a> {
     pub record: Record,
     /// Bytes of the eBPF backend's buffer, a power of two.
     pub buffer: usize,
+    /// Whether it runs already.
+    pub attach: bool,
+    /// The only user whose doings are foretold; what all others are refused is real.
+    pub foretold: Option<u32>,
     /// How the program runs.
     pub mode: Mode,
     /// The user whose rights are judged.
@@ -111,7 +115,8 @@ pub fn prepare(choice: Choice, wanted: &Wanted<'_>) -> Result<Ready, Error> {
 }
 
 fn probe(wanted: &Wanted<'_>) -> Result<Ready, ebpf::Error> {
-    let probe = Probe::load(&ebpf::Options { record: wanted.record, buffer: wanted.buffer })?;
+    let probe =
+        Probe::load(&ebpf::Options { record: wanted.record, buffer: wanted.buffer, attach: wanted.attach })?;
     let description = format!("eBPF, {}", probe.hooks().description());
     Ok(Ready { kind: Backend::Ebpf, source: Box::new(probe), description, fallback: None })
 }
@@ -122,8 +127,9 @@ fn tracer(wanted: &Wanted<'_>) -> Result<Ready, PtraceError> {
     let identity = wanted.identity.clone();
     // Where refusals are real, some come from what the oracle does not know: each call's result is waited for.
     let real = wanted.mode == Mode::Enforced;
+    let only = wanted.foretold;
     let judge: MakeJudge = Box::new(move || match Predictor::new(&identity, real) {
-        Ok(predictor) => Box::new(predictor),
+        Ok(predictor) => Box::new(predictor.only(only)),
         Err(error) => panic!("{error}"),
     });
     let rows = predict::rows(wanted.record);
@@ -131,7 +137,13 @@ fn tracer(wanted: &Wanted<'_>) -> Result<Ready, PtraceError> {
         Record::Needs => Stops::Checks,
         Record::Calls => Stops::EntryAndExit,
     };
-    let options = ptrace::Options { rows: rows.clone(), stops, from_exec: true, kill_tree: true };
+    let options = ptrace::Options {
+        rows: rows.clone(),
+        stops,
+        from_exec: true,
+        kill_tree: !wanted.attach,
+        attach: wanted.attach,
+    };
     let tracer = Tracer::start(options, Some(judge))?;
     let description = "ptrace, with needs predicted by the access oracle".to_owned();
     let source = Box::new(Traced { tracer, rows });
@@ -147,6 +159,10 @@ struct Traced {
 impl Source for Traced {
     fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), launch::Error> {
         self.tracer.watch(child).map_err(launch::Error::source)
+    }
+
+    fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), launch::Error> {
+        self.tracer.adopt(pid, begins == Begins::WithExec).map_err(launch::Error::source)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

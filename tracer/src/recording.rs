@@ -6,16 +6,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use nix::sys::utsname::uname;
+use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
 use nrtrace_profiles::glob::Pattern;
 use uuid::Uuid;
 
-use crate::collect::{Collector, Config};
+use crate::collect::{Collector, Config, Within};
 use crate::course::Verdict;
 use crate::ebpf::{Lost, Probe};
 use crate::launch::{Error, IdentityCall};
-use crate::session::{self, Counters, Plan, Progress, Sink, Source};
+use crate::session::{self, Begins, Counters, Plan, Progress, Sink, Source};
 
 /// What a recording is of, beyond how the program is run.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ pub async fn record(
         record: facts.record,
         max_events: Config::MAX_EVENTS,
         paths: facts.paths.clone(),
+        within: Within::default(),
     };
     let mut collector = Collector::new(config);
     let ended = session::run(plan, source, &mut collector, progress).await?;
@@ -121,6 +123,14 @@ pub(crate) fn unprivileged_port_start() -> u16 {
 impl Source for Probe {
     fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
         Probe::watch(self, child).map_err(Error::source)
+    }
+
+    fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), Error> {
+        Probe::adopt(self, pid, begins == Begins::WithExec).map_err(Error::source)
+    }
+
+    fn aim(&mut self, aim: &Aim) -> Result<bool, Error> {
+        Probe::aim(self, aim).map(|()| true).map_err(Error::source)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

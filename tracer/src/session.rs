@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
+use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::event::{Exit, Milestones, Phase};
 use nrtrace_profiles::{Capability, RawText};
 
 use self::running::{Beside, Running};
+pub(crate) use self::running::{has_ended, pollable};
 pub use crate::collect::Counters;
 use crate::course::{Attendant, Capture, Course, Verdict};
 use crate::launch::environment::{self, Home, Origin, Variables};
@@ -23,6 +25,15 @@ use crate::launch::stop::Stage;
 use crate::launch::supervisor::Supervisor;
 use crate::launch::{Credentials, Error, IdentityCall, IdentityPolicy};
 
+/// From when on a process that runs already is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// From now on.
+    Now,
+    /// From its next execve(2) on: it has not become the program yet.
+    WithExec,
+}
+
 /// What watches the program.
 pub trait Source {
     /// Begins to watch a process, which has not run its program's first instruction yet, and all it starts.
@@ -30,6 +41,26 @@ pub trait Source {
     /// # Errors
     /// When it cannot be watched; [`Error::source`] takes any error.
     fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error>;
+
+    /// Begins to watch a process that runs already, with all its threads and all it starts from now on. One that is gone
+    /// by now is no error.
+    ///
+    /// # Errors
+    /// When it cannot be watched, or this source only watches what it has started.
+    fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), Error> {
+        let (_, _) = (pid, begins);
+        Err(Error::source(std::io::Error::other("this source watches only what it has started")))
+    }
+
+    /// Tells which tasks besides the adopted ones belong to what is watched. False where this source cannot tell them by
+    /// itself.
+    ///
+    /// # Errors
+    /// When that cannot be set up.
+    fn aim(&mut self, aim: &Aim) -> Result<bool, Error> {
+        let _ = aim;
+        Ok(false)
+    }
 
     /// Becomes readable when there are records; must be pollable with epoll(7).
     fn as_fd(&self) -> BorrowedFd<'_>;
@@ -262,7 +293,7 @@ impl Prepared {
     }
 }
 
-fn monotonic() -> u64 {
+pub(crate) fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     now.as_nanos() as u64
 }

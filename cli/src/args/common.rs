@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nrtrace_profiles::glob::Pattern;
 
+use nrtrace_profiles::event::Record;
+use nrtrace_tracer::backend::Choice;
+
 use super::knowledge::KnowledgeDirs;
 use super::value;
 
@@ -122,6 +125,27 @@ pub enum BackendArg {
     Ebpf,
     /// ptrace alone
     Ptrace,
+}
+
+impl RecordArg {
+    /// What it stands for.
+    pub fn record(self) -> Record {
+        match self {
+            Self::Needs => Record::Needs,
+            Self::Calls => Record::Calls,
+        }
+    }
+}
+
+impl BackendArg {
+    /// What it stands for.
+    pub fn choice(self) -> Choice {
+        match self {
+            Self::Auto => Choice::Auto,
+            Self::Ebpf => Choice::Ebpf,
+            Self::Ptrace => Choice::Ptrace,
+        }
+    }
 }
 
 /// `--format` of `run` and `report`

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod attach;
 mod common;
 mod course;
 mod knowledge;
@@ -12,6 +13,7 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use attach::AttachArgs;
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
 pub use course::CourseArgs;
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
@@ -52,6 +54,8 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     /// Make a profile smaller: drop every grant that the program can live without
     Minimize(Box<MinimizeArgs>),
+    /// Watch what runs already (a process, a unit, a control group, a container), and say what it needs as a non-root user
+    Attach(Box<AttachArgs>),
     /// Write artefacts from a saved profile
     Emit(EmitArgs),
     /// Show a saved profile

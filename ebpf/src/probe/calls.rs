@@ -3,12 +3,13 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
-use nrtrace_ebpf::layout::{Field, Mark, TRACED};
+use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::table::{
     Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
 };
 use nrtrace_ebpf::{CallRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_FD_ONLY, KIND_CALL, SocketRecord};
 
+use crate::aim;
 use crate::call::{self, Call};
 use crate::head;
 use crate::kernel::{self, Task, read};
@@ -30,7 +31,7 @@ const SETTING_MAX: u64 = 63;
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
     let task = kernel::current();
-    if let Some(mark) = maps::mark(task) {
+    if let Some(mark) = aim::mark(task) {
         returned(task, mark, context.arg::<i64>(1));
     }
     0
@@ -51,7 +52,7 @@ fn returned(task: Task, mark: &mut Mark, ret: i64) {
     mark.checked = 0;
     let row = if has_run { None } else { maps::operands(this.nr, this.compat) };
     let (when, traits) = row.map_or((0, 0), |row| (row.when, row.traits));
-    let traced = mark.state == TRACED || traits & TRAIT_EXEC != 0;
+    let traced = aim::counts(task, mark, traits);
     let wanted = has_run
         || checked
         || if when & WHEN_TELLING != 0 { tells(task, &this, ret) } else { is_wanted(when, ret) };

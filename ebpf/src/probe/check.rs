@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use nrtrace_ebpf::layout::{Field, Mark, TRACED};
+use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::table::{
     NONE, Operands, TRAIT_ACCOUNTS, TRAIT_CLONE, TRAIT_CLONE3, TRAIT_EXEC, TRAIT_SOCKET, WHEN_TELLING,
 };
@@ -15,6 +15,7 @@ use nrtrace_ebpf::{
     KIND_CHECK, STACK_MAX, SocketRecord,
 };
 
+use crate::aim;
 use crate::call::{self, Call};
 use crate::functions;
 use crate::gather::{COMPONENT, COMPONENT_BESIDE};
@@ -54,7 +55,7 @@ pub struct Question {
 #[btf_tracepoint(function = "cap_capable")]
 pub fn cap_capable(context: BtfTracePointContext) -> i32 {
     let task = kernel::current();
-    if let Some(mark) = maps::mark(task) {
+    if let Some(mark) = aim::mark(task) {
         let question = Question {
             cred: context.arg(0),
             namespace: context.arg(1),
@@ -74,7 +75,7 @@ pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Q
     let this = Call::of(task);
     let row = maps::operands(this.nr, this.compat).copied().unwrap_or(Operands::NONE);
     let traits = row.traits;
-    if mark.state != TRACED && traits & TRAIT_EXEC == 0 {
+    if !aim::counts(task, mark, traits) {
         return;
     }
     let args = this.args();

@@ -7,9 +7,9 @@ use aya_ebpf::programs::{FEntryContext, FExitContext};
 use nrtrace_ebpf::CAP_OPT_NOAUDIT;
 use nrtrace_ebpf::layout::Field;
 
+use crate::aim;
 use crate::check::{self, Question};
 use crate::kernel::{self, Task, has, offset, read};
-use crate::maps;
 use crate::path::Location;
 
 /// The program and the trampoline that calls it.
@@ -24,7 +24,7 @@ const DECIDES_UNAUDITED: [i32; 2] = [12, 21];
 #[fexit(function = "cap_capable")]
 pub fn cap_capable_exit(context: FExitContext) -> i32 {
     let task = kernel::current();
-    let Some(mark) = maps::mark(task) else { return 0 };
+    let Some(mark) = aim::mark(task) else { return 0 };
     let (cap, opts): (i32, u32) = (context.arg(2), context.arg(3));
     if opts & CAP_OPT_NOAUDIT == 0 || DECIDES_UNAUDITED.contains(&cap) {
         let question = Question {
@@ -43,7 +43,7 @@ pub fn cap_capable_exit(context: FExitContext) -> i32 {
 /// `capable_wrt_inode_uidgid(idmap, inode, cap)` is about to consult a capability for an inode.
 #[fentry(function = "capable_wrt_inode_uidgid")]
 pub fn inode_capable_entry(context: FEntryContext) -> i32 {
-    if let Some(mark) = maps::mark(kernel::current()) {
+    if let Some(mark) = aim::mark(kernel::current()) {
         mark.inode = context.arg(1);
     }
     0
@@ -52,7 +52,7 @@ pub fn inode_capable_entry(context: FEntryContext) -> i32 {
 /// The inode has been judged.
 #[fexit(function = "capable_wrt_inode_uidgid")]
 pub fn inode_capable_exit(_: FExitContext) -> i32 {
-    if let Some(mark) = maps::mark(kernel::current()) {
+    if let Some(mark) = aim::mark(kernel::current()) {
         mark.inode = 0;
     }
     0

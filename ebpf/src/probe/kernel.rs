@@ -25,6 +25,10 @@ pub static REGISTERS: Registers =
 #[unsafe(no_mangle)]
 static ACCOUNTING: [u64; 2] = [0; 2];
 
+/// Whether what already runs is to be traced, and not only what descends from a marked task.
+#[unsafe(no_mangle)]
+static ATTACHING: u32 = 0;
+
 /// The current task, as a pointer whose type the verifier knows.
 pub type Task = *const c_void;
 
@@ -33,6 +37,14 @@ pub type Task = *const c_void;
 pub fn current() -> Task {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// Whether tasks without a mark may belong to what is traced; a constant for the verifier, which leaves out what is
+/// never reached.
+#[inline(always)]
+pub fn attaching() -> bool {
+    // SAFETY: the loader writes the constant before the program is loaded.
+    unsafe { ptr::read_volatile(&raw const ATTACHING) != 0 }
 }
 
 /// Offset of `field`, a constant for the verifier.

@@ -22,6 +22,7 @@
 #![no_std]
 #![no_main]
 
+mod aim;
 mod call;
 mod calls;
 mod check;

@@ -10,7 +10,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query, bpf_task_storage_get};
 use aya_ebpf::macros::btf_map;
-use nrtrace_ebpf::layout::Mark;
+use nrtrace_ebpf::layout::{Aim, Mark};
 use nrtrace_ebpf::table::{CALLS, Operands};
 
 use crate::kernel::Task;
@@ -63,6 +63,10 @@ static COMPAT: Array<Operands, { CALLS }> = Array::new();
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 3> = PerCpuArray::new();
 
+/// What is attached to.
+#[btf_map]
+static AIM: Array<Aim, 1> = Array::new();
+
 /// Records that did not fit into the ring buffer, by [`Slot`].
 #[btf_map]
 static LOST: PerCpuArray<u64, 3> = PerCpuArray::new();
@@ -96,20 +100,28 @@ pub fn mark(task: Task) -> Option<&'static mut Mark> {
     }
 }
 
-/// Marks `task`; false when there is no memory for it.
+/// What is attached to.
 #[inline(always)]
-pub fn set_mark(task: Task, mut value: Mark) -> bool {
+pub fn aim() -> Option<&'static mut Aim> {
+    // SAFETY: the map has the one element; the kernel and the tracer write whole words of it.
+    AIM.get_ptr_mut(0).and_then(|aim| unsafe { aim.as_mut() })
+}
+
+/// Marks `task`, unless it has a mark already; the mark it has now, none when there is no memory for it.
+#[inline(always)]
+pub fn set_mark(task: Task, mut value: Mark) -> Option<&'static mut Mark> {
     let map = (&raw const MARKS).cast_mut().cast::<c_void>();
     // SAFETY: as in `mark`; the kernel copies the value.
-    let stored = unsafe {
+    unsafe {
         bpf_task_storage_get(
             map,
             task.cast_mut().cast(),
             (&raw mut value).cast(),
             u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
         )
-    };
-    !stored.is_null()
+        .cast::<Mark>()
+        .as_mut()
+    }
 }
 
 /// The table's row for a call.

@@ -4,9 +4,10 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ffi::c_void;
 
-use nrtrace_ebpf::layout::{Field, Mark, TRACED};
+use nrtrace_ebpf::layout::{ARMED, Field, Mark, TRACED};
 use nrtrace_ebpf::{KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord};
 
+use crate::aim;
 use crate::call::Call;
 use crate::gather::PROGRAM;
 use crate::head;
@@ -20,12 +21,12 @@ use crate::text::Record;
 #[btf_tracepoint(function = "task_newtask")]
 pub fn task_newtask(context: BtfTracePointContext) -> i32 {
     let parent = kernel::current();
-    let Some(mark) = maps::mark(parent) else { return 0 };
+    let Some(mark) = aim::mark(parent).or_else(|| aim::by_ancestor(parent)) else { return 0 };
     let child: Task = context.arg::<*const c_void>(0);
-    let mut inherited = Mark { state: mark.state, level: mark.level, ..ZERO };
+    let mut inherited = Mark { state: mark.state, level: mark.level, origin: mark.origin, ..ZERO };
     head::number(child, &mut inherited);
     let (pid, tid) = (inherited.pid, inherited.tid);
-    if !maps::set_mark(child, inherited) {
+    if maps::set_mark(child, inherited).is_none() {
         maps::count_lost(Slot::Process);
     }
     if mark.state != TRACED {
@@ -45,12 +46,18 @@ pub fn task_newtask(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = kernel::current();
-    let Some(mark) = maps::mark(task) else { return 0 };
+    aim::executed(task);
+    let Some(mark) = aim::mark(task) else { return 0 };
+    if mark.state == ARMED && aim::mount_namespace(task) == mark.origin {
+        return 0;
+    }
     mark.state = TRACED;
     mark.exec = (Call::of(task).nr as u32).wrapping_add(1);
     // A thread that runs a new program takes over its leader's number.
     mark.pid = 0;
     let Some(record) = start(KIND_EXEC, task, mark) else { return 0 };
+    // SAFETY: the fixed part is initialised.
+    unsafe { (*record.fixed).capabilities = load(load(task, Field::TaskRealCred), Field::CredEffective) };
     let mm: u64 = load(task, Field::TaskMm);
     let plan = record.plan();
     plan.path = load(context.arg::<*const c_void>(2), Field::BinprmFilename);
@@ -64,7 +71,7 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(_: BtfTracePointContext) -> i32 {
     let task = kernel::current();
-    let Some(mark) = maps::mark(task) else { return 0 };
+    let Some(mark) = aim::mark(task) else { return 0 };
     if mark.state != TRACED {
         return 0;
     }
@@ -89,12 +96,24 @@ pub extern "C" fn pid_level(_: *mut c_void) -> i32 {
     read::<u32>(pid, Field::PidLevel) as i32
 }
 
-const ZERO: Mark =
-    Mark { state: 0, level: 0, pid: 0, tid: 0, checked: 0, exec: 0, inode: 0, root_mnt: 0, root_dentry: 0 };
+/// A mark without anything.
+pub const ZERO: Mark = Mark {
+    state: 0,
+    level: 0,
+    pid: 0,
+    tid: 0,
+    checked: 0,
+    exec: 0,
+    inode: 0,
+    root_mnt: 0,
+    root_dentry: 0,
+    origin: 0,
+    pad: 0,
+};
 
 /// Starts a record without call.
 #[inline(always)]
-fn start(kind: u16, task: Task, mark: &mut Mark) -> Option<Record<ProcessRecord>> {
+pub fn start(kind: u16, task: Task, mark: &mut Mark) -> Option<Record<ProcessRecord>> {
     let record = Record::<ProcessRecord>::start(Slot::Process)?;
     head::fill(record.head(), kind, 0, task, mark);
     // SAFETY: the fixed part is this program's own memory.
@@ -103,6 +122,7 @@ fn start(kind: u16, task: Task, mark: &mut Mark) -> Option<Record<ProcessRecord>
         (*record.fixed).child_tid = 0;
         (*record.fixed).exit_code = 0;
         (*record.fixed).last_thread = 0;
+        (*record.fixed).capabilities = 0;
     }
     Some(record)
 }

@@ -5,8 +5,9 @@ use core::hint::black_box;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::{
-    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
+use nrtrace_ebpf::layout::{HASH_SEED, hash_byte};
 use nrtrace_ebpf::table::STRUCTURE_MAX;
 use nrtrace_ebpf::{FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
@@ -33,6 +34,9 @@ pub struct Scratch {
     walk: Walk,
     /// When the fill of the ring buffer was last looked at.
     looked: u64,
+    /// Hash of the word in progress, and whether one was known; see [`has_word`].
+    hash: u64,
+    known: u64,
     /// Bytes of strings so far.
     length: u64,
     /// `FLAG_` bits that the strings bring.
@@ -99,6 +103,19 @@ impl<R> Record<R> {
             self.output(size);
         } else {
             maps::count_lost(self.slot);
+        }
+    }
+
+    /// Sends the record with a C string of the kernel as its only one.
+    #[inline(always)]
+    pub fn send_name(self, index: usize, address: u64) {
+        kernel_string(self.scratch, index, address);
+        let head = self.head();
+        // SAFETY: scratch memory belongs to this program until it ends.
+        unsafe { head.strings = ptr::read_volatile(&raw const (*self.scratch).strings) };
+        let size = length(self.scratch) + size_of::<R>() as u64;
+        if size <= (FIXED + STARTS) as u64 {
+            self.output(size);
         }
     }
 
@@ -265,4 +282,81 @@ pub fn user_pair(address: u64) -> Option<[u64; 2]> {
     // SAFETY: the helper writes the pair.
     let failed = unsafe { bpf_probe_read_user((&raw mut pair).cast(), 16, address as *const c_void) };
     (failed == 0).then_some(pair)
+}
+
+/// Reads arguments of a process, at most [`PATH_MAX`] bytes, to the start of the strings; how many there are.
+#[inline(always)]
+pub fn arguments(scratch: *mut Scratch, address: u64, length: u64) -> u64 {
+    let length = black_box(if length > PATH_MAX as u64 { PATH_MAX as u64 } else { length }) & PATH_MAX as u64;
+    // SAFETY: scratch memory belongs to the program until it ends, and holds a piece.
+    let failed = unsafe {
+        let to = (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED);
+        bpf_probe_read_user(to.cast(), length as u32, address as *const c_void)
+    };
+    if failed == 0 { length } else { 0 }
+}
+
+/// Reads a C string of the kernel to the start of the strings; its length.
+#[inline(always)]
+pub fn name(scratch: *mut Scratch, address: u64) -> u64 {
+    // SAFETY: scratch memory belongs to the program until it ends, and holds a piece.
+    let read = unsafe {
+        let to = (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED);
+        bpf_probe_read_kernel_str(to.cast(), PATH_MAX as u32, address as *const c_void)
+    };
+    if read <= 0 { 0 } else { read as u64 }
+}
+
+/// Whether one of the first `length` bytes' words, between slashes (if they separate) and zeros, is one that is looked
+/// for.
+#[inline(always)]
+pub fn has_word(scratch: *mut Scratch, length: u64, slashes: bool) -> bool {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    unsafe {
+        (*scratch).hash = HASH_SEED;
+        (*scratch).known = 0;
+    }
+    let mut context = scratch;
+    let count = if length > PATH_MAX as u64 { PATH_MAX as u64 } else { length } as u32;
+    let step = if slashes { component as *mut c_void } else { argument as *mut c_void };
+    // SAFETY: the callback gets the address of `context`, which lives until the loop ends.
+    unsafe {
+        bpf_loop(count, step, (&raw mut context).cast(), 0);
+        ptr::read_volatile(&raw const (*scratch).known) != 0
+    }
+}
+
+extern "C" fn component(index: u32, context: *mut *mut Scratch) -> i64 {
+    // SAFETY: `has_word` passes a pointer to the scratch memory.
+    word(unsafe { *context }, index, b'/')
+}
+
+extern "C" fn argument(index: u32, context: *mut *mut Scratch) -> i64 {
+    // SAFETY: as above.
+    word(unsafe { *context }, index, 0)
+}
+
+/// Takes the byte at `index` to the word in progress; stops at one that is known.
+#[inline(always)]
+fn word(scratch: *mut Scratch, index: u32, separator: u8) -> i64 {
+    let at = FIXED + (black_box(index) & PATH_MAX as u32) as usize;
+    // SAFETY: scratch memory belongs to the program until it ends, and the mask keeps the offset in it.
+    let byte = unsafe { *(&raw const (*scratch).bytes).cast::<u8>().add(at) };
+    // SAFETY: as above.
+    let hash = unsafe { &mut (*scratch).hash };
+    if byte != 0 && byte != separator {
+        *hash = hash_byte(*hash, byte);
+        return 0;
+    }
+    let found = *hash;
+    *hash = HASH_SEED;
+    let Some(aim) = maps::aim() else { return 1 };
+    for word in aim.words {
+        if word != 0 && word == found {
+            // SAFETY: as above.
+            unsafe { (*scratch).known = 1 };
+            return 1;
+        }
+    }
+    0
 }

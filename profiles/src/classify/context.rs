@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
-use crate::event::{Event, Outcome, RunFacts, Trace, TraceEnd};
+use crate::event::{Event, Mode, Outcome, RunFacts, Trace, TraceEnd};
 
 use super::files;
 use super::noise::{self, Verdict};
@@ -108,6 +108,13 @@ impl<'a> Context<'a> {
         if same && refused {
             self.renamed.extend([from.path.clone(), to.path.clone()]);
         }
+    }
+
+    /// Whether the oracle judged what the caller of `event` may do. Where a program was attached to, this is root alone, and
+    /// what refuses others is real.
+    pub fn is_foretold_for(&self, event: &Event) -> bool {
+        let own = self.run.attached.as_ref().is_some_and(|attached| attached.own_refusals);
+        self.run.mode == Mode::Observation && !(own && event.credentials.uid != 0)
     }
 
     /// Whether `path` is a name the run made.

@@ -77,6 +77,17 @@ pub fn remark(
 
 /// The command of a permissive run.
 fn permissive(context: &Context<'_>) -> String {
+    // What is attached to shows its arguments, which some programs overwrite, and its container was not started by them.
+    match (&context.run.attached, &context.run.container) {
+        (Some(_), Some(_)) => {
+            let uid = context.run.identity.uid;
+            return format!(
+                "sudo nrtrace run -- podman run --user {uid} --cap-add=all IMAGE, or nrtrace oci-runtime"
+            );
+        }
+        (Some(_), None) => return "sudo nrtrace run -- COMMAND, with the command that starts it".to_owned(),
+        _ => {}
+    }
     let words: Vec<String> = context.run.command.iter().map(word).collect();
     format!("sudo nrtrace run -- {}", words.join(" "))
 }

@@ -158,7 +158,7 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     out.notes.extend(run_caused::filter_note(event, context));
     let mut refused = false;
     for check in &event.checks {
-        if run_caused::own_rights(check, context) {
+        if run_caused::own_rights(event, check, context) {
             refused |= !check.granted;
             continue;
         }

@@ -2,7 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
-use crate::event::{Backend, Check, Event, Mode, Outcome, PathObject};
+use crate::event::{Backend, Check, Event, Outcome, PathObject};
 
 use super::context::Context;
 use super::errno;
@@ -90,8 +90,8 @@ fn is_program_directory(directory: &RawText, context: &Context<'_>) -> bool {
 }
 
 /// Whether a check was about the files of whom the program ran as in place of the user: for these the oracle was asked.
-pub fn own_rights(check: &Check, context: &Context<'_>) -> bool {
-    context.run.mode == Mode::Observation
+pub fn own_rights(event: &Event, check: &Check, context: &Context<'_>) -> bool {
+    context.is_foretold_for(event)
         && check.predicted.is_none()
         && (check.capability.is_dac() || check.capability == Capability::FOWNER)
 }

@@ -9,8 +9,8 @@ use nrtrace_ebpf::record::{
     FLAG_UNREADABLE, Head, STR_PATH,
 };
 use nrtrace_profiles::event::{
-    Accounts, Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Mode, Object, Outcome,
-    Phase, Process,
+    Accounts, Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase,
+    Process,
 };
 use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::{Capability, RawText};
@@ -26,6 +26,7 @@ use super::process::{Processes, comm};
 use super::sockets::Bound;
 use super::structure;
 use super::symbols::Symbols;
+use super::{Config, Within};
 use crate::launch::IdentityCall;
 
 /// Inode number of the initial user namespace (`PROC_USER_INIT_INO` of `include/linux/proc_ns.h`).
@@ -52,23 +53,27 @@ pub struct Builder {
     /// Checks come with the kernel's stack.
     stacks: bool,
     wanted: Vec<Pattern>,
+    /// What the program is in.
+    pub within: Within,
 }
 
 impl Builder {
-    /// For a program that is started as `identity`.
-    pub fn new(identity: Identity, mode: Mode, backend: Backend, wanted: Vec<Pattern>) -> Self {
+    /// For a program that is started as, or judged for, the identity of `config`.
+    pub fn new(config: &Config) -> Self {
+        let identity = config.identity.clone();
         Self {
             calls: Calls::default(),
             symbols: Symbols::default(),
             processes: Processes::default(),
             unresolved: 0,
-            paths: Paths::default(),
+            paths: Paths::new(config.within.clone()),
             bound: Bound::default(),
             start: 0,
-            inquiry: Inquiry::new(identity.clone(), mode, backend),
-            stacks: backend == Backend::Ebpf,
+            inquiry: Inquiry::new(identity.clone(), config.within.clone(), config.mode, config.backend),
+            stacks: config.backend == Backend::Ebpf,
             identity,
-            wanted,
+            wanted: config.paths.clone(),
+            within: config.within.clone(),
         }
     }
 
@@ -168,7 +173,8 @@ impl Builder {
             frames,
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,
-            child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS),
+            child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS)
+                && raw.user_ns != self.within.user_ns,
             predicted: (flags & FLAG_PREDICTED != 0).then(|| asked(raw.opts)),
         }
     }
@@ -185,7 +191,7 @@ impl Builder {
         let structure = structure::numbers(operation, &name);
         let args = structure::in_place(&name, &operation.args, &structure);
         let head = &operation.head;
-        let credentials = Credentials { uid: head.fsuid, gid: head.fsgid };
+        let credentials = self.within.credentials(head.fsuid, head.fsgid);
         let outcome = outcome(ret);
         let refused = matches!(outcome, Outcome::Failure { errno: libc::EACCES | libc::EPERM | libc::EROFS });
         let mut object = object::of(operation, &name, traits, &mut self.paths, &self.bound);
@@ -299,6 +305,7 @@ impl Builder {
         }
         self.count_unresolved(&mut object, name);
         let known = self.processes.get(pid).and_then(|known| known.credentials);
+        let known = known.map(|known| self.within.credentials(known.uid, known.gid));
         let time = time.saturating_sub(self.start);
         Event {
             seq: 0,

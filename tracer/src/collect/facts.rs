@@ -7,9 +7,12 @@ use nix::unistd::{Gid, Group, Uid, User};
 use nrtrace_ebpf::record::InodeRecord;
 use nrtrace_profiles::event::{Accounts, Event, FileType, Identity, Inode, Object};
 
+use super::Within;
+
 /// Names of users and groups, asked for once each.
 #[derive(Debug, Default)]
 pub struct Names {
+    within: Within,
     users: HashMap<u32, Option<String>>,
     groups: HashMap<u32, Option<String>>,
 }
@@ -18,7 +21,15 @@ pub struct Names {
 const NAMES: usize = 4096;
 
 impl Names {
+    /// For a program in those surroundings.
+    pub fn new(within: Within) -> Self {
+        Self { within, ..Self::default() }
+    }
+
     fn user(&mut self, uid: u32) -> Option<String> {
+        if let Some(users) = &self.within.users {
+            return users.get(&uid).cloned();
+        }
         if self.users.len() >= NAMES {
             self.users.clear();
         }
@@ -27,6 +38,9 @@ impl Names {
     }
 
     fn group(&mut self, gid: u32) -> Option<String> {
+        if let Some(groups) = &self.within.groups {
+            return groups.get(&gid).cloned();
+        }
         if self.groups.len() >= NAMES {
             self.groups.clear();
         }
@@ -34,8 +48,9 @@ impl Names {
         self.groups.entry(gid).or_insert_with(ask).clone()
     }
 
-    /// Adds the names of the owner and the group.
+    /// Makes the ids of an inode those that the program sees, and adds their names.
     pub fn name(&mut self, inode: &mut Inode) {
+        (inode.uid, inode.gid) = (self.within.uid(inode.uid), self.within.gid(inode.gid));
         inode.user = self.user(inode.uid);
         inode.group = self.group(inode.gid);
     }
@@ -74,15 +89,17 @@ impl Names {
     fn inode(&mut self, mode: u32, uid: u32, gid: u32, device: (u32, u32)) -> Inode {
         let file_type = file_type(mode);
         let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
-        Inode {
+        let mut inode = Inode {
             file_type,
             mode: mode & 0o7777,
             uid,
-            user: self.user(uid),
+            user: None,
             gid,
-            group: self.group(gid),
+            group: None,
             device: is_device.then_some(device),
-        }
+        };
+        self.name(&mut inode);
+        inode
     }
 }
 

@@ -11,6 +11,7 @@ use nrtrace_profiles::event::{
 use nrtrace_profiles::requirement::Access;
 use nrtrace_profiles::{Capability, RawText};
 
+use super::Within;
 use super::calls::Traits;
 use super::paths::{Paths, split};
 use super::tree::Tree;
@@ -23,6 +24,9 @@ const ABSENT: &[u8] = b"\x01nrtrace: no such name";
 /// Puts the questions.
 pub struct Inquiry {
     identity: Identity,
+    /// The same, with the ids that the host sees.
+    on_host: Identity,
+    within: Within,
     mode: Mode,
     /// Whether the backend asks the oracle itself, when a call is made.
     foretold: bool,
@@ -58,11 +62,13 @@ impl std::fmt::Debug for Inquiry {
 
 impl Inquiry {
     /// For a program that is judged for `identity`.
-    pub fn new(identity: Identity, mode: Mode, backend: Backend) -> Self {
+    pub fn new(identity: Identity, within: Within, mode: Mode, backend: Backend) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Self {
+            on_host: within.on_host.clone().unwrap_or_else(|| identity.clone()),
             identity,
+            within,
             mode,
             foretold: backend == Backend::Ptrace,
             oracle: None,
@@ -86,11 +92,16 @@ impl Inquiry {
             Outcome::Failure { errno: errno @ (libc::EACCES | libc::EPERM | libc::EROFS) } => {
                 event.obstacle = self.obstacle(event, errno, case, paths);
             }
-            Outcome::Success { .. } | Outcome::Failure { .. } if self.mode == Mode::Observation => {
+            Outcome::Success { .. } | Outcome::Failure { .. } if self.is_foretold_for(event) => {
                 self.foretell(event, case, paths);
             }
             _ => {}
         }
+    }
+
+    /// Whether the oracle judges what the caller of `event` may do.
+    fn is_foretold_for(&self, event: &Event) -> bool {
+        self.mode == Mode::Observation && !self.within.is_really_refused(event)
     }
 
     fn obstacle(&mut self, event: &Event, errno: i32, case: &Case<'_>, paths: &Paths) -> Option<Obstacle> {
@@ -162,7 +173,7 @@ impl Inquiry {
     fn sticky(&self, wanted: &Wanted<'_>, judgement: &Judgement) -> Option<Refusal> {
         let removed = matches!(wanted.want, Want::Delete(_)) && !self.is_made(&wanted.object.path);
         let parent = judgement.parent.as_ref().filter(|_| removed && !self.identity.exists)?;
-        let sticky = parent.mode & libc::S_ISVTX != 0 && parent.uid != self.identity.uid;
+        let sticky = parent.mode & libc::S_ISVTX != 0 && parent.uid != self.on_host.uid;
         let path = RawText::from(split(wanted.object.path.as_bytes()).0);
         sticky.then(|| Refusal {
             component: Component { path, inode: parent.clone() },
@@ -261,7 +272,7 @@ impl Inquiry {
             process: Some(Asker { pid: event.process.pid, tid: event.process.tid }),
             ..Question::new(root, root, &path, want)
         };
-        let identity = &self.identity;
+        let identity = &self.on_host;
         let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity).ok());
         let judgement = oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok());
         self.unanswered += u64::from(judgement.is_none());

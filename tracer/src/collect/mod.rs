@@ -27,6 +27,7 @@ mod symbols;
 mod telling;
 mod tree;
 mod wants;
+mod within;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,9 @@ use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, P
 use nrtrace_profiles::glob::Pattern;
 
 pub(crate) use facts::file_type;
+pub(crate) use paths::upright;
+
+pub use within::Within;
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
 
@@ -77,6 +81,8 @@ pub struct Config {
     pub max_events: usize,
     /// Files whose accesses are all kept, refused or not.
     pub paths: Vec<Pattern>,
+    /// What the program is in, when nrtrace did not start it.
+    pub within: Within,
 }
 
 impl Config {
@@ -150,7 +156,7 @@ impl Collector {
             start: 0,
             phase: Phase::default(),
             mode: config.mode,
-            builder: Builder::new(config.identity.clone(), config.mode, config.backend, config.paths),
+            builder: Builder::new(&config),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
             pairing: Pairing::new(config.record),
@@ -167,6 +173,11 @@ impl Collector {
     pub fn started(&mut self, time: u64) {
         self.start = time;
         self.builder.count_from(time);
+    }
+
+    /// A process of the program runs already: its executable, as it sees it, and whether a seccomp filter is installed.
+    pub fn met(&mut self, pid: u32, exe: Option<RawText>, mnt_ns: u32, filtered: bool) {
+        self.builder.processes.met(pid, exe, mnt_ns, filtered);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.
@@ -379,7 +390,10 @@ impl Collector {
         let mut events = self.store.into_events();
         self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
-        let left = left::note(&self.builder.left(&events), self.builder.uid());
+        let left = match self.builder.within.attached {
+            true => None,
+            false => left::note(&self.builder.left(&events), self.builder.uid()),
+        };
         Collected {
             unresolved: self.builder.unresolved,
             dropped_calls,

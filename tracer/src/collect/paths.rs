@@ -7,6 +7,7 @@ use nrtrace_ebpf::record::{FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADA
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Inode, PathObject};
 
+use super::Within;
 use super::facts::Names;
 use super::tree::{Tree, Trees};
 
@@ -63,6 +64,11 @@ struct Walk<'a> {
 }
 
 impl Paths {
+    /// For a program in those surroundings.
+    pub fn new(within: Within) -> Self {
+        Self { names: Names::new(within), ..Self::default() }
+    }
+
     /// Notices that `head`'s process lives in a mount namespace, while it can be opened.
     pub fn meet(&mut self, head: &Head) {
         self.trees.meet(head.mnt_ns, head.pid);

@@ -54,6 +54,12 @@ impl Processes {
         known
     }
 
+    /// Process `pid` runs already.
+    pub fn met(&mut self, pid: u32, exe: Option<RawText>, mnt_ns: u32, filtered: bool) {
+        self.seen += 1;
+        self.known.insert(pid, Known { exe, mnt_ns, filtered, ..Known::default() });
+    }
+
     /// What is known of `pid`.
     pub fn get(&self, pid: u32) -> Option<&Known> {
         self.known.get(&pid)

@@ -10,6 +10,7 @@
 //! `src/probe/main.rs` tells how it works. Loading it takes BTF, CAP_BPF and CAP_PERFMON. What it can attach to is
 //! found by trying, not from the kernel's version.
 
+mod attach;
 mod btf;
 mod error;
 mod layout;

@@ -24,11 +24,13 @@ pub struct Options {
     pub record: Record,
     /// Size of the ring buffer in bytes; rounded up to a power of two of at least a page.
     pub buffer: usize,
+    /// Whether what already runs is to be traced.
+    pub attach: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { record: Record::Calls, buffer: 8 << 20 }
+        Self { record: Record::Calls, buffer: 8 << 20, attach: false }
     }
 }
 
@@ -71,11 +73,14 @@ impl Hooks {
 
 /// The probe, loaded and attached. Dropping it detaches it.
 pub struct Probe {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
+    pub(super) btf: Btf,
     records: RingBuf<MapData>,
     hooks: Hooks,
     /// Depth of this process's pid namespace.
-    level: u32,
+    pub(super) level: u32,
+    /// Whether the programs that see tasks join control groups are attached.
+    pub(super) expecting: bool,
 }
 
 impl Probe {
@@ -85,7 +90,7 @@ impl Probe {
     /// When permission, type information or a hook is missing, or the kernel refuses a program; the message says
     /// what to do.
     pub fn load(options: &Options) -> Result<Self, Error> {
-        let mut loaded = Loaded::new(options.buffer)?;
+        let mut loaded = Loaded::new(options.buffer, options.attach)?;
         let level = loaded.pid_level()?;
         loaded.fill_table()?;
         let hooks = loaded.attach_hooks()?;
@@ -95,10 +100,10 @@ impl Probe {
         for name in ["sched_process_exec", "sched_process_exit", "task_newtask"] {
             loaded.tracepoint(name)?;
         }
-        let mut ebpf = loaded.ebpf;
+        let Loaded { mut ebpf, btf } = loaded;
         let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
         let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
-        Ok(Self { ebpf, records, hooks, level })
+        Ok(Self { ebpf, btf, records, hooks, level, expecting: false })
     }
 
     /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
@@ -119,15 +124,20 @@ impl Probe {
     }
 
     fn mark(&mut self, child: BorrowedFd<'_>, state: u32) -> Result<(), Error> {
-        let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
-            return Err(Error::Missing("map MARKS"));
-        };
-        let mark = Mark { state, level: self.level, ..Mark::default() };
-        sys::set_mark(marks.fd().as_fd(), child, &mark).map_err(|source| Error::Map {
+        self.set_mark(child, state)?.map_err(|source| Error::Map {
             action: "mark the program's process in",
             map: "MARKS",
             source,
         })
+    }
+
+    /// Marks the task behind a pidfd; the inner result is the kernel's.
+    pub(super) fn set_mark(&self, task: BorrowedFd<'_>, state: u32) -> Result<io::Result<()>, Error> {
+        let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
+            return Err(Error::Missing("map MARKS"));
+        };
+        let mark = Mark { state, level: self.level, ..Mark::default() };
+        Ok(sys::set_mark(marks.fd().as_fd(), task, &mark))
     }
 
     /// The ring buffer, for epoll(7). It becomes readable only when much has gathered: call [`Probe::drain`] every
@@ -171,14 +181,15 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Makes the maps, with a ring buffer of `buffer` bytes.
-    pub(super) fn new(buffer: usize) -> Result<Self, Error> {
+    /// Makes the maps, with a ring buffer of `buffer` bytes; with `attach`, for what already runs.
+    pub(super) fn new(buffer: usize, attach: bool) -> Result<Self, Error> {
         let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
         let types = Types::parse(&vmlinux)?;
         let members = layout::members(&types)?;
         let registers = layout::words(&layout::registers(&types)?);
         let accounting = layout::accounting(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
         let btf = Btf::parse(&vmlinux, Endianness::default())?;
+        let attaching = u32::from(attach);
         let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -187,6 +198,7 @@ impl Loaded {
             .override_global("LAYOUT", members.as_slice(), true)
             .override_global("REGISTERS", registers.as_slice(), true)
             .override_global("ACCOUNTING", accounting.as_slice(), true)
+            .override_global("ATTACHING", &attaching, true)
             .load(OBJECT)
             .map_err(|error| {
                 let why = is_permission(&error).then(support::why_not_permitted).flatten();
@@ -219,13 +231,7 @@ impl Loaded {
 
     /// Loads and attaches the program on the tracepoint of the same name.
     pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<(), Error> {
-        let Self { ebpf, btf } = self;
-        let program: &mut BtfTracePoint = program(ebpf, name)?;
-        match program.load(name, btf).and_then(|()| program.attach()) {
-            Ok(_) => Ok(()),
-            Err(ProgramError::Btf(_)) => Err(Error::NoTracepoint(name)),
-            Err(error) => Err(refused(name, error)),
-        }
+        tracepoint(&mut self.ebpf, &self.btf, name)
     }
 
     /// Loads and attaches the programs on functions.
@@ -257,6 +263,16 @@ impl Loaded {
     }
 }
 
+/// Loads and attaches the program on the tracepoint of the same name.
+pub(super) fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<(), Error> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    match program.load(name, btf).and_then(|()| program.attach()) {
+        Ok(_) => Ok(()),
+        Err(ProgramError::Btf(_)) => Err(Error::NoTracepoint(name)),
+        Err(error) => Err(refused(name, error)),
+    }
+}
+
 /// The program of that name, of the expected type.
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
 where
@@ -276,7 +292,7 @@ fn fill(ebpf: &mut Ebpf, map: &'static str, rows: impl Iterator<Item = (u32, [u8
     Ok(())
 }
 
-fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error {
+pub(super) fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error {
     Error::Map { action, map, source: io::Error::other(error) }
 }
 

@@ -41,7 +41,7 @@ pub fn support() -> Vec<Feature> {
         ("tp_btf/sys_exit", "calls and their results (--record calls)", |probe| probe.tracepoint("sys_exit")),
         ("tp_btf/task_newtask", "following children and threads", |probe| probe.tracepoint("task_newtask")),
     ];
-    match Loaded::new(1 << 16) {
+    match Loaded::new(1 << 16, false) {
         Ok(mut probe) => features.extend(hooks.map(|(name, purpose, attach)| Feature {
             name,
             purpose,

@@ -18,10 +18,13 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// Stores `mark` for the task behind `pidfd` in the task storage map `map`.
+/// `BPF_NOEXIST`: only where there is none yet.
+const NO_EXIST: u64 = 1;
+
+/// Stores `mark` for the task behind `pidfd` in the task storage map `map`, unless it has one.
 ///
 /// # Errors
-/// As bpf(2): the process is gone, or there is no memory.
+/// As bpf(2): the task has a mark already (`EEXIST`), is gone (`ESRCH`), or there is no memory.
 pub fn set_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, mark: &Mark) -> io::Result<()> {
     let key: libc::c_int = pidfd.as_raw_fd();
     let attr = ElementAttr {
@@ -29,7 +32,7 @@ pub fn set_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, mark: &Mark) -> io::
         pad: 0,
         key: (&raw const key) as u64,
         value: std::ptr::from_ref(mark) as u64,
-        flags: 0,
+        flags: NO_EXIST,
     };
     // SAFETY: the attribute has the kernel's layout; key and value live until the call returns, and have the sizes
     // the map was made with.

@@ -116,11 +116,24 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// A user namespace does not have that id.
+    #[error("the user namespace of process {pid} has no id {id}; name a user that /proc/{pid}/uid_map has")]
+    NotMapped {
+        /// The id.
+        id: u32,
+        /// The process.
+        pid: i32,
+    },
     /// The process that watches the program has ended.
     #[error(
         "the process that traces the program has ended, and the program with it; run again, or use --backend ebpf"
     )]
     Helper,
+    /// The process that watches what was attached to has ended.
+    #[error(
+        "the process that traces has ended, and what it traced goes on without it; run again, or use --backend ebpf"
+    )]
+    Tracer,
     /// The source of records failed.
     #[error("watching the program failed: {0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -154,6 +167,7 @@ impl Error {
             | Self::UnknownUser { .. }
             | Self::UnknownGroup { .. }
             | Self::BadPattern { .. }
+            | Self::NotMapped { .. }
             | Self::Nul { .. } => 2,
             Self::CommandNotFound { .. } => 127,
             Self::Child { step: Step::Exec, source: Errno::ENOENT, .. } => 127,
@@ -164,6 +178,7 @@ impl Error {
             | Self::Child { .. }
             | Self::System { .. }
             | Self::Helper
+            | Self::Tracer
             | Self::Source(_) => 3,
         }
     }

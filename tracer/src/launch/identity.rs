@@ -106,6 +106,11 @@ fn named(text: &str, program_name: &str) -> Result<Identity, Error> {
     Ok(Identity { user, group, uid, gid, groups: Vec::new(), exists })
 }
 
+/// Names of a user and of a group, where this machine has some.
+pub fn names_of(uid: u32, gid: u32) -> (Option<String>, Option<String>) {
+    (accounts::user_by_uid(uid).map(|user| user.name), accounts::group_by_gid(gid).map(|group| group.name))
+}
+
 /// A number, if the text is one: `Some(None)` for a number that is no id.
 fn number(text: &str) -> Option<Option<u32>> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -65,6 +65,11 @@ pub fn send(pidfd: &impl AsRawFd, signal: i32) -> Result<(), Errno> {
     Errno::result(sent).map(drop)
 }
 
+/// The process of that number, if there is one.
+pub fn member(pid: i32) -> Option<Member> {
+    Member::read(pid)
+}
+
 /// All processes below `root`, parents before children.
 pub fn descendants(root: i32) -> Vec<Member> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

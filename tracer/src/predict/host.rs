@@ -1,14 +1,20 @@
 //! Facts of the host and of tracees that privileges depend on.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nrtrace_profiles::event::Identity;
 
+use crate::attach::process;
 use crate::oracle::Judgement;
 
 /// The id that leaves things as they are.
 const UNCHANGED: u32 = u32::MAX;
+
+/// Network namespaces remembered.
+const NAMESPACES: usize = 256;
 
 /// What is looked up once.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub struct Host {
     /// First port without privilege, in the tracer's network namespace.
     port_start: u16,
     net_ns: u32,
+    /// The same of other network namespaces.
+    others: RefCell<HashMap<u32, u16>>,
     /// `kernel.dmesg_restrict`
     pub dmesg_restrict: bool,
     /// `fs.nr_open`: more open files nobody may have.
@@ -34,14 +42,23 @@ impl Host {
             identity,
             port_start: crate::recording::unprivileged_port_start(),
             net_ns,
+            others: RefCell::default(),
             dmesg_restrict: restrict.trim() == "1",
             nr_open: nr_open.trim().parse().unwrap_or(u64::MAX),
         }
     }
 
-    /// First port without privilege in a network namespace: a new one has the kernel's default.
-    pub fn port_start(&self, net_ns: u32) -> u16 {
-        if net_ns == self.net_ns { self.port_start } else { 1024 }
+    /// First port without privilege in the network namespace of process `pid`; the kernel's default where it cannot be
+    /// entered.
+    pub fn port_start(&self, net_ns: u32, pid: i32) -> u16 {
+        if net_ns == self.net_ns {
+            return self.port_start;
+        }
+        let mut others = self.others.borrow_mut();
+        if others.len() >= NAMESPACES {
+            others.clear();
+        }
+        *others.entry(net_ns).or_insert_with(|| process::unprivileged_port_start(pid).unwrap_or(1024))
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Predictor {
     root: Option<OwnedFd>,
     /// Whether refusals are real, so that the result of a call matters although nothing seems to stand against it.
     real: bool,
+    /// Only what this user does is foretold, and what others do is refused or not.
+    only: Option<u32>,
 }
 
 /// What is known of a call by its name, looked up once.
@@ -73,7 +75,14 @@ impl Predictor {
             host: Host::new(identity.clone()),
             root,
             real,
+            only: None,
         })
+    }
+
+    /// Foretells only what filesystem user id `uid` does, where there is one.
+    #[must_use]
+    pub fn only(self, uid: Option<u32>) -> Self {
+        Self { only: uid, ..self }
     }
 }
 
@@ -91,6 +100,9 @@ pub fn rows(record: Record) -> Vec<Row> {
 
 impl Judge for Predictor {
     fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
+        if self.only.is_some_and(|uid| uid != call.fsuid) {
+            return Verdict::default();
+        }
         let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
         let deeds = &self.deeds;
         self.known.entry(call.name).or_insert_with(|| Known {

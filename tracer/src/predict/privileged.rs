@@ -106,7 +106,7 @@ fn binds_privileged_port(call: &CallAtEntry<'_>, host: &Host) -> bool {
     matches!(family, libc::AF_INET | libc::AF_INET6)
         && !raw
         && port != 0
-        && port < host.port_start(call.net_ns)
+        && port < host.port_start(call.net_ns, call.pid)
 }
 
 fn is_raw_socket(call: &CallAtEntry<'_>) -> bool {

@@ -38,6 +38,18 @@ pub enum When {
     Equals(u8, u32),
 }
 
+impl When {
+    /// Whether a call with these arguments is one of them: what the filter decides, where there is one.
+    pub fn holds(self, args: &[u64; 6]) -> bool {
+        let low = |arg: u8| args[usize::from(arg)] as u32;
+        match self {
+            Self::Always => true,
+            Self::Bits(arg, bits) => low(arg) & bits != 0,
+            Self::Equals(arg, value) => low(arg) == value,
+        }
+    }
+}
+
 /// A call that stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {

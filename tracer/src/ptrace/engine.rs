@@ -39,8 +39,12 @@ struct Task {
 }
 
 impl Task {
-    fn resume(&self) -> Resume {
-        if self.pending.is_some() || self.fixup.is_some() { Resume::Syscall } else { Resume::Continue }
+    fn resume(&self, attach: bool) -> Resume {
+        if attach || self.pending.is_some() || self.fixup.is_some() {
+            Resume::Syscall
+        } else {
+            Resume::Continue
+        }
     }
 }
 
@@ -94,6 +98,48 @@ impl Engine {
         Ok(())
     }
 
+    /// Seizes process `pid`, which runs already, with all its threads: until a look finds none that is not traced. A thread
+    /// that a traced one makes is traced from its first instruction on.
+    ///
+    /// # Errors
+    /// What `PTRACE_SEIZE` says of a thread that is not traced yet: `EPERM`, or `ESRCH` when the process is gone.
+    pub fn attach(&mut self, pid: pid_t, from_exec: bool) -> std::io::Result<()> {
+        self.plain_root &= facts::has_own_view(pid);
+        let mut found = false;
+        loop {
+            let mut news = false;
+            for tid in crate::attach::process::threads(pid) {
+                if self.tasks.contains_key(&tid) || self.held.contains_key(&tid) {
+                    found = true;
+                    continue;
+                }
+                match sys::seize(tid, sys::ATTACH_OPTIONS).and_then(|()| sys::interrupt(tid)) {
+                    Ok(()) => (),
+                    // Made by a traced thread a moment ago: its first stop is on its way.
+                    Err(_) if facts::tracer(tid) == Some(std::process::id() as pid_t) => {
+                        found = true;
+                        continue;
+                    }
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+                    Err(error) => return Err(error),
+                }
+                let facts = Facts::read(tid);
+                self.insert(Task {
+                    facts,
+                    started: !from_exec,
+                    new_namespaces: false,
+                    fixup: None,
+                    pending: None,
+                });
+                (news, found) = (true, true);
+            }
+            if !news {
+                break;
+            }
+        }
+        if found { Ok(()) } else { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) }
+    }
+
     fn insert(&mut self, task: Task) {
         self.tasks.insert(task.facts.tid, task);
         self.ring.set_tasks(self.tasks.len() as u32);
@@ -127,7 +173,8 @@ impl Engine {
     }
 
     fn go_on(&mut self, stopped: Stopped, signal: c_int) -> Result<(), Died> {
-        let how = self.tasks.get(&stopped.tid()).map_or(Resume::Continue, Task::resume);
+        let attach = self.options.attach;
+        let how = self.tasks.get(&stopped.tid()).map_or(Resume::Continue, |task| task.resume(attach));
         stopped.resume(how, signal).map(drop)
     }
 
@@ -157,6 +204,10 @@ impl Engine {
         let compat = info.arch == ARCH_COMPAT;
         let (nr, args) = info.entry();
         let Some(call) = self.numbers.get(compat, nr) else { return Ok(()) };
+        // Where there is no filter, each call stops.
+        if self.options.attach && !call.when.holds(&args) {
+            return Ok(());
+        }
         let Some(task) = self.tasks.get_mut(&stopped.tid()) else { return Ok(()) };
         task.facts.refresh();
         let wanted = task.started || matches!(call.name, "execve" | "execveat");
@@ -175,6 +226,8 @@ impl Engine {
             task.pending = conclude(&mut self.ring, self.options.stops, entry, ending);
         }
         match call.change {
+            // What would be changed could not be put back by a tracer that is killed.
+            Some(Change::Clone | Change::Clone3) if self.options.attach => task.new_namespaces = true,
             Some(Change::Clone | Change::Clone3) => {
                 let in_memory = call.change == Some(Change::Clone3);
                 (task.new_namespaces, task.fixup) = Fixup::apply(stopped, in_memory, &args)?;
@@ -194,7 +247,9 @@ impl Engine {
     /// Exit of a call whose result is wanted.
     fn syscall(&mut self, stopped: Stopped) -> Result<(), Died> {
         let info = stopped.syscall()?;
-        if info.op == sys::OP_EXIT
+        if info.op == sys::OP_ENTRY && self.options.attach {
+            self.entered(&stopped, &info)?;
+        } else if info.op == sys::OP_EXIT
             && let Some(task) = self.tasks.get_mut(&stopped.tid())
         {
             if let Some(fixup) = task.fixup.take() {

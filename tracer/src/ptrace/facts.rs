@@ -153,6 +153,20 @@ pub fn origin(tid: pid_t) -> Option<pid_t> {
     }
 }
 
+/// Whether a process has this one's mount namespace and root directory.
+pub fn has_own_view(pid: pid_t) -> bool {
+    let own = std::process::id() as pid_t;
+    namespace(pid, "mnt").is_some_and(|found| Some(found) == namespace(own, "mnt"))
+        && link(pid, "root").is_some_and(|root| root.is_empty())
+}
+
+/// The process that traces a task.
+pub fn tracer(tid: pid_t) -> Option<pid_t> {
+    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"))?;
+    std::str::from_utf8(line).ok()?.trim().parse().ok()
+}
+
 /// Whether there is a task of this id.
 pub fn exists(tid: pid_t) -> bool {
     fs::metadata(format!("/proc/{tid}")).is_ok()

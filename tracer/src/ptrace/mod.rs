@@ -73,6 +73,9 @@ pub struct Options {
     /// Kill the whole tree when the tracer goes, however it goes (`PTRACE_O_EXITKILL`). Without it the tree would
     /// live on and get `ENOSYS` for each call of interest, so only a tree without [`filter`] does.
     pub kill_tree: bool,
+    /// What is traced runs already, without [`filter`]: all its calls stop, at their entries and exits. Nothing in it is
+    /// changed, so that it goes on as if nothing had been when the tracer is gone.
+    pub attach: bool,
 }
 
 /// Makes the judge, in the tracer process.
@@ -149,7 +152,24 @@ impl Tracer {
     /// [`Error::Pidfd`], or [`Error::Seize`] with the reason.
     pub fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), Error> {
         let pid = pid_of(child).map_err(Error::Pidfd)?;
-        process::ask(&self.control, self.pid, pid).map_err(|source| Error::Seize { pid, source })
+        self.ask(process::Request::Watch, pid)
+    }
+
+    /// Seizes process `pid`, which runs already, with all its threads, also those that it makes meanwhile; `from_exec`
+    /// leaves out what it does before its next execve(2). One that is gone is left out.
+    ///
+    /// # Errors
+    /// [`Error::Seize`] with the reason.
+    pub fn adopt(&mut self, pid: pid_t, from_exec: bool) -> Result<(), Error> {
+        let request = if from_exec { process::Request::AdoptFromExec } else { process::Request::Adopt };
+        match self.ask(request, pid) {
+            Err(Error::Seize { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn ask(&self, request: process::Request, pid: pid_t) -> Result<(), Error> {
+        process::ask(&self.control, self.pid, request, pid).map_err(|source| Error::Seize { pid, source })
     }
 
     /// Gives each record that has come in, oldest first, to `sink`.

@@ -22,6 +22,9 @@ use super::tracee::Report;
 /// How often the tracer looks whether its parent lives.
 const TICK: Duration = Duration::from_millis(200);
 
+/// After so many reports the tracer looks for its parent and its requests.
+const REPORTS: u32 = 32;
+
 /// Forks; the child becomes the tracer and never returns. `make` builds the engine there.
 ///
 /// # Errors
@@ -57,34 +60,62 @@ fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, make: impl FnOnce() -> E
     // Before the judge takes away what it needs.
     let mut nearness = Nearness::new();
     let mut engine = make();
+    // After the engine is made: a change of the filesystem ids takes it back. A parent that has died before is found below.
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let mut handled = 0u32;
     loop {
         match sys::wait_any(true) {
             Ok(Some((tid, status))) => {
                 nearness.iter_mut().for_each(|nearness| nearness.stopped(tid));
                 engine.handle(Report::new(tid, status));
+                handled = handled.wrapping_add(1);
+                // Busy tracees keep the wait from ever being interrupted.
+                if !handled.is_multiple_of(REPORTS) {
+                    continue;
+                }
             }
-            Ok(None) => (),
+            Ok(None) => continue,
             // Interrupted by the timer or by a request, or without tracees.
             Err(error) => {
                 if error.raw_os_error() == Some(libc::ECHILD) {
                     let timeout = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
                     let _ = poll(&mut [PollFd::new(control.as_fd(), PollFlags::POLLIN)], timeout);
                 }
-                // SAFETY: no arguments, no memory.
-                if unsafe { libc::getppid() } != parent {
-                    return;
-                }
-                requests(control, &mut engine);
             }
         }
+        // SAFETY: no arguments, no memory.
+        if unsafe { libc::getppid() } != parent {
+            return;
+        }
+        requests(control, &mut engine);
     }
 }
 
-/// Answers what the parent asks: a process id to seize, answered by an errno.
+/// What the parent asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Request {
+    /// Seize a process of one thread that has not begun.
+    Watch = 1,
+    /// Seize a process that runs already.
+    Adopt = 2,
+    /// The same, and leave out what it does before its next execve(2).
+    AdoptFromExec = 3,
+}
+
+/// Answers what the parent asks: a request and a process id, answered by an errno.
 fn requests(control: &OwnedFd, engine: &mut Engine) {
-    let mut request = [0u8; 4];
-    while let Ok(4) = recv(control.as_raw_fd(), &mut request, MsgFlags::MSG_DONTWAIT) {
-        let errno = match engine.watch(pid_t::from_ne_bytes(request)) {
+    let mut request = [0u8; 5];
+    while let Ok(5) = recv(control.as_raw_fd(), &mut request, MsgFlags::MSG_DONTWAIT) {
+        let [kind, pid @ ..] = request;
+        let pid = pid_t::from_ne_bytes(pid);
+        let done = match kind {
+            kind if kind == Request::Adopt as u8 => engine.attach(pid, false),
+            kind if kind == Request::AdoptFromExec as u8 => engine.attach(pid, true),
+            _ => engine.watch(pid),
+        };
+        let errno = match done {
             Ok(()) => 0,
             Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
         };
@@ -92,12 +123,13 @@ fn requests(control: &OwnedFd, engine: &mut Engine) {
     }
 }
 
-/// Asks tracer process `tracer` to seize `pid`; waits for the answer.
+/// Asks tracer process `tracer` for something about `pid`; waits for the answer.
 ///
 /// # Errors
 /// The tracer's errno, or `EPIPE` when it is gone.
-pub fn ask(control: &OwnedFd, tracer: pid_t, pid: pid_t) -> io::Result<()> {
-    send(control.as_raw_fd(), &pid.to_ne_bytes(), MsgFlags::MSG_NOSIGNAL)?;
+pub fn ask(control: &OwnedFd, tracer: pid_t, request: Request, pid: pid_t) -> io::Result<()> {
+    let [a, b, c, d] = pid.to_ne_bytes();
+    send(control.as_raw_fd(), &[request as u8, a, b, c, d], MsgFlags::MSG_NOSIGNAL)?;
     loop {
         // The tracer sits in wait(2). A signal that comes just before that call is lost, so it is repeated.
         // SAFETY: plain numbers; the tracer is this process's child and not yet waited for.

@@ -49,7 +49,8 @@ fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
     let operands = Operands { when: WHEN_OK | WHEN_FAILED, ..Operands::NONE };
     let rows = vec![Row { name: "sethostname", operands }];
     let calls = filter(&rows);
-    let options = Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true };
+    let options =
+        Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true, attach: false };
     let mut tracer = Tracer::start(options, None).map_err(io::Error::other)?;
     let launcher = std::process::id() as libc::pid_t;
     let (wait, go) = nix::unistd::pipe()?;

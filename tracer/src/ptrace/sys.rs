@@ -23,6 +23,10 @@ pub const OPTIONS: c_int = libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_TRACESYSGOOD;
 
+/// The same for what runs already: without a filter of this tracer, `PTRACE_O_TRACESECCOMP` would only answer filters of
+/// the tracee's own in its place.
+pub const ATTACH_OPTIONS: c_int = OPTIONS & !libc::PTRACE_O_TRACESECCOMP;
+
 /// `struct ptrace_syscall_info` (`linux/ptrace.h`, since Linux 5.3), its union as plain words.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +41,8 @@ pub struct SyscallInfo {
     body: [u64; 8],
 }
 
+/// [`SyscallInfo::op`] in a syscall-entry-stop.
+pub const OP_ENTRY: u8 = 1;
 /// [`SyscallInfo::op`] in a seccomp stop.
 pub const OP_SECCOMP: u8 = 3;
 /// [`SyscallInfo::op`] in a syscall-exit-stop.
@@ -71,6 +77,11 @@ fn request(request: c_long, tid: pid_t, addr: usize, data: usize) -> io::Result<
 /// `PTRACE_SEIZE`.
 pub fn seize(tid: pid_t, options: c_int) -> io::Result<()> {
     request(libc::PTRACE_SEIZE as c_long, tid, 0, options as usize).map(drop)
+}
+
+/// `PTRACE_INTERRUPT`.
+pub fn interrupt(tid: pid_t) -> io::Result<()> {
+    request(libc::PTRACE_INTERRUPT as c_long, tid, 0, 0).map(drop)
 }
 
 /// One of `PTRACE_CONT`, `PTRACE_SYSCALL`, `PTRACE_LISTEN`, with a signal to deliver (0: none).

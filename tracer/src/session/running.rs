@@ -285,14 +285,14 @@ fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {
 }
 
 /// A duplicate of `fd`, registered with the runtime.
-fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, until it is dropped.
     let registered = unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) };
     registered.map_err(|error| error.into_parts().1)
 }
 
 /// Whether a child of this process has ended; it is left to be reaped.
-fn has_ended(pid: i32) -> bool {
+pub(crate) fn has_ended(pid: i32) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     !matches!(waitid(Id::Pid(Pid::from_raw(pid)), flags), Ok(WaitStatus::StillAlive))
 }

@@ -97,6 +97,8 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     };
     let broken = |error: &dyn std::fmt::Display| Answer::Failed { message: error.to_string(), status: 3 };
     let wanted = |watch: super::Watching| Wanted {
+        attach: false,
+        foretold: None,
         record: watch.record,
         buffer: watch.buffer,
         mode: start.mode,

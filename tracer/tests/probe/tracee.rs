@@ -41,7 +41,7 @@ impl Tracee {
 
     /// Runs a program to its end and returns all that was recorded.
     pub fn run(&self, command: &[&str]) -> Trace {
-        let options = Options { record: self.record, buffer: self.buffer };
+        let options = Options { record: self.record, buffer: self.buffer, attach: false };
         let mut probe = Probe::load(&options).expect("load the probe; root and a kernel with BTF are needed");
         let (child, go) = self.fork(command);
         let pidfd = pidfd(child);

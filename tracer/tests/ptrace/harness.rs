@@ -199,7 +199,8 @@ impl Case {
     pub fn start_alone(self, alone: MutexGuard<'static, ()>, body: impl FnOnce() -> i32) -> Live {
         let rows = self.rows;
         let filter = filter(&rows);
-        let options = Options { rows, stops: self.stops, from_exec: self.from_exec, kill_tree: true };
+        let options =
+            Options { rows, stops: self.stops, from_exec: self.from_exec, kill_tree: true, attach: false };
         let mut tracer = Tracer::start(options, self.judge).expect("a tracer");
         let launcher = std::process::id() as i32;
         let (wait, go) = nix::unistd::pipe().expect("a pipe");

@@ -1,4 +1,5 @@
 mod accesses;
+mod attached;
 mod build;
 mod fixtures;
 mod modes;

@@ -32,6 +32,7 @@ fn config(record: Record) -> Config {
         record,
         max_events: Config::MAX_EVENTS,
         paths: Vec::new(),
+        within: Within::default(),
     }
 }
 

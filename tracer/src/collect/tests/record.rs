@@ -113,7 +113,14 @@ impl Sketch {
     fn process(&self, kind: u16) -> Vec<u8> {
         let (child_pid, child_tid) = self.child;
         let last_thread = self.last.into();
-        self.finish(ProcessRecord { head: self.head(kind), child_pid, child_tid, exit_code: 0, last_thread })
+        self.finish(ProcessRecord {
+            head: self.head(kind),
+            child_pid,
+            child_tid,
+            exit_code: 0,
+            last_thread,
+            capabilities: 0,
+        })
     }
 
     pub fn fork(mut self, pid: u32, tid: u32) -> Vec<u8> {

@@ -1,0 +1,344 @@
+//! The recording of what already runs.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::utsname::uname;
+use nrtrace_ebpf::record::{Head, KIND_EXIT, KIND_FORK, ProcessRecord, read};
+use nrtrace_profiles::event::{Attached, Backend, Exit, Phase, Record, RunFacts, Trace, TraceEnd};
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+use super::process::{self, Facts};
+use super::{Arrival, Judged, Subject};
+use crate::collect::{Collector, Config, Within};
+use crate::launch::Error;
+use crate::launch::environment;
+use crate::launch::signals::Signals;
+use crate::launch::tree;
+use crate::recording::Recorded;
+use crate::session::{Progress, Source, TICK, has_ended, monotonic, pollable};
+
+/// One in so many ticks is told as progress, and looks whether the processes still live.
+const TOLD: u32 = 10;
+
+/// How it is recorded.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Stop after this time.
+    pub run_for: Option<Duration>,
+    /// What watches it.
+    pub backend: Backend,
+    /// How much is recorded.
+    pub record: Record,
+}
+
+/// Records what `subject` does until the time is over, a signal asks to stop, or its last process ends. Nothing of it is
+/// stopped or killed.
+///
+/// Takes over the process's signals while it lasts. To be called on a current-thread runtime with IO and time enabled.
+///
+/// # Errors
+/// When it cannot be watched.
+pub async fn record(
+    plan: &Plan,
+    subject: &Subject,
+    judged: &Judged,
+    arrival: Option<Arrival>,
+    source: &mut dyn Source,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recorded, Error> {
+    let signals = Signals::take()?;
+    let port_start = process::unprivileged_port_start(subject.main.pid);
+    let mut session = Session::new(plan, subject, judged, source, progress);
+    match arrival {
+        Some(arrival) => session.continues(arrival)?,
+        None => session.begins()?,
+    }
+    session.until_over(&signals).await?;
+    let exit = session.exit();
+    let duration = u64::try_from(session.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let from_start = session.from_start;
+    let collected = session.collector.finish();
+    let mut notes = notes(plan, from_start, port_start.is_none());
+    notes.extend(collected.notes);
+    let main = &subject.main;
+    let run = RunFacts {
+        id: Uuid::now_v7().to_string(),
+        command: main.command.clone(),
+        identity: judged.identity.clone(),
+        mode: judged.mode,
+        backend: plan.backend,
+        record: plan.record,
+        kernel: uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
+        cwd: main.cwd.clone(),
+        environment: environment::redirects(&main.environment),
+        missing_capabilities: Vec::new(),
+        unprivileged_port_start: port_start.unwrap_or_else(crate::recording::unprivileged_port_start),
+        attached: Some(Attached {
+            target: subject.description.clone(),
+            from_start,
+            own_refusals: judged.own_refusals,
+        }),
+        container: subject.container.clone(),
+        paths: Vec::new(),
+    };
+    let end = TraceEnd {
+        lost: source.lost() + collected.malformed,
+        unresolved: collected.unresolved,
+        dropped_calls: collected.dropped_calls,
+        exit,
+        milestones: None,
+        duration,
+        stderr: collected.stderr,
+        accounts: collected.accounts,
+        daemon: false,
+        notes,
+    };
+    let program = main.exe.as_ref().map(|exe| PathBuf::from(process::os(exe))).unwrap_or_default();
+    Ok(Recorded {
+        trace: Trace { run, events: collected.events, end },
+        status: 0,
+        program,
+        verdict: None,
+        output: Vec::new(),
+        left: None,
+    })
+}
+
+fn notes(plan: &Plan, from_start: bool, other_network: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !from_start {
+        notes.push(
+            "it ran already: what it did before, at its start above all, was not seen. Start it again while this \
+             waits for it (--wait) to see that"
+                .to_owned(),
+        );
+    }
+    if other_network {
+        notes.push(
+            "its network namespace could not be entered, so the first unprivileged port is taken to be the same as here"
+                .to_owned(),
+        );
+    }
+    if plan.backend == Backend::Ptrace {
+        notes.push(
+            "by ptrace, all its system calls stop twice: it runs slower meanwhile, and a wait that was in progress when \
+             this began may have ended early (EINTR)"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+struct Session<'a> {
+    plan: &'a Plan,
+    subject: &'a Subject,
+    source: &'a mut dyn Source,
+    progress: &'a mut dyn FnMut(Progress),
+    collector: Collector,
+    members: Members,
+    start: Instant,
+    from_start: bool,
+    over: bool,
+    ticks: u32,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        plan: &'a Plan,
+        subject: &'a Subject,
+        judged: &Judged,
+        source: &'a mut dyn Source,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Self {
+        let main = &subject.main;
+        let within = Within {
+            on_host: Some(judged.on_host.clone()),
+            user_ns: main.user_ns,
+            uid_map: main.uid_map.clone(),
+            gid_map: main.gid_map.clone(),
+            users: judged.users.clone(),
+            groups: judged.groups.clone(),
+            own_refusals: judged.own_refusals,
+            attached: true,
+        };
+        let config = Config {
+            identity: judged.identity.clone(),
+            mode: judged.mode,
+            backend: plan.backend,
+            record: plan.record,
+            max_events: Config::MAX_EVENTS,
+            paths: Vec::new(),
+            within,
+        };
+        Self {
+            plan,
+            subject,
+            source,
+            progress,
+            collector: Collector::new(config),
+            members: Members::new(main.pid as u32),
+            start: Instant::now(),
+            from_start: false,
+            over: false,
+            ticks: 0,
+        }
+    }
+
+    /// Attaches to what runs already.
+    fn begins(&mut self) -> Result<(), Error> {
+        self.collector.started(monotonic());
+        self.collector.set_phase(Phase::Steady);
+        let adopted = self.subject.scope.adopt(self.source)?;
+        self.meet(&adopted);
+        (self.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
+        Ok(())
+    }
+
+    /// Goes on with what was waited for, which is watched already.
+    fn continues(&mut self, arrival: Arrival) -> Result<(), Error> {
+        self.from_start = arrival.from_start;
+        if !arrival.from_start {
+            let adopted = self.subject.scope.adopt(self.source)?;
+            self.meet(&adopted);
+        }
+        self.collector.started(arrival.time);
+        arrival.records.iter().for_each(|record| self.members.take(record));
+        arrival.records.iter().for_each(|record| self.collector.record(record));
+        self.members.live.insert(self.subject.main.pid as u32);
+        (self.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
+        Ok(())
+    }
+
+    fn meet(&mut self, pids: &[i32]) {
+        for facts in pids.iter().filter_map(|pid| Facts::read(*pid)) {
+            self.members.live.insert(facts.pid as u32);
+            self.collector.met(facts.pid as u32, facts.exe, facts.mnt_ns, facts.filtered);
+        }
+    }
+
+    async fn until_over(&mut self, signals: &Signals) -> Result<(), Error> {
+        let failed = |subject| move |error: std::io::Error| Error::system("polling", subject, error);
+        let asked = pollable(signals.as_fd()).map_err(failed("signals"))?;
+        let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !self.over {
+            tokio::select! {
+                ready = asked.readable() => {
+                    ready.map_err(failed("signals"))?.clear_ready();
+                    self.over |= asks_to_end(signals);
+                }
+                ready = records.readable() => {
+                    ready.map_err(failed("records"))?.clear_ready();
+                    self.drain();
+                }
+                _ = ticks.tick() => self.tick()?,
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        let (collector, members) = (&mut self.collector, &mut self.members);
+        self.source.drain(&mut |bytes| {
+            members.take(bytes);
+            collector.record(bytes);
+        });
+    }
+
+    fn tick(&mut self) -> Result<(), Error> {
+        self.drain();
+        self.collector.tick();
+        if self.source.helper().is_some_and(has_ended) {
+            return Err(Error::Tracer);
+        }
+        let elapsed = self.start.elapsed();
+        self.over |= self.plan.run_for.is_some_and(|limit| elapsed >= limit);
+        if self.ticks.is_multiple_of(TOLD) {
+            self.over |= self.is_gone();
+            let (counters, lost) = (self.collector.counters(), self.source.lost());
+            (self.progress)(Progress::Running { elapsed, counters, lost });
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Whether its last process has ended.
+    fn is_gone(&mut self) -> bool {
+        if self.members.any_lives() {
+            return false;
+        }
+        let alive = |pid: &i32| tree::member(*pid).is_some_and(|member| !member.zombie);
+        let left: Vec<i32> = self.subject.scope.processes().into_iter().filter(alive).collect();
+        self.members.live.extend(left.iter().map(|pid| *pid as u32));
+        left.is_empty()
+    }
+
+    fn exit(&self) -> Exit {
+        match self.members.main_ended {
+            Some(status) if libc::WIFSIGNALED(status) => Exit::Signaled { signal: libc::WTERMSIG(status) },
+            Some(status) => Exit::Exited { status: libc::WEXITSTATUS(status) },
+            None => Exit::Running,
+        }
+    }
+}
+
+/// The processes that live, as the records tell.
+#[derive(Debug)]
+struct Members {
+    main: u32,
+    live: HashSet<u32>,
+    /// Wait status of the main process.
+    main_ended: Option<i32>,
+}
+
+impl Members {
+    fn new(main: u32) -> Self {
+        Self { main, live: HashSet::from([main]), main_ended: None }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(head) = read::<Head>(bytes) else { return };
+        if !matches!(head.kind, KIND_FORK | KIND_EXIT) {
+            return;
+        }
+        let Some(record) = read::<ProcessRecord>(bytes) else { return };
+        match head.kind {
+            KIND_FORK => {
+                self.live.insert(record.child_pid);
+            }
+            _ if record.last_thread != 0 => {
+                self.live.remove(&head.pid);
+                if head.pid == self.main {
+                    self.main_ended = Some(record.exit_code as i32);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether one lives: those whose end was not told are looked at.
+    fn any_lives(&mut self) -> bool {
+        let mut seen: HashMap<u32, bool> = HashMap::new();
+        self.live.retain(|pid| {
+            *seen
+                .entry(*pid)
+                .or_insert_with(|| tree::member(*pid as i32).is_some_and(|member| !member.zombie))
+        });
+        !self.live.is_empty()
+    }
+}
+
+/// Whether one of the signals that came asks to stop.
+pub(super) fn asks_to_end(signals: &Signals) -> bool {
+    let mut asked = false;
+    while let Some(received) = signals.next() {
+        asked |= matches!(received.number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT);
+    }
+    asked
+}

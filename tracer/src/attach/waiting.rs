@@ -1,0 +1,237 @@
+//! Waiting for what does not run yet.
+//!
+//! Where the probe can tell by itself (the control group that the first process joins, the arguments of the container
+//! runtime that starts it), the first instruction of the program is seen. Elsewhere its appearance is looked for.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use nrtrace_ebpf::layout::{ARMED, Aim, WAITING};
+use nrtrace_ebpf::record::{
+    FLAG_DEEP, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, KIND_EXEC, ProcessRecord, read,
+};
+use nrtrace_profiles::RawText;
+
+use super::process::Facts;
+use super::record::asks_to_end;
+use super::scope::{Scope, words};
+use super::{Error, Subject, Target, container, find, state, surroundings};
+use crate::collect::{Observation, decode, upright};
+use crate::launch;
+use crate::launch::signals::Signals;
+use crate::session::{Begins, Source};
+
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(5);
+/// One in so many looks goes through the runtimes' state, which takes longer.
+const STATE: u32 = 10;
+
+/// What was waited for is there.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What it is.
+    pub subject: Subject,
+    /// What was recorded of it so far.
+    pub records: Vec<Vec<u8>>,
+    /// Time of the first record, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Whether its start was seen.
+    pub from_start: bool,
+}
+
+/// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting.
+///
+/// # Errors
+/// When the source fails.
+pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
+    let signals = Signals::take()?;
+    let mut waiting = Waiting { target, records: Vec::new(), known: Vec::new(), adopted: None };
+    waiting.aim(source)?;
+    let mut looks = 0u32;
+    loop {
+        if asks_to_end(&signals) {
+            return Ok(None);
+        }
+        let records = &mut waiting.records;
+        source.drain(&mut |bytes| records.push(bytes.to_vec()));
+        if let Some(arrival) = waiting.arrived() {
+            return Ok(Some(arrival));
+        }
+        if looks.is_multiple_of(STATE) {
+            waiting.look(source)?;
+        }
+        looks = looks.wrapping_add(1);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits by looking, for a source that cannot be told. Nothing when a signal ends the waiting.
+///
+/// # Errors
+/// When what was named is not clear.
+pub async fn poll(target: &Target) -> Result<Option<Subject>, PollError> {
+    let signals = Signals::take()?;
+    loop {
+        match find(target) {
+            Ok(subject) => return Ok(Some(subject)),
+            Err(error) if is_not_there(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if asks_to_end(&signals) {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Why waiting ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// What was named cannot be attached to.
+    #[error(transparent)]
+    Target(#[from] Error),
+    /// Signals cannot be taken.
+    #[error(transparent)]
+    Launch(#[from] launch::Error),
+}
+
+/// Whether an error says that it does not run yet.
+pub fn is_not_there(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NoGroup { .. } | Error::NoUnit { .. } | Error::NoContainer { .. } | Error::Empty { .. }
+    )
+}
+
+/// Whether a process is still the runtime's, in a container that is made but not started.
+pub fn is_runtime(facts: &Facts) -> bool {
+    const RUNTIMES: [&str; 4] = ["runc", "crun", "youki", "runsc"];
+    let name = facts.name.to_text();
+    RUNTIMES.contains(&facts.program().as_str()) || name.starts_with("runc:[") || name.starts_with("youki:")
+}
+
+struct Waiting<'a> {
+    target: &'a Target,
+    records: Vec<Vec<u8>>,
+    /// The names looked out for.
+    known: Vec<String>,
+    /// What was found before it began.
+    adopted: Option<i32>,
+}
+
+impl Waiting<'_> {
+    /// Tells the source what to look out for, with what the runtimes know by now.
+    fn aim(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+        let mut names = Vec::new();
+        let mut aim = Aim { joins: WAITING, by_group: 1, ..Aim::default() };
+        match self.target {
+            Target::Process(_) => return Ok(()),
+            Target::Unit(unit) => names.push(unit.clone()),
+            Target::Cgroup(path) => names.extend(path.file_name().and_then(OsStr::to_str).map(str::to_owned)),
+            Target::Container(name) => {
+                (aim.joins, aim.by_argument) = (ARMED, 1);
+                names.push(name.clone());
+                let all = state::joined(state::all());
+                let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
+                names.extend(known.map(|known| container::names(&known.id)).into_iter().flatten());
+                // A whole id is known before its container is.
+                names.extend(
+                    container::sign(name).map(|sign| container::names(&sign.id)).into_iter().flatten(),
+                );
+                names.dedup();
+            }
+        }
+        if names != self.known {
+            aim.found = aim.joins;
+            aim.words = words(names.iter().map(String::as_str));
+            source.aim(&aim)?;
+            self.known = names;
+        }
+        Ok(())
+    }
+
+    /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
+    fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+        self.aim(source)?;
+        if self.adopted.is_none()
+            && let Ok(subject) = find(self.target)
+            && is_runtime(&subject.main)
+        {
+            source.adopt(subject.main.pid, Begins::WithExec)?;
+            self.adopted = Some(subject.main.pid);
+        }
+        Ok(())
+    }
+
+    /// Whether the program has begun.
+    fn arrived(&mut self) -> Option<Arrival> {
+        let first = self.records.iter().position(|bytes| is_exec(bytes))?;
+        let record: ProcessRecord = read(&self.records[first])?;
+        let Head { pid, time, .. } = record.head;
+        let subject = self.subject(&record, &self.records[first]);
+        // What came before is the runtime's attempt at it.
+        let begin =
+            self.records.iter().position(|bytes| read::<Head>(bytes).is_some_and(|head| head.pid == pid));
+        let records = self.records.split_off(begin.unwrap_or(first).min(first));
+        let time =
+            records.first().and_then(|bytes| read::<Head>(bytes)).map_or(time, |head| head.time.min(time));
+        Some(Arrival { subject, records, time, from_start: true })
+    }
+
+    /// What has begun, by what is known of it now; a program that has ended already is known by its record alone.
+    fn subject(&self, record: &ProcessRecord, bytes: &[u8]) -> Subject {
+        let pid = record.head.pid as i32;
+        let main =
+            Facts::read(pid).filter(|facts| !facts.is_kernel()).unwrap_or_else(|| from_record(record, bytes));
+        if let Ok(found) = find(self.target)
+            && !is_runtime(&found.main)
+        {
+            return Subject { main, ..found };
+        }
+        let (description, name) = match self.target {
+            Target::Container(name) => (format!("container {name}"), name.clone()),
+            Target::Unit(unit) => (format!("unit {unit}"), unit.clone()),
+            Target::Cgroup(path) => (format!("control group {}", path.display()), main.program()),
+            Target::Process(pid) => (format!("process {pid}"), main.program()),
+        };
+        let known = match self.target {
+            Target::Container(name) => {
+                let all = state::joined(state::all());
+                let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
+                known.map(|known| (known.id.clone(), container::of_process(pid), Some(known)))
+            }
+            _ => None,
+        };
+        let container = surroundings(&main, known);
+        Subject { description, name, scope: Scope::Tree(pid), main, container }
+    }
+}
+
+fn is_exec(bytes: &[u8]) -> bool {
+    read::<Head>(bytes).is_some_and(|head| head.kind == KIND_EXEC)
+}
+
+fn from_record(record: &ProcessRecord, bytes: &[u8]) -> Facts {
+    let head = &record.head;
+    let exe = match decode(bytes) {
+        Some(Observation::Exec { exe, .. })
+            if head.flags & (FLAG_UNREADABLE | FLAG_DEEP | FLAG_TRUNCATED) == 0 =>
+        {
+            Some(RawText::new(upright(exe)))
+        }
+        _ => None,
+    };
+    let name = head.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    Facts {
+        pid: head.pid as i32,
+        name: RawText::from(name),
+        command: exe.clone().into_iter().collect(),
+        exe,
+        cwd: RawText::from("/"),
+        uid: head.fsuid,
+        gid: head.fsgid,
+        capabilities: record.capabilities,
+        mnt_ns: head.mnt_ns,
+        ..Facts::default()
+    }
+}
