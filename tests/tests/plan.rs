@@ -211,3 +211,112 @@ fn the_kernel_grants_exactly_what_was_planned() {
 fn is_directory(path: &str) -> bool {
     path.rsplit('/').next().unwrap().starts_with('d')
 }
+
+/// Three real servers with one key: each sees the key, its own files, and nothing of the others'.
+const TRIO: &str = r#"
+    umask 022
+    mkdir -p /srv/trio/tls /srv/trio/nginx/run /srv/trio/haproxy
+    cp /etc/ssl/certs/ssl-cert-snakeoil.pem /srv/trio/tls/site.pem
+    install -m 600 /etc/ssl/private/ssl-cert-snakeoil.key /srv/trio/tls/site.pem.key
+    cat >/srv/trio/nginx/nginx.conf <<'END'
+pid /srv/trio/nginx/run/nginx.pid;
+error_log stderr;
+events {}
+http {
+    access_log off;
+    client_body_temp_path /srv/trio/nginx/run/body;
+    proxy_temp_path /srv/trio/nginx/run/proxy;
+    fastcgi_temp_path /srv/trio/nginx/run/fastcgi;
+    scgi_temp_path /srv/trio/nginx/run/scgi;
+    uwsgi_temp_path /srv/trio/nginx/run/uwsgi;
+    server {
+        listen 8443 ssl;
+        ssl_certificate /srv/trio/tls/site.pem;
+        ssl_certificate_key /srv/trio/tls/site.pem.key;
+        location / { return 200 "nginx\n"; }
+    }
+}
+END
+    cat >/srv/trio/haproxy/haproxy.cfg <<'END'
+defaults
+    mode http
+    timeout client 5s
+    timeout connect 5s
+    timeout server 5s
+frontend tls
+    bind :8444 ssl crt /srv/trio/tls/site.pem
+    http-request return status 200 content-type text/plain string haproxy
+END
+    install -d -o postgres -g postgres -m 700 /srv/trio/postgres
+    setpriv --reuid=postgres --regid=postgres --clear-groups /usr/lib/postgresql/15/bin/initdb -D /srv/trio/postgres >/dev/null
+    cat >>/srv/trio/postgres/postgresql.conf <<'END'
+port = 5433
+unix_socket_directories = ''
+ssl = on
+ssl_cert_file = '/srv/trio/tls/site.pem'
+ssl_key_file = '/srv/trio/tls/site.pem.key'
+END
+    nginx="/usr/sbin/nginx -c /srv/trio/nginx/nginx.conf -g 'daemon off;'"
+    haproxy="/usr/sbin/haproxy -db -f /srv/trio/haproxy/haproxy.cfg"
+    postgres="/usr/lib/postgresql/15/bin/postgres -D /srv/trio/postgres"
+    serves() {
+        case $1 in
+            nginx) test "$(curl -sk --max-time 2 https://127.0.0.1:8443/)" = nginx ;;
+            haproxy) test "$(curl -sk --max-time 2 https://127.0.0.1:8444/)" = haproxy ;;
+            postgres) timeout 5 openssl s_client -starttls postgres -connect 127.0.0.1:5433 </dev/null 2>/dev/null | grep -q 'BEGIN CERTIFICATE' ;;
+        esac
+    }
+    wait_for() { for attempt in $(seq 100); do serves $1 && return; sleep 0.1; done; echo "$1 does not serve"; cat $OUT/*.log; exit 1; }
+    cd /
+"#;
+
+#[test]
+fn three_servers_share_a_key_and_nothing_else() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(150));
+    let script = format!(
+        r#"{TRIO}
+        record() {{
+            eval "{BIN}/nrtrace run -q --for 4s --paths /srv/trio $2 -o $OUT/$1 -- ${{!1}}" </dev/null >$OUT/$1.log 2>&1 &
+            wait_for $1
+            wait $!
+        }}
+        # Postgres starts on no key that others could read: as root's, for its group.
+        chgrp postgres /srv/trio/tls/site.pem.key; chmod 640 /srv/trio/tls/site.pem.key
+        record nginx ""; record haproxy ""; record postgres "--as postgres"
+        rm -rf /srv/trio/nginx/run/*
+        {BIN}/nrtrace plan --prefix trio- nginx=$OUT/nginx/profile.json haproxy=$OUT/haproxy/profile.json postgres=$OUT/postgres/profile.json -o $OUT/plan
+        systemd-sysusers $OUT/plan/sysusers.d/plan.conf
+        systemd-tmpfiles --create $OUT/plan/tmpfiles.d/plan.conf
+        for name in nginx haproxy postgres; do
+            user=trio-$name; [ $name = postgres ] && user=postgres
+            eval "setpriv --reuid=$user --regid=$user --init-groups --no-new-privs --inh-caps=-all ${{!name}}" </dev/null >>$OUT/$name.log 2>&1 &
+            wait_for $name
+        done
+        as() {{ setpriv --reuid=$1 --regid=$1 --init-groups --inh-caps=-all cat $2 >/dev/null; }}
+        for user in trio-nginx trio-haproxy postgres; do
+            as $user /srv/trio/tls/site.pem.key
+            case $user in
+                trio-nginx) others="/srv/trio/haproxy/haproxy.cfg /srv/trio/postgres/postgresql.conf" ;;
+                trio-haproxy) others="/srv/trio/nginx/nginx.conf /srv/trio/postgres/postgresql.conf" ;;
+                postgres) others="/srv/trio/nginx/nginx.conf /srv/trio/haproxy/haproxy.cfg" ;;
+            esac
+            for other in $others; do
+                if as $user $other 2>/dev/null; then echo "$user reads $other"; exit 1; fi
+            done
+        done
+        if setpriv --reuid=61190 --regid=61190 --clear-groups --inh-caps=-all cat /srv/trio/tls/site.pem.key 2>/dev/null; then exit 1; fi
+        "#
+    );
+    let log = sandbox.script(&script).unwrap().ok().unwrap().to_string();
+    let page = std::fs::read_to_string(sandbox.out().join("plan/plan.md")).unwrap();
+    assert!(
+        page.contains("| /srv/trio/tls/site.pem.key | nginx, haproxy, postgres | 0640 root trio-"),
+        "{page}\n{log}"
+    );
+    assert!(
+        page.contains("| /srv/trio/haproxy/haproxy.cfg | haproxy | 0600 trio-haproxy trio-haproxy |"),
+        "{page}\n{log}"
+    );
+    let unit = std::fs::read_to_string(sandbox.out().join("plan/nginx.service.d/50-plan.conf")).unwrap();
+    assert!(unit.contains("\nSupplementaryGroups=trio-"), "{unit}");
+}
