@@ -10,6 +10,10 @@ packages=(
     # What the tests try them and prepare their files with.
     acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )
+# Those who read what is written.
+packages+=(chromium shellcheck)
+# kubectl, unless it is there from elsewhere.
+command -v kubectl >/dev/null || packages+=(kubernetes-client)
 
 if [ $# -gt 0 ]; then
     packages=("$@")

@@ -5,6 +5,7 @@ mod attach;
 mod check;
 mod compare;
 mod doctor;
+mod emit;
 mod explain;
 mod failure;
 mod input;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),
-        Command::Emit(args) => show::emit(&args),
+        Command::Emit(args) => emit::emit(&args),
         Command::Report(args) => show::report(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Knowledge(args) => knowledge::run(&args),

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::emit::{self, Style};
+use nrtrace_profiles::emit::{self, Format, Style};
 use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
-use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::grants::{Grants, grants, plan};
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
@@ -22,7 +22,7 @@ use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs};
+use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Shape};
 use crate::failure::BadInput;
 use crate::knowledge;
 use crate::output::OutputDir;
@@ -80,9 +80,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     settled.library.annotate(&mut profile);
     if let Some(output) = &settled.output {
-        write(output, &profile)?;
+        write_shaped(output, &profile, &args.shape)?;
     }
-    show(&args.results, &profile, settled.output.as_ref())?;
+    let grants = plan(&profile, &args.shape.choices());
+    show_planned(&args.results, &profile, &grants, settled.output.as_ref())?;
     Ok(ExitCode::from(status(args, &recorded, &profile)))
 }
 
@@ -194,8 +195,15 @@ fn who(settled: &Settled) -> String {
 
 /// Writes the profile and all artefacts.
 pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
+    write_shaped(output, profile, &Shape::default())
+}
+
+/// Writes the profile and all artefacts in the shape asked for.
+pub fn write_shaped(output: &OutputDir, profile: &Profile, shape: &Shape) -> Result<()> {
+    let grants = plan(profile, &shape.choices());
     output.write("profile.json", &profile.to_json(), false)?;
-    for artefact in emit::artefacts(profile) {
+    let unit = shape.unit.then(|| Format::SystemdUnit.emit(profile, &grants));
+    for artefact in emit::files(profile, &grants).into_iter().chain(unit) {
         output.write(&artefact.file_name, &artefact.text, artefact.executable)?;
     }
     Ok(())
@@ -203,14 +211,25 @@ pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
 
 /// Shows the result as it was asked for.
 pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
+    show_planned(results, profile, &grants(profile), output)
+}
+
+fn show_planned(
+    results: &Results,
+    profile: &Profile,
+    grants: &Grants,
+    output: Option<&OutputDir>,
+) -> Result<()> {
     match results.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {
             terminal::print(&profile.to_json())?;
         }
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text)?,
+        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text)?,
         ReportFormat::Table if !results.talk.quiet => {
             let style: Style = terminal::style(results.talk.color, &std::io::stderr());
-            let table = emit::table(profile, &grants(profile), style, terminal::width());
+            let table = emit::table(profile, grants, style, terminal::width());
             terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
         }
         ReportFormat::Table => {}

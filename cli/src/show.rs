@@ -1,47 +1,28 @@
-//! `nrtrace emit` and `nrtrace report`: saved profiles.
+//! `nrtrace report`: a saved profile, for people.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::{self, Format};
-use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
 
-use crate::args::{EmitArgs, EmitFormat, KnowledgeDirs, ReportArgs, ReportFormat};
-use crate::output::OutputDir;
-use crate::{input, knowledge, run, terminal};
-
-/// Writes artefacts.
-pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
-    let profile = load(&args.profile, &args.more)?;
-    if let Some(path) = &args.output {
-        run::write(&OutputDir::open(path)?, &profile)?;
-    }
-    if let Some(format) = args.format {
-        let format = match format {
-            EmitFormat::Tmpfiles => Format::Tmpfiles,
-            EmitFormat::Sysusers => Format::Sysusers,
-            EmitFormat::Systemd => Format::SystemdDropIn,
-            EmitFormat::Setcap => Format::Setcap,
-            EmitFormat::Kubernetes => Format::Kubernetes,
-            EmitFormat::Sysctl => Format::Sysctl,
-            EmitFormat::ModulesLoad => Format::ModulesLoad,
-        };
-        terminal::print(&format.emit(&profile, &grants(&profile)).text)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
+use crate::args::{KnowledgeDirs, ReportArgs, ReportFormat};
+use crate::{input, knowledge, terminal};
 
 /// Shows a profile.
 pub fn report(args: &ReportArgs) -> Result<ExitCode> {
     let profile = load(&args.profile, &args.more)?;
+    let grants = plan(&profile, &args.preference.choices());
     match args.format {
         ReportFormat::Table => {
             let style = terminal::style(args.color, &std::io::stdout());
-            terminal::print(&emit::table(&profile, &grants(&profile), style, terminal::width()))?;
+            terminal::print(&emit::table(&profile, &grants, style, terminal::width()))?;
         }
         ReportFormat::Json => terminal::print(&profile.to_json())?,
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(&profile, &grants).text)?,
+        ReportFormat::Html => terminal::print(&Format::Html.emit(&profile, &grants).text)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use nrtrace_profiles::remedy::{Grade, Remedy, ranked};
 use samples::*;
 
 fn prefer(methods: &[Method]) -> Choices {
-    Choices { prefer: methods.to_vec() }
+    Choices { prefer: methods.to_vec(), ..Choices::default() }
 }
 
 fn of(profile: &Profile, grants: &Grants, id: &str) -> Vec<Remedy> {

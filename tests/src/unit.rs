@@ -18,13 +18,22 @@ pub struct DropIn {
 }
 
 /// Directives that are of no consequence for whether the service can start and serve in a sandbox.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 18] = [
     "CapabilityBoundingSet",
     "Delegate",
     "DeviceAllow",
+    "LockPersonality",
     "OOMScoreAdjust",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "RestrictRealtime",
     "RuntimeDirectoryPreserve",
     "SocketBindAllow",
+    "SocketBindDeny",
     "StandardError",
     "StandardOutput",
     "TimeoutStopSec",
@@ -67,6 +76,7 @@ impl DropIn {
         let mut unit = Self::default();
         let mut directories = Vec::new();
         let mut modes = Vec::new();
+        let (mut strict, mut writable) = (false, Vec::new());
         for line in
             text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']))
         {
@@ -90,6 +100,10 @@ impl DropIn {
                 "Nice" => rights.wrapper.extend(["nice".to_owned(), format!("--adjustment={value}")]),
                 "Environment" => rights.environment.push(value.trim_matches('"').to_owned()),
                 "WorkingDirectory" => rights.directory = Some(value.into()),
+                "ProtectSystem" => strict = value == "strict",
+                "ReadWritePaths" => {
+                    writable.push(value.trim_matches('"').trim_start_matches('-').replace("%%", "%"));
+                }
                 _ if HARMLESS.contains(&name) => {}
                 _ => match name.strip_prefix("Limit") {
                     Some(limit) => {
@@ -104,7 +118,29 @@ impl DropIn {
             }
         }
         unit.make_directories(&directories, &modes)?;
+        if strict {
+            let made = directories.iter().flat_map(|(kind, names)| {
+                let base = DIRECTORIES.iter().find(|(name, _)| name == kind).map_or("", |(_, base)| *base);
+                names.split_whitespace().map(move |name| format!("{base}/{name}"))
+            });
+            unit.protect(writable.into_iter().chain(made));
+        }
         Ok(unit)
+    }
+
+    /// Everything is read-only but these paths, `/dev`, `/proc` and `/sys`, in a mount namespace of the service.
+    fn protect(&mut self, writable: impl Iterator<Item = String>) {
+        let mut script = String::new();
+        for path in writable {
+            let path = quote(&path);
+            // Writing to a string cannot fail.
+            let _ = writeln!(script, "[ ! -e {path} ] || mount --bind {path} {path}");
+        }
+        script.push_str(
+            "for mount in / /run /tmp; do\n  if mountpoint -q $mount; then mount -o remount,bind,ro $mount; fi\ndone\nexec \"$@\"\n",
+        );
+        let words = ["unshare", "--mount", "--propagation", "private", "bash", "-euc", &script, "bash"];
+        self.rights.wrapper.splice(0..0, words.map(str::to_owned));
     }
 
     fn make_directories(

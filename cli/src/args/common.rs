@@ -80,7 +80,7 @@ pub struct Results {
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// What to print at the end: a table on standard error, or the profile as JSON on standard output
+    /// What to print at the end: a table on standard error, or something else on standard output
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
 
@@ -155,6 +155,10 @@ pub enum ReportFormat {
     Table,
     /// The profile
     Json,
+    /// A page of documentation
+    Markdown,
+    /// A report for a browser, in one file
+    Html,
 }
 
 /// `--color`

@@ -9,6 +9,7 @@ mod prove;
 mod run;
 mod saved;
 mod several;
+mod shape;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -22,6 +23,7 @@ pub use prove::{MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, Ve
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, Written};
+pub use shape::Shape;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
 

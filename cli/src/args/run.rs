@@ -8,6 +8,7 @@ use super::EXIT_STATUS;
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
 use super::course::CourseArgs;
 use super::prove::{SandboxArgs, SearchArgs};
+use super::shape::Shape;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -82,6 +83,9 @@ pub struct RunArgs {
     /// Exit with 0 when the profile is complete, whatever the program's own status
     #[arg(long)]
     pub ignore_status: bool,
+
+    #[command(flatten)]
+    pub shape: Shape,
 
     #[command(flatten)]
     pub results: Results,

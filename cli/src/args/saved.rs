@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use nrtrace_profiles::emit::Format;
 
 use super::common::{ColourArg, ReportFormat};
 use super::knowledge::KnowledgeDirs;
+use super::shape::{Preference, Shape};
 
 const EMIT_EXAMPLES: &str = "\
 Examples:
@@ -13,7 +15,14 @@ Examples:
   nrtrace emit -o out/ out/profile.json
 
   # One of them, on standard output
-  nrtrace emit --format tmpfiles out/profile.json | sudo tee /etc/tmpfiles.d/nginx.conf";
+  nrtrace emit --format tmpfiles out/profile.json | sudo tee /etc/tmpfiles.d/nginx.conf
+
+  # A whole unit, with the ports opened by a sysctl rather than a capability
+  nrtrace emit --unit --prefer sysctl out/profile.json
+
+  # A patch for a manifest of your own
+  nrtrace emit --patch deployment.yaml --container web out/profile.json > patch.yaml
+  kubectl patch -f deployment.yaml --type strategic --patch-file patch.yaml";
 
 /// Arguments of `emit`.
 #[derive(Debug, Args)]
@@ -23,13 +32,28 @@ pub struct EmitArgs {
     #[arg(value_name = "PROFILE")]
     pub profile: PathBuf,
 
-    /// Print this artefact
-    #[arg(long, value_enum, required_unless_present = "output")]
-    pub format: Option<EmitFormat>,
+    /// What to write: to standard output, or with -o to a directory
+    #[arg(long, value_enum, value_delimiter = ',', required_unless_present_any = ["output", "patch", "unit"])]
+    pub format: Vec<EmitFormat>,
 
-    /// Write all artefacts to this directory
-    #[arg(short, long, value_name = "DIR", conflicts_with = "format")]
+    /// Write to this directory; without --format, the profile and all artefacts that were not left to be asked for
+    #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub shape: Shape,
+
+    /// Write a patch for this Kubernetes manifest
+    #[arg(long, value_name = "FILE")]
+    pub patch: Option<PathBuf>,
+
+    /// The container of the manifest, where it has several
+    #[arg(long, value_name = "NAME", requires = "patch")]
+    pub container: Option<String>,
+
+    /// Write the patch as a kustomization
+    #[arg(long, requires = "patch")]
+    pub kustomize: bool,
 
     #[command(flatten)]
     pub more: KnowledgeDirs,
@@ -38,6 +62,7 @@ pub struct EmitArgs {
 const REPORT_EXAMPLES: &str = "\
 Examples:
   nrtrace report out/profile.json
+  nrtrace report --format html out/profile.json > report.html
   nrtrace report --format json out/profile.json | jq '.requirements[].id'";
 
 /// Arguments of `report`.
@@ -47,6 +72,9 @@ pub struct ReportArgs {
     /// The profile, or `-` for standard input
     #[arg(value_name = "PROFILE")]
     pub profile: PathBuf,
+
+    #[command(flatten)]
+    pub preference: Preference,
 
     #[command(flatten)]
     pub more: KnowledgeDirs,
@@ -63,18 +91,67 @@ pub struct ReportArgs {
 /// `--format` of `emit`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EmitFormat {
+    /// Everything, also what is otherwise left to be asked for
+    All,
     /// tmpfiles.d(5)
     Tmpfiles,
     /// sysusers.d(5)
     Sysusers,
     /// A drop-in for a systemd service
+    #[value(alias = "drop-in")]
     Systemd,
+    /// A whole systemd service
+    Unit,
+    /// A systemd socket for socket activation
+    Socket,
     /// A script that sets file capabilities
     Setcap,
     /// A Kubernetes pod
     Kubernetes,
+    /// Lines for a Containerfile (Dockerfile)
+    Containerfile,
+    /// A Compose service
+    Compose,
+    /// A shell script that grants everything on a host without systemd
+    Apply,
+    /// The script that takes that back
+    Undo,
     /// sysctl.d(5)
     Sysctl,
     /// modules-load.d(5)
     ModulesLoad,
+    /// The table
+    Table,
+    /// A page "Running NAME as a non-root user"
+    Markdown,
+    /// A report for a browser, in one file
+    Html,
+    /// The profile
+    Json,
+}
+
+impl EmitFormat {
+    /// The format; none stands for all.
+    pub fn format(self) -> Option<Format> {
+        Some(match self {
+            Self::All => return None,
+            Self::Tmpfiles => Format::Tmpfiles,
+            Self::Sysusers => Format::Sysusers,
+            Self::Systemd => Format::SystemdDropIn,
+            Self::Unit => Format::SystemdUnit,
+            Self::Socket => Format::SystemdSocket,
+            Self::Setcap => Format::Setcap,
+            Self::Kubernetes => Format::Kubernetes,
+            Self::Containerfile => Format::Containerfile,
+            Self::Compose => Format::Compose,
+            Self::Apply => Format::Apply,
+            Self::Undo => Format::Undo,
+            Self::Sysctl => Format::Sysctl,
+            Self::ModulesLoad => Format::ModulesLoad,
+            Self::Table => Format::Table,
+            Self::Markdown => Format::Markdown,
+            Self::Html => Format::Html,
+            Self::Json => Format::Json,
+        })
+    }
 }

@@ -86,5 +86,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
 }
 
 fn write(wanted: &Wanted<'_>, profile: &nrtrace_profiles::profile::Profile) -> Result<()> {
-    wanted.output.as_ref().map_or(Ok(()), |output| crate::run::write(output, profile))
+    wanted
+        .output
+        .as_ref()
+        .map_or(Ok(()), |output| crate::run::write_shaped(output, profile, &wanted.args.shape))
 }

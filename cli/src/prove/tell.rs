@@ -1,7 +1,7 @@
 //! What trials showed, for people and as JSON.
 
 use anyhow::Result;
-use nrtrace_profiles::emit::{self, Verdict as Remedy};
+use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
@@ -154,6 +154,8 @@ fn json(verified: &Verified, profile: &Profile) -> Result<String> {
 pub fn minimized(proved: bool, profile: &Profile, results: &Results) -> Result<()> {
     match results.format {
         ReportFormat::Json => terminal::print(&profile.to_json()),
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, &grants(profile)).text),
+        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, &grants(profile)).text),
         ReportFormat::Table if results.talk.quiet => Ok(()),
         ReportFormat::Table => {
             let style = terminal::style(results.talk.color, &std::io::stderr());

@@ -6,19 +6,26 @@
 
 pub mod escape;
 
-mod dropin;
+mod compose;
+mod containerfile;
 mod host;
+mod html;
 mod kubernetes;
+mod markdown;
 mod remedy;
+mod script;
 mod setcap;
+mod systemd;
 mod sysusers;
 pub mod table;
 mod tmpfiles;
 mod volumes;
+mod writable;
 
-use crate::grants::{Grants, Unmet, Why, grants};
+use crate::grants::{Grants, Method, Unmet, Why, grants};
 use crate::profile::Profile;
 
+pub use kubernetes::{PatchError, Target, patch};
 pub use remedy::{Remedy, Verdict, remedies};
 pub use table::{Style, table};
 
@@ -31,31 +38,55 @@ pub enum Format {
     Sysusers,
     /// A drop-in for a systemd service unit, systemd.exec(5).
     SystemdDropIn,
+    /// A whole systemd service unit, systemd.service(5).
+    SystemdUnit,
+    /// A socket unit for socket activation, systemd.socket(5).
+    SystemdSocket,
     /// A script that sets file capabilities, for starts without systemd.
     Setcap,
     /// A Kubernetes Pod.
     Kubernetes,
+    /// Lines for a Containerfile.
+    Containerfile,
+    /// A Compose service.
+    Compose,
+    /// A shell script that grants everything on a host without systemd.
+    Apply,
+    /// The script that takes that back.
+    Undo,
     /// sysctl.d(5).
     Sysctl,
     /// modules-load.d(5).
     ModulesLoad,
     /// The table for people, 80 columns wide and without colour.
     Table,
+    /// A page of documentation.
+    Markdown,
+    /// A report to look at in a browser, in one file.
+    Html,
     /// The profile itself.
     Json,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 17] = [
         Self::Tmpfiles,
         Self::Sysusers,
         Self::SystemdDropIn,
+        Self::SystemdUnit,
+        Self::SystemdSocket,
         Self::Setcap,
         Self::Kubernetes,
+        Self::Containerfile,
+        Self::Compose,
+        Self::Apply,
+        Self::Undo,
         Self::Sysctl,
         Self::ModulesLoad,
         Self::Table,
+        Self::Markdown,
+        Self::Html,
         Self::Json,
     ];
 
@@ -65,11 +96,19 @@ impl Format {
             Self::Tmpfiles => "tmpfiles",
             Self::Sysusers => "sysusers",
             Self::SystemdDropIn => "drop-in",
+            Self::SystemdUnit => "unit",
+            Self::SystemdSocket => "socket",
             Self::Setcap => "setcap",
             Self::Kubernetes => "kubernetes",
+            Self::Containerfile => "containerfile",
+            Self::Compose => "compose",
+            Self::Apply => "apply",
+            Self::Undo => "undo",
             Self::Sysctl => "sysctl",
             Self::ModulesLoad => "modules-load",
             Self::Table => "table",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
             Self::Json => "json",
         }
     }
@@ -79,12 +118,20 @@ impl Format {
         match self {
             Self::Tmpfiles => tmpfiles::emit(grants),
             Self::Sysusers => sysusers::emit(grants),
-            Self::SystemdDropIn => dropin::emit(profile, grants),
+            Self::SystemdDropIn => systemd::dropin(profile, grants),
+            Self::SystemdUnit => systemd::unit(profile, grants),
+            Self::SystemdSocket => systemd::socket(profile, grants),
             Self::Setcap => setcap::emit(profile, grants),
             Self::Kubernetes => kubernetes::emit(profile, grants),
+            Self::Containerfile => containerfile::emit(profile, grants),
+            Self::Compose => compose::emit(profile, grants),
+            Self::Apply => script::apply(profile, grants),
+            Self::Undo => script::undo(profile, grants),
             Self::Sysctl => host::sysctl(grants),
             Self::ModulesLoad => host::modules(grants),
             Self::Table => Emitted::plain("report.txt", table(profile, grants, Style::Plain, 80)),
+            Self::Markdown => markdown::emit(profile, grants),
+            Self::Html => html::emit(profile, grants),
             Self::Json => Emitted::plain("profile.json", profile.to_json()),
         }
     }
@@ -109,19 +156,37 @@ impl Emitted {
     }
 }
 
-/// The files of `-o DIR`, without the profile itself. Those that only some programs need (`sysctl.d`,
-/// `modules-load.d`) are left out when they would be empty.
+/// The files of `-o DIR`, by the usual plan; see [`files`].
 pub fn artefacts(profile: &Profile) -> Vec<Emitted> {
-    let grants = grants(profile);
-    let mut formats =
-        vec![Format::Tmpfiles, Format::Sysusers, Format::SystemdDropIn, Format::Setcap, Format::Kubernetes];
+    files(profile, &grants(profile))
+}
+
+/// The files of `-o DIR`, without the profile itself. Those that only some programs need (`sysctl.d`,
+/// `modules-load.d`, a socket unit) are left out when they would be empty, and a whole unit is for those who ask.
+pub fn files(profile: &Profile, grants: &Grants) -> Vec<Emitted> {
+    let mut formats = vec![
+        Format::Tmpfiles,
+        Format::Sysusers,
+        Format::SystemdDropIn,
+        Format::Setcap,
+        Format::Kubernetes,
+        Format::Containerfile,
+        Format::Compose,
+        Format::Apply,
+        Format::Undo,
+        Format::Markdown,
+        Format::Html,
+    ];
     if !grants.sysctls.is_empty() {
         formats.push(Format::Sysctl);
     }
     if !grants.modules.is_empty() {
         formats.push(Format::ModulesLoad);
     }
-    formats.into_iter().map(|format| format.emit(profile, &grants)).collect()
+    if !grants.ports.is_empty() && grants.port_method == Method::Socket {
+        formats.push(Format::SystemdSocket);
+    }
+    formats.into_iter().map(|format| format.emit(profile, grants)).collect()
 }
 
 /// A text file made line by line, with the comments all targets share. Comments start with `# `, which holds

@@ -1,7 +1,7 @@
 //! The table for people.
 
 mod proved;
-mod rows;
+pub(super) mod rows;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -47,7 +47,7 @@ pub fn table(profile: &Profile, grants: &Grants, style: Style, width: usize) -> 
 }
 
 /// When the program was ready, and from when on nothing privileged happened.
-fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
+pub(super) fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
     let Some(ready) = timeline.ready else { return Some("it was never ready".into()) };
     let seconds = |time: Seconds| format!("{:.1} s", time.0 as f64 / 1e9);
     let (late, quiet) = (timeline.privileged_after_ready()?, timeline.quiet(end)?);
@@ -64,7 +64,7 @@ fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
     })
 }
 
-fn group_of(need: &Need) -> (u8, &'static str) {
+pub(super) fn group_of(need: &Need) -> (u8, &'static str) {
     match need {
         Need::Path { .. } => (0, "Files and directories"),
         Need::Port { .. } => (1, "Ports"),
@@ -356,7 +356,7 @@ fn insists_on_root(gave_up: &GaveUp) -> bool {
     })
 }
 
-fn exit(exit: Exit) -> String {
+pub(super) fn exit(exit: Exit) -> String {
     match exit {
         Exit::Running => "still running".into(),
         Exit::Exited { status } => format!("exited with status {status}"),
@@ -365,7 +365,7 @@ fn exit(exit: Exit) -> String {
     }
 }
 
-fn listen(listen: &Listen) -> String {
+pub(super) fn listen(listen: &Listen) -> String {
     let address = listen.address.to_text();
     let by: Vec<String> = listen.processes.iter().map(RawText::to_text).collect();
     let place = match listen.port {
@@ -376,7 +376,7 @@ fn listen(listen: &Listen) -> String {
     format!("{} {place} ({})", word(&listen.protocol), by.join(", "))
 }
 
-fn unexplained(entry: &Unexplained) -> String {
+pub(super) fn unexplained(entry: &Unexplained) -> String {
     let capability = entry.capability.map(|c| format!(" consulted {c}")).unwrap_or_default();
     let object = entry.object.to_text();
     let frames =

@@ -1,22 +1,31 @@
-//! The volumes of a pod: an empty directory, writable for the service's group, wherever it makes something.
+//! The volumes of a container: a writable directory wherever the program makes or writes something, so that the rest
+//! can be read-only.
 //!
 //! In a container nobody else relies on `/run` or `/var/log`, so unlike on a host, they are given as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::writable::{self, is_below, parent, real};
 use crate::RawText;
-use crate::grants::{Class, File, FileKind, Grants, Unmet, Why};
+use crate::container::{Place, Placement};
+use crate::grants::{Class, File, FileKind, Grants, Spot, Unmet, Why, spot};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Severity};
 
-/// A directory to mount an empty volume on.
+/// A directory to mount a volume on.
 pub(super) struct Volume {
     /// What for.
     pub(super) why: Why,
     /// Whether it is kept in memory.
     pub(super) memory: bool,
-    /// Whether the image has something there that the program uses.
-    pub(super) hides: bool,
+    /// Whether the image may have something there that the program uses, so that it has to be copied.
+    pub(super) copied: bool,
+    /// Whether the program demands to be its owner, which it is only of a directory that it made itself.
+    pub(super) owned: bool,
+    /// Whether it was there before the run, so that the program does not make it.
+    pub(super) existed: bool,
+    /// Whether what is written is worth keeping.
+    pub(super) kept: bool,
     /// A word for its name.
     pub(super) word: &'static str,
 }
@@ -27,11 +36,15 @@ pub(super) struct Volumes {
     /// By mount path.
     pub(super) mounts: BTreeMap<RawText, Volume>,
     /// Directories and files that the image itself has to hold.
-    pub(super) in_the_image: Vec<RawText>,
+    pub(super) in_the_image: BTreeSet<RawText>,
+    /// What is on a mount of the container already, by path.
+    pub(super) mounted: BTreeMap<RawText, (Placement, Why)>,
     /// Needs that no volume can meet since no `mountPath` holds their name.
     pub(super) unnameable: Vec<Why>,
     /// Needs that cannot be granted on a host, but here.
     pub(super) met: Vec<Unmet>,
+    /// Why the root file system cannot be read-only; empty when it can.
+    pub(super) not_read_only: Vec<String>,
 }
 
 /// Trees that hold a service's own data, with the number of components from which on they are one service's.
@@ -48,26 +61,33 @@ const OWN: &[(&str, usize)] = &[
     ("/opt", 2),
 ];
 
-/// Plans the volumes for what is to be made, and for what only a host has to refuse.
+/// Plans the volumes for what is to be made, for what only a host has to refuse, and for what the run wrote anyway.
 pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
     let mut volumes = Volumes::default();
+    volumes.not_read_only.extend(writable::doubt(profile).map(str::to_owned));
     for (path, directory) in &grants.directories {
-        if directory.class == Class::Config {
-            volumes.in_the_image.push(path.clone());
+        if volumes.is_mounted(profile, path, &directory.why) {
+            continue;
+        }
+        let class = if directory.class == Class::Config && !directory.existed {
+            Class::Other
         } else {
-            volumes.add(path.clone(), directory.why.clone(), directory.class, directory.contents);
+            directory.class
+        };
+        if class == Class::Config {
+            volumes.image(path, "an empty volume would hide the configuration beside it");
+        } else {
+            let owned = demands_ownership(profile, path);
+            let copied = directory.existed && has_contents_of(class);
+            volumes.add(path.clone(), directory.why.clone(), class, copied, owned);
+            if let Some(volume) = volumes.mounts.get_mut(path) {
+                volume.existed |= directory.existed;
+            }
         }
     }
     for (path, file) in &grants.files {
-        let holder = mounted(&parent(path));
-        let needed = |other: &RawText| is_below(other, &holder) && other != path;
-        let hides = grants.acls.keys().any(needed)
-            || grants.files.iter().any(|(other, file)| has_contents(other, file) && needed(other));
-        let is_mounted = volumes.mounts.contains_key(&holder);
-        if has_contents(path, file) || !(is_mounted || is_own(&holder)) || (hides && !is_mounted) {
-            volumes.in_the_image.push(path.clone());
-        } else {
-            volumes.add(holder, file.why.clone(), class_of(path), false);
+        if !volumes.is_mounted(profile, path, &file.why) {
+            volumes.file(path, file, grants);
         }
     }
     for unmet in &grants.unmet {
@@ -75,27 +95,133 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
             let why =
                 Why { needs: [unmet.need.clone()].into(), reason: "empty for the service alone".into() };
             let class = class_of(&holder);
-            volumes.add(holder, why, class, false);
+            volumes.add(holder, why, class, false, false);
             volumes.met.push(unmet.clone());
         }
     }
+    for (path, place) in writable::places(profile, grants) {
+        volumes.written(profile, &path, &place);
+    }
+    volumes.settle();
     volumes
 }
 
 impl Volumes {
-    fn add(&mut self, path: RawText, why: Why, class: Class, hides: bool) {
+    fn add(&mut self, path: RawText, why: Why, class: Class, copied: bool, owned: bool) {
         if !is_mountable(&path) {
+            self.not_read_only.push(format!("no volume can be mounted on {path}"));
             return self.unnameable.push(why);
         }
         let volume = self.mounts.entry(path).or_insert_with(|| Volume {
             why: Why { needs: Default::default(), ..why.clone() },
             memory: class == Class::Runtime,
-            hides: false,
+            copied: false,
+            owned: false,
+            existed: false,
+            kept: class == Class::State,
             word: word(class),
         });
         volume.why.needs.extend(why.needs);
-        volume.hides |= hides;
+        volume.copied |= copied;
+        volume.owned |= owned;
     }
+
+    fn file(&mut self, path: &RawText, file: &File, grants: &Grants) {
+        let holder = real(&parent(path));
+        let needed = |other: &RawText| is_below(other, &holder) && other != path;
+        let hides = grants.acls.keys().any(needed)
+            || grants.files.iter().any(|(other, file)| has_contents(other, file) && needed(other));
+        let is_mounted = self.mounts.contains_key(&holder);
+        if has_contents(path, file) || !(is_mounted || is_own(&holder)) || (hides && !is_mounted) {
+            self.image(path, "it is written in place");
+        } else {
+            self.add(holder, file.why.clone(), class_of(path), false, false);
+        }
+    }
+
+    /// What the image holds with the right owner, and is written there.
+    fn image(&mut self, path: &RawText, why: &str) {
+        self.in_the_image.insert(path.clone());
+        self.not_read_only.push(format!("{path} is the image's own: {why}"));
+    }
+
+    /// Whether a path is on a mount of the container already, whose owner is not the image's matter.
+    fn is_mounted(&mut self, profile: &Profile, path: &RawText, why: &Why) -> bool {
+        let placement = profile.container.as_ref().and_then(|container| container.placement(path));
+        let own =
+            |placement: &Placement| !matches!(placement.place, Place::Image | Place::Engine | Place::Other);
+        match placement.filter(own) {
+            Some(placement) => {
+                self.mounted.insert(path.clone(), (placement, why.clone()));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A place where the run wrote.
+    fn written(&mut self, profile: &Profile, path: &RawText, place: &writable::Place) {
+        let covered = self.mounts.keys().any(|mount| path == mount || is_below(path, mount));
+        let known = self.in_the_image.contains(path) || self.mounted.contains_key(path);
+        if covered
+            || known
+            || path.as_bytes().starts_with(b"/dev/")
+            || self.is_mounted(profile, path, &place.why)
+        {
+            return;
+        }
+        let directory = if place.directory { path.clone() } else { parent(path) };
+        let private = matches!(spot(&directory, &profile.name), Spot::Own(class) if class != Class::Config);
+        let class = class_of(&directory);
+        if is_own(&directory) || private {
+            let copied = !place.made && has_contents_of(class);
+            self.add(directory, place.why.clone(), class, copied, false);
+        } else {
+            self.not_read_only.push(format!("it writes to {path}, which no volume can stand in for"));
+        }
+    }
+
+    /// What lies in another volume and is made by the program itself needs none of its own; and several directories
+    /// side by side get one together.
+    fn settle(&mut self) {
+        const MANY: usize = 3;
+        let mut siblings: BTreeMap<RawText, usize> = BTreeMap::new();
+        let made = |volume: &Volume| !volume.owned && !volume.existed;
+        for (path, _) in self.mounts.iter().filter(|(_, volume)| made(volume)) {
+            *siblings.entry(parent(path)).or_default() += 1;
+        }
+        for (holder, _) in siblings.into_iter().filter(|(holder, count)| *count >= MANY && is_own(holder)) {
+            let why =
+                Why { needs: BTreeSet::new(), reason: "the service makes several directories in it".into() };
+            let class = class_of(&holder);
+            self.add(holder, why, class, has_contents_of(class), false);
+        }
+        let paths: Vec<RawText> = self.mounts.keys().cloned().collect();
+        for path in &paths {
+            let inner = self.mounts.get(path).is_some_and(made);
+            let Some(outer) = paths.iter().find(|other| inner && is_below(path, other)) else { continue };
+            if let Some(inner) = self.mounts.remove(path)
+                && let Some(outer) = self.mounts.get_mut(outer)
+            {
+                outer.why.needs.extend(inner.why.needs);
+            }
+        }
+        self.not_read_only.sort();
+        self.not_read_only.dedup();
+    }
+}
+
+/// Whether the program changes the directory's own mode or owner.
+fn demands_ownership(profile: &Profile, directory: &RawText) -> bool {
+    profile.requirements.iter().any(|requirement| match &requirement.need {
+        Need::Path { path, access, .. } => path == directory && access.contains(&Access::Own),
+        _ => false,
+    })
+}
+
+/// Whether what the image has in a directory of this class may matter: what is in `/run`, `/tmp` and logs start anew.
+fn has_contents_of(class: Class) -> bool {
+    matches!(class, Class::State | Class::Cache | Class::Other | Class::Config)
 }
 
 /// The directory in which a need makes and removes entries, if it does nothing else.
@@ -106,7 +232,7 @@ fn only_made(profile: &Profile, id: &str) -> Option<RawText> {
             let makes = access.iter().all(|access| matches!(access, Access::Create | Access::Delete));
             let varies = path.as_bytes().iter().filter(|byte| **byte == b'*').count();
             let in_name = parent(path).as_bytes().iter().all(|byte| !matches!(byte, b'*' | b'?' | b'['));
-            (makes && !access.is_empty() && varies <= 1 && in_name).then(|| mounted(&parent(path)))
+            (makes && !access.is_empty() && varies <= 1 && in_name).then(|| real(&parent(path)))
         }
         _ => None,
     }
@@ -118,14 +244,6 @@ fn has_contents(path: &RawText, file: &File) -> bool {
     file.existed && !anew
 }
 
-/// Where a directory really is: `/var/run` is `/run`.
-fn mounted(directory: &RawText) -> RawText {
-    match directory.as_bytes().strip_prefix(b"/var") {
-        Some(rest) if rest == b"/run" || rest.starts_with(b"/run/") => RawText::from(rest),
-        _ => directory.clone(),
-    }
-}
-
 fn is_own(directory: &RawText) -> bool {
     let components = directory.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
     OWN.iter().any(|(tree, least)| {
@@ -134,21 +252,13 @@ fn is_own(directory: &RawText) -> bool {
     })
 }
 
-fn is_below(path: &RawText, directory: &RawText) -> bool {
-    path.as_bytes().strip_prefix(directory.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
-}
-
-fn parent(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    RawText::from(&bytes[..end.max(1).min(bytes.len())])
-}
-
 fn class_of(path: &RawText) -> Class {
     let is_in = |tree: &str| *path == RawText::from(tree) || is_below(path, &RawText::from(tree));
     [
         ("/run", Class::Runtime),
         ("/var/run", Class::Runtime),
+        ("/tmp", Class::Runtime),
+        ("/var/tmp", Class::Runtime),
         ("/var/log", Class::Logs),
         ("/var/lib", Class::State),
         ("/var/cache", Class::Cache),

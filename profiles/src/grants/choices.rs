@@ -87,6 +87,8 @@ impl Method {
 pub struct Choices {
     /// Methods to take before all others, most wanted first.
     pub prefer: Vec<Method>,
+    /// Whether a container is to run as any user id with group 0, as OpenShift has it.
+    pub arbitrary_uid: bool,
 }
 
 impl Choices {

@@ -1,21 +1,45 @@
-//! Markdown, as CommonMark and GitHub read it.
+//! GitHub Flavored Markdown.
 
-/// Printable text on one line that is nothing but text: no markup, link, mention, HTML or end of a table's cell.
+use std::fmt::Write;
+
+use crate::text::printable;
+
+/// Text that reads as exactly this text wherever inline Markdown is read, also in a table's cell: control characters
+/// are escaped as on a terminal, and what could mean something is written as a reference to its number.
 pub fn text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' => out.push(' '),
-            // Mentions and references are found after backslashes are gone; an entity ends them.
-            '@' | '#' | '<' | '>' | '&' | '|' => out.push_str(&format!("&#{};", u32::from(c))),
-            c if c.is_ascii_punctuation()
-                && !matches!(c, '/' | ',' | ';' | '.' | '-' | ':' | '(' | ')' | '=') =>
-            {
-                out.push('\\');
-                out.push(c);
-            }
-            c => out.push(c),
+    let printable = printable(text);
+    let mut out = String::with_capacity(printable.len());
+    // "1. " and "1) " begin a list.
+    let counts = printable.starts_with(|c: char| c.is_ascii_digit());
+    for (at, c) in printable.char_indices() {
+        let inside = at > 0 && at + c.len_utf8() < printable.len();
+        if counts && matches!(c, '.' | ')') {
+            let _ = write!(out, "&#{};", u32::from(c));
+        } else if c.is_alphanumeric()
+            || matches!(c, '/' | ',' | ';' | '(' | ')' | '%')
+            || (inside && matches!(c, ' ' | '.' | ':' | '-' | '\''))
+        {
+            out.push(c);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "&#{};", u32::from(c));
         }
     }
     out
+}
+
+/// A span of code where that can hold the text as it is, else [`text`].
+pub fn code(raw: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@+,% ()[]*;'$".contains(c);
+    let blank = |c: Option<char>| c == Some(' ');
+    let edges = blank(raw.chars().next()) || blank(raw.chars().last());
+    if !raw.is_empty() && !edges && raw.chars().all(is_plain) { format!("`{raw}`") } else { text(raw) }
+}
+
+/// A fenced block of printable lines.
+pub fn block(language: &str, lines: &str) -> String {
+    let longest = lines.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    let end = if lines.ends_with('\n') { "" } else { "\n" };
+    format!("{fence}{language}\n{lines}{end}{fence}\n")
 }

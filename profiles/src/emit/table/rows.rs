@@ -65,7 +65,7 @@ pub(super) fn summary(first: &Requirement, all: &[&Requirement], grants: &Grants
 }
 
 /// The subject, with the names of ids.
-fn named(requirement: &Requirement) -> Vec<String> {
+pub(in crate::emit) fn named(requirement: &Requirement) -> Vec<String> {
     match &requirement.need {
         Need::Identity { operation, ids, path } => {
             vec![identity(*operation, ids, path.as_ref(), &requirement.evidence.names)]
@@ -74,7 +74,7 @@ fn named(requirement: &Requirement) -> Vec<String> {
     }
 }
 
-fn subject(need: &Need) -> Vec<String> {
+pub(in crate::emit) fn subject(need: &Need) -> Vec<String> {
     match need {
         Need::Path { path, pattern, .. } => {
             let mark = if *pattern { " (name varies)" } else { "" };
@@ -120,7 +120,7 @@ fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>, n
     }
 }
 
-fn access_of(requirement: &Requirement) -> Vec<String> {
+pub(in crate::emit) fn access_of(requirement: &Requirement) -> Vec<String> {
     match &requirement.need {
         Need::Path { access, .. } | Need::Device { access, .. } => access.iter().map(word).collect(),
         Need::Port { .. } => vec!["bind".into()],
@@ -176,7 +176,7 @@ fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
 }
 
 /// Owner, group and mode.
-pub(super) fn owner(inode: &Inode) -> String {
+pub(in crate::emit) fn owner(inode: &Inode) -> String {
     let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
     format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
 }

@@ -2,21 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use super::escape::tmpfiles::is_portable;
-use super::escape::unit::{is_plain_directory, word};
-use super::{Emitted, Page};
-use crate::grants::{Class, Directory, Grants, LimitGrant};
+use super::sandbox;
+use crate::emit::escape::tmpfiles::is_portable;
+use crate::emit::escape::unit::{is_plain_directory, is_plain_value, word};
+use crate::emit::{Emitted, Page, reason};
+use crate::grants::{Class, Directory, Grants, LimitGrant, Method};
 use crate::profile::Profile;
 use crate::requirement::Limit;
 use crate::{Capability, RawText};
 
 /// The drop-in `NAME.service.d/50-nonroot.conf`.
-pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
+pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let name = &grants.name;
     let mut page = Page::new(&format!("Runs {name}.service as {} instead of root.", grants.account.user));
     page.comment("Goes to /etc/systemd/system/, with sysusers.d and tmpfiles.d in place; then: systemctl daemon-reload");
+    if grants.port_method == Method::Socket && !grants.ports.is_empty() {
+        page.blank();
+        page.comment("The ports are systemd's to bind.");
+        page.line("[Unit]");
+        page.line(&format!("Requires={name}.socket"));
+        page.line(&format!("After={name}.socket"));
+    }
     page.blank();
     page.line("[Service]");
+    body(&mut page, profile, grants);
+    start(&mut page, profile);
+    remarks(&mut page, grants);
+    page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
+}
+
+/// The directives that both the drop-in and the whole unit hold.
+pub(super) fn body(page: &mut Page, profile: &Profile, grants: &Grants) {
     page.line(&format!("User={}", grants.account.user));
     page.line(&format!("Group={}", grants.account.group));
     for (group, membership) in &grants.groups {
@@ -26,21 +42,29 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
         }
         page.line(&format!("SupplementaryGroups={group}"));
     }
-    capabilities(&mut page, grants);
-    directories(&mut page, grants);
-    limits(&mut page, grants);
-    devices(&mut page, grants);
-    environment(&mut page, grants);
-    start(&mut page, profile, grants);
-    let advice: Vec<String> = grants.advice.iter().map(super::reason).collect();
+    capabilities(page, grants);
+    directories(page, grants);
+    sandbox::emit(page, profile, grants, &|path| is_systemds(path, grants));
+    credentials(page, grants);
+    before_start(page, grants);
+    limits(page, grants);
+    devices(page, grants);
+    environment(page, grants);
+}
+
+/// Closing remarks.
+pub(super) fn remarks(page: &mut Page, grants: &Grants) {
+    if grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) {
+        page.blank();
+        page.comment(
+            "Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.",
+        );
+    }
+    let advice: Vec<String> = grants.advice.iter().map(reason).collect();
     page.section("To change in the program's own configuration:", advice);
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
     page.section("Worth knowing:", tips);
-    page.section(
-        "Not granted, as the program does not depend on it:",
-        grants.optional.iter().map(super::reason),
-    );
-    page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
+    page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
 }
 
 fn capabilities(page: &mut Page, grants: &Grants) {
@@ -53,10 +77,17 @@ fn capabilities(page: &mut Page, grants: &Grants) {
         if let Some(danger) = grant.danger {
             page.comment(&format!("Danger: {capability} {danger}."));
         }
-        page.line(&format!("AmbientCapabilities={capability}"));
+        if !grants.on_file {
+            page.line(&format!("AmbientCapabilities={capability}"));
+        }
         page.line(&format!("CapabilityBoundingSet={capability}"));
     }
-    page.line("NoNewPrivileges=yes");
+    if grants.on_file && !grants.capabilities.is_empty() {
+        page.comment("File capabilities (setcap.sh) have no effect under NoNewPrivileges=yes.");
+        page.line("NoNewPrivileges=no");
+    } else {
+        page.line("NoNewPrivileges=yes");
+    }
 }
 
 /// The directives for directories that systemd itself makes, by class.
@@ -67,30 +98,75 @@ const DIRECTIVES: &[(Class, &str, &[u8])] = &[
     (Class::Logs, "LogsDirectory", b"/var/log/"),
 ];
 
+/// The directories of a class that the directive makes, with their mode. One mode holds for all directories of a
+/// class; the others stay with tmpfiles.d, and so do those that keep a group, since the directive sets it too.
+fn of_class<'a>(
+    class: Class,
+    base: &[u8],
+    grants: &'a Grants,
+) -> (Option<u32>, Vec<(&'a RawText, &'a Directory)>) {
+    let ours = |(path, directory): &(&RawText, &Directory)| {
+        directory.class == class
+            && directory.group.is_none()
+            && path.as_bytes().strip_prefix(base).is_some_and(is_plain_directory)
+    };
+    let directories: Vec<(&RawText, &Directory)> = grants.directories.iter().filter(ours).collect();
+    let mode = directories.iter().map(|(_, directory)| directory.mode).min();
+    (mode, directories.into_iter().filter(|(_, directory)| Some(directory.mode) == mode).collect())
+}
+
+/// Whether systemd makes the directory, and so leaves it writable.
+fn is_systemds(path: &RawText, grants: &Grants) -> bool {
+    let mut classes = DIRECTIVES.iter().map(|(class, _, base)| of_class(*class, base, grants).1);
+    classes.any(|directories| directories.iter().any(|(made, _)| *made == path))
+}
+
 fn directories(page: &mut Page, grants: &Grants) {
     for (class, directive, base) in DIRECTIVES {
-        let ours = |(path, directory): &(&RawText, &Directory)| {
-            // The directive sets the group too, recursively: a directory that keeps its own is left to tmpfiles.d.
-            directory.class == *class
-                && directory.group.is_none()
-                && path.as_bytes().strip_prefix(*base).is_some_and(is_plain_directory)
-        };
-        let directories: Vec<(&RawText, &Directory)> = grants.directories.iter().filter(ours).collect();
-        // One mode holds for all directories of a class; the others stay with tmpfiles.d.
-        let Some(mode) = directories.iter().map(|(_, directory)| directory.mode).min() else {
-            continue;
-        };
+        let (Some(mode), directories) = of_class(*class, base, grants) else { continue };
         page.blank();
+        page.comment("As tmpfiles.d has it: the same owner and mode.");
         page.line(&format!("{directive}Mode={mode:04o}"));
         if *class == Class::Runtime {
-            page.comment("Kept over restarts of the service, as tmpfiles.d made it at boot.");
+            page.comment("Kept when the service stops: tmpfiles.d makes it at boot, not at each start.");
             page.line("RuntimeDirectoryPreserve=yes");
         }
-        for (path, directory) in directories.into_iter().filter(|(_, directory)| directory.mode == mode) {
+        for (path, directory) in directories {
             page.why(&directory.why);
             let relative = path.as_bytes().get(base.len()..).unwrap_or_default();
             page.line(&format!("{directive}={}", word(relative)));
         }
+    }
+}
+
+fn credentials(page: &mut Page, grants: &Grants) {
+    if !grants.credentials.is_empty() {
+        page.blank();
+    }
+    for (name, credential) in &grants.credentials {
+        page.why(&credential.why);
+        let path = &credential.path;
+        if is_plain_value(path.as_bytes()) {
+            page.line(&format!("LoadCredential={name}:{}", path.to_text().replace('%', "%%")));
+        } else {
+            let hint = "give the file another name";
+            page.cannot(&credential.why, "LoadCredential= cannot name this file", hint);
+        }
+    }
+}
+
+fn before_start(page: &mut Page, grants: &Grants) {
+    if !grants.before_start.is_empty() {
+        page.blank();
+        page.comment(
+            "With the plus, systemd runs these as root, before the service and outside its restrictions.",
+        );
+    }
+    for (words, why) in &grants.before_start {
+        page.why(why);
+        let words: Vec<String> =
+            words.iter().map(|word| crate::emit::escape::unit::argument(word.as_bytes())).collect();
+        page.line(&format!("ExecStartPre=+{}", words.join(" ")));
     }
 }
 
@@ -178,7 +254,7 @@ fn environment(page: &mut Page, grants: &Grants) {
 }
 
 /// What the run had around it that a unit may lack, as comments.
-fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
+fn start(page: &mut Page, profile: &Profile) {
     let mut lines = Vec::new();
     for (name, value) in &profile.run.environment {
         let pair = [name.as_bytes(), b"=", value.as_bytes()].concat();
@@ -189,10 +265,4 @@ fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
         lines.push(format!("WorkingDirectory={}", cwd.to_text().replace('%', "%%")));
     }
     page.section("The run was started with these; set what the service depends on:", lines);
-    if grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) {
-        page.blank();
-        page.comment(
-            "Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.",
-        );
-    }
 }

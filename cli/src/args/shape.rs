@@ -1,0 +1,104 @@
+//! What the artefacts are like.
+
+use clap::{Args, ValueEnum};
+use nrtrace_profiles::grants::{Choices, Method};
+
+/// How needs are met where there are several ways.
+#[derive(Debug, Default, Args)]
+pub struct Preference {
+    /// Meet needs this way where it can be done, most wanted first; `nrtrace report --format markdown` lists the ways
+    #[arg(long, value_enum, value_name = "METHOD", value_delimiter = ',')]
+    pub prefer: Vec<MethodArg>,
+}
+
+impl Preference {
+    /// What the plan is to take.
+    pub fn choices(&self) -> Choices {
+        Choices { prefer: self.prefer.iter().map(|method| method.method()).collect(), ..Choices::default() }
+    }
+}
+
+/// What the artefacts are like.
+#[derive(Debug, Default, Args)]
+pub struct Shape {
+    #[command(flatten)]
+    pub preference: Preference,
+
+    /// Write a whole service unit as well as the drop-in
+    #[arg(long)]
+    pub unit: bool,
+
+    /// Have containers run as any user id with group 0, as OpenShift does
+    #[arg(long)]
+    pub openshift: bool,
+}
+
+impl Shape {
+    /// What the plan is to take.
+    pub fn choices(&self) -> Choices {
+        Choices { arbitrary_uid: self.openshift, ..self.preference.choices() }
+    }
+}
+
+/// `--prefer`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MethodArg {
+    /// The program's own option, variable or configuration key
+    Configure,
+    /// What is needed is made beforehand, and its directory stays closed
+    Make,
+    /// A group that has the access already
+    Group,
+    /// What is there changes its owner
+    Own,
+    /// An entry for the user in an access control list
+    Acl,
+    /// systemd hands secrets over (`LoadCredential=`)
+    Credential,
+    /// systemd listens on low ports and hands the sockets over
+    Socket,
+    /// Low ports are opened to all (`net.ipv4.ip_unprivileged_port_start`)
+    Sysctl,
+    /// Ambient capabilities
+    Capability,
+    /// Capabilities on the executable file
+    FileCapability,
+    /// systemd sets parameters and loads modules before the start (`ExecStartPre=+`)
+    Manager,
+}
+
+impl MethodArg {
+    fn method(self) -> Method {
+        match self {
+            Self::Configure => Method::Configure,
+            Self::Make => Method::Make,
+            Self::Group => Method::Group,
+            Self::Own => Method::Own,
+            Self::Acl => Method::Acl,
+            Self::Credential => Method::Credential,
+            Self::Socket => Method::Socket,
+            Self::Sysctl => Method::Sysctl,
+            Self::Capability => Method::Capability,
+            Self::FileCapability => Method::FileCapability,
+            Self::Manager => Method::Manager,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_method_that_can_be_chosen_has_its_name() {
+        let names: Vec<String> = MethodArg::value_variants()
+            .iter()
+            .filter_map(|arg| Some(arg.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        let known: Vec<String> = Method::CHOOSABLE.iter().map(|method| method.name()).collect();
+        assert_eq!(names, known);
+        assert!(
+            MethodArg::value_variants().iter().zip(&known).all(|(arg, name)| arg.method().name() == *name)
+        );
+    }
+}

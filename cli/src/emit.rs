@@ -1,0 +1,71 @@
+//! `nrtrace emit`: artefacts from a saved profile.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nrtrace_profiles::emit::{Emitted, Format, Target, files, patch};
+use nrtrace_profiles::grants::{Grants, plan};
+use nrtrace_profiles::profile::Profile;
+
+use crate::args::{EmitArgs, EmitFormat};
+use crate::failure::BadInput;
+use crate::output::OutputDir;
+use crate::{input, show, terminal};
+
+/// What a manifest can hold: far more than an API server takes as one object.
+const MANIFEST: u64 = 16 << 20;
+
+/// Writes artefacts.
+pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
+    let profile = show::load(&args.profile, &args.more)?;
+    let grants = plan(&profile, &args.shape.choices());
+    let emitted = wanted(args, &profile, &grants)?;
+    match (&args.output, &emitted[..]) {
+        (Some(path), _) => {
+            let output = OutputDir::open(path)?;
+            if args.format.is_empty() && args.patch.is_none() {
+                output.write("profile.json", &profile.to_json(), false)?;
+            }
+            for file in &emitted {
+                output.write(&file.file_name, &file.text, file.executable)?;
+            }
+        }
+        (None, [only]) => terminal::print(&only.text)?,
+        (None, _) => {
+            let names: Vec<&str> = emitted.iter().map(|file| file.file_name.as_str()).collect();
+            let message =
+                format!("these are several files ({}): name a directory for them with -o", names.join(", "));
+            return Err(BadInput(message).into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emitted>> {
+    let mut emitted = Vec::new();
+    if let Some(path) = &args.patch {
+        let manifest = input::text(path, MANIFEST)?;
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let target = Target {
+            manifest: &manifest,
+            container: args.container.as_deref(),
+            kustomize: args.kustomize.then_some(file.as_str()),
+        };
+        let patched = patch(profile, grants, &target)
+            .map_err(|error| BadInput(format!("{}: {error}", path.display())))?;
+        emitted.push(patched);
+    }
+    for format in &args.format {
+        match format.format() {
+            Some(format) => emitted.push(format.emit(profile, grants)),
+            None => emitted.extend(Format::ALL.iter().map(|format| format.emit(profile, grants))),
+        }
+    }
+    if args.shape.unit && !args.format.iter().any(|f| matches!(f, EmitFormat::Unit | EmitFormat::All)) {
+        emitted.push(Format::SystemdUnit.emit(profile, grants));
+    }
+    if args.format.is_empty() && args.patch.is_none() && args.output.is_some() {
+        emitted.extend(files(profile, grants));
+    }
+    Ok(emitted)
+}

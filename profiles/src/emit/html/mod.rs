@@ -1,0 +1,204 @@
+//! A report to look at in a browser: one file, without network, in light and dark, on screen and on paper.
+//!
+//! The markup is made by [`maud`], which escapes every text; the page's policy (Content-Security-Policy) allows no
+//! network and no script but the one whose hash it names.
+
+mod needs;
+mod timeline;
+mod tree;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::escape::shell::readable;
+use super::table::{exit, listen, unexplained};
+use super::{Emitted, Format, Verdict, remedies};
+use crate::RawText;
+use crate::grants::Grants;
+use crate::profile::Profile;
+use crate::requirement::{Seconds, word};
+use crate::text::printable;
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+/// The hash of [`SCRIPT`], as a Content-Security-Policy has it.
+const SCRIPT_HASH: &str = "sha256-cCZHMxgyUscUzN0+7OZzgPGjSTByLfPD14Tvyfuz050=";
+
+/// The page.
+pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src '{SCRIPT_HASH}'; img-src data:; base-uri 'none'; form-action 'none'"
+    );
+    let title = format!("{} as {}", profile.name, grants.account.user);
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(policy);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="generator" content="nrtrace";
+                title { (text(&title)) " without root" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                (head(profile, grants))
+                main {
+                    (standing(profile, grants))
+                    (timeline::section(profile, grants))
+                    (tree::section(profile, grants))
+                    (needs::section(profile, grants))
+                    (rest(profile, grants))
+                    (files(profile, grants))
+                }
+                footer {
+                    "Written by nrtrace from one run; this file holds everything and asks the network for nothing."
+                }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    let mut out = page.into_string();
+    out.push('\n');
+    Emitted::plain("report.html", out)
+}
+
+/// Text with control characters made visible; maud escapes the rest.
+fn text(raw: &str) -> String {
+    printable(raw).into_owned()
+}
+
+fn path(raw: &RawText) -> String {
+    raw.to_string()
+}
+
+fn seconds(seconds: Seconds) -> String {
+    let value = seconds.0 as f64 / 1e9;
+    if value < 1.0 { format!("{:.0} ms", value * 1e3) } else { format!("{value:.1} s") }
+}
+
+/// The name of a verdict, for classes and for people.
+fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Granted => ("granted", "granted"),
+        Verdict::Advice => ("advice", "to configure"),
+        Verdict::Optional => ("optional", "not needed"),
+        Verdict::Unmet => ("unmet", "cannot be granted"),
+    }
+}
+
+fn verdict_of(requirement: &crate::requirement::Requirement, grants: &Grants) -> Verdict {
+    remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max().unwrap_or(Verdict::Unmet)
+}
+
+fn head(profile: &Profile, grants: &Grants) -> Markup {
+    let words: Vec<String> = profile.command.iter().map(|word| readable(&word.to_text())).collect();
+    let run = &profile.run;
+    let account = &grants.account;
+    let made = if profile.identity.exists { "" } else { ", made up for the run" };
+    html! {
+        header {
+            div.top {
+                p.brand { "nrtrace" }
+                button #theme type="button" title="Light or dark" { "◐" }
+            }
+            h1 { (text(&profile.name)) " " span.quiet { "as" } " " (text(&account.user)) }
+            pre.command { code { (text(&words.join(" "))) } }
+            ul.facts {
+                li { b { "user" } " " (account.run_uid) ":" (account.run_gid) (made) }
+                li { b { "run" } " " (word(&run.mode)) ", " (word(&run.backend)) ", " (seconds(run.duration)) }
+                li { b { "kernel" } " " (text(&run.kernel)) }
+                li { b { "end" } " " (exit(run.exit)) }
+                @if run.complete { li { b { "record" } " complete" } }
+                @else { li.bad { "incomplete: there may be more needs" } }
+            }
+        }
+    }
+}
+
+/// The numbers at a glance.
+fn standing(profile: &Profile, grants: &Grants) -> Markup {
+    let count = |wanted| profile.requirements.iter().filter(|r| verdict_of(r, grants) == wanted).count();
+    let tiles = [Verdict::Granted, Verdict::Advice, Verdict::Optional, Verdict::Unmet].map(|v| (v, count(v)));
+    html! {
+        section.standing {
+            @if profile.requirements.is_empty() {
+                p.none { "It needs nothing that an ordinary user lacks." }
+            }
+            @for (verdict, count) in tiles.into_iter().filter(|(_, count)| *count > 0) {
+                @let (class, words) = verdict_words(verdict);
+                a class={ "tile " (class) } href="#needs" { span.number { (count) } span { (words) } }
+            }
+            @for (capability, grant) in &grants.capabilities {
+                a.tile.capability href="#needs" title=(grant.danger.unwrap_or("what its name says")) {
+                    span.number.small { (capability.to_string().trim_start_matches("CAP_")) }
+                    span { "capability" @if let Some(danger) = grant.danger { ": " (danger) } }
+                }
+            }
+        }
+    }
+}
+
+fn list(title: &str, items: Vec<String>) -> Markup {
+    html! {
+        @if !items.is_empty() {
+            section.plain { h2 { (title) } ul { @for item in &items { li { (text(item)) } } } }
+        }
+    }
+}
+
+fn rest(profile: &Profile, grants: &Grants) -> Markup {
+    let gave_up = profile.gave_up.as_ref();
+    let said = gave_up.map(|gave_up| gave_up.stderr.iter().map(path).collect()).unwrap_or_default();
+    let looked = gave_up.map(|gave_up| {
+        gave_up
+            .looked_at
+            .iter()
+            .map(|look| format!("{} {}: {}", look.call, look.path.to_text(), look.outcome))
+            .collect()
+    });
+    let reason = |why: &crate::grants::Why| super::reason(why);
+    let unmet = grants.unmet.iter().map(|u| format!("{}: {}. Instead: {}", u.need, u.reason, u.hint));
+    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+    html! {
+        (list("The program gave up by itself. It said last", said))
+        (list("Before that it looked at", looked.unwrap_or_default()))
+        (list("Cannot be granted safely", unmet.collect()))
+        (list("To change in the program’s own configuration", grants.advice.iter().map(reason).collect()))
+        (list("Not granted, as the program lives without", grants.optional.iter().map(reason).collect()))
+        (list("Not explained", profile.unexplained.iter().map(unexplained).collect()))
+        (list("Listens on", profile.listens.iter().map(listen).collect()))
+        (list("Worth knowing", tips.chain(profile.notes.iter().cloned()).collect()))
+    }
+}
+
+/// The files that grant, to read and to copy.
+fn files(profile: &Profile, grants: &Grants) -> Markup {
+    let formats = [
+        Format::Sysusers,
+        Format::Tmpfiles,
+        Format::SystemdUnit,
+        Format::SystemdDropIn,
+        Format::Kubernetes,
+        Format::Containerfile,
+        Format::Compose,
+        Format::Setcap,
+    ];
+    let all: Vec<Emitted> = formats.map(|format| format.emit(profile, grants)).into();
+    html! {
+        section #files {
+            h2 { "Files" }
+            @for emitted in &all {
+                details.file {
+                    summary { code { (emitted.file_name) } button.copy type="button" { "copy" } }
+                    pre { code { (text_lines(&emitted.text)) } }
+                }
+            }
+        }
+    }
+}
+
+/// Text of several lines.
+fn text_lines(raw: &str) -> String {
+    let lines: Vec<String> = raw.lines().map(text).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,60 @@
+//! Kubernetes: a Pod of its own, and a patch for the user's manifest.
+
+mod level;
+mod parts;
+mod patch;
+
+use super::escape::yaml::string;
+use super::volumes;
+use super::{Emitted, Page, reason};
+use crate::grants::{Grants, Unmet};
+use crate::profile::Profile;
+
+pub(super) use parts::bound;
+pub use patch::{PatchError, Target, patch};
+
+use parts::{At, Parts};
+
+/// The manifest `kubernetes.yaml`.
+pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
+    let mut page = Page::new(&format!("A Pod that runs {} without root.", grants.name));
+    let volumes = volumes::plan(profile, grants);
+    let name = object_name(&grants.name);
+    let parts = Parts { profile, grants, volumes: &volumes, low_ports: true, prefix: "" };
+    parts.level(&mut page, &[]);
+    page.line("apiVersion: v1");
+    page.line("kind: Pod");
+    page.line("metadata:");
+    page.line(&format!("  name: {}", string(&name)));
+    page.line("spec:");
+    parts.pod_context(&mut page, At(2), &Default::default(), true);
+    let image = string(&format!("{name}:latest"));
+    parts.init_containers(&mut page, At(2), &image);
+    page.line("  containers:");
+    page.line(&format!("    - name: {}", string(&name)));
+    page.indented_comment(6, "Put your image here.");
+    page.line(&format!("      image: {image}"));
+    parts.command(&mut page, At(6));
+    parts.environment(&mut page, At(6));
+    parts.ports(&mut page, At(6));
+    parts.container_context(&mut page, At(6), false, &Default::default());
+    parts.mounts(&mut page, At(6));
+    parts.volumes(&mut page, At(2));
+    parts.remarks(&mut page);
+    let advice: Vec<String> = grants.advice.iter().map(reason).collect();
+    page.section("To change in the program's own configuration:", advice);
+    page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
+    let unmet: Vec<Unmet> =
+        grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
+    page.finish_with("kubernetes.yaml".into(), &unmet)
+}
+
+/// A name that is a DNS label, RFC 1123.
+fn object_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = name.chars().map(plain).take(63).collect();
+    match label.trim_matches('-') {
+        "" => "service".into(),
+        label => label.to_owned(),
+    }
+}

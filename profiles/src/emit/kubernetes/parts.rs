@@ -1,0 +1,454 @@
+//! The parts of a pod's specification, at any depth of a manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::level::{Obstacle, SAFE_SYSCTLS, level};
+use super::patch::Present;
+use crate::Capability;
+use crate::container::Place;
+use crate::emit::escape::yaml::string;
+use crate::emit::volumes::{Volume, Volumes};
+use crate::emit::{Page, reason};
+use crate::event::Protocol;
+use crate::grants::{Grants, Method, PORT_SYSCTL};
+use crate::profile::Profile;
+
+/// Columns that a part is indented by.
+#[derive(Clone, Copy)]
+pub(super) struct At(pub(super) usize);
+
+/// What parts are made from.
+pub(super) struct Parts<'a> {
+    pub(super) profile: &'a Profile,
+    pub(super) grants: &'a Grants,
+    pub(super) volumes: &'a Volumes,
+    /// Whether low ports can be opened by the pod's own sysctl.
+    pub(super) low_ports: bool,
+    /// What names of volumes begin with, so that they are not the manifest's own.
+    pub(super) prefix: &'static str,
+}
+
+impl Page {
+    fn put(&mut self, at: At, depth: usize, text: &str) {
+        self.line(&format!("{:width$}{text}", "", width = at.0 + depth));
+    }
+}
+
+impl Parts<'_> {
+    /// Capabilities that must be on the file in the image: low ports are free by the sysctl.
+    pub(super) fn file_capabilities(&self) -> BTreeSet<Capability> {
+        let ports = self.low_ports && !self.grants.ports.is_empty();
+        let by_sysctl = |c: &Capability| *c == Capability::NET_BIND_SERVICE && ports;
+        let mut all: BTreeSet<Capability> =
+            self.grants.capabilities.keys().copied().filter(|c| !by_sysctl(c)).collect();
+        let opened = !matches!(
+            self.grants.port_method,
+            Method::Configure | Method::Capability | Method::FileCapability
+        );
+        if !self.low_ports && !self.grants.ports.is_empty() && opened {
+            all.insert(Capability::NET_BIND_SERVICE);
+        }
+        all
+    }
+
+    /// The level reached, as comments.
+    pub(super) fn level(&self, page: &mut Page, more: &[Obstacle]) {
+        let (level, obstacles) = level(&self.file_capabilities(), self.grants, more);
+        page.comment(&format!("Pod Security Standards level reached: {level}."));
+        for obstacle in obstacles {
+            page.comment(&format!("In the way of the next stricter one: {obstacle}."));
+        }
+    }
+
+    /// The pod's securityContext; with `ids` the user's too, which otherwise stands with the container.
+    pub(super) fn pod_context(&self, page: &mut Page, at: At, present: &Present, ids: bool) {
+        let account = &self.grants.account;
+        let before = page.text.len();
+        page.put(at, 0, "securityContext:");
+        if ids {
+            self.user(page, At(at.0 + 2));
+            page.put(at, 2, "seccompProfile:");
+            page.put(at, 2, "  type: RuntimeDefault");
+        }
+        if self.grants.choices.arbitrary_uid {
+            page.indented_comment(at.0 + 2, "No fsGroup: the platform chooses uid and fsGroup.");
+        } else {
+            page.indented_comment(
+                at.0 + 2,
+                "Volumes are made writable for this group; it has no effect on hostPath.",
+            );
+            page.put(at, 2, &format!("fsGroup: {}", account.run_gid));
+            page.put(at, 2, "fsGroupChangePolicy: \"OnRootMismatch\"");
+        }
+        self.supplemental_groups(page, at, present);
+        self.sysctls(page, at, present);
+        let written = page.text.get(before..).unwrap_or_default();
+        if written.lines().skip(1).all(|line| line.trim_start().starts_with('#')) {
+            page.text.truncate(before);
+        }
+    }
+
+    /// The user, by number.
+    fn user(&self, page: &mut Page, at: At) {
+        let account = &self.grants.account;
+        page.put(
+            at,
+            0,
+            &format!("runAsNonRoot: {}", self.grants.choices.arbitrary_uid || account.run_uid != 0),
+        );
+        if !self.grants.choices.arbitrary_uid {
+            page.put(at, 0, &format!("runAsUser: {}", account.run_uid));
+            page.put(at, 0, &format!("runAsGroup: {}", account.run_gid));
+        }
+    }
+
+    fn supplemental_groups(&self, page: &mut Page, at: At, present: &Present) {
+        if self.grants.groups.is_empty() {
+            return;
+        }
+        page.put(at, 2, "supplementalGroups:");
+        for gid in &present.groups {
+            page.put(at, 4, &format!("- {gid}"));
+        }
+        for (group, membership) in &self.grants.groups {
+            page.indented_why(at.0 + 4, &membership.why);
+            page.indented_comment(
+                at.0 + 4,
+                &format!("The number of group {group} on the machine of the run; the image's may differ."),
+            );
+            page.put(at, 4, &format!("- {}", membership.gid));
+        }
+    }
+
+    fn sysctls(&self, page: &mut Page, at: At, present: &Present) {
+        let mut ours: BTreeMap<&str, (String, Vec<String>)> = BTreeMap::new();
+        if let Some((port, _)) = self.grants.ports.first_key_value().filter(|_| self.low_ports) {
+            let mut whys: Vec<String> = self.grants.ports.values().map(reason).collect();
+            whys.push(
+                "A safe sysctl: capabilities.add does not reach a process that is not root (KEP-2763)."
+                    .into(),
+            );
+            ours.insert(PORT_SYSCTL, (port.to_string(), whys));
+        }
+        for (name, sysctl) in &self.grants.sysctls {
+            let plain = name.replace('/', ".");
+            if let Some(safe) = SAFE_SYSCTLS.iter().find(|safe| **safe == plain) {
+                ours.entry(safe).or_insert((sysctl.value.clone(), vec![reason(&sysctl.why)]));
+            }
+        }
+        if ours.is_empty() {
+            return;
+        }
+        page.put(at, 2, "sysctls:");
+        for (name, value) in present.sysctls.iter().filter(|(name, _)| !ours.contains_key(name.as_str())) {
+            page.put(at, 4, &format!("- name: {}", string(name)));
+            page.put(at, 4, &format!("  value: {}", string(value)));
+        }
+        for (name, (value, whys)) in ours {
+            whys.iter().for_each(|why| page.indented_comment(at.0 + 4, why));
+            page.put(at, 4, &format!("- name: {}", string(name)));
+            page.put(at, 4, &format!("  value: {}", string(&value)));
+        }
+    }
+
+    /// The container's securityContext; with `ids` the user's too.
+    pub(super) fn container_context(&self, page: &mut Page, at: At, ids: bool, present: &Present) {
+        let capabilities = self.file_capabilities();
+        page.put(at, 0, "securityContext:");
+        if ids {
+            self.user(page, At(at.0 + 2));
+            page.put(at, 2, "seccompProfile:");
+            page.put(at, 2, "  type: RuntimeDefault");
+        }
+        if present.privileged {
+            page.indented_comment(at.0 + 2, "The manifest has it privileged.");
+            page.put(at, 2, "privileged: false");
+        }
+        if capabilities.is_empty() {
+            page.put(at, 2, "allowPrivilegeEscalation: false");
+        } else {
+            page.indented_comment(
+                at.0 + 2,
+                "File capabilities have no effect with false; have the image run setcap on its executable.",
+            );
+            page.put(at, 2, "allowPrivilegeEscalation: true");
+        }
+        for why in &self.volumes.not_read_only {
+            page.indented_comment(at.0 + 2, &format!("Not read-only: {why}."));
+        }
+        page.put(at, 2, &format!("readOnlyRootFilesystem: {}", self.volumes.not_read_only.is_empty()));
+        page.put(at, 2, "capabilities:");
+        page.put(at, 4, "drop: [\"ALL\"]");
+        if capabilities.is_empty() && present.adds {
+            page.indented_comment(at.0 + 4, "Takes away what the manifest adds.");
+            page.put(at, 4, "add: null");
+        }
+        if !capabilities.is_empty() {
+            page.put(at, 4, "add:");
+        }
+        for capability in &capabilities {
+            if let Some(grant) = self.grants.capabilities.get(capability) {
+                page.indented_why(at.0 + 6, &grant.why);
+                if let Some(danger) = grant.danger {
+                    page.indented_comment(at.0 + 6, &format!("Danger: {capability} {danger}."));
+                }
+            }
+            page.put(at, 6, &format!("- {}", string(capability.to_string().trim_start_matches("CAP_"))));
+        }
+    }
+
+    pub(super) fn command(&self, page: &mut Page, at: At) {
+        let texts: Option<Vec<&str>> = self.profile.command.iter().map(|word| word.as_str()).collect();
+        match texts {
+            Some(words) if !words.is_empty() => {
+                // $(NAME) would be replaced by a variable of the container.
+                let words: Vec<String> =
+                    words.iter().map(|word| string(&word.replace("$(", "$$("))).collect();
+                page.put(at, 0, &format!("command: [{}]", words.join(", ")));
+            }
+            _ => page.indented_comment(
+                at.0,
+                "The command is not valid UTF-8, which YAML cannot hold: write it by hand.",
+            ),
+        }
+    }
+
+    pub(super) fn environment(&self, page: &mut Page, at: At) {
+        if !self.grants.environment.is_empty() {
+            page.put(at, 0, "env:");
+        }
+        for (name, variable) in &self.grants.environment {
+            page.indented_why(at.0 + 2, &variable.why);
+            page.put(at, 2, &format!("- name: {}", string(name)));
+            // $(NAME) would be replaced by another variable.
+            page.put(at, 2, &format!("  value: {}", string(&variable.value.replace("$(", "$$("))));
+        }
+    }
+
+    pub(super) fn ports(&self, page: &mut Page, at: At) {
+        let ports = bound(self.profile);
+        if !ports.is_empty() {
+            page.put(at, 0, "ports:");
+        }
+        for ((port, protocol), addresses) in ports {
+            let addresses: Vec<String> = addresses.into_iter().collect();
+            page.indented_comment(at.0 + 2, &format!("Bound on {}.", addresses.join(", ")));
+            page.put(at, 2, &format!("- name: {}", string(&format!("{}-{port}", protocol.to_lowercase()))));
+            page.put(at, 2, &format!("  containerPort: {port}"));
+            page.put(at, 2, &format!("  protocol: {protocol}"));
+        }
+    }
+
+    /// The volumes with their names.
+    fn named(&self) -> Vec<(String, &str, &Volume)> {
+        let mounts = self.volumes.mounts.iter();
+        mounts
+            .filter_map(|(path, volume)| Some((path.as_str()?, volume)))
+            .enumerate()
+            .map(|(n, (path, volume))| (format!("{}{}-{}", self.prefix, volume.word, n + 1), path, volume))
+            .collect()
+    }
+
+    /// Containers that prepare volumes: they copy what the image has, and make directories that are to be the user's.
+    pub(super) fn init_containers(&self, page: &mut Page, at: At, image: &str) {
+        let named = self.named();
+        let prepared: Vec<_> = named.iter().filter(|(_, _, volume)| volume.copied || volume.owned).collect();
+        if prepared.is_empty() {
+            return;
+        }
+        page.put(at, 0, "initContainers:");
+        for (name, path, volume) in prepared {
+            let script = match (volume.owned, volume.copied) {
+                (true, true) => "mkdir -m 0700 \"$2/own\"; [ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2/own\"",
+                (true, false) => "mkdir -m 0700 \"$2/own\"",
+                _ => "[ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2\"",
+            };
+            let comment = if volume.copied {
+                "Copies what the image has there, which the volume would hide; as the same user, who must be able to read it."
+            } else {
+                "Makes a directory that is the user's own: the program changes its mode, and a volume's root is root's."
+            };
+            page.indented_comment(at.0 + 2, comment);
+            page.put(at, 2, &format!("- name: {}", string(&format!("prepare-{name}"))));
+            page.put(at, 4, &format!("image: {image}"));
+            let target = format!("/nrtrace/{name}");
+            let words = ["/bin/sh", "-euc", script, "sh", path, &target].map(string);
+            page.put(at, 4, &format!("command: [{}]", words.join(", ")));
+            page.put(at, 4, "securityContext:");
+            self.user(page, At(at.0 + 6));
+            page.put(at, 6, "seccompProfile:");
+            page.put(at, 6, "  type: RuntimeDefault");
+            page.put(at, 6, "allowPrivilegeEscalation: false");
+            page.put(at, 6, "readOnlyRootFilesystem: true");
+            page.put(at, 6, "capabilities:");
+            page.put(at, 6, "  drop: [\"ALL\"]");
+            page.put(at, 4, "volumeMounts:");
+            page.put(at, 6, &format!("- name: {}", string(name)));
+            page.put(at, 6, &format!("  mountPath: {}", string(&target)));
+        }
+    }
+
+    pub(super) fn mounts(&self, page: &mut Page, at: At) {
+        for why in &self.volumes.unnameable {
+            let hint = "have the image hold the directory, owned by the user";
+            page.cannot(why, "mountPath cannot hold this name", hint);
+        }
+        let named = self.named();
+        if named.is_empty() {
+            return;
+        }
+        page.put(at, 0, "volumeMounts:");
+        for (name, path, volume) in &named {
+            page.indented_why(at.0 + 2, &volume.why);
+            page.put(at, 2, &format!("- name: {}", string(name)));
+            page.put(at, 2, &format!("  mountPath: {}", string(path)));
+            if volume.owned {
+                page.put(at, 2, "  subPath: \"own\"");
+            }
+        }
+    }
+
+    pub(super) fn volumes(&self, page: &mut Page, at: At) {
+        let named = self.named();
+        if named.is_empty() {
+            return;
+        }
+        page.put(at, 0, "volumes:");
+        page.indented_comment(at.0 + 2, "Writable for fsGroup, and gone with the pod.");
+        for (name, _, volume) in &named {
+            if volume.kept {
+                page.indented_comment(at.0 + 2, "For data to keep, use a persistentVolumeClaim instead.");
+            }
+            page.put(at, 2, &format!("- name: {}", string(name)));
+            if volume.memory {
+                page.put(at, 4, "emptyDir:");
+                page.put(at, 4, "  medium: \"Memory\"");
+            } else {
+                page.put(at, 4, "emptyDir: {}");
+            }
+        }
+    }
+
+    /// What the pod cannot do by itself: in the image, on the node, and not at all.
+    pub(super) fn remarks(&self, page: &mut Page) {
+        self.in_the_image(page);
+        self.on_the_node(page);
+        self.not_here(page);
+    }
+
+    fn in_the_image(&self, page: &mut Page) {
+        let (uid, gid) = (self.grants.account.run_uid, self.grants.account.run_gid);
+        let mut lines = Vec::new();
+        for path in &self.volumes.in_the_image {
+            let directory = self.grants.directories.get(path).map(|grant| (grant.mode, &grant.why));
+            let file = self.grants.files.get(path).map(|grant| (grant.mode.unwrap_or(0o600), &grant.why));
+            for (mode, why) in directory.into_iter().chain(file) {
+                lines.push(format!("{path}: owner {uid}:{gid}, mode {mode:04o}; {}", reason(why)));
+                page.cannot(
+                    why,
+                    "a pod cannot give what is in the image to another owner",
+                    "have the image own it",
+                );
+            }
+        }
+        for (path, acl) in
+            self.grants.acls.iter().filter(|(path, _)| !self.volumes.mounted.contains_key(*path))
+        {
+            lines.push(format!("{path}: {} for uid {uid}; {}", acl.text(), reason(&acl.why)));
+            let hint =
+                "have the image own it, or mount it as a Secret or ConfigMap with defaultMode and fsGroup";
+            page.cannot(&acl.why, "a pod cannot set ACL entries in the image", hint);
+        }
+        for capability in self.file_capabilities() {
+            lines.push(format!(
+                "setcap {}=ep on the executable, as capabilities.add alone does not reach a user that is not root (KEP-2763)",
+                capability.to_string().to_lowercase()
+            ));
+        }
+        page.section("The image has to hold these (the lines of Containerfile do it):", lines);
+    }
+
+    fn on_the_node(&self, page: &mut Page) {
+        let (uid, gid) = (self.grants.account.run_uid, self.grants.account.run_gid);
+        let mut lines = Vec::new();
+        for (path, (placement, why)) in &self.volumes.mounted {
+            let volume = placement.volume.as_deref().unwrap_or("a volume");
+            lines.push(match placement.place {
+                Place::Bind => {
+                    let host = placement.host.as_ref().unwrap_or(path);
+                    page.cannot(why, "fsGroup has no effect on hostPath", "set its owner on the node");
+                    format!(
+                        "{path} is hostPath {host}: fsGroup does not reach it; on the node: chown {uid}:{gid}"
+                    )
+                }
+                Place::Secret | Place::ConfigMap | Place::Projected => {
+                    format!(
+                        "{path} is in {volume}, read-only: set defaultMode 0440, which fsGroup {gid} may read"
+                    )
+                }
+                _ => format!("{path} is on {volume}, which fsGroup {gid} makes writable"),
+            });
+        }
+        page.section("Mounted in the container already:", lines);
+    }
+
+    fn not_here(&self, page: &mut Page) {
+        let grants = self.grants;
+        let host = "set it on the node, or ask the cluster's administrator";
+        for (name, sysctl) in &grants.sysctls {
+            if !SAFE_SYSCTLS.contains(&name.replace('/', ".").as_str()) {
+                page.cannot(
+                    &sysctl.why,
+                    "kernel parameters of the machine are not set by a restricted pod",
+                    host,
+                );
+            }
+        }
+        for why in grants.modules.values().chain(grants.before_start.iter().map(|(_, why)| why)) {
+            page.cannot(why, "what root does before the start is done on the node", host);
+        }
+        for credential in grants.credentials.values() {
+            page.cannot(
+                &credential.why,
+                "LoadCredential= is systemd's",
+                "mount it as a Secret with defaultMode and fsGroup",
+            );
+        }
+        for device in grants.devices.values() {
+            let hint = "a device plugin, with device_ownership_from_security_context in containerd";
+            page.cannot(&device.why, "devices reach a pod through a device plugin", hint);
+        }
+        for limit in grants.limits.values() {
+            let hint = "set them in the container runtime";
+            page.cannot(&limit.why, "a pod cannot set resource limits of processes", hint);
+        }
+        for (_, why) in grants.nice.iter().chain(&grants.oom_score) {
+            let hint = "use resource requests and limits, and a QoS class";
+            page.cannot(why, "a pod cannot set process priorities", hint);
+        }
+        if let Some(why) = &grants.delegate {
+            page.cannot(
+                why,
+                "control groups belong to the kubelet",
+                "run it as a systemd service on the node",
+            );
+        }
+    }
+}
+
+/// The ports bound, with the addresses.
+pub(in crate::emit) fn bound(profile: &Profile) -> BTreeMap<(u16, &'static str), BTreeSet<String>> {
+    let mut ports: BTreeMap<(u16, &'static str), BTreeSet<String>> = BTreeMap::new();
+    for listen in &profile.listens {
+        let protocol = match listen.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+            _ => continue,
+        };
+        if let Some(port) = listen.port.filter(|port| *port != 0) {
+            ports.entry((port, protocol)).or_default().insert(listen.address.to_text());
+        }
+    }
+    ports
+}

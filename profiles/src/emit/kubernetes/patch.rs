@@ -1,0 +1,314 @@
+//! A patch for the user's own manifest: a strategic merge patch, or a kustomization that holds it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::level::{Level, Obstacle};
+use super::parts::{At, Parts};
+use crate::RawText;
+use crate::emit::escape::yaml::string;
+use crate::emit::volumes::{self, Volumes};
+use crate::emit::{Emitted, Page, reason, writable};
+use crate::grants::{Grants, Unmet};
+use crate::profile::Profile;
+
+/// What to patch, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Target<'a> {
+    /// Text of the manifest: YAML, one document or several.
+    pub manifest: &'a str,
+    /// Name of the container; needed where the manifest leaves a choice.
+    pub container: Option<&'a str>,
+    /// Whether to write a kustomization, with the name of the manifest's file for its resources.
+    pub kustomize: Option<&'a str>,
+}
+
+/// A manifest that cannot be patched.
+#[derive(Debug, thiserror::Error)]
+pub enum PatchError {
+    /// It is not YAML.
+    #[error("the manifest cannot be read: {0}")]
+    Malformed(String),
+    /// It holds nothing that runs containers.
+    #[error("the manifest holds no Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob")]
+    NoWorkload,
+    /// There are several containers it may be.
+    #[error("the manifest has several containers, name one with --container: {0}")]
+    Ambiguous(String),
+    /// There is none of that name.
+    #[error("the manifest has no container {0}; it has: {1}")]
+    NoContainer(String, String),
+}
+
+/// What the manifest has where the patch would otherwise lose or miss something.
+#[derive(Default)]
+pub(super) struct Present {
+    /// The pod's supplementalGroups, which a patch replaces.
+    pub(super) groups: Vec<u64>,
+    /// The pod's sysctls, which a patch replaces.
+    pub(super) sysctls: BTreeMap<String, String>,
+    /// Whether the container is privileged.
+    pub(super) privileged: bool,
+    /// Whether the container adds capabilities.
+    pub(super) adds: bool,
+}
+
+/// A container of the manifest.
+struct Found<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    namespace: Option<&'a str>,
+    /// Keys from the object to the pod's specification.
+    path: &'static [&'static str],
+    pod: &'a Value,
+    container: &'a Value,
+}
+
+const WORKLOADS: &[(&str, &[&str])] = &[
+    ("Pod", &["spec"]),
+    ("Deployment", &["spec", "template", "spec"]),
+    ("StatefulSet", &["spec", "template", "spec"]),
+    ("DaemonSet", &["spec", "template", "spec"]),
+    ("ReplicaSet", &["spec", "template", "spec"]),
+    ("ReplicationController", &["spec", "template", "spec"]),
+    ("Job", &["spec", "template", "spec"]),
+    ("CronJob", &["spec", "jobTemplate", "spec", "template", "spec"]),
+];
+
+/// The patch for a container of the manifest.
+///
+/// # Errors
+/// When the manifest cannot be read, or it is not clear which container is meant.
+pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<Emitted, PatchError> {
+    let documents = read(target.manifest)?;
+    let found = choose(&documents, profile, target.container)?;
+    let mut volumes = volumes::plan(profile, grants);
+    let notes = leave_out_mounted(&mut volumes, &found, grants);
+    let host_network = found.pod["hostNetwork"] == true;
+    let parts = Parts { profile, grants, volumes: &volumes, low_ports: !host_network, prefix: "nonroot-" };
+    let mut page = Page::new(&format!(
+        "Runs the container {} of {} {} without root.",
+        text(found.container, "name"),
+        found.kind,
+        found.name
+    ));
+    let how = match target.kustomize {
+        Some(_) => "Save as kustomization.yaml beside the manifest; then: kubectl apply -k .",
+        None => "Apply with: kubectl patch -f MANIFEST --type strategic --patch-file THIS",
+    };
+    page.comment(how);
+    parts.level(&mut page, &obstacles(&found));
+    let depth = match target.kustomize {
+        Some(file) => kustomization(&mut page, &found, file),
+        None => 0,
+    };
+    head(&mut page, &found, depth);
+    body(&mut page, &parts, &found, depth);
+    page.section("On the manifest's own mounts:", notes);
+    parts.remarks(&mut page);
+    page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
+    let unmet: Vec<Unmet> =
+        grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
+    let name = if target.kustomize.is_some() { "kustomization.yaml" } else { "kubernetes-patch.yaml" };
+    Ok(page.finish_with(name.into(), &unmet))
+}
+
+fn read(manifest: &str) -> Result<Vec<Value>, PatchError> {
+    let mut documents = Vec::new();
+    for document in serde_norway::Deserializer::from_str(manifest) {
+        let value = Value::deserialize(document).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        match value["items"].as_array() {
+            Some(items) if text(&value, "kind").ends_with("List") => documents.extend(items.iter().cloned()),
+            _ => documents.push(value),
+        }
+    }
+    Ok(documents)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn containers(documents: &[Value]) -> Vec<Found<'_>> {
+    let mut found = Vec::new();
+    for document in documents {
+        let kind = text(document, "kind");
+        let Some((_, path)) = WORKLOADS.iter().find(|(known, _)| *known == kind) else { continue };
+        let pod = path.iter().fold(document, |value, key| &value[*key]);
+        for container in pod["containers"].as_array().into_iter().flatten() {
+            found.push(Found {
+                api_version: text(document, "apiVersion"),
+                kind,
+                name: text(&document["metadata"], "name"),
+                namespace: document["metadata"]["namespace"].as_str(),
+                path,
+                pod,
+                container,
+            });
+        }
+    }
+    found
+}
+
+/// The container that is named, or the only one, or the one that is named after the program.
+fn choose<'a>(
+    documents: &'a [Value],
+    profile: &Profile,
+    wanted: Option<&str>,
+) -> Result<Found<'a>, PatchError> {
+    let mut all = containers(documents);
+    let names: Vec<&str> = all.iter().map(|found| text(found.container, "name")).collect();
+    let listed = names.join(", ");
+    if all.is_empty() {
+        return Err(PatchError::NoWorkload);
+    }
+    let image = |found: &Found<'_>| {
+        let image = text(found.container, "image");
+        let last = image.rsplit('/').next().unwrap_or_default();
+        last.split([':', '@']).next().unwrap_or_default().to_owned()
+    };
+    let named = |name: &str| -> Vec<usize> {
+        all.iter().enumerate().filter(|(_, f)| text(f.container, "name") == name).map(|(at, _)| at).collect()
+    };
+    let candidates = match wanted {
+        Some(name) => {
+            let found = named(name);
+            if found.is_empty() {
+                return Err(PatchError::NoContainer(name.to_owned(), listed));
+            }
+            found
+        }
+        None if all.len() == 1 => vec![0],
+        None => {
+            let mut found = named(&profile.name);
+            let images = all.iter().enumerate().filter(|(_, f)| image(f) == profile.name).map(|(at, _)| at);
+            found.extend(images);
+            found.sort_unstable();
+            found.dedup();
+            found
+        }
+    };
+    match candidates[..] {
+        [only] => Ok(all.swap_remove(only)),
+        _ => Err(PatchError::Ambiguous(listed)),
+    }
+}
+
+/// Leaves out volumes where the manifest mounts something already, and says what that takes.
+fn leave_out_mounted(volumes: &mut Volumes, found: &Found<'_>, grants: &Grants) -> Vec<String> {
+    let mut notes = Vec::new();
+    let empty = Vec::new();
+    let mounts = found.container["volumeMounts"].as_array().unwrap_or(&empty);
+    volumes.mounts.retain(|path, _| {
+        let covering = mounts.iter().find(|mount| {
+            let at = RawText::from(text(mount, "mountPath").trim_end_matches('/'));
+            *path == at || writable::is_below(path, &at)
+        });
+        let Some(mount) = covering else { return true };
+        notes.push(note(path, mount, found, grants));
+        false
+    });
+    notes
+}
+
+fn note(path: &RawText, mount: &Value, found: &Found<'_>, grants: &Grants) -> String {
+    let name = text(mount, "name");
+    let all = found.pod["volumes"].as_array();
+    let volume = all.into_iter().flatten().find(|volume| text(volume, "name") == name);
+    let has = |kind: &str| volume.is_some_and(|volume| !volume[kind].is_null());
+    let (uid, gid) = (grants.account.run_uid, grants.account.run_gid);
+    let what = if has("hostPath") {
+        let host = volume.map(|volume| text(&volume["hostPath"], "path")).unwrap_or_default();
+        format!("hostPath {host}: fsGroup has no effect on it; on the node: chown {uid}:{gid} {host}")
+    } else if has("configMap") || has("secret") || has("projected") {
+        "read-only by its nature: the program cannot write there".into()
+    } else {
+        format!("fsGroup {gid} makes it writable")
+    };
+    let read_only = if mount["readOnly"] == true { "; it is mounted readOnly, which has to go" } else { "" };
+    format!("{path} is on the manifest's volume {name}: {what}{read_only}")
+}
+
+fn obstacles(found: &Found<'_>) -> Vec<Obstacle> {
+    let mut out = Vec::new();
+    let mut add = |leaves, text: &str| out.push(Obstacle { leaves, text: text.to_owned() });
+    for key in ["hostNetwork", "hostPID", "hostIPC"] {
+        if found.pod[key] == true {
+            add(Level::Privileged, &format!("the manifest has {key}"));
+        }
+    }
+    let volumes = found.pod["volumes"].as_array();
+    if volumes.into_iter().flatten().any(|volume| !volume["hostPath"].is_null()) {
+        add(Level::Privileged, "the manifest mounts a hostPath");
+    }
+    let others = |key: &str| found.pod[key].as_array().map_or(0, Vec::len);
+    if others("containers") > 1 || others("initContainers") > 0 {
+        add(Level::Baseline, "the pod's other containers are not looked at here");
+    }
+    out
+}
+
+/// Begins a kustomization; how deep the patch is indented in it.
+fn kustomization(page: &mut Page, found: &Found<'_>, file: &str) -> usize {
+    page.line("apiVersion: kustomize.config.k8s.io/v1beta1");
+    page.line("kind: Kustomization");
+    page.line("resources:");
+    page.line(&format!("  - {}", string(file)));
+    page.line("patches:");
+    page.line("  - target:");
+    page.line(&format!("      kind: {}", string(found.kind)));
+    page.line(&format!("      name: {}", string(found.name)));
+    page.line("    patch: |-");
+    6
+}
+
+fn head(page: &mut Page, found: &Found<'_>, depth: usize) {
+    let mut put = |text: &str| page.line(&format!("{:depth$}{text}", ""));
+    put(&format!("apiVersion: {}", string(found.api_version)));
+    put(&format!("kind: {}", string(found.kind)));
+    put("metadata:");
+    put(&format!("  name: {}", string(found.name)));
+    if let Some(namespace) = found.namespace {
+        put(&format!("  namespace: {}", string(namespace)));
+    }
+}
+
+fn body(page: &mut Page, parts: &Parts<'_>, found: &Found<'_>, depth: usize) {
+    for (n, key) in found.path.iter().enumerate() {
+        page.line(&format!("{:width$}{key}:", "", width = depth + 2 * n));
+    }
+    let at = depth + 2 * found.path.len();
+    let present = present(found);
+    parts.pod_context(page, At(at), &present, false);
+    parts.init_containers(page, At(at), &string(text(found.container, "image")));
+    page.line(&format!("{:at$}containers:", ""));
+    page.line(&format!("{:at$}  - name: {}", "", string(text(found.container, "name"))));
+    parts.environment(page, At(at + 4));
+    parts.container_context(page, At(at + 4), true, &present);
+    parts.mounts(page, At(at + 4));
+    parts.volumes(page, At(at));
+}
+
+fn present(found: &Found<'_>) -> Present {
+    let pod = &found.pod["securityContext"];
+    let container = &found.container["securityContext"];
+    let sysctls = pod["sysctls"].as_array();
+    Present {
+        groups: pod["supplementalGroups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect(),
+        sysctls: sysctls
+            .into_iter()
+            .flatten()
+            .map(|sysctl| (text(sysctl, "name").to_owned(), text(sysctl, "value").to_owned()))
+            .collect(),
+        privileged: container["privileged"] == true,
+        adds: container["capabilities"]["add"].as_array().is_some_and(|add| !add.is_empty()),
+    }
+}

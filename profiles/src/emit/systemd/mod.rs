@@ -1,0 +1,10 @@
+//! Units of systemd: a drop-in for a service, a whole service unit, a socket unit.
+
+mod sandbox;
+mod service;
+mod socket;
+mod whole;
+
+pub(super) use service::emit as dropin;
+pub(super) use socket::emit as socket;
+pub(super) use whole::emit as unit;

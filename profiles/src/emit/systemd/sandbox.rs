@@ -1,0 +1,126 @@
+//! Directives that take away what the run did not use: everything is read-only but what it writes.
+
+use std::collections::BTreeMap;
+
+use crate::emit::escape::tmpfiles::is_portable;
+use crate::emit::escape::unit::word;
+use crate::emit::{Page, writable};
+use crate::grants::{Grants, Spot, Why, spot};
+use crate::profile::Profile;
+use crate::requirement::{KernelOperation, Limit, Need};
+use crate::{Capability, RawText};
+
+/// Writes them. `own` tells of a directory that systemd itself makes writable.
+pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn Fn(&RawText) -> bool) {
+    page.blank();
+    match writable::doubt(profile) {
+        Some(doubt) => page.comment(&format!("ProtectSystem=strict is left out: {doubt}.")),
+        None => {
+            page.comment("Everything is read-only but what the run wrote to; other paths another day take a line here.");
+            page.line("ProtectSystem=strict");
+            writable_paths(page, profile, grants, own);
+        }
+    }
+    for (directive, holds) in harmless(profile, grants) {
+        if holds {
+            page.line(directive);
+        }
+    }
+    low_ports(page, profile, grants);
+}
+
+fn writable_paths(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn Fn(&RawText) -> bool) {
+    let mut paths: BTreeMap<RawText, Why> = BTreeMap::new();
+    for (path, place) in writable::places(profile, grants) {
+        // A file by itself cannot be rotated; its directory, where that is the service's own, stays closed by its mode.
+        let holder = writable::parent(&path);
+        let whole = !place.directory && matches!(spot(&holder, &profile.name), Spot::Own(_));
+        let path = if whole { holder } else { path };
+        let mut why = place.why;
+        if whole {
+            why.reason = "files in it are written; its mode says who may do more".into();
+        }
+        paths.entry(path).or_insert_with(|| why.clone()).needs.extend(why.needs);
+    }
+    let all: Vec<RawText> = paths.keys().cloned().collect();
+    for (path, why) in paths {
+        let inner = all.iter().any(|other| writable::is_below(&path, other));
+        if inner || path.as_bytes().starts_with(b"/dev/") || covering(&path, own) {
+            continue;
+        }
+        page.why(&why);
+        if is_portable(path.as_bytes()) {
+            // Without the minus, a path that is not there keeps the service from starting.
+            let mut value = b"-".to_vec();
+            value.extend(path.as_bytes());
+            page.line(&format!("ReadWritePaths={}", word(&value)));
+        } else {
+            page.comment("ReadWritePaths= cannot name this path.");
+            let hint = "have the program use another name, or take ProtectSystem=strict away";
+            page.cannot(&why, "ReadWritePaths= takes printable names only", hint);
+        }
+    }
+}
+
+fn covering(path: &RawText, own: &dyn Fn(&RawText) -> bool) -> bool {
+    let mut at = path.clone();
+    while at.as_bytes().len() > 1 {
+        if own(&at) {
+            return true;
+        }
+        at = writable::parent(&at);
+    }
+    false
+}
+
+/// Directives that take away what a service that is not root cannot use, or did not use, with whether they hold here.
+fn harmless(profile: &Profile, grants: &Grants) -> [(&'static str, bool); 8] {
+    let needs = |wanted: &dyn Fn(&Need) -> bool| profile.requirements.iter().any(|r| wanted(&r.need));
+    let operation =
+        |wanted| needs(&|need| matches!(need, Need::Kernel { operation, .. } if *operation == wanted));
+    let known = writable::doubt(profile).is_none();
+    let writes_home = writable::places(profile, grants).keys().any(|path| {
+        ["/home", "/root", "/run/user"]
+            .iter()
+            .any(|tree| path.as_bytes() == tree.as_bytes() || writable::is_below(path, &RawText::from(*tree)))
+    });
+    let sysctl = needs(&|need| matches!(need, Need::Sysctl { .. })) || operation(KernelOperation::Sysfs);
+    let realtime = grants.limits.contains_key(&Limit::RealtimePriority);
+    let syslog = grants.capabilities.contains_key(&Capability::SYSLOG);
+    [
+        ("ProtectHome=read-only", known && !writes_home),
+        ("ProtectKernelTunables=yes", !sysctl),
+        ("ProtectKernelModules=yes", !operation(KernelOperation::Module)),
+        (
+            "ProtectKernelLogs=yes",
+            !syslog && !grants.devices.keys().any(|path| path.as_bytes() == b"/dev/kmsg"),
+        ),
+        ("ProtectControlGroups=yes", grants.delegate.is_none() && !operation(KernelOperation::Cgroup)),
+        ("ProtectHostname=yes", !grants.capabilities.contains_key(&Capability::SYS_ADMIN)),
+        ("RestrictRealtime=yes", !realtime),
+        ("LockPersonality=yes", true),
+    ]
+}
+
+/// CAP_NET_BIND_SERVICE opens all low ports; the service is held to its own.
+fn low_ports(page: &mut Page, profile: &Profile, grants: &Grants) {
+    if !grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) || grants.ports.is_empty() {
+        return;
+    }
+    page.comment(
+        "The capability opens every low port; of these, the service keeps its own (systemd 249 or later).",
+    );
+    let mut rules = std::collections::BTreeSet::new();
+    for requirement in &profile.requirements {
+        if let Need::Port { protocol, port, .. } = &requirement.need {
+            let protocol = crate::requirement::word(protocol);
+            if matches!(protocol.as_str(), "tcp" | "udp") {
+                rules.insert((protocol, *port));
+            }
+        }
+    }
+    for (protocol, port) in rules {
+        page.line(&format!("SocketBindAllow={protocol}:{port}"));
+    }
+    page.line(&format!("SocketBindDeny=1-{}", profile.run.unprivileged_port_start.max(2) - 1));
+}

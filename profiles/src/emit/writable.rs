@@ -1,0 +1,119 @@
+//! What has to stay writable where everything else is made read-only: what is granted for writing, and where the run
+//! wrote by the user's own rights.
+
+use std::collections::BTreeMap;
+
+use crate::RawText;
+use crate::event::{FileType, Mode, Record};
+use crate::grants::{Grants, Why};
+use crate::profile::Profile;
+use crate::requirement::{Access, Need, Requirement, Severity};
+
+/// Why the run does not tell all places it writes to, where it does not.
+pub(super) fn doubt(profile: &Profile) -> Option<&'static str> {
+    let run = &profile.run;
+    if run.record != Record::Calls {
+        return Some("calls were not recorded, so it is not known where else it writes");
+    }
+    if !run.complete {
+        return Some("the record is not complete, so it is not known where else it writes");
+    }
+    if profile.gave_up.is_some() || (run.mode == Mode::Enforced && !profile.requirements.is_empty()) {
+        return Some("the program did not get far, so it is not known where else it writes");
+    }
+    None
+}
+
+/// A place that has to stay writable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Whether entries are made in it, or it is written in place.
+    pub(super) directory: bool,
+    /// Whether the run made it.
+    pub(super) made: bool,
+    /// Why.
+    pub(super) why: Why,
+}
+
+/// The places, none inside another one.
+pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, Place> {
+    let mut all: BTreeMap<RawText, Place> = BTreeMap::new();
+    let mut add = |path: &RawText, directory: bool, made: bool, why: Why| {
+        let place = all.entry(real(path)).or_insert(Place { directory, made, why: why.clone() });
+        place.directory |= directory;
+        place.why.needs.extend(why.needs);
+    };
+    for (path, directory) in &grants.directories {
+        add(path, true, !directory.existed, directory.why.clone());
+    }
+    for (path, file) in &grants.files {
+        add(path, false, !file.existed, file.why.clone());
+    }
+    for requirement in profile.requirements.iter().filter(|r| r.severity == Severity::Required) {
+        if let Some((path, directory)) = by_group_or_acl(requirement, grants) {
+            add(&path, directory, false, Why::new(&requirement.id, "the service writes here"));
+        }
+    }
+    for written in &profile.writes {
+        let reason = "the run wrote here by the user's own rights".into();
+        let directory = written.file_type == FileType::Directory;
+        add(&written.path, directory, written.made, Why { needs: Default::default(), reason });
+    }
+    outermost(all)
+}
+
+/// Where a need that is met by a group or an ACL entry writes.
+fn by_group_or_acl(requirement: &Requirement, grants: &Grants) -> Option<(RawText, bool)> {
+    let Need::Path { path, access, pattern, file_type } = &requirement.need else { return None };
+    let serves = |why: &Why| why.needs.contains(&requirement.id);
+    let met = grants.groups.values().any(|group| serves(&group.why))
+        || grants.acls.values().any(|acl| acl.bits & 2 != 0 && serves(&acl.why));
+    let changes_parent = *pattern || access.contains(&Access::Create) || access.contains(&Access::Delete);
+    let writes = access.iter().any(|access| matches!(access, Access::Write | Access::Append | Access::Own));
+    match (met, changes_parent, writes) {
+        (true, true, _) => {
+            Some((requirement.evidence.refused_at.clone().unwrap_or_else(|| parent(path)), true))
+        }
+        (true, false, true) => Some((path.clone(), *file_type == FileType::Directory)),
+        _ => None,
+    }
+}
+
+fn outermost(all: BTreeMap<RawText, Place>) -> BTreeMap<RawText, Place> {
+    let mut out: BTreeMap<RawText, Place> = BTreeMap::new();
+    for (path, place) in all {
+        let outer = out.iter_mut().find(|(other, outer)| outer.directory && is_below(&path, other));
+        match outer {
+            Some((_, outer)) => outer.why.needs.extend(place.why.needs),
+            None => {
+                out.insert(path, place);
+            }
+        }
+    }
+    out
+}
+
+/// Where a path really is: `/var/run` is `/run`, `/var/lock` is `/run/lock`.
+pub(super) fn real(path: &RawText) -> RawText {
+    let bytes = path.as_bytes();
+    for (link, target) in [(&b"/var/run"[..], &b"/run"[..]), (b"/var/lock", b"/run/lock")] {
+        if let Some(rest) = bytes.strip_prefix(link).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        {
+            return RawText::new([target, rest].concat());
+        }
+    }
+    path.clone()
+}
+
+/// Whether `path` lies below `directory`.
+pub(super) fn is_below(path: &RawText, directory: &RawText) -> bool {
+    let directory = directory.as_bytes().strip_suffix(b"/").unwrap_or(directory.as_bytes());
+    path.as_bytes().strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest.starts_with(b"/"))
+}
+
+/// The directory that holds `path`.
+pub(super) fn parent(path: &RawText) -> RawText {
+    let bytes = path.as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    RawText::from(&bytes[..end.max(1).min(bytes.len())])
+}

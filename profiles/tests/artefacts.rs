@@ -1,0 +1,229 @@
+//! What is written beside the drop-in, given to those who read it: systemd-analyze, the shell and shellcheck, kubectl, a
+//! browser. They have to be installed; what is missing is a failure.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod samples;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use nrtrace_profiles::emit::{Emitted, Format, PatchError, Target, patch};
+use nrtrace_profiles::grants::{Choices, Method, grants, plan};
+use nrtrace_profiles::profile::Profile;
+use samples::{HOSTILE, hostile};
+use tempfile::TempDir;
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}; is it installed?"))
+}
+
+/// Runs a program that has to succeed, and gives what it says.
+fn said(command: &mut Command) -> String {
+    let output = run(command);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{complaint}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn write(directory: &Path, emitted: &Emitted) -> PathBuf {
+    let path = directory.join(&emitted.file_name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, &emitted.text).unwrap();
+    path
+}
+
+/// All samples, with a command that is there to be executed.
+fn profiles() -> Vec<Profile> {
+    let mut all = samples::all();
+    all.extend(HOSTILE.iter().map(|name| hostile(name)));
+    for profile in &mut all {
+        profile.command[0] = "/usr/bin/true".into();
+    }
+    all
+}
+
+#[test]
+fn systemd_accepts_whole_units_and_sockets() {
+    let choices =
+        [Choices::default(), Choices { prefer: vec![Method::Socket, Method::Manager], ..Choices::default() }];
+    for (profile, choices) in profiles().iter().flat_map(|profile| choices.iter().map(move |c| (profile, c)))
+    {
+        let directory = TempDir::new().unwrap();
+        let grants = plan(profile, choices);
+        let units = [Format::SystemdUnit, Format::SystemdSocket]
+            .map(|f| write(directory.path(), &f.emit(profile, &grants)));
+        let bound = profile.listens.iter().any(|listen| listen.port.is_some());
+        let output = run(Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .args(if bound { &units[..] } else { &units[..1] }));
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        // A hostile address is no address, and is left out with a comment or refused by systemd.
+        let address = complaint.lines().all(|line| line.contains("Listen") || line.contains(".socket"));
+        let is_hostile = profile.name == "hostiled";
+        assert!(
+            (output.status.success() && complaint.is_empty()) || (is_hostile && address),
+            "{}: {complaint}",
+            profile.name
+        );
+    }
+}
+
+/// The exposure that systemd-analyze computes, from 0 (safe) to 10.
+fn exposure(unit: &Path) -> f64 {
+    let text =
+        said(Command::new("systemd-analyze").args(["security", "--offline=yes", "--no-pager"]).arg(unit));
+    let line =
+        text.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{text}"));
+    line.split(": ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_unit_is_much_less_exposed_than_before() {
+    let directory = TempDir::new().unwrap();
+    let profile = samples::nginx();
+    let before = directory.path().join("before.service");
+    fs::write(&before, "[Unit]\nDescription=x\n[Service]\nExecStart=/usr/sbin/nginx -g 'daemon off;'\n")
+        .unwrap();
+    let after = write(directory.path(), &Format::SystemdUnit.emit(&profile, &grants(&profile)));
+    let (before, after) = (exposure(&before), exposure(&after));
+    assert!(before > 9.0 && after < 6.0, "{before} before, {after} after");
+}
+
+#[test]
+fn the_shell_and_shellcheck_accept_the_scripts() {
+    let prefer = vec![Method::FileCapability];
+    for profile in profiles() {
+        let directory = TempDir::new().unwrap();
+        let grants = plan(&profile, &Choices { prefer: prefer.clone(), ..Choices::default() });
+        let scripts = [Format::Apply, Format::Undo, Format::Setcap]
+            .map(|f| write(directory.path(), &f.emit(&profile, &grants)));
+        for script in &scripts {
+            said(Command::new("sh").arg("-n").arg(script));
+            said(Command::new("bash").arg("-n").arg(script));
+        }
+        if HOSTILE.len() < 8 || profile.name != "hostiled" {
+            // Which functions are called differs, and so do the variables that are read by them.
+            said(Command::new("shellcheck").args(["-S", "warning", "-e", "SC2034"]).args(&scripts));
+        }
+    }
+}
+
+const MANIFEST: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: "1"}]}
+      containers:
+        - {name: sidecar, image: busybox}
+        - name: web
+          image: registry.example/nginx:1.25
+          securityContext: {privileged: true, capabilities: {add: [NET_ADMIN]}}
+          volumeMounts: [{name: logs, mountPath: /var/log/nginx}]
+      volumes: [{name: logs, hostPath: {path: /srv/logs}}]
+"#;
+
+fn check_patched(text: &str) {
+    let value: serde_json::Value = serde_norway::from_str(text).unwrap();
+    let deployment: Deployment = serde_json::from_value(value.clone()).unwrap();
+    assert_eq!(
+        serde_json::to_value(&deployment).unwrap(),
+        value,
+        "a field that the published types do not have"
+    );
+    let pod = deployment.spec.unwrap().template.spec.unwrap();
+    let names: Vec<&str> = pod.containers.iter().map(|container| container.name.as_str()).collect();
+    assert_eq!(names, ["sidecar", "web"]);
+    assert!(pod.containers[0].security_context.is_none(), "the other container is left alone");
+    let context = pod.containers[1].security_context.clone().unwrap();
+    assert_eq!((context.run_as_user, context.run_as_non_root), (Some(61184), Some(true)));
+    assert_eq!((context.privileged, context.read_only_root_filesystem), (Some(false), Some(true)));
+    let capabilities = context.capabilities.unwrap();
+    assert_eq!((capabilities.add, capabilities.drop), (None, Some(vec!["ALL".to_owned()])));
+    let sysctls: Vec<String> =
+        pod.security_context.unwrap().sysctls.unwrap().into_iter().map(|s| s.name).collect();
+    assert_eq!(sysctls, ["net.ipv4.tcp_syncookies", "net.ipv4.ip_unprivileged_port_start"]);
+    let mounts = pod.containers[1].volume_mounts.clone().unwrap();
+    let on_logs: Vec<String> =
+        mounts.iter().filter(|m| m.mount_path == "/var/log/nginx").map(|m| m.name.clone()).collect();
+    assert_eq!(on_logs, ["logs"], "what the manifest mounts stays");
+    assert!(mounts.iter().any(|mount| mount.mount_path == "/run"));
+}
+
+#[test]
+fn kubectl_applies_the_patch_to_the_container_that_is_meant() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let profile = samples::nginx();
+    let target = Target { manifest: MANIFEST, ..Target::default() };
+    let patched = patch(&profile, &grants(&profile), &target).unwrap();
+    assert!(patched.text.contains("hostPath /srv/logs: fsGroup has no effect on it"), "{}", patched.text);
+    let change = write(directory.path(), &patched);
+    let manifest = file("deployment.yaml", MANIFEST.split("---\n").nth(1).unwrap());
+    let text = said(
+        Command::new("kubectl")
+            .args(["patch", "--local", "--type=strategic", "--output=yaml", "--filename"])
+            .arg(&manifest)
+            .arg("--patch")
+            .arg(fs::read_to_string(change).unwrap()),
+    );
+    check_patched(&text);
+
+    file("web.yaml", MANIFEST.split("---\n").nth(1).unwrap());
+    let kustomize = Target { kustomize: Some("web.yaml"), ..target };
+    write(directory.path(), &patch(&profile, &grants(&profile), &kustomize).unwrap());
+    check_patched(&said(Command::new("kubectl").arg("kustomize").arg(directory.path())));
+}
+
+#[test]
+fn a_manifest_that_leaves_a_choice_is_refused_with_the_names() {
+    let profile = samples::redis();
+    let refusal = |manifest: &str, container| {
+        let target = Target { manifest, container, kustomize: None };
+        patch(&profile, &grants(&profile), &target).unwrap_err()
+    };
+    assert!(matches!(refusal(MANIFEST, None), PatchError::Ambiguous(names) if names == "sidecar, web"));
+    assert!(matches!(refusal(MANIFEST, Some("db")), PatchError::NoContainer(name, _) if name == "db"));
+    assert!(matches!(refusal("kind: Service\n", None), PatchError::NoWorkload));
+    assert!(matches!(refusal("a: [", None), PatchError::Malformed(_)));
+    let named = Target { manifest: MANIFEST, container: Some("web"), kustomize: None };
+    assert!(patch(&profile, &grants(&profile), &named).is_ok());
+}
+
+#[test]
+fn a_browser_shows_the_report_and_runs_its_script_alone() {
+    let directory = TempDir::new().unwrap();
+    let page =
+        write(directory.path(), &Format::Html.emit(&samples::everything(), &grants(&samples::everything())));
+    let shown = |address: String| {
+        said(
+            Command::new("chromium")
+                .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+                .arg(format!("--user-data-dir={}", directory.path().join("browser").display()))
+                .arg(address),
+        )
+    };
+    // The page's policy names the script by its hash; the script opens what the address names.
+    let text = shown(format!("file://{}#need-0", page.display()));
+    let opened = text.matches("<details class=\"need").count();
+    assert!(opened > 10 && text.matches(" open=\"\"").count() == 1, "the script did not run");
+    // Another script does not run under the policy.
+    let injected =
+        fs::read_to_string(&page).unwrap().replace("<main>", "<main><script>document.title='owned'</script>");
+    fs::write(&page, injected).unwrap();
+    assert!(!shown(format!("file://{}", page.display())).contains("<title>owned"));
+}
