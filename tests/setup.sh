@@ -7,6 +7,8 @@ packages=(
     # The services that are traced.
     apache2 bind9 containerd dnsmasq etcd-server haproxy knot lighttpd mosquitto nginx openssh-server postgresql
     redis-server squid ssl-cert unbound vsftpd
+    # Containers.
+    podman runc conmon containernetworking-plugins golang-github-containers-common
     # What the tests try them and prepare their files with.
     acl curl libcap2-bin procps redis-tools strace systemd util-linux
 )

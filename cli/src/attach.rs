@@ -11,10 +11,11 @@ use nrtrace_tracer::attach::process::Facts;
 use nrtrace_tracer::attach::{self, Arrival, Judged, Plan, Subject, Target};
 use nrtrace_tracer::backend::{Choice, Ready, Wanted};
 use nrtrace_tracer::launch::identity;
+use nrtrace_tracer::recording::Recorded;
 use nrtrace_tracer::session::Progress;
 use tokio::runtime::Runtime;
 
-use crate::args::{AttachArgs, RecordArg};
+use crate::args::{AttachArgs, RecordArg, Results};
 use crate::failure::BadInput;
 use crate::output::OutputDir;
 use crate::progress::Line;
@@ -55,15 +56,24 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
-    let recorded = recorded?;
+    conclude(&args.results, subject, &recorded?, output.as_ref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes and shows what a recording means.
+pub fn conclude(
+    results: &Results,
+    subject: &Subject,
+    recorded: &Recorded,
+    output: Option<&OutputDir>,
+) -> Result<()> {
     let name = identity::name_for(&subject.name);
     let mut profile = classify::profile(&recorded.trace, &name);
     profile.executable = subject.main.exe.clone();
-    if let Some(output) = &output {
+    if let Some(output) = output {
         write(output, &profile)?;
     }
-    show(&args.results, &profile, output.as_ref())?;
-    Ok(ExitCode::SUCCESS)
+    show(results, &profile, output)
 }
 
 fn settle(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled> {

@@ -6,11 +6,13 @@ mod check;
 mod compare;
 mod doctor;
 mod emit;
+mod engine;
 mod explain;
 mod failure;
 mod input;
 mod knowledge;
 mod merge;
+mod oci;
 mod output;
 mod plan;
 mod progress;
@@ -26,6 +28,9 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
+    if let Some(args) = oci::called_as_runtime() {
+        return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),
         Command::Emit(args) => emit::emit(&args),
+        Command::OciRuntime(args) => oci::run(&args),
         Command::Report(args) => show::report(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Knowledge(args) => knowledge::run(&args),

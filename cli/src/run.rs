@@ -23,6 +23,7 @@ use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
 use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Shape};
+use crate::engine;
 use crate::failure::BadInput;
 use crate::knowledge;
 use crate::output::OutputDir;
@@ -43,6 +44,9 @@ struct Settled {
 
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    if let Some(kind) = engine::asked(args) {
+        return engine::run(args, kind);
+    }
     let mut settled = settle(args)?;
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library } = settled;

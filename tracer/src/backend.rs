@@ -162,7 +162,16 @@ impl Source for Traced {
     }
 
     fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), launch::Error> {
-        self.tracer.adopt(pid, begins == Begins::WithExec).map_err(launch::Error::source)
+        let from_exec = match begins {
+            Begins::Now => false,
+            Begins::WithExec => true,
+            Begins::InContainer => {
+                let advice =
+                    "a container engine can be traced by eBPF alone; attach to its container instead";
+                return Err(launch::Error::source(std::io::Error::other(advice)));
+            }
+        };
+        self.tracer.adopt(pid, from_exec).map_err(launch::Error::source)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -126,7 +126,7 @@ impl Source for Probe {
     }
 
     fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), Error> {
-        Probe::adopt(self, pid, begins == Begins::WithExec).map_err(Error::source)
+        Probe::adopt(self, pid, begins).map_err(Error::source)
     }
 
     fn aim(&mut self, aim: &Aim) -> Result<bool, Error> {

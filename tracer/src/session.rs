@@ -32,6 +32,8 @@ pub enum Begins {
     Now,
     /// From its next execve(2) on: it has not become the program yet.
     WithExec,
+    /// What descends from it, from the first execve(2) in another mount namespace than its own on.
+    InContainer,
 }
 
 /// What watches the program.

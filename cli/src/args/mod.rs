@@ -4,6 +4,7 @@ mod attach;
 mod common;
 mod course;
 mod knowledge;
+mod oci;
 mod plan;
 mod prove;
 mod run;
@@ -18,6 +19,7 @@ pub use attach::AttachArgs;
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
 pub use course::CourseArgs;
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
+pub use oci::OciArgs;
 pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use prove::{MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
@@ -58,6 +60,8 @@ pub enum Command {
     Minimize(Box<MinimizeArgs>),
     /// Watch what runs already (a process, a unit, a control group, a container), and say what it needs as a non-root user
     Attach(Box<AttachArgs>),
+    /// Be an OCI runtime that gives a container all capabilities, and hand on to the real one
+    OciRuntime(OciArgs),
     /// Write artefacts from a saved profile
     Emit(EmitArgs),
     /// Show a saved profile

@@ -10,6 +10,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod engine;
 mod judged;
 mod mounts;
 pub mod process;

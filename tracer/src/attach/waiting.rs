@@ -45,15 +45,14 @@ pub struct Arrival {
 /// When the source fails.
 pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
     let signals = Signals::take()?;
-    let mut waiting = Waiting { target, records: Vec::new(), known: Vec::new(), adopted: None };
+    let mut waiting = Waiting { target: Some(target), records: Vec::new(), known: Vec::new(), adopted: None };
     waiting.aim(source)?;
     let mut looks = 0u32;
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
         }
-        let records = &mut waiting.records;
-        source.drain(&mut |bytes| records.push(bytes.to_vec()));
+        waiting.drain(source);
         if let Some(arrival) = waiting.arrived() {
             return Ok(Some(arrival));
         }
@@ -110,8 +109,9 @@ pub fn is_runtime(facts: &Facts) -> bool {
     RUNTIMES.contains(&facts.program().as_str()) || name.starts_with("runc:[") || name.starts_with("youki:")
 }
 
-struct Waiting<'a> {
-    target: &'a Target,
+pub struct Waiting<'a> {
+    /// What is waited for; nothing for whatever a container engine starts.
+    target: Option<&'a Target>,
     records: Vec<Vec<u8>>,
     /// The names looked out for.
     known: Vec<String>,
@@ -120,15 +120,28 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    /// Waits for whatever begins.
+    pub fn without_target() -> Self {
+        Self { target: None, records: Vec::new(), known: Vec::new(), adopted: None }
+    }
+
+    /// Takes what was recorded.
+    pub fn drain(&mut self, source: &mut dyn Source) {
+        let records = &mut self.records;
+        source.drain(&mut |bytes| records.push(bytes.to_vec()));
+    }
+
     /// Tells the source what to look out for, with what the runtimes know by now.
     fn aim(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
         let mut names = Vec::new();
         let mut aim = Aim { joins: WAITING, by_group: 1, ..Aim::default() };
         match self.target {
-            Target::Process(_) => return Ok(()),
-            Target::Unit(unit) => names.push(unit.clone()),
-            Target::Cgroup(path) => names.extend(path.file_name().and_then(OsStr::to_str).map(str::to_owned)),
-            Target::Container(name) => {
+            None | Some(Target::Process(_)) => return Ok(()),
+            Some(Target::Unit(unit)) => names.push(unit.clone()),
+            Some(Target::Cgroup(path)) => {
+                names.extend(path.file_name().and_then(OsStr::to_str).map(str::to_owned))
+            }
+            Some(Target::Container(name)) => {
                 (aim.joins, aim.by_argument) = (ARMED, 1);
                 names.push(name.clone());
                 let all = state::joined(state::all());
@@ -154,7 +167,8 @@ impl Waiting<'_> {
     fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
         self.aim(source)?;
         if self.adopted.is_none()
-            && let Ok(subject) = find(self.target)
+            && let Some(target) = self.target
+            && let Ok(subject) = find(target)
             && is_runtime(&subject.main)
         {
             source.adopt(subject.main.pid, Begins::WithExec)?;
@@ -164,7 +178,7 @@ impl Waiting<'_> {
     }
 
     /// Whether the program has begun.
-    fn arrived(&mut self) -> Option<Arrival> {
+    pub fn arrived(&mut self) -> Option<Arrival> {
         let first = self.records.iter().position(|bytes| is_exec(bytes))?;
         let record: ProcessRecord = read(&self.records[first])?;
         let Head { pid, time, .. } = record.head;
@@ -183,27 +197,41 @@ impl Waiting<'_> {
         let pid = record.head.pid as i32;
         let main =
             Facts::read(pid).filter(|facts| !facts.is_kernel()).unwrap_or_else(|| from_record(record, bytes));
-        if let Ok(found) = find(self.target)
+        if let Some(target) = self.target
+            && let Ok(found) = find(target)
             && !is_runtime(&found.main)
         {
             return Subject { main, ..found };
         }
-        let (description, name) = match self.target {
-            Target::Container(name) => (format!("container {name}"), name.clone()),
-            Target::Unit(unit) => (format!("unit {unit}"), unit.clone()),
-            Target::Cgroup(path) => (format!("control group {}", path.display()), main.program()),
-            Target::Process(pid) => (format!("process {pid}"), main.program()),
+        let sign = container::of_process(pid);
+        let named = |known: &state::Known| match self.target {
+            Some(Target::Container(name)) => known.id == *name || known.names.contains(name),
+            _ => sign.as_ref().is_some_and(|sign| sign.id == known.id),
         };
         let known = match self.target {
-            Target::Container(name) => {
-                let all = state::joined(state::all());
-                let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
-                known.map(|known| (known.id.clone(), container::of_process(pid), Some(known)))
+            None | Some(Target::Container(_)) => {
+                state::joined(state::all()).into_iter().find(|known| named(known))
             }
             _ => None,
         };
+        let called = known.as_ref().and_then(|known| known.names.first().cloned());
+        let (description, name) = match self.target {
+            Some(Target::Container(name)) => (format!("container {name}"), name.clone()),
+            Some(Target::Unit(unit)) => (format!("unit {unit}"), unit.clone()),
+            Some(Target::Cgroup(path)) => (format!("control group {}", path.display()), main.program()),
+            Some(Target::Process(pid)) => (format!("process {pid}"), main.program()),
+            None => {
+                let id = sign.as_ref().map_or_else(|| format!("of process {pid}"), |sign| sign.id.clone());
+                (format!("container {}", called.unwrap_or(id)), main.program())
+            }
+        };
+        let scope = match &sign {
+            Some(sign) if self.target.is_none() => Scope::of_container(pid, &sign.id),
+            _ => Scope::Tree(pid),
+        };
+        let known = known.map(|known| (known.id.clone(), sign, Some(known)));
         let container = surroundings(&main, known);
-        Subject { description, name, scope: Scope::Tree(pid), main, container }
+        Subject { description, name, scope, main, container }
     }
 }
 

@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use aya::maps::Array;
-use nrtrace_ebpf::layout::{Aim, TRACED, WAITING};
+use nrtrace_ebpf::layout::{ARMED, Aim, TRACED, WAITING};
 
 use super::probe::{map_error, tracepoint};
 use super::{Error, Probe};
-use crate::attach::process::threads;
+use crate::attach::process::{namespace, threads};
+use crate::session::Begins;
 
 /// `PIDFD_THREAD` of `linux/pidfd.h`, since Linux 6.9.
 const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
@@ -17,16 +18,21 @@ const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 const AIM_WORDS: usize = size_of::<Aim>() / 8;
 
 impl Probe {
-    /// Traces a process that runs already, with all its threads and all that will descend from it, from now on, or
-    /// `from_exec` from its next execve(2) on. One that is gone is left out.
+    /// Traces a process that runs already, with all its threads and all that will descend from it, from when
+    /// it `begins`. One that is gone is left out.
     ///
     /// Where the kernel has no pidfds of threads, only the first thread is marked here, and the probe marks each other one
     /// when it next does something.
     ///
     /// # Errors
     /// When memory is short.
-    pub fn adopt(&mut self, pid: i32, from_exec: bool) -> Result<(), Error> {
-        let state = if from_exec { WAITING } else { TRACED };
+    pub fn adopt(&mut self, pid: i32, begins: Begins) -> Result<(), Error> {
+        let (state, origin) = match begins {
+            Begins::Now => (TRACED, 0),
+            Begins::WithExec => (WAITING, 0),
+            Begins::InContainer => (ARMED, namespace(pid, "mnt")),
+        };
+        let state = (state, origin);
         self.adopt_task(pid, 0, state)?;
         loop {
             let mut news = false;
@@ -43,7 +49,12 @@ impl Probe {
         }
     }
 
-    fn adopt_task(&mut self, tid: i32, flags: libc::c_int, state: u32) -> Result<Adopted, Error> {
+    fn adopt_task(
+        &mut self,
+        tid: i32,
+        flags: libc::c_int,
+        (state, origin): (u32, u32),
+    ) -> Result<Adopted, Error> {
         let failed = |source| Error::Map { action: "mark a running process in", map: "MARKS", source };
         // SAFETY: a plain system call; the result is checked.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, flags) };
@@ -58,7 +69,7 @@ impl Probe {
         }
         // SAFETY: the descriptor is new and belongs to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        match self.set_mark(fd.as_fd(), state)? {
+        match self.set_mark(fd.as_fd(), state, origin)? {
             Ok(()) => Ok(Adopted::New),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ESRCH | libc::ENOENT)) => {
                 Ok(Adopted::NotNew)

@@ -124,7 +124,7 @@ impl Probe {
     }
 
     fn mark(&mut self, child: BorrowedFd<'_>, state: u32) -> Result<(), Error> {
-        self.set_mark(child, state)?.map_err(|source| Error::Map {
+        self.set_mark(child, state, 0)?.map_err(|source| Error::Map {
             action: "mark the program's process in",
             map: "MARKS",
             source,
@@ -132,11 +132,16 @@ impl Probe {
     }
 
     /// Marks the task behind a pidfd; the inner result is the kernel's.
-    pub(super) fn set_mark(&self, task: BorrowedFd<'_>, state: u32) -> Result<io::Result<()>, Error> {
+    pub(super) fn set_mark(
+        &self,
+        task: BorrowedFd<'_>,
+        state: u32,
+        origin: u32,
+    ) -> Result<io::Result<()>, Error> {
         let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
             return Err(Error::Missing("map MARKS"));
         };
-        let mark = Mark { state, level: self.level, ..Mark::default() };
+        let mark = Mark { state, level: self.level, origin, ..Mark::default() };
         Ok(sys::set_mark(marks.fd().as_fd(), task, &mark))
     }
 

@@ -1,0 +1,91 @@
+//! `nrtrace run` of a container engine: the program is what runs in the container.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use nrtrace_profiles::event::Mode;
+use nrtrace_tracer::attach::engine::{self, Engine, Kind};
+use nrtrace_tracer::attach::{self, Plan};
+use nrtrace_tracer::backend::{Choice, Wanted};
+use nrtrace_tracer::launch::identity;
+
+use crate::args::{RecordArg, RunArgs};
+use crate::attach::conclude;
+use crate::failure::BadInput;
+use crate::output::OutputDir;
+use crate::progress::Line;
+use crate::run::prepare;
+
+/// The kind of engine that is to be run for what it starts. Whoever says whom the command is to run as means the engine
+/// itself.
+pub fn asked(args: &RunArgs) -> Option<Kind> {
+    let itself = args.enforce || args.as_root || args.subject.user.is_some();
+    args.command.first().filter(|_| !itself).and_then(|program| engine::kind(Path::new(program)))
+}
+
+/// Runs the engine with nrtrace's own rights, and says what the program in its container needs.
+pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
+    let command = args.command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    if kind == Kind::Asks {
+        return Err(BadInput(format!(
+            "{command} has its daemon start containers, which do not descend from it: run nrtrace attach --container NAME \
+             --wait beside it (docs/kubernetes.md); to trace {command} itself, name its user with --as"
+        ))
+        .into());
+    }
+    if args.watch.backend.choice() == Choice::Ptrace {
+        let advice =
+            "what a container engine starts can be watched by eBPF alone; attach to its container instead";
+        return Err(BadInput(advice.into()).into());
+    }
+    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let nobody = identity::resolve(None, &[], "nobody")?;
+    let record = args.watch.record.record();
+    let wanted = Wanted {
+        record,
+        buffer: args.watch.buffer << 20,
+        attach: true,
+        foretold: None,
+        mode: Mode::Permissive,
+        identity: &nobody,
+    };
+    let mut ready = prepare(Choice::Ebpf, &wanted, args.results.talk.verbose)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let mut engine = Engine::start(&args.command, ready.source.as_mut())?;
+    let Some(arrival) = runtime.block_on(engine.arrival(ready.source.as_mut()))? else {
+        let (status, _) = engine.end(args.lifetime.grace)?;
+        return Err(anyhow!("{command} ended ({status}), and nothing was run in a container"));
+    };
+    let subject = arrival.subject.clone();
+    let judged = attach::judge(&subject.main, &[], subject.container.as_ref(), None, &[])?;
+    if judged.mode == Mode::Observation && args.watch.record == RecordArg::Needs {
+        engine.end(args.lifetime.grace)?;
+        return Err(BadInput(
+            "the container runs as root, for which each call is put to the oracle, so it needs --record calls; \
+             --user 1000 --cap-add=all makes it a permissive run"
+                .into(),
+        )
+        .into());
+    }
+    let plan = Plan { run_for: args.lifetime.run_for, backend: ready.kind, record };
+    let line = Line::new(&subject.name, args.lifetime.run_for, args.results.talk.quiet);
+    let recorded = runtime.block_on(attach::record(
+        &plan,
+        &subject,
+        &judged,
+        Some(arrival),
+        ready.source.as_mut(),
+        &mut |progress| line.update(progress),
+    ));
+    line.clear();
+    let ended = engine.end(args.lifetime.grace);
+    conclude(&args.results, &subject, &recorded?, output.as_ref())?;
+    let (status, stopped) = ended?;
+    if stopped || args.ignore_status {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+}

@@ -1,0 +1,184 @@
+//! Containers of the real podman, with nginx in them: what fails at its start, and the remedy that makes it serve.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::Duration;
+
+use nrtrace_profiles::container::Place;
+use nrtrace_profiles::event::Mode;
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Requirement;
+use nrtrace_tests::sandbox::Sandbox;
+
+/// Bash: an image of this machine's own nginx and the libraries it takes, as `nginx`, and podman as it works in a sandbox
+/// without systemd.
+const PRELUDE: &str = r#"
+    mkdir -p /var/lib/containers; mount -t tmpfs tmpfs /var/lib/containers
+    root=/tmp/root
+    mkdir -p $root/{etc,usr/sbin,usr/bin,usr/lib,usr/lib64,var/log/nginx,var/cache/nginx,run,tmp,proc,sys,dev,data}
+    for link in bin sbin lib lib64; do ln -s usr/$link $root/$link; done
+    chmod 1777 $root/tmp
+    for program in /usr/sbin/nginx /usr/bin/sleep; do
+        install -D $program $root$program
+        ldd $program | grep -o '/[^ ]*' | while read -r file; do install -D "$(readlink -f $file)" $root/usr${file#/usr}; done
+    done
+    printf 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nweb:x:1000:1000::/:/bin/false\n' >$root/etc/passwd
+    printf 'root:x:0:\nnogroup:x:65534:\nnobody:x:65533:\nweb:x:1000:\n' >$root/etc/group
+    mkdir $root/etc/nginx
+    cat >$root/etc/nginx/nginx.conf <<'END'
+worker_processes 1;
+error_log stderr;
+pid /run/nginx.pid;
+events { worker_connections 64; }
+http {
+    access_log /data/access.log;
+    client_body_temp_path /var/cache/nginx/client_temp;
+    proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
+    server { listen 80; location / { return 200 "served\n"; } }
+}
+END
+    podman() { command podman --runtime ${RUNTIME:-runc} --cgroup-manager cgroupfs --events-backend file --log-level error "$@"; }
+    options="--network=host --ulimit nofile=1024:1024 --ulimit nproc=4096:4096"
+    tar -C $root -c . | podman import - nginx >/dev/null
+    clean() {
+        command podman rm -f -a >/dev/null 2>&1 || true
+        # Its monitor takes a moment to leave its own group.
+        for _ in $(seq 20); do
+            find /sys/fs/cgroup -maxdepth 3 -depth -type d -path '*libpod_parent*' -exec rmdir {} + 2>/dev/null && break
+            sleep 0.1
+        done
+    }
+    trap clean EXIT
+    waits() { for _ in $(seq 600); do grep -q 'waiting for' "$OUT"/log && return; sleep 0.05; done; cat "$OUT"/log; exit 1; }
+    serves() { for _ in $(seq 100); do test "$(curl -s http://127.0.0.1/)" = served && return; sleep 0.1; done; exit 1; }
+"#;
+
+fn script(text: &str) -> Sandbox {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(180));
+    sandbox.script(&format!("{PRELUDE}\n{text}")).unwrap().ok().unwrap();
+    sandbox
+}
+
+fn profile(sandbox: &Sandbox, name: &str) -> Profile {
+    let path = sandbox.out().join(name).join("profile.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn need<'a>(profile: &'a Profile, id: &str) -> &'a Requirement {
+    let found = profile.requirements.iter().find(|need| need.id == id);
+    found.unwrap_or_else(|| panic!("no {id} in {:#?}", profile.requirements))
+}
+
+fn place(profile: &Profile, id: &str) -> Place {
+    need(profile, id).evidence.placement.as_ref().unwrap_or_else(|| panic!("{id} has no place")).place
+}
+
+#[test]
+fn a_container_that_fails_at_its_start_is_seen_from_there() {
+    let sandbox = script(
+        r#"
+        fails() {
+            name=$1; shift
+            : >"$OUT"/log
+            nrtrace attach --container web --wait -o "$OUT"/$name 2>>"$OUT"/log & nrtrace=$!
+            waits
+            podman run --name web --user 1000:1000 $options -v data:/data --tmpfs /tmp "$@" nginx nginx -g 'daemon off;' \
+                2>"$OUT"/$name.log || true
+            wait $nrtrace
+            podman rm web >/dev/null
+        }
+        cache="--tmpfs /var/cache/nginx:mode=1777"
+        fails first
+        fails second $cache
+        # With the remedies for both, and one for the file of its number, it starts and serves.
+        podman run -d --name web --user 1000:1000 $options -v data:/data --tmpfs /tmp $cache --tmpfs /run:mode=1777 \
+            --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
+        serves
+        "#,
+    );
+    let first = profile(&sandbox, "first");
+    assert_eq!((first.run.mode, first.identity.uid), (Mode::Enforced, 1000));
+    assert!(first.run.attached.as_ref().unwrap().from_start);
+    assert_eq!(place(&first, "path:/var/cache/nginx/client_temp"), Place::Image);
+    let said = std::fs::read_to_string(sandbox.out().join("first.log")).unwrap();
+    assert!(said.contains("mkdir() \"/var/cache/nginx/client_temp\" failed (13"), "{said}");
+    let container = first.container.as_ref().unwrap();
+    assert_eq!((container.name.as_deref(), container.engine.as_deref()), (Some("web"), Some("podman")));
+    let second = profile(&sandbox, "second");
+    let said = std::fs::read_to_string(sandbox.out().join("second.log")).unwrap();
+    assert!(said.contains("failed (13"), "{said}");
+    let denied: Vec<&str> = second.requirements.iter().map(|need| need.id.as_str()).collect();
+    assert!(
+        denied.contains(&"port:tcp:0.0.0.0:80") || denied.contains(&"path:/run/nginx.pid"),
+        "{denied:?}: {said}"
+    );
+}
+
+#[test]
+fn a_permissive_container_shows_all_its_needs_at_once() {
+    let sandbox = script(
+        r#"
+        set +e
+        nrtrace run --for 6s -o "$OUT"/run -- podman --runtime runc --cgroup-manager cgroupfs --events-backend file \
+            run --user 1000 --cap-add=all $options -v data:/data --tmpfs /tmp nginx nginx -g 'daemon off;' & nrtrace=$!
+        (serves) && touch "$OUT"/served
+        wait $nrtrace
+        "#,
+    );
+    assert!(sandbox.out().join("served").exists());
+    let profile = profile(&sandbox, "run");
+    assert_eq!((profile.run.mode, profile.identity.uid), (Mode::Permissive, 1000));
+    assert_eq!(place(&profile, "path:/data/access.log"), Place::Volume);
+    assert_eq!(place(&profile, "path:/var/cache/nginx/client_temp"), Place::Image);
+    assert_eq!(place(&profile, "path:/run/nginx.pid"), Place::Image);
+    need(&profile, "port:tcp:0.0.0.0:80");
+    let paths: Vec<&str> = profile.requirements.iter().map(|need| need.id.as_str()).collect();
+    assert!(
+        !paths.iter().any(|id| id.contains("/proc") || id.contains("containers")),
+        "the runtime's own: {paths:?}"
+    );
+}
+
+#[test]
+fn a_running_container_of_roots_is_judged_for_another_user() {
+    let sandbox = script(
+        r#"
+        podman run -d --name web $options -v data:/data --tmpfs /tmp nginx nginx -g 'daemon off;' >/dev/null
+        serves
+        id=$(podman inspect -f '{{.Id}}' web)
+        for backend in ebpf ptrace; do
+            : >"$OUT"/log
+            nrtrace attach --container ${id:0:12} --backend $backend --target-user web --for 4s -o "$OUT"/$backend \
+                2>>"$OUT"/log & nrtrace=$!
+            for _ in $(seq 400); do grep -q 'attached to' "$OUT"/log && break; sleep 0.05; done
+            kill -HUP $(pgrep -o nginx)
+            sleep 1
+            wait $nrtrace
+            serves
+        done
+        "#,
+    );
+    for backend in ["ebpf", "ptrace"] {
+        let profile = profile(&sandbox, backend);
+        assert_eq!((profile.run.mode, profile.identity.uid), (Mode::Observation, 1000), "{backend}");
+        assert_eq!(place(&profile, "path:/data/access.log"), Place::Volume, "{backend}");
+        assert_eq!(profile.run.unprivileged_port_start, 1024, "{backend}");
+    }
+}
+
+#[test]
+fn the_runtime_wrapper_gives_ambient_capabilities() {
+    let sandbox = script(
+        r#"
+        ln -s "$BIN"/nrtrace /usr/local/bin/nrtrace-oci-runtime
+        export RUNTIME=/usr/local/bin/nrtrace-oci-runtime
+        podman run -d --name web --user 1000 $options -v data:/data --tmpfs /tmp nginx nginx -g 'daemon off;' >/dev/null
+        serves
+        grep CapAmb /proc/$(pgrep -o nginx)/status >"$OUT"/ambient
+        grep Uid /proc/$(pgrep -o nginx)/status >>"$OUT"/ambient
+        "#,
+    );
+    let status = std::fs::read_to_string(sandbox.out().join("ambient")).unwrap();
+    assert!(!status.contains("CapAmb:\t0000000000000000") && status.contains("Uid:\t1000"), "{status}");
+}
