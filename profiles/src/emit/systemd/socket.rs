@@ -22,7 +22,8 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let streams = profile.listens.iter().filter_map(directive);
     let mut written = BTreeSet::new();
     for (directive, value) in streams {
-        if !is_plain_value(value.as_bytes()) {
+        let is_address = value.starts_with('/') || value.parse::<std::net::SocketAddr>().is_ok();
+        if !is_address || !is_plain_value(value.as_bytes()) {
             page.comment("An address that cannot be written here:");
             page.comment(&format!("{directive}={value}"));
         } else if written.insert((directive, value.clone())) {

@@ -73,8 +73,15 @@ fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
         }
         page.comment("As the run had it.");
         let line = format!("Environment={}", word(&pair));
-        if is_portable(&pair) { page.line(&line) } else { page.comment(&line) }
+        let plain = is_variable(name.as_bytes()) && is_portable(&pair);
+        if plain { page.line(&line) } else { page.comment(&line) }
     }
+}
+
+/// Whether systemd takes the name for that of a variable.
+fn is_variable(name: &[u8]) -> bool {
+    let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    name.iter().all(word) && name.first().is_some_and(|byte| !byte.is_ascii_digit())
 }
 
 /// The file in which the daemon leaves its number, as far as its name tells.
