@@ -9,6 +9,7 @@ mod emit;
 mod engine;
 mod explain;
 mod failure;
+mod generate;
 mod input;
 mod knowledge;
 mod merge;
@@ -17,6 +18,7 @@ mod output;
 mod plan;
 mod progress;
 mod prove;
+mod replay;
 mod run;
 mod show;
 mod terminal;
@@ -28,6 +30,7 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
+    nrtrace_tracer::launch::settle_accounts();
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
@@ -44,6 +47,10 @@ fn main() -> ExitCode {
         Command::Knowledge(args) => knowledge::run(&args),
         Command::Merge(args) => merge::merge(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Schema(args) => generate::schema(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Manual(args) => generate::manual(&args),
         Command::Diff(args) => compare::diff(&args),
         Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),

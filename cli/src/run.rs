@@ -29,6 +29,7 @@ use crate::knowledge;
 use crate::output::OutputDir;
 use crate::progress::Line;
 use crate::prove;
+use crate::replay;
 use crate::terminal;
 
 /// What the arguments come to: everything is settled before the program starts.
@@ -82,6 +83,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
             terminal::tell(format_args!("nrtrace: the program {}", printable(&failure.to_string())));
         }
     }
+    replay::save(args, &recorded, &settled.name, profile.executable.as_ref())?;
     settled.library.annotate(&mut profile);
     if let Some(output) = &settled.output {
         write_shaped(output, &profile, &args.shape)?;

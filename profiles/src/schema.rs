@@ -1,8 +1,11 @@
 //! The JSON Schemas (draft 2020-12) of the files, made from the types that read and write them.
 
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::check::{Policy, Verdict};
+use crate::diff::Diff;
 use crate::profile::{self, Profile};
 use crate::trace::{self, SavedTrace};
 
@@ -13,17 +16,26 @@ pub enum Kind {
     Profile,
     /// What `run --save-trace` writes.
     Trace,
+    /// What `check --policy` reads; it has no `schema` field.
+    Policy,
+    /// What `check --format json` prints.
+    Check,
+    /// What `diff --format json` prints.
+    Diff,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Profile, Self::Trace];
+    pub const ALL: [Self; 5] = [Self::Profile, Self::Trace, Self::Policy, Self::Check, Self::Diff];
 
     /// The value of the file's `schema` field.
     pub const fn version(self) -> &'static str {
         match self {
             Self::Profile => profile::SCHEMA,
             Self::Trace => trace::SCHEMA,
+            Self::Policy => "nrtrace/policy/v1",
+            Self::Check => Verdict::SCHEMA,
+            Self::Diff => Diff::SCHEMA,
         }
     }
 
@@ -43,13 +55,24 @@ impl Kind {
         let schema = match self {
             Self::Profile => of::<Profile>(self),
             Self::Trace => of::<SavedTrace>(self),
+            Self::Policy => of::<Policy>(self),
+            Self::Check => of::<Verdict>(self),
+            Self::Diff => of::<Diff>(self),
         };
         format!("{schema:#}\n")
     }
 }
 
+/// What nrtrace alone writes is described as written, all else as it is read.
+fn settings(kind: Kind) -> SchemaSettings {
+    match kind {
+        Kind::Check | Kind::Diff => SchemaSettings::draft2020_12().for_serialize(),
+        _ => SchemaSettings::draft2020_12(),
+    }
+}
+
 fn of<T: JsonSchema>(kind: Kind) -> Value {
-    let mut schema = SchemaGenerator::default().into_root_schema_for::<T>();
+    let mut schema = settings(kind).into_generator().into_root_schema_for::<T>();
     let (name, version) = kind.parts();
     schema.insert("$id".into(), format!("urn:nrtrace:schema:{name}:{version}").into());
     schema.insert("title".into(), format!("nrtrace {name}").into());
@@ -67,7 +90,7 @@ mod tests {
 
     #[test]
     fn each_kind_names_its_version() {
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Policy) {
             let schema: Value = serde_json::from_str(&kind.text()).unwrap();
             assert_eq!(schema["properties"]["schema"]["const"], kind.version());
             assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");

@@ -4,6 +4,8 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod demo;
+mod dist;
+mod docs;
 mod schema;
 mod vm;
 mod workload;
@@ -30,6 +32,10 @@ enum Task {
     Ci(ci::Options),
     /// Installs nginx, builds nrtrace, and shows it at work in a sandbox
     Demo,
+    /// Builds nrtrace statically, and packages it
+    Dist(dist::Options),
+    /// Writes the page on the command line
+    Docs(docs::Options),
     /// Writes the JSON Schemas of the files nrtrace reads and writes
     Schema(schema::Options),
     /// Measures what tracing costs, beside no tracing and strace
@@ -56,6 +62,8 @@ fn main() -> anyhow::Result<()> {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Ci(options) => ci::run(&options),
         Task::Demo => demo::run(),
+        Task::Dist(options) => dist::run(&options),
+        Task::Docs(options) => docs::run(&options),
         Task::Schema(options) => schema::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Vm(options) => vm::run(&options),

@@ -3,6 +3,7 @@
 mod attach;
 mod common;
 mod course;
+mod generate;
 mod knowledge;
 mod oci;
 mod plan;
@@ -18,13 +19,16 @@ use clap::{Args, Parser, Subcommand};
 pub use attach::AttachArgs;
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
 pub use course::CourseArgs;
+pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use oci::OciArgs;
 pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use prove::{MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
-pub use several::{CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, Written};
+pub use several::{
+    CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
+};
 pub use shape::Shape;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
@@ -75,10 +79,19 @@ pub enum Command {
     Merge(MergeArgs),
     /// Say everything that is known about one need
     Explain(ExplainArgs),
+    /// Make the profile again from a recording, for another user too, without running anything
+    Replay(ReplayArgs),
     /// Say what changes from one profile to another
     Diff(DiffArgs),
     /// Fail when a profile needs more than was agreed on
     Check(CheckArgs),
+    /// Print the JSON Schema of a file that nrtrace reads or writes
+    Schema(SchemaArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages, or the whole manual as Markdown
+    #[command(hide = true)]
+    Manual(ManualArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
     /// Becomes the sandbox that standard input asks for

@@ -1,6 +1,7 @@
 //! Arguments of `nrtrace run`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -83,6 +84,10 @@ pub struct RunArgs {
     /// Exit with 0 when the profile is complete, whatever the program's own status
     #[arg(long)]
     pub ignore_status: bool,
+
+    /// Write the recording itself to this file, for nrtrace replay
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["verify", "minimize"])]
+    pub save_trace: Option<PathBuf>,
 
     #[command(flatten)]
     pub shape: Shape,

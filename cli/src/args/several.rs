@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::check::Level;
 
-use super::common::ColourArg;
+use super::common::{ColourArg, ReportFormat, Subject};
 use super::knowledge::KnowledgeDirs;
 
 const MERGE_EXAMPLES: &str = "\
@@ -209,6 +209,44 @@ pub struct ExplainArgs {
     /// How to show it
     #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
     pub format: DiffFormat,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]
+    pub color: ColourArg,
+
+    #[command(flatten)]
+    pub more: KnowledgeDirs,
+}
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  # Record once
+  sudo nrtrace run --for 5s --save-trace nginx.trace -- /usr/sbin/nginx -g 'daemon off;'
+
+  # What would it need as www-data? Files for that user go to out/
+  nrtrace replay --as www-data -o out/ nginx.trace
+
+  # One artefact
+  nrtrace replay --as www-data --format json nginx.trace | nrtrace emit --format kubernetes -";
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_EXAMPLES)]
+pub struct ReplayArgs {
+    /// The recording, as run --save-trace wrote it, or `-` for standard input
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+
+    #[command(flatten)]
+    pub subject: Subject,
+
+    /// Write profile.json and all artefacts to this directory
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
 
     /// When to use colour
     #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]

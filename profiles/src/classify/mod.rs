@@ -25,6 +25,7 @@ mod path;
 mod pattern;
 mod placement;
 mod port;
+mod rejudge;
 mod run_caused;
 mod site;
 mod special;
@@ -41,6 +42,7 @@ use crate::requirement::{Requirement, Seconds};
 
 pub use context::Context;
 use finding::{Judged, Source};
+pub use rejudge::rejudge;
 use site::CheckSite;
 pub(crate) use unite::{unite, unite_unexplained};
 

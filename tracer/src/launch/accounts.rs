@@ -1,4 +1,5 @@
-//! Users and groups of this machine, through the C library's name service.
+//! Users and groups of this machine, through the C library's name service; those in `/etc/passwd` and `/etc/group` alone
+//! where nrtrace is linked statically.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +7,26 @@ use std::fs;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::proc_status::Status;
+
+/// Settles where users and groups are looked up. To be called before any other thread is there.
+///
+/// A program that is linked statically to glibc would load the name services of whatever glibc it finds; the one for
+/// files is part of it (glibc 2.34).
+pub fn settle() {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    {
+        unsafe extern "C" {
+            fn __nss_configure_lookup(
+                database: *const libc::c_char,
+                services: *const libc::c_char,
+            ) -> libc::c_int;
+        }
+        for database in [c"passwd", c"group"] {
+            // SAFETY: both are C strings that live for ever, and no other thread looks anything up meanwhile.
+            unsafe { __nss_configure_lookup(database.as_ptr(), c"files".as_ptr()) };
+        }
+    }
+}
 
 /// The user of that name. A name service that does not answer counts as "no such user".
 pub(super) fn user_by_name(name: &str) -> Option<User> {

@@ -18,6 +18,7 @@ pub mod stop;
 pub mod supervisor;
 pub mod tree;
 
+pub use accounts::settle as settle_accounts;
 pub use error::{Error, Step};
 pub use identity_filter::IdentityPolicy;
 pub use spawn::{Confined, Credentials};

@@ -4,6 +4,7 @@ mod build;
 mod fixtures;
 mod modes;
 mod paths;
+mod rejudge;
 mod structures;
 mod total;
 mod traps;
