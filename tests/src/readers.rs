@@ -1,6 +1,8 @@
 //! Everything that reads what somebody else may have written, each as a function of bytes that must not panic. The fuzz
 //! targets in `fuzz/` call these, and `tests/corpus.rs` runs them over the corpus that fuzzing has left.
 
+use nrtrace_profiles::check::report::Format;
+use nrtrace_profiles::check::{Input, Policy, check};
 use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Style};
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
@@ -21,11 +23,12 @@ pub struct Reader {
 }
 
 /// All of them.
-pub const ALL: [Reader; 4] = [
+pub const ALL: [Reader; 5] = [
     Reader { name: "records", read: records },
     Reader { name: "trace", read: trace },
     Reader { name: "profile", read: profile },
     Reader { name: "knowledge", read: knowledge },
+    Reader { name: "policy", read: policy },
 ];
 
 /// Records as the kernel writes them, each behind its length in two bytes.
@@ -86,6 +89,19 @@ pub fn knowledge(bytes: &[u8]) {
     // Whether it is one does not matter here.
     let _ = knowledge::check("fuzz", text);
     let _ = Library::built_in().add("fuzz", "fuzz", text);
+}
+
+/// A policy, and what it says of a profile.
+pub fn policy(bytes: &[u8]) {
+    let Some(policy) = text(bytes).and_then(|text| Policy::from_toml(text).ok()) else { return };
+    let profile = include_str!("../gate/nrtrace/baseline.json");
+    let Ok(profile) = Profile::from_json(profile) else { return };
+    let input =
+        Input { profile: &profile, profile_path: "x", baseline: None, policy: &policy, policy_path: Some("x") };
+    let verdict = check(&input);
+    for format in Format::ALL {
+        format.write(&verdict, Style::Plain, "2026-01-31T12:00:00");
+    }
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

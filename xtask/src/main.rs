@@ -6,6 +6,7 @@ mod ci;
 mod demo;
 mod dist;
 mod docs;
+mod fuzz;
 mod schema;
 mod vm;
 mod workload;
@@ -34,6 +35,8 @@ enum Task {
     Demo,
     /// Builds nrtrace statically, and packages it
     Dist(dist::Options),
+    /// Feeds the readers inputs that libFuzzer makes up
+    Fuzz(fuzz::Options),
     /// Writes the page on the command line
     Docs(docs::Options),
     /// Writes the JSON Schemas of the files nrtrace reads and writes
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         Task::Ci(options) => ci::run(&options),
         Task::Demo => demo::run(),
         Task::Dist(options) => dist::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Docs(options) => docs::run(&options),
         Task::Schema(options) => schema::run(&options),
         Task::Bench(options) => bench::run(&options),
