@@ -70,12 +70,11 @@ fn place(verdict: &Verdict) -> &str {
 /// One line on the whole.
 fn summary(verdict: &Verdict) -> String {
     let failing = verdict.findings.iter().filter(|finding| finding.fails).count();
-    let needs = verdict.checked.len();
-    let name = printable(&verdict.name);
+    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let (name, needs) = (printable(&verdict.name), count(verdict.checked.len(), "need"));
     match failing {
-        0 => format!("{name}: {needs} needs, all as agreed"),
-        1 => format!("{name}: {needs} needs, 1 finding"),
-        _ => format!("{name}: {needs} needs, {failing} findings"),
+        0 => format!("{name}: {needs}, all as agreed"),
+        _ => format!("{name}: {needs}, {}", count(failing, "finding")),
     }
 }
 
