@@ -140,6 +140,22 @@ fn a_run_that_tells_too_little_is_a_finding() {
 }
 
 #[test]
+fn a_level_of_the_pod_security_standards_is_held() {
+    let level = |need: Requirement, level: &str| {
+        let verdict = judge(&profile(vec![need]), None, &format!("max-level = '{level}'"));
+        assert!(verdict.passed || rules(&verdict) == [(Rule::Level, None)], "{verdict:?}");
+        verdict.passed
+    };
+    let path = || file("/run/a", &[Access::Create]);
+    assert!(level(path(), "restricted"));
+    assert!(
+        !level(samples::capability(Capability::SYS_TIME), "baseline"),
+        "not among those that may be added"
+    );
+    assert!(level(samples::capability(Capability::SYS_TIME), "privileged"));
+}
+
+#[test]
 fn optional_needs_can_be_left_out() {
     let mut need = file("/run/b", &[Access::Create]);
     need.severity = Severity::Probe;

@@ -96,8 +96,13 @@ pub fn policy(bytes: &[u8]) {
     let Some(policy) = text(bytes).and_then(|text| Policy::from_toml(text).ok()) else { return };
     let profile = include_str!("../gate/nrtrace/baseline.json");
     let Ok(profile) = Profile::from_json(profile) else { return };
-    let input =
-        Input { profile: &profile, profile_path: "x", baseline: None, policy: &policy, policy_path: Some("x") };
+    let input = Input {
+        profile: &profile,
+        profile_path: "x",
+        baseline: None,
+        policy: &policy,
+        policy_path: Some("x"),
+    };
     let verdict = check(&input);
     for format in Format::ALL {
         format.write(&verdict, Style::Plain, "2026-01-31T12:00:00");

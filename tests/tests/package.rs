@@ -1,7 +1,5 @@
 //! The package and the archive of `cargo xtask dist`, installed and tried.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -19,7 +17,10 @@ fn the_package_installs_and_works() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let sandbox = Sandbox::bare().unwrap().deadline(Duration::from_secs(100)).bind(root.join("target/dist"), "/srv/dist");
+    let sandbox = Sandbox::bare()
+        .unwrap()
+        .deadline(Duration::from_secs(100))
+        .bind(root.join("target/dist"), "/srv/dist");
     let script = r#"
         cd /srv/dist
         sha256sum --check --quiet SHA256SUMS

@@ -27,7 +27,16 @@ pub struct Options {
 
 /// Builds the targets and runs them; what is new and small goes to the corpus.
 pub fn run(options: &Options) -> Result<()> {
-    let build = ["build", "--release", "--target", TARGET, "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target/fuzz"];
+    let build = [
+        "build",
+        "--release",
+        "--target",
+        TARGET,
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target-dir",
+        "target/fuzz",
+    ];
     sh(Command::new("cargo").args(build).env("RUSTFLAGS", FLAGS).env("CARGO_INCREMENTAL", "0"))?;
     let readers: Vec<&str> = match options.readers.as_slice() {
         [] => READERS.to_vec(),

@@ -12,6 +12,7 @@ use crate::Capability;
 use crate::describe;
 use crate::diff::{Change, diff};
 use crate::emit::escape::shell;
+use crate::emit::pod_security;
 use crate::event::Exit;
 use crate::grants::{Grants, grants};
 use crate::profile::{Profile, Unexplained};
@@ -145,6 +146,7 @@ pub fn check(input: &Input<'_>) -> Verdict {
     for need in &needs {
         checker.policy(need, &grants);
     }
+    checker.level(&grants);
     checker.run();
     let mut findings = checker.findings;
     findings.sort_by(|a, b| (!a.fails, a.rule, &a.need).cmp(&(!b.fails, b.rule, &b.need)));
@@ -243,6 +245,22 @@ impl Checker<'_> {
         if let Some(denied) = policy.denied_path(need) {
             let message = format!("{denied} is denied: {}", describe::need(&need.need));
             self.need(Rule::DeniedPath, need, message, accept);
+        }
+    }
+
+    /// Whether a pod of it fits the level that is asked for.
+    fn level(&mut self, grants: &Grants) {
+        let Some(asked) = self.input.policy.max_level else { return };
+        let (reached, obstacles) = pod_security(self.input.profile, grants);
+        if reached < asked {
+            let message =
+                format!("the level {asked} is asked for, and {reached} is reached: {}", obstacles.join("; "));
+            self.whole(
+                Rule::Level,
+                true,
+                message,
+                "set max-level lower in the policy, or on the command line",
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a program may need: a few lines of TOML, or the same on the command line.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,16 @@ pub enum Level {
     Baseline,
     /// Hardened.
     Restricted,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Privileged => "privileged",
+            Self::Baseline => "baseline",
+            Self::Restricted => "restricted",
+        })
+    }
 }
 
 /// A text that is no policy.

@@ -25,7 +25,7 @@ mod writable;
 use crate::grants::{Grants, Method, Unmet, Why, grants};
 use crate::profile::Profile;
 
-pub use kubernetes::{PatchError, Target, patch};
+pub use kubernetes::{PatchError, Target, patch, pod_security};
 pub use remedy::{Remedy, Verdict, remedies};
 pub use table::{Style, table};
 

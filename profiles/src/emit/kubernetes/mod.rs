@@ -7,6 +7,7 @@ mod patch;
 use super::escape::yaml::string;
 use super::volumes;
 use super::{Emitted, Page, reason};
+use crate::check::Level;
 use crate::grants::{Grants, Unmet};
 use crate::profile::Profile;
 
@@ -47,6 +48,13 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let unmet: Vec<Unmet> =
         grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
     page.finish_with("kubernetes.yaml".into(), &unmet)
+}
+
+/// The level of the Pod Security Standards that a pod of the program reaches, and what stands in the way of the next.
+pub fn pod_security(profile: &Profile, grants: &Grants) -> (Level, Vec<String>) {
+    let volumes = volumes::plan(profile, grants);
+    let parts = Parts { profile, grants, volumes: &volumes, low_ports: true, prefix: "" };
+    level::level(&parts.file_capabilities(), grants, &[])
 }
 
 /// A name that is a DNS label, RFC 1123.
