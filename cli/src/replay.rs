@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::emit;
+use nrtrace_profiles::emit::{self, Format};
 use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::{self, SavedTrace};
@@ -46,6 +46,8 @@ fn print(args: &ReplayArgs, profile: &Profile) -> Result<()> {
             terminal::print(&emit::table(profile, &grants(profile), style, terminal::width()))
         }
         ReportFormat::Json => terminal::print(&profile.to_json()),
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, &grants(profile)).text),
+        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, &grants(profile)).text),
     }
 }
 
