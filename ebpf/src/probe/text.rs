@@ -184,6 +184,10 @@ pub fn user_string(scratch: *mut Scratch, index: usize, address: u64) -> Option<
     let to = end(scratch)?;
     // SAFETY: `end` leaves room for a piece.
     let read = unsafe { bpf_probe_read_user_str(to.cast(), PATH_MAX as u32 + 2, address as *const c_void) };
+    if read == 0 {
+        // An empty string, of which older kernels do not count the terminator (`strncpy_from_user_nofault`).
+        return Some(0);
+    }
     close(scratch, index, read)?;
     // SAFETY: the string was read to that place, and has its terminator at least.
     Some(unsafe { *to })

@@ -26,9 +26,9 @@ use nrtrace_ebpf::record::{
     ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
 };
 use nrtrace_ebpf::table::{NONE, Row};
-use nrtrace_profiles::Capability;
 use nrtrace_profiles::event::{Component, FileType, Identity, Record};
 use nrtrace_profiles::requirement::Access;
+use nrtrace_profiles::{Capability, RawText};
 
 use crate::collect::calls::{Traits, traits};
 use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Refusal, Want};
@@ -199,6 +199,9 @@ impl Predictor {
                 return;
             }
         };
+        // A sticky directory lets go of nobody else's: it is what refuses.
+        let parent =
+            judgement.parent.clone().map(|inode| Component { path: directory(&judgement.path), inode });
         let gift = deed.gift(call).map(|gift| host::may_give(&judgement, gift, &self.host.identity));
         for refusal in judgement.refusals {
             match refusal.cause {
@@ -206,7 +209,9 @@ impl Predictor {
                 Cause::NotOwner if gift.is_some() => {}
                 _ => match check(&refusal, want) {
                     Some((capability, asked)) => {
-                        told.checks.push((capability, asked, Some(refusal.component)))
+                        let sticky = refusal.cause == Cause::Sticky;
+                        let component = parent.clone().filter(|_| sticky).unwrap_or(refusal.component);
+                        told.checks.push((capability, asked, Some(component)))
                     }
                     None => told.ending = Ending::Open,
                 },
@@ -280,6 +285,13 @@ fn check(refusal: &Refusal, want: Want) -> Option<(Capability, u32)> {
 fn is_peculiar(path: &[u8]) -> bool {
     const STARTS: [&[u8]; 2] = [b"/proc", b"/dev/"];
     STARTS.iter().any(|start| path.starts_with(start))
+}
+
+/// The directory that holds a file.
+fn directory(path: &RawText) -> RawText {
+    let bytes = path.as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    RawText::from(&bytes[..end.max(1).min(bytes.len())])
 }
 
 fn only_reads(want: Want) -> bool {

@@ -4,6 +4,11 @@ PATH=/busybox:/usr/bin
 export PATH
 uname -r >/results/kernel
 
+# A machine whose console is silent for long is taken for dead.
+say() {
+    echo "guest: $*" >"${CONSOLE:-/dev/null}"
+}
+
 prepare() {
     rm -rf /srv
     mkdir -p /srv/guarded/inner /srv/closed/below /srv/sticky /srv/www
@@ -26,6 +31,7 @@ prepare() {
 for backend in ebpf ptrace; do
     for record in needs calls; do
         prepare
+        say "$backend, $record"
         run=/results/$backend-$record
         nrtrace run -q --backend $backend --record $record -o $run -- /busybox/sh /fixture.sh >$run.out 2>&1
         echo $? >$run.status
@@ -35,6 +41,7 @@ done
 
 # An ordinary user watches a program of his own, where Yama lets nobody trace but whom the program allows to.
 prepare
+say "ordinary user"
 [ ! -e /proc/sys/kernel/yama/ptrace_scope ] || echo 1 >/proc/sys/kernel/yama/ptrace_scope
 cat /proc/sys/kernel/yama/ptrace_scope >/results/yama 2>&1
 mkdir -p -m 777 /results/user
@@ -44,9 +51,10 @@ perl -e '$) = "1000 1000"; $( = 1000; ($<, $>) = (1000, 1000); exec @ARGV' \
 echo $? >/results/user.status
 umount /mnt/other
 
+say doctor
 nrtrace doctor --color never >/results/doctor 2>&1
 
 # What takes python, and what measures time, is left to the host.
 RUST_BACKTRACE=0 PATH=/usr/bin probe-tests --test-threads 1 \
-    --skip children_orphans_and_threads --skip a_thread_that_runs --skip numbers_are_those --skip cost:: </dev/null >/results/probe-tests 2>&1
-echo $? >/results/probe-tests.status
+    --skip children_orphans_and_threads --skip a_thread_that_runs --skip numbers_are_those --skip cost:: </dev/null 2>&1 |
+    tee /results/probe-tests >"${CONSOLE:-/dev/null}"

@@ -6,7 +6,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 ip link set lo up
-sh /guest.sh
+CONSOLE=/dev/console sh /guest.sh
 stty -F /dev/ttyS1 raw
 tar -c -C /results . >/dev/ttyS1
 reboot -f
