@@ -103,7 +103,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
         // Whom it is judged for is known when it is there; the probe does not need to know.
         let nobody = identity::resolve(None, &[], "nobody")?;
         let wanted = wanted(args, Mode::Observation, &nobody, None);
-        match prepare(Choice::Ebpf, &wanted, args.results.talk.verbose) {
+        match prepare(Choice::Ebpf, &wanted, &args.results.talk) {
             Ok(mut ready) => {
                 told("");
                 let arrival = runtime.block_on(attach::expect(target, ready.source.as_mut()))?;
@@ -150,7 +150,7 @@ fn judge(args: &AttachArgs, subject: &Subject) -> Result<Judged> {
 fn watcher(args: &AttachArgs, choice: Choice, judged: &Judged, subject: &Subject) -> Result<Ready> {
     let own = judged.mode == Mode::Observation && judged.own_refusals;
     let root = outside(&subject.main.uid_map, 0).filter(|_| own);
-    prepare(choice, &wanted(args, judged.mode, &judged.on_host, root), args.results.talk.verbose)
+    prepare(choice, &wanted(args, judged.mode, &judged.on_host, root), &args.results.talk)
 }
 
 fn wanted<'a>(args: &AttachArgs, mode: Mode, identity: &'a Identity, foretold: Option<u32>) -> Wanted<'a> {

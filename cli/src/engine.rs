@@ -51,7 +51,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
         mode: Mode::Permissive,
         identity: &nobody,
     };
-    let mut ready = prepare(Choice::Ebpf, &wanted, args.results.talk.verbose)?;
+    let mut ready = prepare(Choice::Ebpf, &wanted, &args.results.talk)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut engine = Engine::start(&args.command, ready.source.as_mut())?;
     let Some(arrival) = runtime.block_on(engine.arrival(ready.source.as_mut()))? else {

@@ -22,7 +22,7 @@ use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Shape};
+use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Shape, Talk};
 use crate::engine;
 use crate::failure::BadInput;
 use crate::knowledge;
@@ -165,17 +165,17 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
         mode: facts.mode,
         identity: &facts.identity,
     };
-    prepare(args.watch.backend.choice(), &wanted, args.results.talk.verbose)
+    prepare(args.watch.backend.choice(), &wanted, &args.results.talk)
 }
 
-/// Prepares what watches the program, and says which it is when that is a surprise.
-pub fn prepare(choice: Choice, wanted: &Wanted<'_>, verbose: bool) -> Result<Ready> {
+/// Prepares what watches the program, and says which it is where that was left to nrtrace.
+pub fn prepare(choice: Choice, wanted: &Wanted<'_>, talk: &Talk) -> Result<Ready> {
     let prepared = backend::prepare(choice, wanted);
     let refusal = match &prepared {
         Ok(ready) => ready.fallback.as_ref(),
         Err(error) => error.ebpf(),
     };
-    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| verbose) {
+    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| talk.verbose) {
         log.lines().for_each(|line| terminal::tell(format_args!("{}", printable(line))));
     }
     let ready = prepared?;
@@ -184,7 +184,11 @@ pub fn prepare(choice: Choice, wanted: &Wanted<'_>, verbose: bool) -> Result<Rea
             "nrtrace: backend: {}, because eBPF does not work here: {why}",
             ready.description
         )),
-        None if verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
+        None if choice == Choice::Auto && !talk.quiet => terminal::tell(format_args!(
+            "nrtrace: backend: {}, the first choice, which works here",
+            ready.description
+        )),
+        None if talk.verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
         None => {}
     }
     Ok(ready)

@@ -14,19 +14,8 @@ use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
 use nrtrace_tests::scenario::PREPARE;
 use nrtrace_tests::service::quote;
 
-/// What differs in the nature of the backends, and why. Scenarios and services show none of it, and are compared
-/// without exceptions.
-///
-/// | difference | reason |
-/// |---|---|
-/// | values written below `/proc/sys`, and a lowered OOM score | a stop for each write(2) would be too many |
-/// | privileges of `ioctl`, `keyctl`, netlink, `sendmsg`, System V IPC, memory limits of `mmap` | the arguments do not tell; the kernel would have to be seen |
-/// | opens of interpreters, and of what the kernel opens by itself | they are no calls of the program |
-/// | accesses after `--identity switch` | the oracle judges for the first user |
-/// | calls that the identity filter answers | a filter's answer leaves nothing to stop; the supervisor tells of them |
-/// | successes of opens for reading and the like have the outcome `unknown` | the second stop is left out |
-/// | refusals by security modules of such calls are not seen | likewise |
-/// | a directory consulted for a file that was there already | the kernel asks before it looks, when the name is not cached |
+/// Scenarios and services show none of what differs in the nature of the backends, which is listed with its reasons in
+/// `docs/backends.md`, and are compared without exceptions.
 const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
 
 /// Requirements as lines, with their severity, and the values of limits.
@@ -111,12 +100,16 @@ fn auto_falls_back_and_says_why() {
 }
 
 #[test]
-fn the_first_choice_goes_without_saying() {
+fn the_first_choice_is_told_unless_quiet() {
     let sandbox = Sandbox::new().unwrap();
     let silent = sandbox.script("nrtrace run -q -- true").unwrap().ok().unwrap();
     assert!(silent.stderr.is_empty(), "{silent}");
-    let told = sandbox.script("nrtrace run -v -- true").unwrap().ok().unwrap();
-    assert!(String::from_utf8_lossy(&told.stderr).contains("backend: eBPF"), "{told}");
+    let told = sandbox.script("nrtrace run -- true").unwrap().ok().unwrap();
+    let lines = String::from_utf8_lossy(&told.stderr).into_owned();
+    let lines: Vec<&str> = lines.lines().filter(|line| line.contains("backend: eBPF")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("works here")), "{told}");
+    let asked = sandbox.script("nrtrace run -v --backend ptrace -- true").unwrap().ok().unwrap();
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("backend: ptrace"), "{asked}");
 }
 
 #[test]
