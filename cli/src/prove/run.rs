@@ -7,6 +7,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
+use nrtrace_profiles::text::printable;
 use nrtrace_tracer::course::{Capture, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Rights};
@@ -58,9 +59,11 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned());
     wanted.library.annotate(&mut profile);
-    if let Some(Verdict::Failed(failure)) = &report.verdict {
+    // With what it looked for in vain, and is given now, it may live all the same.
+    let hopeless = profile.requirements.is_empty();
+    if let Some(Verdict::Failed(failure)) = report.verdict.as_ref().filter(|_| hopeless) {
         let note = format!("the program {failure}, although it was refused nothing: nothing could be proved");
-        terminal::tell(format_args!("nrtrace: {}", nrtrace_profiles::text::printable(&note)));
+        terminal::tell(format_args!("nrtrace: {}", printable(&note)));
         profile.notes.push(note);
         write(wanted, &profile)?;
         tell::minimized(false, &profile, &args.results)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::event::Phase;
 use crate::profile::Profile;
-use crate::requirement::{Access, Need, Requirement, Severity};
+use crate::requirement::{Access, IdentityOperation, Need, Requirement, Severity};
 
 /// What was refused in a trial, compared with what the profile grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,11 @@ fn is_same(known: &Requirement, refused: &Requirement) -> bool {
         (Need::Path { path, pattern: true, .. }, Need::Path { path: name, pattern: false, .. }) => {
             matches(path.as_bytes(), name.as_bytes())
         }
+        // Where the call was refused, the list of groups is not always told.
+        (
+            Need::Identity { operation: IdentityOperation::SetGroups, .. },
+            Need::Identity { operation: IdentityOperation::SetGroups, ids, .. },
+        ) => ids.is_empty() || known.id == refused.id,
         _ => known.id == refused.id,
     }
 }

@@ -159,7 +159,7 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
     }
     if requirement.severity == Severity::Probe {
         out.push("only tried".into());
-    } else if requirement.severity == Severity::Tolerated {
+    } else if requirement.severity == Severity::Tolerated && requirement.proof.is_none() {
         out.push("lives without".into());
     }
     out.extend(proved::of_need(requirement));

@@ -1,0 +1,209 @@
+//! Profiles proved by the kernel: `run --minimize` and `verify` on real services and on fixtures built to mislead.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::proof::Finding;
+use nrtrace_profiles::requirement::{Access, Requirement, Severity};
+use nrtrace_tests::sandbox::{BIN, Finished, OUT, Sandbox};
+use nrtrace_tests::service::quote;
+use nrtrace_tests::truth::{Grant, Truth};
+
+const PREPARE: &str = "mkdir -m 755 /srv/guarded; for n in a b c; do echo data >/srv/guarded/$n; done";
+
+fn run(script: &str) -> (Finished, Sandbox) {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
+    let finished = sandbox.script(script).unwrap();
+    (finished, sandbox)
+}
+
+fn profile_of(sandbox: &Sandbox, finished: &Finished) -> Profile {
+    let path = sandbox.out().join("result/profile.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {finished}"));
+    Profile::from_json(&text).unwrap()
+}
+
+fn ids(profile: &Profile, severity: Severity) -> BTreeSet<&str> {
+    profile.requirements.iter().filter(|r| r.severity == severity).map(|r| r.id.as_str()).collect()
+}
+
+/// `run --minimize` of a service ends with what is fatal by `tests/truths.rs`, which removes each entry by hand.
+fn service(name: &str) -> (Profile, Finished) {
+    let truth = Truth::load(name).unwrap();
+    let words: Vec<String> = truth.advised_command().iter().map(|word| quote(word)).collect();
+    let (finished, sandbox) = run(&format!(
+        "{}\n{}\ncd /\n{BIN}/nrtrace run --minimize --ready {} --settle 200ms --grace 2s -v -o {OUT}/result -- {}\n",
+        truth.prepare,
+        truth.advice.prepare,
+        quote(&format!("bash -euo pipefail -c {}", quote(&truth.exercise))),
+        words.join(" ")
+    ));
+    assert_eq!(finished.status, 0, "{name}: {finished}");
+    let profile = profile_of(&sandbox, &finished);
+    let granted = |need: &&nrtrace_tests::truth::KnownNeed| need.grant != Grant::Advice;
+    let fatal: BTreeSet<&str> =
+        truth.needs.iter().filter(granted).filter(|need| need.fatal).map(|need| need.id.as_str()).collect();
+    let harmless: BTreeSet<&str> =
+        truth.needs.iter().filter(granted).filter(|need| !need.fatal).map(|need| need.id.as_str()).collect();
+    assert_eq!(ids(&profile, Severity::Required), fatal, "{name}: {finished}");
+    assert!(ids(&profile, Severity::Tolerated).is_superset(&harmless), "{name}: {finished}");
+    for requirement in profile.requirements.iter().filter(|r| r.severity == Severity::Required) {
+        let proof = requirement.proof.as_ref().unwrap();
+        assert!(proof.finding == Finding::Removal && proof.failed >= 2, "{name}: {requirement:?}");
+    }
+    let proof = profile.proof.as_ref().unwrap();
+    assert!(proof.lives && proof.minimal && proof.not_applied.is_empty(), "{name}: {proof:?}");
+    (profile, finished)
+}
+
+macro_rules! services {
+    ($($function:ident = $name:literal),* $(,)?) => {
+        $(#[test] fn $function() { service($name); })*
+    };
+}
+
+services! {
+    apache2_with_a_private_key = "apache2",
+    dnsmasq = "dnsmasq",
+    etcd_written_in_go = "etcd-server",
+    knot_that_switches_user = "knot",
+    lighttpd = "lighttpd",
+    redis_a_database = "redis-server",
+    unbound_that_switches_user = "unbound",
+}
+
+#[test]
+fn nginx_with_the_unlink_of_its_pid_file_tolerated() {
+    let (profile, finished) = service("nginx");
+    let pid = profile.requirements.iter().find(|r| r.id == "path:/run/nginx.pid").unwrap();
+    assert_eq!(pid.proof.as_ref().unwrap().tolerated, BTreeSet::from([Access::Delete]), "{finished}");
+    assert_eq!(profile.requirements.len(), 10, "{finished}");
+}
+
+/// `run --minimize` of a fixture; its needs with what is proved of them.
+fn fixture(words: &str, options: &str) -> (Vec<(String, Severity, Option<Finding>)>, Profile, Finished) {
+    let (finished, sandbox) = run(&format!(
+        "{PREPARE}\ncd /\n{BIN}/nrtrace run --minimize --ready-log '^serving$' {options} -v -o {OUT}/result -- {BIN}/fixture {words}\n"
+    ));
+    assert_eq!(finished.status, 0, "{words}: {finished}");
+    let profile = profile_of(&sandbox, &finished);
+    let facts = |r: &Requirement| (r.id.clone(), r.severity, r.proof.as_ref().map(|proof| proof.finding));
+    (profile.requirements.iter().map(facts).collect(), profile, finished)
+}
+
+fn required(name: &str) -> (String, Severity, Option<Finding>) {
+    (format!("path:/srv/guarded/{name}"), Severity::Required, Some(Finding::Removal))
+}
+
+fn tolerated(id: &str) -> (String, Severity, Option<Finding>) {
+    (id.into(), Severity::Tolerated, Some(Finding::Tolerated))
+}
+
+#[test]
+fn another_path_when_refused_makes_the_first_no_less_needed() {
+    let (found, _, finished) = fixture("falls-back /srv/guarded/a /srv/guarded/b", "--settle 200ms");
+    assert_eq!(found, [required("a")], "{finished}");
+}
+
+#[test]
+fn what_is_missed_only_later_is_not_left_out() {
+    // The trials are over long before it dies; the last one, which lasts longer, is not.
+    let (found, profile, finished) = fixture("dies-late /srv/guarded/a 800", "--settle 300ms");
+    assert_eq!(found, [required("a")], "{finished}");
+    assert!(profile.proof.unwrap().settled.0 > 800_000_000, "{finished}");
+}
+
+#[test]
+fn what_is_opened_and_not_needed_is_not_granted() {
+    let (found, _, finished) = fixture("looks-only /srv/guarded/a /srv/guarded/b", "--settle 200ms");
+    assert_eq!(found, [required("a"), tolerated("path:/srv/guarded/b")], "{finished}");
+}
+
+#[test]
+fn a_refused_setgroups_that_is_ignored_is_tolerated() {
+    let (found, _, finished) = fixture("leaves-groups /srv/guarded/a", "--settle 200ms");
+    assert_eq!(found, [required("a"), tolerated("identity:set-groups:33")], "{finished}");
+}
+
+#[test]
+fn a_flaky_program_ends_right() {
+    // The first run of all may be one of the bad ones.
+    let flaky = "flaky /srv/guarded/a /srv/guarded/b";
+    let (finished, sandbox) = run(&format!(
+        "{PREPARE}\ncd /\nfor n in 1 2 3 4 5 6 7 8; do\n  {BIN}/nrtrace run --minimize --ready-log '^serving$' --settle 100ms -v \
+         -o {OUT}/result -- {BIN}/fixture {flaky} && exit 0\ndone\nexit 1\n"
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let profile = profile_of(&sandbox, &finished);
+    assert_eq!(ids(&profile, Severity::Required), BTreeSet::from(["path:/srv/guarded/a"]), "{finished}");
+    assert_eq!(ids(&profile, Severity::Tolerated), BTreeSet::from(["path:/srv/guarded/b"]), "{finished}");
+}
+
+/// A profile from which the need for one file was taken away, then `verify` with and without `--update`.
+#[test]
+fn verify_names_what_is_missing_and_adds_it() {
+    let verify = format!("{BIN}/nrtrace verify {OUT}/result/profile.json --ready-log serving --settle 200ms");
+    let (finished, sandbox) = run(&format!(
+        r#"{PREPARE}
+        cd /
+        {BIN}/nrtrace run -q --ready-log serving --for 1s -o {OUT}/result -- {BIN}/fixture falls-back /srv/guarded/a /srv/guarded/b
+        sed -i 's/"severity": "required"/"severity": "tolerated"/' {OUT}/result/profile.json
+        code=0; {verify} || code=$?; echo "plain $code"
+        code=0; {verify} --format json >{OUT}/verify.json || code=$?; echo "json $code"
+        code=0; {verify} --update || code=$?; echo "update $code"
+        code=0; {verify} || code=$?; echo "again $code"
+        code=0; {verify} -q -- {BIN}/fixture looks-only /srv/guarded/c /srv/guarded/c || code=$?; echo "other $code"
+        code=0; {verify} -q -- /nowhere || code=$?; echo "nowhere $code"
+        code=0; {BIN}/nrtrace verify {OUT}/missing.json || code=$?; echo "missing $code"
+        "#
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let out = String::from_utf8_lossy(&finished.stdout);
+    for line in ["plain 1", "json 1", "update 0", "again 0", "other 1", "nowhere 127", "missing 2"] {
+        assert!(out.lines().any(|found| found == line), "wanted {line}: {finished}");
+    }
+    let told = String::from_utf8_lossy(&finished.stderr);
+    assert!(told.contains("Missing: path:/srv/guarded/b [write] file, refused in openat"), "{finished}");
+    // The last refusal is the fatal one: the first path stays closed.
+    let profile = profile_of(&sandbox, &finished);
+    assert_eq!(ids(&profile, Severity::Required), BTreeSet::from(["path:/srv/guarded/b"]), "{finished}");
+    assert_eq!(ids(&profile, Severity::Tolerated), BTreeSet::from(["path:/srv/guarded/a"]), "{finished}");
+    let told: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(sandbox.out().join("verify.json")).unwrap()).unwrap();
+    assert_eq!(
+        (told["lives"].as_bool(), told["missing"][0]["id"].as_str()),
+        (Some(false), Some("path:/srv/guarded/b"))
+    );
+}
+
+#[test]
+fn readiness_by_notification_and_without_the_tools_of_systemd() {
+    let (finished, sandbox) = run(&format!(
+        "{PREPARE}\nrm /usr/bin/systemd-tmpfiles /usr/bin/systemd-sysusers\ncd /\n\
+         {BIN}/nrtrace run -q --ready-notify --for 1s -o {OUT}/notifies -- {BIN}/fixture notifies\n\
+         {BIN}/nrtrace run --verify --ready-log serving --settle 200ms -o {OUT}/result -- {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b\n"
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let proof = profile_of(&sandbox, &finished).proof.unwrap();
+    assert!(proof.lives && proof.not_applied.is_empty(), "{proof:?} {finished}");
+    let text = std::fs::read_to_string(sandbox.out().join("notifies/profile.json")).unwrap();
+    assert!(Profile::from_json(&text).unwrap().run.timeline.unwrap().ready.is_some());
+}
+
+#[test]
+fn an_interrupted_search_goes_on_where_it_was() {
+    let minimize = format!(
+        "{BIN}/nrtrace minimize {OUT}/result/profile.json --ready-log serving --settle 200ms -v -o {OUT}/min -- \
+         {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b"
+    );
+    let (finished, _sandbox) = run(&format!(
+        "{PREPARE}\ncd /\n{BIN}/nrtrace run -q --ready-log serving --for 1s -o {OUT}/result -- {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b\n\
+         {minimize} & search=$!\nuntil [ -e {OUT}/min/minimize.journal ]; do sleep 0.02; done\nkill -9 $search\nwait $search || true\n\
+         test -z \"$(ps -C fixture -o pid=)\"\n{minimize}\ntest ! -e {OUT}/min/minimize.journal\n"
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    assert!(String::from_utf8_lossy(&finished.stderr).contains("trials of an earlier search"), "{finished}");
+}
