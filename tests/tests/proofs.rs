@@ -207,3 +207,37 @@ fn an_interrupted_search_goes_on_where_it_was() {
     assert_eq!(finished.status, 0, "{finished}");
     assert!(String::from_utf8_lossy(&finished.stderr).contains("trials of an earlier search"), "{finished}");
 }
+
+/// Many sandboxed runs and kills, inside a sandbox of the test that stands for the machine.
+#[test]
+fn the_machine_is_as_it_was_after_many_trials_and_kills() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
+    let script = format!(
+        r#"{PREPARE}
+        cd /
+        snapshot() {{
+            cut -d' ' -f3- /proc/self/mountinfo | sort
+            find /etc /run /tmp /var/lib /var/log /srv /dev -xdev -printf '%p %u %g %m %y\n' | sort
+            find /sys/fs/cgroup -type d | sort
+            getcap -r /usr/sbin /opt 2>/dev/null || true
+            ps -eo comm= | grep -E '^(fixture|guardian|nrtrace)$' || true
+        }}
+        {BIN}/nrtrace run -q --ready-log serving --for 500ms -o {OUT}/result -- {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b
+        chmod 644 /srv/guarded/*
+        snapshot >{OUT}/before
+        verify() {{ {BIN}/nrtrace verify -q --backend ptrace {OUT}/result/profile.json --ready-log serving --settle 20ms --network private; }}
+        for n in $(seq 50); do verify & one=$!; verify & other=$!; wait $one; wait $other; done
+        for n in $(seq 20); do
+            verify & victim=$!
+            sleep 0.$((n % 10))$((n * 7 % 10))
+            kill -9 $victim 2>/dev/null || true
+            wait $victim 2>/dev/null || true
+        done
+        for n in $(seq 100); do [ -z "$(ps -C fixture,guardian -o pid=)" ] && break; sleep 0.05; done
+        snapshot >{OUT}/after
+        diff {OUT}/before {OUT}/after
+        "#
+    );
+    let finished = sandbox.script(&script).unwrap();
+    assert_eq!(finished.status, 0, "{finished}");
+}
