@@ -62,6 +62,10 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     modules(artefacts.modules, &mut not_applied);
     let unit = Unit::parse(artefacts.unit);
     not_applied.extend(unit.unknown.iter().map(|line| format!("{line} of the unit")));
+    if !unit.hardening.is_empty() {
+        let names: Vec<&str> = unit.hardening.iter().map(String::as_str).collect();
+        not_applied.push(format!("the hardening of the unit: {}", names.join(" ")));
+    }
     let identity = identity(&unit)?;
     unit.make_directories(&identity, &mut not_applied);
     let environment = unit.variables(&identity, &mut not_applied);

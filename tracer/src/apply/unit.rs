@@ -1,5 +1,6 @@
 //! The drop-in: what a service manager does with the directives that nrtrace writes, systemd.exec(5).
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStringExt;
@@ -38,7 +39,9 @@ pub struct Unit {
     modes: Vec<(&'static Kind, u32)>,
     credentials: Vec<(String, PathBuf)>,
     environment: Vec<Vec<u8>>,
-    /// Directives that are not applied.
+    /// Directives that harden: they take away what the user's rights do not, and are not applied.
+    pub hardening: BTreeSet<String>,
+    /// Other directives that are not applied.
     pub unknown: Vec<String>,
 }
 
@@ -64,6 +67,22 @@ static KINDS: [Kind; 5] = [
 
 /// Directives without effect on what a program may do in a sandbox.
 const HARMLESS: [&str; 4] = ["RuntimeDirectoryPreserve", "DeviceAllow", "SocketBindAllow", "TimeoutStopSec"];
+
+/// How the names of directives begin that take away more.
+const HARDENING: [&str; 12] = [
+    "Protect",
+    "Private",
+    "Restrict",
+    "LockPersonality",
+    "MemoryDeny",
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "SocketBindDeny",
+    "SystemCall",
+    "UMask",
+    "DevicePolicy",
+];
 
 const LIMITS: [(&str, Resource); 16] = [
     ("LimitAS", Resource::RLIMIT_AS),
@@ -119,6 +138,9 @@ impl Unit {
                 self.credentials.push((id.to_owned(), path.into()));
             }
             _ if HARMLESS.contains(&name) => {}
+            _ if HARDENING.iter().any(|start| name.starts_with(start)) => {
+                self.hardening.insert(format!("{name}="));
+            }
             _ => return self.limit(name, value).or_else(|| self.directory(name, value)),
         }
         Some(())
