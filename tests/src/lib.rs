@@ -6,6 +6,7 @@
 
 pub mod compare;
 pub mod enter;
+pub mod page;
 pub mod readers;
 pub mod sandbox;
 pub mod scenario;

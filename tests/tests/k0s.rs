@@ -113,3 +113,19 @@ fn with_what_the_run_wrote_it_starts_as_that_user() {
     };
     assert!(finished.to_string().contains("chown /var/lib/k0s/pki/.admin.conf."), "{finished}");
 }
+
+/// `UPDATE=1` writes the page anew.
+#[test]
+fn the_page_is_what_a_run_says() {
+    let (_sandbox, profile, _) = record();
+    let found = nrtrace_tests::page::page(&profile);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/k0s.md");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, &found).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap_or_default(),
+        found,
+        "docs/k0s.md is stale; UPDATE=1 writes it anew"
+    );
+}
