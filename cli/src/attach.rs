@@ -20,7 +20,7 @@ use crate::failure::BadInput;
 use crate::output::OutputDir;
 use crate::progress::Line;
 use crate::run::{prepare, show, write};
-use crate::terminal;
+use crate::{knowledge, terminal};
 
 /// What is attached to, and what watches it.
 struct Settled {
@@ -33,7 +33,11 @@ struct Settled {
 /// Watches what runs already, and says what it needs.
 pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
     let target = args.aim.target().ok_or_else(|| BadInput("name what to attach to".into()))?;
-    // Opened now, so that a wrong path is told before anything is waited for.
+    // Read and opened now, so that a wrong path is told before anything is waited for.
+    knowledge::library(&args.results.more)?;
+    if !args.watch.paths.is_empty() && args.watch.record == RecordArg::Needs {
+        return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
+    }
     let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut settled = settle(args, &target, &runtime)?;
@@ -41,7 +45,12 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         terminal::tell(format_args!("nrtrace: {}", printable(&who(&settled))));
     }
     let Settled { subject, judged, arrival, ready } = &mut settled;
-    let plan = Plan { run_for: args.run_for, backend: ready.kind, record: args.watch.record.record() };
+    let plan = Plan {
+        run_for: args.run_for,
+        backend: ready.kind,
+        record: args.watch.record.record(),
+        paths: args.watch.paths.clone(),
+    };
     let line = Line::new(&subject.name, args.run_for, args.results.talk.quiet);
     let quiet = args.results.talk.quiet;
     let description = printable(&subject.description).into_owned();
@@ -70,6 +79,7 @@ pub fn conclude(
     let name = identity::name_for(&subject.name);
     let mut profile = classify::profile(&recorded.trace, &name);
     profile.executable = subject.main.exe.clone();
+    knowledge::library(&results.more)?.annotate(&mut profile);
     if let Some(output) = output {
         write(output, &profile)?;
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::utsname::uname;
 use nrtrace_ebpf::record::{Head, KIND_EXIT, KIND_FORK, ProcessRecord, read};
 use nrtrace_profiles::event::{Attached, Backend, Exit, Phase, Record, RunFacts, Trace, TraceEnd};
+use nrtrace_profiles::glob::Pattern;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub backend: Backend,
     /// How much is recorded.
     pub record: Record,
+    /// Files whose accesses are all kept, refused or not.
+    pub paths: Vec<Pattern>,
 }
 
 /// Records what `subject` does until the time is over, a signal asks to stop, or its last process ends. Nothing of it is
@@ -83,7 +86,7 @@ pub async fn record(
             own_refusals: judged.own_refusals,
         }),
         container: subject.container.clone(),
-        paths: Vec::new(),
+        paths: plan.paths.iter().map(|pattern| pattern.text().clone()).collect(),
     };
     let end = TraceEnd {
         lost: source.lost() + collected.malformed,
@@ -171,7 +174,7 @@ impl<'a> Session<'a> {
             backend: plan.backend,
             record: plan.record,
             max_events: Config::MAX_EVENTS,
-            paths: Vec::new(),
+            paths: plan.paths.clone(),
             within,
         };
         Self {
