@@ -28,10 +28,10 @@ fn truth() -> Truth {
 }
 
 /// What a run shows; the files it writes are in `OUT/result`.
-fn record() -> (Sandbox, Profile, String) {
+fn record(options: &str) -> (Sandbox, Profile, String) {
     let sandbox = Sandbox::new().unwrap();
     let script = format!(
-        "{PREPARE}\ncd /\n{BIN}/nrtrace run -q --for 3s --env TMPDIR=/var/tmp -o {OUT}/result -- {BIN}/k0s controller --enable-worker\n\
+        "{PREPARE}\ncd /\n{BIN}/nrtrace run -q --for 3s {options} -o {OUT}/result -- {BIN}/k0s controller --enable-worker\n\
          {BIN}/nrtrace report {OUT}/result/profile.json"
     );
     let finished = sandbox.script(&script).unwrap().ok().unwrap();
@@ -41,7 +41,7 @@ fn record() -> (Sandbox, Profile, String) {
 
 #[test]
 fn a_run_tells_what_issue_5910_is_about() {
-    let (sandbox, profile, report) = record();
+    let (sandbox, profile, report) = record("--env TMPDIR=/var/tmp");
     let needs: BTreeSet<&str> = profile.requirements.iter().map(|need| need.id.as_str()).collect();
     for known in [
         BOOTSTRAP,
@@ -90,14 +90,14 @@ fn start(sandbox: &Sandbox, unit: &DropIn, rights: &Rights) -> Trial {
 
 #[test]
 fn with_what_the_run_wrote_it_starts_as_that_user() {
-    let (sandbox, ..) = record();
+    let (sandbox, ..) = record("");
     let unit = DropIn::find(&sandbox.out().join("result")).unwrap();
     assert_eq!(unit.rights.capabilities, Vec::<String>::new());
     if let Trial::Failed(finished) = start(&sandbox, &unit, &unit.rights) {
         panic!("{finished}\n{}", drop_in_text(&sandbox.out().join("result")));
     }
     // Without the variable, TMPDIR or not, it dies of the bootstrap kubeconfig.
-    let environment = vec!["TMPDIR=/var/tmp".to_owned()];
+    let environment = vec!["TMPDIR=/tmp".to_owned()];
     let without = Rights { environment, ..unit.rights.clone() };
     let Trial::Failed(finished) = start(&sandbox, &unit, &without) else {
         panic!("it lives without the variable")
@@ -117,7 +117,7 @@ fn with_what_the_run_wrote_it_starts_as_that_user() {
 /// `UPDATE=1` writes the page anew.
 #[test]
 fn the_page_is_what_a_run_says() {
-    let (_sandbox, profile, _) = record();
+    let (_sandbox, profile, _) = record("");
     let found = nrtrace_tests::page::page(&profile);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/k0s.md");
     if std::env::var_os("UPDATE").is_some() {
