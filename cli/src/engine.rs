@@ -69,7 +69,8 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
         )
         .into());
     }
-    let plan = Plan { run_for: args.lifetime.run_for, backend: ready.kind, record };
+    let plan =
+        Plan { run_for: args.lifetime.run_for, backend: ready.kind, record, paths: args.watch.paths.clone() };
     let line = Line::new(&subject.name, args.lifetime.run_for, args.results.talk.quiet);
     let recorded = runtime.block_on(attach::record(
         &plan,

@@ -131,13 +131,17 @@ impl DropIn {
     /// Everything is read-only but these paths, `/dev`, `/proc` and `/sys`, in a mount namespace of the service.
     fn protect(&mut self, writable: impl Iterator<Item = String>) {
         let mut script = String::new();
+        let mut closed = vec!["/", "/run", "/tmp"];
         for path in writable {
+            closed.retain(|mount| *mount != path);
             let path = quote(&path);
             // Writing to a string cannot fail.
             let _ = writeln!(script, "[ ! -e {path} ] || mount --bind {path} {path}");
         }
-        script.push_str(
-            "for mount in / /run /tmp; do\n  if mountpoint -q $mount; then mount -o remount,bind,ro $mount; fi\ndone\nexec \"$@\"\n",
+        let _ = writeln!(
+            script,
+            "for mount in {}; do\n  if mountpoint -q $mount; then mount -o remount,bind,ro $mount; fi\ndone\nexec \"$@\"",
+            closed.join(" ")
         );
         let words = ["unshare", "--mount", "--propagation", "private", "bash", "-euc", &script, "bash"];
         self.rights.wrapper.splice(0..0, words.map(str::to_owned));
