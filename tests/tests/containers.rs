@@ -83,36 +83,43 @@ fn a_container_that_fails_at_its_start_is_seen_from_there() {
             : >"$OUT"/log
             nrtrace attach --container web --wait -o "$OUT"/$name 2>>"$OUT"/log & nrtrace=$!
             waits
-            podman run --name web --user 1000:1000 $options -v data:/data --tmpfs /tmp "$@" nginx nginx -g 'daemon off;' \
+            podman run --name web --user 1000:1000 $options --tmpfs /tmp "$@" nginx nginx -g 'daemon off;' \
                 2>"$OUT"/$name.log || true
             wait $nrtrace
             podman rm web >/dev/null
         }
-        cache="--tmpfs /var/cache/nginx:mode=1777"
-        fails first
-        fails second $cache
-        # With the remedies for both, and one for the file of its number, it starts and serves.
-        podman run -d --name web --user 1000:1000 $options -v data:/data --tmpfs /tmp $cache --tmpfs /run:mode=1777 \
-            --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
+        # A volume that belongs to the user, as one of a pod belongs to its fsGroup.
+        cache="-v cache:/var/cache/nginx:U"
+        data="-v data:/data:U"
+        fails first -v data:/data
+        fails second -v data:/data $cache
+        fails third $data $cache --tmpfs /run:mode=1777,notmpcopyup
+        # With the remedies for all, it starts and serves, on a root file system that is read-only.
+        podman run -d --name web --user 1000:1000 $options --read-only --tmpfs /tmp $data $cache \
+            --tmpfs /run:mode=1777,notmpcopyup --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
         serves
         "#,
     );
+    let said = |name: &str| std::fs::read_to_string(sandbox.out().join(format!("{name}.log"))).unwrap();
     let first = profile(&sandbox, "first");
     assert_eq!((first.run.mode, first.identity.uid), (Mode::Enforced, 1000));
     assert!(first.run.attached.as_ref().unwrap().from_start);
     assert_eq!(place(&first, "path:/var/cache/nginx/client_temp"), Place::Image);
-    let said = std::fs::read_to_string(sandbox.out().join("first.log")).unwrap();
-    assert!(said.contains("mkdir() \"/var/cache/nginx/client_temp\" failed (13"), "{said}");
+    assert!(
+        said("first").contains("mkdir() \"/var/cache/nginx/client_temp\" failed (13"),
+        "{}",
+        said("first")
+    );
     let container = first.container.as_ref().unwrap();
     assert_eq!((container.name.as_deref(), container.engine.as_deref()), (Some("web"), Some("podman")));
     let second = profile(&sandbox, "second");
-    let said = std::fs::read_to_string(sandbox.out().join("second.log")).unwrap();
-    assert!(said.contains("failed (13"), "{said}");
-    let denied: Vec<&str> = second.requirements.iter().map(|need| need.id.as_str()).collect();
-    assert!(
-        denied.contains(&"port:tcp:0.0.0.0:80") || denied.contains(&"path:/run/nginx.pid"),
-        "{denied:?}: {said}"
-    );
+    assert_eq!(place(&second, "path:/data/access.log"), Place::Volume);
+    let volume = need(&second, "path:/data/access.log").evidence.placement.as_ref().unwrap();
+    assert_eq!(volume.volume.as_deref(), Some("data"));
+    assert!(said("second").contains("open() \"/data/access.log\" failed (13"), "{}", said("second"));
+    let third = profile(&sandbox, "third");
+    need(&third, "port:tcp:0.0.0.0:80");
+    assert!(said("third").contains("bind() to 0.0.0.0:80 failed (13"), "{}", said("third"));
 }
 
 #[test]

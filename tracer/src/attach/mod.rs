@@ -244,11 +244,14 @@ fn surroundings(
         id,
         name: known.as_ref().and_then(|known| known.names.first().cloned()),
         engine: engine.map(str::to_owned),
-        image: known.and_then(|known| known.image),
+        image: known.as_ref().and_then(|known| known.image.clone()),
         pod: pod.or(pod_uid.map(|uid| nrtrace_profiles::container::Pod { uid, ..Default::default() })),
         uid_map: main.uid_map.clone(),
         gid_map: main.gid_map.clone(),
-        mounts: mounts::of_process(main.pid),
+        mounts: Some(mounts::of_process(main.pid))
+            .filter(|seen| !seen.is_empty())
+            .or(known.map(|known| known.mounts))
+            .unwrap_or_default(),
     })
 }
 

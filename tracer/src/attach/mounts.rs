@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::container::{Mounted, Place};
+use serde_json::Value;
 
 /// A line of proc_pid_mountinfo(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,53 @@ pub fn of_process(pid: i32) -> Vec<Mounted> {
         host = read("self");
     }
     placed(&read(&pid.to_string()), &host)
+}
+
+/// The mounts that an OCI bundle's `config.json` asks for, for a container that has ended already.
+pub fn of_config(config: &Value) -> Vec<Mounted> {
+    let root = config.pointer("/root").map(|root| Mounted {
+        at: RawText::from("/"),
+        place: Place::Image,
+        volume: None,
+        host: root
+            .get("path")
+            .and_then(Value::as_str)
+            .filter(|path| path.starts_with('/'))
+            .map(RawText::from),
+        read_only: root.get("readonly").and_then(Value::as_bool).unwrap_or_default(),
+    });
+    let mount = |mount: &Value| -> Option<Mounted> {
+        let text = |name: &str| mount.get(name).and_then(Value::as_str).unwrap_or_default();
+        let options: Vec<&str> = mount
+            .get("options")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let bound =
+            text("type") == "bind" || options.iter().any(|option| matches!(*option, "bind" | "rbind"));
+        let host = (bound && text("source").starts_with('/')).then(|| text("source").as_bytes().to_vec());
+        let point = text("destination").as_bytes().to_vec();
+        let seen = Mount {
+            device: String::new(),
+            root: Vec::new(),
+            point: point.clone(),
+            read_only: options.contains(&"ro"),
+            file_system: text("type").to_owned(),
+        };
+        let (place, volume) = place(&seen, host.as_deref());
+        let host = host.filter(|_| !matches!(place, Place::Kernel | Place::Dev)).map(RawText::new);
+        point.starts_with(b"/").then(|| Mounted {
+            at: RawText::new(point),
+            place,
+            volume,
+            host,
+            read_only: seen.read_only,
+        })
+    };
+    let mounts = config.pointer("/mounts").and_then(Value::as_array).into_iter().flatten();
+    root.into_iter().chain(mounts.filter_map(mount)).collect()
 }
 
 fn placed(inside: &[u8], host: &[u8]) -> Vec<Mounted> {
@@ -204,6 +252,37 @@ mod tests {
             .iter()
             .find(|mount| mount.at == RawText::from(at))
             .unwrap_or_else(|| panic!("{at}: {mounts:#?}"))
+    }
+
+    #[test]
+    fn a_bundle_tells_of_a_container_that_is_gone() {
+        let config = serde_json::json!({
+            "root": { "path": "/var/lib/containers/storage/overlay/ff/merged", "readonly": true },
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid"] },
+                { "destination": "/data", "type": "bind",
+                  "source": "/var/lib/containers/storage/volumes/data/_data", "options": ["rbind"] },
+                { "destination": "/etc/app", "type": "bind", "source": "/srv/app", "options": ["rbind", "ro"] },
+                { "destination": "relative", "type": "tmpfs" },
+            ],
+        });
+        let found: Vec<(String, Place, Option<String>, bool)> = of_config(&config)
+            .into_iter()
+            .map(|mounted| (mounted.at.to_text(), mounted.place, mounted.volume, mounted.read_only))
+            .collect();
+        let expected = [
+            ("/", Place::Image, None, true),
+            ("/proc", Place::Kernel, None, false),
+            ("/tmp", Place::Tmpfs, None, false),
+            ("/data", Place::Volume, Some("data"), false),
+            ("/etc/app", Place::Bind, None, true),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(at, place, volume, ro)| (at.into(), place, volume.map(String::from), ro))
+        );
+        assert!(of_config(&Value::Null).is_empty());
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use nrtrace_profiles::container::Pod;
+use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
+
+use super::mounts;
 
 /// Most bytes of a file of state that is read.
 const STATE_MAX: u64 = 16 << 20;
@@ -27,6 +29,8 @@ pub struct Known {
     pub image: Option<String>,
     /// Its pod.
     pub pod: Option<Pod>,
+    /// What it was made to mount, as its bundle says.
+    pub mounts: Vec<Mounted>,
 }
 
 /// Everything that is known of any container; several runtimes may know of one.
@@ -60,6 +64,9 @@ pub fn joined(all: Vec<Known>) -> Vec<Known> {
                 earlier.pid = earlier.pid.or(known.pid);
                 earlier.image = earlier.image.take().or(known.image);
                 earlier.pod = earlier.pod.take().or(known.pod);
+                if earlier.mounts.is_empty() {
+                    earlier.mounts = known.mounts;
+                }
             }
             None => joined.push(known),
         }
@@ -123,7 +130,9 @@ fn storage_containers(storage: &Storage) -> Vec<Known> {
         for entry in &entries {
             let Some(id) = text(entry, "/id") else { continue };
             let data = storage.run.join(name).join(id).join("userdata");
-            found.push(stored(entry, id, number(&data.join("pidfile"))));
+            let bundle = json(&directory.join(id).join("userdata/config.json")).unwrap_or_default();
+            let known = stored(entry, id, number(&data.join("pidfile")));
+            found.push(Known { mounts: mounts::of_config(&bundle), ..known });
         }
     }
     found
@@ -142,7 +151,7 @@ fn stored(entry: &Value, id: &str, pid: Option<i32>) -> Known {
         engine: if is_pod { "cri-o" } else { "podman" },
         pid,
         image: text(&metadata, "/image-name").map(str::to_owned),
-        pod: None,
+        ..Known::default()
     };
     known.names.extend(text(&metadata, "/metadata-name").filter(|_| is_pod).map(str::to_owned));
     known
@@ -176,6 +185,7 @@ fn docker(containers: &Path) -> Vec<Known> {
                     ],
                 )
             }),
+            mounts: Vec::new(),
         })
     };
     directories(containers).into_iter().filter_map(known).collect()
@@ -218,6 +228,7 @@ fn annotated(id: String, config: &Value, engine: &'static str) -> Known {
             .or_else(|| of("io.kubernetes.cri-o.ImageName"))
             .map(str::to_owned),
         pod: pod(annotations, cri).or_else(|| pod(annotations, crio)),
+        mounts: mounts::of_config(config),
     }
 }
 
