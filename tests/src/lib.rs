@@ -7,7 +7,9 @@
 pub mod compare;
 pub mod enter;
 pub mod page;
+pub mod podman;
 pub mod readers;
+pub mod record;
 pub mod sandbox;
 pub mod scenario;
 pub mod service;

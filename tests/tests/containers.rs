@@ -8,12 +8,11 @@ use nrtrace_profiles::container::Place;
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Requirement;
+use nrtrace_tests::podman::ENGINE;
 use nrtrace_tests::sandbox::Sandbox;
 
-/// Bash: an image of this machine's own nginx and the libraries it takes, as `nginx`, and podman as it works in a sandbox
-/// without systemd.
+/// Bash: an image of this machine's own nginx and the libraries it takes, as `nginx`.
 const PRELUDE: &str = r#"
-    mkdir -p /var/lib/containers; mount -t tmpfs tmpfs /var/lib/containers
     root=/tmp/root
     mkdir -p $root/{etc,usr/sbin,usr/bin,usr/lib,usr/lib64,var/log/nginx,var/cache/nginx,run,tmp,proc,sys,dev,data}
     for link in bin sbin lib lib64; do ln -s usr/$link $root/$link; done
@@ -37,25 +36,15 @@ http {
     server { listen 80; location / { return 200 "served\n"; } }
 }
 END
-    podman() { command podman --runtime ${RUNTIME:-runc} --cgroup-manager cgroupfs --events-backend file --log-level error "$@"; }
     options="--network=host --ulimit nofile=1024:1024 --ulimit nproc=4096:4096"
     tar -C $root -c . | podman import - nginx >/dev/null
-    clean() {
-        command podman rm -f -a >/dev/null 2>&1 || true
-        # Its monitor takes a moment to leave its own group.
-        for _ in $(seq 20); do
-            find /sys/fs/cgroup -maxdepth 3 -depth -type d -path '*libpod_parent*' -exec rmdir {} + 2>/dev/null && break
-            sleep 0.1
-        done
-    }
-    trap clean EXIT
     waits() { for _ in $(seq 600); do grep -q 'waiting for' "$OUT"/log && return; sleep 0.05; done; cat "$OUT"/log; exit 1; }
     serves() { for _ in $(seq 100); do test "$(curl -s http://127.0.0.1/)" = served && return; sleep 0.1; done; exit 1; }
 "#;
 
 fn script(text: &str) -> Sandbox {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(180));
-    sandbox.script(&format!("{PRELUDE}\n{text}")).unwrap().ok().unwrap();
+    sandbox.script(&format!("{ENGINE}\n{PRELUDE}\n{text}")).unwrap().ok().unwrap();
     sandbox
 }
 

@@ -12,15 +12,16 @@ use nrtrace_profiles::event::Exit;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Severity;
 use nrtrace_tests::compare::{difference, line, lines};
-use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
-use nrtrace_tests::service::{Trial, quote, start_and_exercise};
+use nrtrace_tests::record::record;
+use nrtrace_tests::sandbox::{OUT, Sandbox};
+use nrtrace_tests::service::{Trial, start_and_exercise};
 use nrtrace_tests::truth::Truth;
 use nrtrace_tests::unit::DropIn;
 
 fn check(name: &str, backend: &str) {
     let truth = Truth::load(name).unwrap();
     let sandbox = Sandbox::new().unwrap();
-    let (profile, log) = record(&truth, &sandbox, backend);
+    let (profile, log) = record(&truth, &sandbox, backend).unwrap();
     assert_eq!(
         (profile.run.lost, profile.run.unresolved, profile.run.complete),
         (0, 0, true),
@@ -44,41 +45,6 @@ fn check(name: &str, backend: &str) {
     if truth.can_serve() {
         prove(&truth, &sandbox);
     }
-}
-
-/// The permissive run, with the service exercised while it lasts.
-fn record(truth: &Truth, sandbox: &Sandbox, backend: &str) -> (Profile, String) {
-    let words: Vec<String> =
-        truth.options.iter().chain([&"--".to_owned()]).chain(&truth.command).map(|w| quote(w)).collect();
-    let script = format!(
-        r#"{prepare}
-        set +e
-        cd /
-        {BIN}/nrtrace run --backend {backend} --for {seconds}s -o {OUT}/result {words} </dev/null &
-        run=$!
-        served=no
-        while kill -0 $run 2>/dev/null; do
-            if timeout 5 bash -euo pipefail -c {exercise} >{OUT}/exercise.log 2>&1; then served=yes; break; fi
-            sleep 0.1
-        done
-        wait $run
-        echo "status $? served $served"
-        cat {OUT}/exercise.log >&2
-        "#,
-        prepare = truth.prepare,
-        seconds = truth.seconds,
-        words = words.join(" "),
-        exercise = quote(&truth.exercise),
-    );
-    let finished = sandbox.script(&script).unwrap().ok().unwrap();
-    let log = finished.to_string();
-    let served = if truth.gives_up.is_some() { "served no" } else { "served yes" };
-    assert!(log.contains(served), "{}: wanted `{served}`: {log}", truth.name);
-    let path = sandbox.out().join("result/profile.json");
-    let text =
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}: {log}", path.display()));
-    let profile = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    (profile, log)
 }
 
 /// What the run wrote is enough.

@@ -1,0 +1,45 @@
+//! Records a service with nrtrace, exercised as its truth says.
+
+use anyhow::{Context, Result, ensure};
+use nrtrace_profiles::profile::Profile;
+
+use crate::sandbox::{BIN, OUT, Sandbox};
+use crate::service::quote;
+use crate::truth::Truth;
+
+/// The permissive run, with the service exercised while it lasts: its profile, and all that was said. What it wrote is
+/// in the directory `result` of [`Sandbox::out`].
+///
+/// # Errors
+/// When the run fails, or the service serves (or does not) otherwise than its truth says.
+pub fn record(truth: &Truth, sandbox: &Sandbox, backend: &str) -> Result<(Profile, String)> {
+    let words: Vec<String> =
+        truth.options.iter().chain([&"--".to_owned()]).chain(&truth.command).map(|w| quote(w)).collect();
+    let script = format!(
+        r#"{prepare}
+        set +e
+        cd /
+        {BIN}/nrtrace run --backend {backend} --for {seconds}s -o {OUT}/result {words} </dev/null &
+        run=$!
+        served=no
+        while kill -0 $run 2>/dev/null; do
+            if timeout 5 bash -euo pipefail -c {exercise} >{OUT}/exercise.log 2>&1; then served=yes; break; fi
+            sleep 0.1
+        done
+        wait $run
+        echo "status $? served $served"
+        cat {OUT}/exercise.log >&2
+        "#,
+        prepare = truth.prepare,
+        seconds = truth.seconds,
+        words = words.join(" "),
+        exercise = quote(&truth.exercise),
+    );
+    let log = sandbox.script(&script)?.ok()?.to_string();
+    let served = if truth.gives_up.is_some() { "served no" } else { "served yes" };
+    ensure!(log.contains(served), "{}: wanted `{served}`: {log}", truth.name);
+    let path = sandbox.out().join("result/profile.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: {log}", path.display()))?;
+    let profile = Profile::from_json(&text).with_context(|| format!("read {text}"))?;
+    Ok((profile, log))
+}
