@@ -5,6 +5,7 @@ mod samples;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
+use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::FileType::{Directory, File};
 use nrtrace_profiles::event::Phase;
 use nrtrace_profiles::grants::grants;
@@ -211,6 +212,13 @@ fn the_last_refusal_comes_first_and_what_is_granted_is_not_missing() {
     assert_eq!(pid.proof.as_ref().unwrap().tolerated, BTreeSet::from([Access::Delete]));
     assert_eq!(of("path:/run/late").severity, Severity::Tolerated);
     assert_eq!(of("path:/run/late").proof.as_ref().unwrap().finding, Finding::Tolerated);
+
+    let plan = grants(&proved);
+    let page = Format::Markdown.emit(&proved, &plan).text;
+    assert!(page.contains("- `/run/early`, `/run/late`: is refused"), "{page}");
+    assert!(page.contains("; proof: granted in the proof, delete tolerated."), "{page}");
+    let html = Format::Html.emit(&proved, &plan).text;
+    assert!(html.contains("<dt>proof</dt><dd>tolerated</dd>"), "{html}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The page "Running NAME as a non-root user", for the documentation of a program.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
 use super::table::rows::{access_of, named, owner};
-use super::table::{exit, listen, unexplained};
+use super::table::{exit, listen, proved, unexplained};
 use super::{Emitted, Format, Remedy, Verdict, remedies, systemd};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Why};
@@ -216,14 +218,14 @@ impl Markdown {
         }
         if !grants.advice.is_empty() {
             self.heading(2, "Configuration to change");
-            self.list(grants.advice.iter().map(why));
+            self.list(each(profile, &grants.advice));
         }
     }
 
     fn not_granted(&mut self, profile: &Profile, grants: &Grants) {
         if !grants.optional.is_empty() {
             self.heading(2, "Not granted, as it is not needed");
-            self.list(grants.optional.iter().map(why));
+            self.list(each(profile, &grants.optional));
         }
         let unmet = &grants.unmet;
         let hindered = profile.unexplained.iter().map(|entry| text(&unexplained(entry)));
@@ -294,6 +296,10 @@ impl Markdown {
         if requirement.severity != Severity::Required {
             line.push_str(&format!("; {}", word(&requirement.severity)));
         }
+        let proved = proved::of_need(requirement);
+        if !proved.is_empty() {
+            line.push_str(&format!("; proof: {}", text(&proved.join(", "))));
+        }
         self.line(&format!("{line}."));
         self.line("");
         let rows = ranked(profile, grants, requirement).into_iter().enumerate().map(|(n, remedy)| {
@@ -354,6 +360,21 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
         .map(|(count, text)| format!("{count} {text}"))
         .collect();
     format!("It needs {total} things that an ordinary user lacks: {}.", parts.join(", "))
+}
+
+/// One item for each reason, led by what it is about.
+fn each(profile: &Profile, reasons: &[Why]) -> Vec<String> {
+    let mut subjects: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for why in reasons {
+        let named = profile.requirements.iter().filter(|need| why.needs.contains(&need.id)).map(named);
+        subjects.entry(&why.reason).or_default().extend(named.map(|name| code(&name.concat())));
+    }
+    let item = |(reason, subjects): (&str, BTreeSet<String>)| {
+        let subjects: Vec<String> = subjects.into_iter().collect();
+        let lead = if subjects.is_empty() { String::new() } else { format!("{}: ", subjects.join(", ")) };
+        format!("{lead}{}", text(reason))
+    };
+    subjects.into_iter().map(item).collect()
 }
 
 fn why(why: &Why) -> String {

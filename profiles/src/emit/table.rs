@@ -1,6 +1,6 @@
 //! The table for people.
 
-mod proved;
+pub(super) mod proved;
 pub(super) mod rows;
 
 use std::collections::BTreeMap;

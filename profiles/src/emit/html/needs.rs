@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::{path, seconds, text, verdict_of, verdict_words};
-use crate::emit::table::group_of;
 use crate::emit::table::rows::{access_of, named, owner};
+use crate::emit::table::{group_of, proved};
 use crate::event::Phase;
 use crate::grants::Grants;
 use crate::profile::Profile;
@@ -99,6 +99,8 @@ fn evidence(requirement: &Requirement) -> Markup {
             @if !outcomes.is_empty() { dt { "ended" } dd { (text(&outcomes.join(", "))) } }
             dt { "known by" }
             dd { (word(&requirement.basis)) ", " (word(&requirement.severity)) }
+            @let proved = proved::of_need(requirement);
+            @if !proved.is_empty() { dt { "proof" } dd { (text(&proved.join(", "))) } }
             dt { "id" }
             dd { code.id { (text(&requirement.id)) } }
         }

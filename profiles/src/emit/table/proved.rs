@@ -4,7 +4,7 @@ use crate::profile::Profile;
 use crate::requirement::{Access, Requirement, word};
 
 /// What is proved of one need, in a few words.
-pub(super) fn of_need(requirement: &Requirement) -> Vec<String> {
+pub(in crate::emit) fn of_need(requirement: &Requirement) -> Vec<String> {
     let Some(proof) = &requirement.proof else { return Vec::new() };
     let mut out = vec![proof.finding.words().to_owned()];
     if !proof.tolerated.is_empty() {
