@@ -305,7 +305,7 @@ impl Serialize for Seconds {
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
-        Ok(Self((seconds.max(0.0) * 1e3).round() as u64 * 1_000_000))
+        Ok(Self(((seconds.max(0.0) * 1e3).round() as u64).saturating_mul(1_000_000)))
     }
 }
 
