@@ -77,15 +77,16 @@ fn a_container_that_fails_at_its_start_is_seen_from_there() {
             wait $nrtrace
             podman rm web >/dev/null
         }
-        # A volume that belongs to the user, as one of a pod belongs to its fsGroup.
-        cache="-v cache:/var/cache/nginx:U"
-        data="-v data:/data:U"
+        # The remedy for each: a directory that belongs to the user.
+        install -d -o 1000 -g 1000 -m 0700 /srv/cache /srv/data /srv/run
+        cache="-v /srv/cache:/var/cache/nginx"
         fails first -v data:/data
         fails second -v data:/data $cache
-        fails third $data $cache --tmpfs /run:mode=1777,notmpcopyup
+        given="$cache -v /srv/data:/data -v /srv/run:/run"
+        fails third $given
         # With the remedies for all, it starts and serves, on a root file system that is read-only.
-        podman run -d --name web --user 1000:1000 $options --read-only --tmpfs /tmp $data $cache \
-            --tmpfs /run:mode=1777,notmpcopyup --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
+        podman run -d --name web --user 1000:1000 $options --read-only --tmpfs /tmp $given \
+            --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
         serves
         "#,
     );
