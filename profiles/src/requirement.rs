@@ -296,9 +296,16 @@ impl Evidence {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub u64);
 
+impl Seconds {
+    /// As it is written, in seconds with three decimals: what a profile in memory and the same one from a file share.
+    pub fn written(self) -> f64 {
+        (self.0 / 1_000_000) as f64 / 1e3
+    }
+}
+
 impl Serialize for Seconds {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64((self.0 / 1_000_000) as f64 / 1e3)
+        serializer.serialize_f64(self.written())
     }
 }
 

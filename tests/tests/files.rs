@@ -53,8 +53,9 @@ fn huge_files_take_no_more_memory_than_a_large_one() {
         refused 'replay /tmp/huge.json' 'larger than' 1300000
         { printf '{"schema":"nrtrace/profile/v1","notes":['; yes '"",' | head -c 20000000; } >/tmp/many.json || true
         readers /tmp/many.json 'values'
-        { printf '{"schema":"nrtrace/profile/v1","notes":'; yes '[' | tr -d '\n' | head -c 20000000; } >/tmp/deep.json || true
-        readers /tmp/deep.json 'recursion limit'
+        { printf '{"schema":"nrtrace/profile/v1","notes":'; yes '[' | tr -d '\n' | head -c 10000000
+            yes ']' | tr -d '\n' | head -c 10000000; printf '}'; } >/tmp/deep.json || true
+        readers /tmp/deep.json 'cannot read'
         { printf '{"schema":"nrtrace/profile/v1","name":"'; yes a | tr -d '\n' | head -c 20000000; } >/tmp/long.json || true
         readers /tmp/long.json 'cut off'
     "#);

@@ -1,4 +1,4 @@
-//! Proving a profile by trials: what can be left out ([`atoms`], [`search`]), what a trial says ([`judge`]), and how
+//! Proving a profile by trials: what can be left out ([`atoms()`], [`search`]), what a trial says ([`judge`]), and how
 //! that gets into the profile ([`conclude`]).
 //!
 //! Pure: who makes the trials hands in their outcomes.

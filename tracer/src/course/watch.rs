@@ -23,7 +23,7 @@ const NO_LONGER: u32 = 3;
 pub enum Turn {
     /// The program is ready.
     Ready,
-    /// All is over: see [`Watch::verdict`].
+    /// All is over; the verdict tells how it went.
     Over,
 }
 

@@ -7,7 +7,7 @@
 //! It learns of nrtrace's end by its channel, which the kernel closes however nrtrace ended, and then kills the
 //! tree. It is in a session of its own and blocks every signal, so that what is meant for nrtrace's process group does
 //! not reach it; killed all the same, it takes the program itself along (`PR_SET_PDEATHSIG`), and its own parent, the
-//! [`keeper`], kills the rest.
+//! keeper, kills the rest.
 
 use std::ffi::{CStr, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

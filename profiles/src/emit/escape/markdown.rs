@@ -11,11 +11,17 @@ pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(printable.len());
     // "1. " and "1) " begin a list.
     let counts = printable.starts_with(|c: char| c.is_ascii_digit());
+    let mut before = ' ';
     for (at, c) in printable.char_indices() {
+        let after = printable[at + c.len_utf8()..].chars().next().unwrap_or(' ');
+        // An underscore within a word means nothing: CAP_NET_RAW.
+        let in_word = c == '_' && before.is_ascii_alphanumeric() && after.is_ascii_alphanumeric();
+        before = c;
         let inside = at > 0 && at + c.len_utf8() < printable.len();
         if counts && matches!(c, '.' | ')') {
             let _ = write!(out, "&#{};", u32::from(c));
         } else if c.is_alphanumeric()
+            || in_word
             || matches!(c, '/' | ',' | ';' | '(' | ')' | '%')
             || (inside && matches!(c, ' ' | '.' | ':' | '-' | '\''))
         {

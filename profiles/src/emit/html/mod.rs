@@ -72,7 +72,7 @@ fn path(raw: &RawText) -> String {
 }
 
 fn seconds(seconds: Seconds) -> String {
-    let value = seconds.0 as f64 / 1e9;
+    let value = seconds.written();
     if value < 1.0 { format!("{:.0} ms", value * 1e3) } else { format!("{value:.1} s") }
 }
 

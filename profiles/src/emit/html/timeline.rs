@@ -28,7 +28,7 @@ struct Scale {
 impl Scale {
     fn at(&self, time: Seconds) -> f64 {
         let value = |seconds: f64| (1.0 + seconds / KNEE).ln();
-        let time = (time.0 as f64 / 1e9).min(self.end);
+        let time = time.written().min(self.end);
         LEFT + (WIDTH - LEFT - RIGHT) * value(time) / value(self.end)
     }
 
@@ -57,7 +57,7 @@ pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
         return html! {};
     }
     let last = profile.requirements.iter().map(|r| r.evidence.last).max().unwrap_or_default();
-    let end = profile.run.duration.max(last).0 as f64 / 1e9;
+    let end = profile.run.duration.max(last).written();
     let scale = Scale { end: end.max(KNEE) };
     let mut lanes: BTreeMap<(u8, &str), Vec<(usize, &Requirement)>> = BTreeMap::new();
     for (n, requirement) in profile.requirements.iter().enumerate() {
