@@ -286,7 +286,7 @@ mod tests {
     fn podman_and_crio_keep_names_in_their_storage() {
         let root = tempfile::tempdir().unwrap();
         let storage = Storage { graph: root.path().join("graph"), run: root.path().join("run") };
-        let metadata = r#"{\"image-name\":\"docker.io/library/nginx\",\"name\":\"web\"}"#;
+        let metadata = r#"{\"image-name\":\"registry.example/library/nginx\",\"name\":\"web\"}"#;
         let in_pod = r#"{\"pod-id\":\"p1\",\"metadata-name\":\"api\"}"#;
         write(
             &storage.graph.join("overlay-containers/containers.json"),
@@ -298,7 +298,7 @@ mod tests {
         let found = storage_containers(&storage);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].names.as_slice(), found[0].pid), (&["web".to_owned()][..], Some(4711)));
-        assert_eq!(found[0].image.as_deref(), Some("docker.io/library/nginx"));
+        assert_eq!(found[0].image.as_deref(), Some("registry.example/library/nginx"));
         assert_eq!((found[1].engine, found[1].pid), ("cri-o", None));
         assert_eq!(found[1].names, ["k8s_api", "api"]);
     }
