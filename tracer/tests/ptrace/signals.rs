@@ -31,7 +31,7 @@ fn the_real_parent_sees_stops_and_continues() {
             let status = live.wait(libc::WUNTRACED);
             assert!(libc::WIFSTOPPED(status), "{status:#x}");
             assert_eq!(libc::WSTOPSIG(status), signal);
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(100));
             live.until(|seen| seen.iter().any(|seen| seen.path() == "/nowhere/before"));
             assert!(live.look().iter().all(|seen| seen.path() != "/nowhere/after"), "it stays stopped");
             // SAFETY: plain numbers.
