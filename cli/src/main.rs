@@ -30,7 +30,7 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
-    nrtrace_tracer::launch::settle_accounts();
+    nrtrace_tracer::accounts::settle();
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }

@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use nix::unistd::{Group, User as Account};
 use nrtrace_profiles::accesses::Accesses;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::glob::Pattern;
@@ -13,6 +12,7 @@ use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Reader,
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Severity};
 use nrtrace_profiles::{Capability, RawText};
+use nrtrace_tracer::accounts;
 
 use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 use crate::failure::BadInput;
@@ -144,7 +144,7 @@ fn reader(text: &str) -> Result<Reader> {
         BadInput(format!("there is no {what} {name:?} on this machine; its number does too"))
     };
     let (user, groups) = text.split_once(':').unwrap_or((text, ""));
-    let account = Account::from_name(user).ok().flatten();
+    let account = accounts::user_by_name(user);
     let uid = match (user.parse(), &account) {
         (Ok(uid), _) => uid,
         (_, Some(account)) => account.uid.as_raw(),
@@ -152,7 +152,7 @@ fn reader(text: &str) -> Result<Reader> {
     };
     let mut gids: BTreeSet<u32> = BTreeSet::new();
     for group in groups.split(',').filter(|group| !group.is_empty()) {
-        let known = Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+        let known = accounts::group_by_name(group).map(|group| group.gid.as_raw());
         gids.insert(group.parse().ok().or(known).ok_or_else(|| unknown("group", group))?);
     }
     if gids.is_empty() {
@@ -184,7 +184,7 @@ fn options(args: &PlanArgs, components: &[Component], paths: Vec<Pattern>) -> Re
     // A user that an earlier plan has made keeps its ids.
     for component in components.iter().filter(|component| component.user.is_none()) {
         let name = format!("{}{}", args.prefix, component.name);
-        if let Some(account) = Account::from_name(&name).ok().flatten() {
+        if let Some(account) = accounts::user_by_name(&name) {
             given.entry(component.name.clone()).or_insert((account.uid.as_raw(), account.gid.as_raw()));
         }
     }

@@ -350,6 +350,20 @@ impl Need {
             }
         }
     }
+
+    /// The place of its kind in the order of a profile's requirements.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Path { .. } => 0,
+            Self::Port { .. } => 1,
+            Self::Capability { .. } => 2,
+            Self::Device { .. } => 3,
+            Self::Identity { .. } => 4,
+            Self::Sysctl { .. } => 5,
+            Self::Limit { .. } => 6,
+            Self::Kernel { .. } => 7,
+        }
+    }
 }
 
 /// The word a field-less variant is serialised as.

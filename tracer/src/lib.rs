@@ -5,6 +5,7 @@
 //!          └─ identity supervisor (seccomp) ──────────────────▲
 //! ```
 
+pub mod accounts;
 pub mod apply;
 pub mod attach;
 pub mod backend;

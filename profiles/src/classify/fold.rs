@@ -167,26 +167,12 @@ enum Count {
 }
 
 fn insert(into: &mut BTreeMap<Key, Requirement>, requirement: Requirement, count: Count) {
-    let key = (order(&requirement.need), requirement.id.clone());
+    let key = (requirement.need.rank(), requirement.id.clone());
     match into.get_mut(&key) {
         Some(earlier) => merge(earlier, requirement, count),
         None => {
             into.insert(key, requirement);
         }
-    }
-}
-
-/// The order of kinds.
-fn order(need: &Need) -> u8 {
-    match need {
-        Need::Path { .. } => 0,
-        Need::Port { .. } => 1,
-        Need::Capability { .. } => 2,
-        Need::Device { .. } => 3,
-        Need::Identity { .. } => 4,
-        Need::Sysctl { .. } => 5,
-        Need::Limit { .. } => 6,
-        Need::Kernel { .. } => 7,
     }
 }
 

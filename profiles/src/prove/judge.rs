@@ -107,17 +107,7 @@ pub fn add(profile: &mut Profile, refused: &Requirement) {
 
 /// The order of a profile's requirements: by kind, then by id.
 fn order(requirement: &Requirement) -> (u8, &str) {
-    let kind = match &requirement.need {
-        Need::Path { .. } => 0,
-        Need::Port { .. } => 1,
-        Need::Capability { .. } => 2,
-        Need::Device { .. } => 3,
-        Need::Identity { .. } => 4,
-        Need::Sysctl { .. } => 5,
-        Need::Limit { .. } => 6,
-        Need::Kernel { .. } => 7,
-    };
-    (kind, &requirement.id)
+    (requirement.need.rank(), &requirement.id)
 }
 
 /// Adds what was refused and tolerated, so that the profile tells of it.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::unistd::{Group, User};
+use crate::accounts;
 
 const VERSION: u32 = 2;
 const USER_OBJ: u16 = 0x01;
@@ -69,12 +69,10 @@ fn parse(entry: &str) -> Option<Entry> {
     let number = || name.parse::<u32>().ok();
     let (tag, id) = match kind {
         "u" | "user" if name.is_empty() => (USER_OBJ, NOBODY),
-        "u" | "user" => {
-            (USER, User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()).or_else(number)?)
-        }
+        "u" | "user" => (USER, accounts::user_by_name(name).map(|user| user.uid.as_raw()).or_else(number)?),
         "g" | "group" if name.is_empty() => (GROUP_OBJ, NOBODY),
         "g" | "group" => {
-            (GROUP, Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw()).or_else(number)?)
+            (GROUP, accounts::group_by_name(name).map(|group| group.gid.as_raw()).or_else(number)?)
         }
         "m" | "mask" => (MASK, NOBODY),
         "o" | "other" => (OTHER, NOBODY),

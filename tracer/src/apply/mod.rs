@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nrtrace_profiles::event::Identity;
 
+use crate::accounts;
 use crate::launch::environment::SERVICE_PATH;
 use crate::launch::{Confined, Error};
 
@@ -160,10 +161,10 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// The user as this sandbox knows it.
 fn identity(unit: &Unit) -> Result<Identity, Error> {
     let number = |name: &str| name.parse::<u32>().ok();
-    let user = nix::unistd::User::from_name(&unit.user).ok().flatten();
+    let user = accounts::user_by_name(&unit.user);
     let uid = user.as_ref().map(|user| user.uid.as_raw()).or_else(|| number(&unit.user));
     let gid = |name: &str| {
-        let group = nix::unistd::Group::from_name(name).ok().flatten();
+        let group = accounts::group_by_name(name);
         group.map(|group| group.gid.as_raw()).or_else(|| number(name))
     };
     let uid = uid.ok_or_else(|| Error::UnknownUser { name: unit.user.clone() })?;

@@ -3,9 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 
-use nix::unistd::{Gid, Group, Uid, User};
-
 use super::{lines, words};
+use crate::accounts;
 
 /// Applies the lines; what could not be done, in words.
 pub fn apply(text: &str) -> Vec<String> {
@@ -44,7 +43,7 @@ fn append(path: &str, line: &str) -> Result<(), String> {
 }
 
 fn group(name: &str, id: Option<&str>) -> Result<u32, String> {
-    if let Some(known) = Group::from_name(name).ok().flatten() {
+    if let Some(known) = accounts::group_by_name(name) {
         return Ok(known.gid.as_raw());
     }
     let gid = match id.map(str::parse) {
@@ -56,7 +55,7 @@ fn group(name: &str, id: Option<&str>) -> Result<u32, String> {
 }
 
 fn user(name: &str, ids: Option<&str>, description: &str, home: &str) -> Result<(), String> {
-    if User::from_name(name).ok().flatten().is_some() {
+    if accounts::user_by_name(name).is_some() {
         return Ok(());
     }
     let (uid, group_name) = match ids.and_then(|ids| ids.split_once(':')) {
@@ -67,7 +66,7 @@ fn user(name: &str, ids: Option<&str>, description: &str, home: &str) -> Result<
         Ok(gid) => gid,
         Err(_) => group(group_name, None)?,
     };
-    let taken = |id: u32| User::from_uid(Uid::from_raw(id)).ok().flatten().is_some();
+    let taken = |id: u32| accounts::user_by_uid(id).is_some();
     let uid = match uid.map(str::parse) {
         Some(uid) => uid.map_err(|_| "its number is none")?,
         // As systemd does, the same as the group's where that is free.
@@ -95,9 +94,6 @@ fn member(user: &str, group_name: &str) -> Result<(), String> {
 
 /// The highest id of the system's range that neither a user nor a group has.
 fn free() -> Result<u32, String> {
-    let is_free = |id: &u32| {
-        User::from_uid(Uid::from_raw(*id)).ok().flatten().is_none()
-            && Group::from_gid(Gid::from_raw(*id)).ok().flatten().is_none()
-    };
+    let is_free = |id: &u32| accounts::user_by_uid(*id).is_none() && accounts::group_by_gid(*id).is_none();
     (100..=999).rev().find(is_free).ok_or_else(|| "no id of the system's range is free".into())
 }

@@ -8,9 +8,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
-use nix::unistd::{Group, User};
 
 use super::{acl, lines, words};
+use crate::accounts;
 
 /// Applies the lines; what could not be done, in words.
 pub fn apply(text: &str) -> Vec<String> {
@@ -134,12 +134,12 @@ impl Line {
 }
 
 fn uid(name: &str) -> Result<u32, String> {
-    let known = User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let known = accounts::user_by_name(name).map(|user| user.uid.as_raw());
     known.or_else(|| name.parse().ok()).ok_or_else(|| format!("there is no user {name}"))
 }
 
 fn gid(name: &str) -> Result<u32, String> {
-    let known = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    let known = accounts::group_by_name(name).map(|group| group.gid.as_raw());
     known.or_else(|| name.parse().ok()).ok_or_else(|| format!("there is no group {name}"))
 }
 

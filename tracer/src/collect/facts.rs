@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use nix::sys::stat::FileStat;
-use nix::unistd::{Gid, Group, Uid, User};
 use nrtrace_ebpf::record::InodeRecord;
 use nrtrace_profiles::event::{Accounts, Event, FileType, Identity, Inode, Object};
 
 use super::Within;
+use crate::accounts;
 
 /// Names of users and groups, asked for once each.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Names {
         if self.users.len() >= NAMES {
             self.users.clear();
         }
-        let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+        let ask = || accounts::user_by_uid(uid).map(|user| user.name);
         self.users.entry(uid).or_insert_with(ask).clone()
     }
 
@@ -44,7 +44,7 @@ impl Names {
         if self.groups.len() >= NAMES {
             self.groups.clear();
         }
-        let ask = || Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name);
+        let ask = || accounts::group_by_gid(gid).map(|group| group.name);
         self.groups.entry(gid).or_insert_with(ask).clone()
     }
 

@@ -9,7 +9,8 @@ use nix::unistd::{AccessFlags, access};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Identity;
 
-use super::{Error, accounts};
+use super::Error;
+use crate::accounts;
 
 /// The search path a service gets: systemd's default with `/sbin` and `/bin` for systems where they are directories
 /// of their own.

@@ -16,7 +16,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{FileType, Inode, PathObject};
 
-use super::accounts;
+use crate::accounts;
 
 /// Symbolic links on one way, as in the kernel (`MAXSYMLINKS`).
 const LINKS_MAX: u32 = 40;

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use nrtrace_profiles::event::Identity;
 
 use super::Error;
-use super::accounts;
+use super::proc_status::Status;
+use crate::accounts;
 
 /// Where a fresh uid is taken from: the range systemd gives to dynamic users (systemd's UIDS-GIDS.md), which no
 /// package uses.
@@ -60,7 +61,7 @@ pub fn own(as_: Option<&str>, groups: &[String], program_name: &str) -> Result<I
 }
 
 fn fresh(program_name: &str) -> Result<Identity, Error> {
-    let in_use = accounts::ids_in_use();
+    let in_use = ids_in_use();
     let is_free = |id: &u32| {
         !in_use.contains(id) && accounts::user_by_uid(*id).is_none() && accounts::group_by_gid(*id).is_none()
     };
@@ -164,6 +165,15 @@ fn first_unused(name: &str, is_used: impl Fn(&str) -> bool) -> String {
     });
     // The numbers never end, so there is always one.
     candidates.find(|candidate| !is_used(candidate)).unwrap_or_default()
+}
+
+/// Every user and group id that a running process has, of whatever kind.
+fn ids_in_use() -> BTreeSet<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(Status::read)
+        .flat_map(|status| status.uids.into_iter().chain(status.gids).chain(status.groups))
+        .collect()
 }
 
 #[cfg(test)]

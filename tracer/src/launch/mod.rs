@@ -1,6 +1,5 @@
 //! Starts the program as another user, answers its changes of identity, and ends its process tree.
 
-mod accounts;
 mod answer;
 mod channel;
 pub mod environment;
@@ -18,7 +17,6 @@ pub mod stop;
 pub mod supervisor;
 pub mod tree;
 
-pub use accounts::settle as settle_accounts;
 pub use error::{Error, Step};
 pub use identity_filter::IdentityPolicy;
 pub use spawn::{Confined, Credentials};

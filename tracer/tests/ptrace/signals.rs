@@ -15,6 +15,7 @@ fn state(pid: i32) -> Option<char> {
 #[test]
 fn the_real_parent_sees_stops_and_continues() {
     for stops in [Stops::Entry, Stops::EntryAndExit] {
+        let (told, tell) = nix::unistd::pipe().unwrap();
         let mut live = Case { stops, ..Case::default() }.start(|| {
             open("/nowhere/before");
             for signal in [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN] {
@@ -23,6 +24,8 @@ fn the_real_parent_sees_stops_and_continues() {
                     libc::setpgid(0, 0);
                     libc::kill(libc::getpid(), signal);
                 }
+                // The next stop, or the end, would take back that it continued before the parent has heard of it.
+                nix::unistd::read(&told, &mut [0]).unwrap();
             }
             open("/nowhere/after");
             0
@@ -31,13 +34,14 @@ fn the_real_parent_sees_stops_and_continues() {
             let status = live.wait(libc::WUNTRACED);
             assert!(libc::WIFSTOPPED(status), "{status:#x}");
             assert_eq!(libc::WSTOPSIG(status), signal);
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(20));
             live.until(|seen| seen.iter().any(|seen| seen.path() == "/nowhere/before"));
             assert!(live.look().iter().all(|seen| seen.path() != "/nowhere/after"), "it stays stopped");
             // SAFETY: plain numbers.
             unsafe { libc::kill(live.pid, libc::SIGCONT) };
             let status = live.wait(libc::WCONTINUED);
             assert!(libc::WIFCONTINUED(status), "{status:#x}");
+            nix::unistd::write(&tell, &[0]).unwrap();
         }
         let trace = live.finish();
         trace.assert_whole();
