@@ -3,7 +3,7 @@
 use super::escape::shell::{assignment, quoted};
 use super::kubernetes::bound;
 use super::{Emitted, Page};
-use crate::grants::{FileKind, Grants};
+use crate::grants::{FileKind, Grants, capability_text, carriers};
 use crate::profile::Profile;
 use crate::text::printable;
 use crate::{Capability, RawText};
@@ -154,15 +154,20 @@ fn capabilities(page: &mut Page, profile: &Profile, grants: &Grants) {
             page.comment(&format!("Danger: {capability} {danger}."));
         }
     }
-    let names: Vec<String> = on_file.iter().map(|(c, _)| c.to_string().to_lowercase()).collect();
-    let command = format!("setcap {}=ep {{}}", names.join(","));
-    match profile.executable.as_ref().filter(|path| path.as_bytes().starts_with(b"/")) {
-        Some(path) if !path.as_bytes().contains(&0) => {
-            page.comment("Takes the package libcap2-bin (Debian) or libcap (others); has no effect on scripts. The container has to be");
-            page.comment("started with the same capabilities (cap_add), or the file cannot be executed, and without no-new-privileges.");
-            run(page, path, &command);
-        }
-        _ => page.comment("The run did not tell which file was executed: RUN setcap … on it."),
+    let carriers = carriers(profile, grants, |capability| !by_sysctl(&capability));
+    if !carriers.files.is_empty() {
+        page.comment("Takes the package libcap2-bin (Debian) or libcap (others); has no effect on scripts. The container has to be");
+        page.comment("started with the same capabilities (cap_add), or the file cannot be executed, and without no-new-privileges.");
+    }
+    for (path, capabilities) in &carriers.files {
+        run(page, path, &format!("setcap {} {{}}", capability_text(capabilities)));
+    }
+    if !carriers.unknown.is_empty() {
+        page.comment("The run did not tell which file was executed: RUN setcap … on it.");
+    }
+    for (path, why) in &carriers.interpreters {
+        let reason = format!("{path} is an interpreter, and a capability on it would be in every script");
+        page.cannot(why, &reason, "have the image run it by a copy of the interpreter that carries it");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::escape::shell::{assignment, quoted};
 use super::{Emitted, Page};
-use crate::grants::{FileKind, Grants};
+use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers};
 use crate::profile::Profile;
 
 /// The script `setcap.sh`.
@@ -27,54 +27,94 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             page.comment(&format!("Danger: {capability} {danger}."));
         }
     }
-    let names: Vec<String> = grants.capabilities.keys().map(|c| c.to_string().to_lowercase()).collect();
-    if names.is_empty() {
+    let carriers = carriers(profile, grants, |_| true);
+    if grants.capabilities.is_empty() {
         page.line(&format!(
             "echo {}",
             quoted(&format!("{} needs no capability: nothing to do", grants.name))
         ));
     } else {
-        binary(&mut page, profile);
-        page.line(&format!("capabilities={}", quoted(&format!("{}=ep", names.join(",")))));
-        for line in BODY.lines() {
-            page.line(line);
-        }
+        body(&mut page, &carriers);
     }
+    interpreters(&mut page, grants, &carriers);
     other_needs(&mut page, grants);
     let mut emitted = page.finish("setcap.sh".into(), grants);
     emitted.executable = true;
     emitted
 }
 
-fn binary(page: &mut Page, profile: &Profile) {
-    match profile.executable.as_ref().filter(|path| path.as_bytes().first() == Some(&b'/')) {
-        Some(path) if !path.as_bytes().contains(&0) => page.line(&assignment("binary", path.as_bytes())),
-        _ => {
-            page.comment(
-                "The run did not tell which file was executed: give its absolute path as BINARY=… in front.",
-            );
-            page.line("binary=${BINARY:?set BINARY to the absolute path of the executable}");
-            page.line(
-                "case $binary in /*) ;; *) echo \"BINARY must be an absolute path\" >&2; exit 1 ;; esac",
+fn body(page: &mut Page, carriers: &Carriers<'_>) {
+    FUNCTIONS.trim_start().lines().for_each(|line| page.line(line));
+    page.blank();
+    page.comment("Does something with each executable that made one of these calls.");
+    page.line("each() {");
+    for (path, capabilities) in &carriers.files {
+        page.line(&format!("    {}", assignment("binary", path.as_bytes())));
+        page.line(&format!("    \"$1\" {}", quoted(&capability_text(capabilities))));
+    }
+    for path in carriers.interpreters.keys() {
+        page.line(&format!("    {}", assignment("binary", path.as_bytes())));
+        page.line(
+            "    fail 'is an interpreter: every script would have the capabilities; use AmbientCapabilities= in the unit'",
+        );
+    }
+    if !carriers.unknown.is_empty() {
+        page.indented_comment(
+            4,
+            "The run did not tell which file was executed: give its absolute path as BINARY=… in front.",
+        );
+        page.line("    binary=${BINARY:?set BINARY to the absolute path of the executable}");
+        page.line("    case $binary in /*) ;; *) fail 'is no absolute path' ;; esac");
+        page.line(&format!("    \"$1\" {}", quoted(&capability_text(&carriers.unknown))));
+    }
+    page.line("}");
+    page.blank();
+    ACTIONS.lines().for_each(|line| page.line(line));
+}
+
+const FUNCTIONS: &str = r#"
+fail() { printf '%s: %s\n' "$binary" "$1" >&2; exit 1; }
+
+check() {
+    [ ! -L "$binary" ] || fail 'is a symbolic link now; trace the program again'
+    [ -f "$binary" ] || fail 'is not a regular file'
+    if [ "$(head -c 2 "$binary" | tr -d '\000')" = '#!' ]; then
+        fail 'is a script: file capabilities have no effect on it; use AmbientCapabilities= in the unit'
+    fi
+    if [ -n "$(getcap "$binary")" ] && ! setcap -q -v "$1" "$binary" >/dev/null; then
+        fail 'has other capabilities already; look at them with getcap, and remove them with setcap -r'
+    fi
+}
+
+grant() {
+    setcap -q "$1" "$binary"
+    setcap -q -v "$1" "$binary" >/dev/null || fail 'the capabilities did not take; is the file system mounted nosuid?'
+    getcap "$binary"
+}
+
+take_back() { setcap -q -r "$binary"; }"#;
+
+/// All are looked at before the first is changed.
+const ACTIONS: &str = r#"if [ "${1-}" = --undo ]; then
+    each take_back
+else
+    each check
+    each grant
+fi"#;
+
+/// Says whose capabilities are left out.
+fn interpreters(page: &mut Page, grants: &Grants, carriers: &Carriers<'_>) {
+    for (capability, grant) in &grants.capabilities {
+        let is_carried = carriers.files.values().chain([&carriers.unknown]).any(|of| of.contains(capability));
+        if !is_carried {
+            page.cannot(
+                &grant.why,
+                "a file capability on an interpreter would be in every script",
+                "use AmbientCapabilities= in the unit",
             );
         }
     }
 }
-
-const BODY: &str = r#"
-fail() { printf '%s: %s\n' "$binary" "$1" >&2; exit 1; }
-[ ! -L "$binary" ] || fail 'is a symbolic link now; trace the program again'
-[ -f "$binary" ] || fail 'is not a regular file'
-if [ "${1-}" = --undo ]; then
-    setcap -q -r "$binary"
-    exit 0
-fi
-if [ "$(head -c 2 "$binary" | tr -d '\000')" = '#!' ]; then
-    fail 'is a script: file capabilities have no effect on it; use AmbientCapabilities= in the unit'
-fi
-setcap -q "$capabilities" "$binary"
-setcap -q -v "$capabilities" "$binary" >/dev/null || fail 'the capabilities did not take; is the file system mounted nosuid?'
-getcap "$binary""#;
 
 /// Says what file capabilities do not cover.
 fn other_needs(page: &mut Page, grants: &Grants) {

@@ -5,6 +5,7 @@
 //! group or an ACL entry meets a need for a path, and no capability stands in for one.
 
 mod account;
+mod carriers;
 mod choices;
 mod groups;
 mod kernel;
@@ -24,6 +25,7 @@ use crate::{Capability, RawText};
 
 pub use account::Account;
 pub(crate) use account::is_account_name;
+pub(crate) use carriers::{Carriers, capability_text, carriers};
 pub use choices::{Choices, Method};
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;
@@ -308,6 +310,8 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
     }
     known::apply(profile, &mut grants);
+    // What an interpreter carries, every script has.
+    grants.on_file &= carriers(profile, &grants, |_| true).interpreters.is_empty();
     grants.settle();
     grants
 }

@@ -6,7 +6,7 @@
 use super::escape::shell::{assignment, quoted, readable};
 use super::{Emitted, Page};
 use crate::RawText;
-use crate::grants::{FileKind, Grants, Method, Why};
+use crate::grants::{FileKind, Grants, Method, Why, capability_text, carriers};
 use crate::profile::Profile;
 
 const APPLY: &str = include_str!("apply.sh");
@@ -143,12 +143,12 @@ fn steps<'a>(profile: &'a Profile, grants: &'a Grants) -> Vec<Step<'a>> {
         let name = quoted(name);
         out.push(Step { why, path: None, apply: format!("module {name}"), undo: format!("unload {name}") });
     }
-    let executable = profile.executable.as_ref().filter(|path| path.as_bytes().starts_with(b"/"));
-    let names: Vec<String> = grants.capabilities.keys().map(|c| c.to_string().to_lowercase()).collect();
     let first_why = grants.capabilities.values().map(|grant| &grant.why).next();
-    if let (true, Some(path), Some(why)) = (grants.on_file, executable, first_why) {
-        let apply = format!("capabilities {}", quoted(&format!("{}=ep", names.join(","))));
-        out.push(Step { why, path: Some(path), apply, undo: "restore_capabilities".into() });
+    if let (true, Some(why)) = (grants.on_file, first_why) {
+        for (path, capabilities) in carriers(profile, grants, |_| true).files {
+            let apply = format!("capabilities {}", quoted(&capability_text(&capabilities)));
+            out.push(Step { why, path: Some(path), apply, undo: "restore_capabilities".into() });
+        }
     }
     out
 }

@@ -1,0 +1,93 @@
+//! Which executables have to carry file capabilities: those that made the calls. A command such as
+//! `sh -c '…; exec httpd'` starts with another one, and a capability on the shell would be everybody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Grants, Why};
+use crate::profile::Profile;
+use crate::requirement::{Caller, Evidence};
+use crate::{Capability, RawText};
+
+/// Programs that run what others wrote: a capability on one of them would be in every script.
+const INTERPRETERS: &[&str] = &[
+    "ash", "awk", "bash", "beam.smp", "bun", "busybox", "dash", "deno", "dotnet", "env", "fish", "gawk",
+    "gjs", "guile", "java", "ksh", "lua", "luajit", "mawk", "mksh", "mono", "node", "nodejs", "perl", "php",
+    "pypy", "python", "ruby", "sh", "tclsh", "zsh",
+];
+
+/// What is to carry which capabilities.
+#[derive(Default)]
+pub(crate) struct Carriers<'a> {
+    /// By executable.
+    pub(crate) files: BTreeMap<&'a RawText, BTreeSet<Capability>>,
+    /// Interpreters that would have to carry some, each with a capability's reason.
+    pub(crate) interpreters: BTreeMap<&'a RawText, &'a Why>,
+    /// Capabilities of an executable that the run did not tell.
+    pub(crate) unknown: BTreeSet<Capability>,
+}
+
+/// The executables that have to carry those capabilities that `wanted` accepts.
+pub(crate) fn carriers<'a>(
+    profile: &'a Profile,
+    grants: &'a Grants,
+    wanted: impl Fn(Capability) -> bool,
+) -> Carriers<'a> {
+    let mut carriers = Carriers::default();
+    for (capability, grant) in grants.capabilities.iter().filter(|(capability, _)| wanted(**capability)) {
+        let evidence = profile.requirements.iter().filter(|r| grant.why.needs.contains(&r.id));
+        let mut callers: BTreeSet<&RawText> =
+            evidence.flat_map(|requirement| executables(&requirement.evidence)).collect();
+        if callers.is_empty() {
+            callers.extend(&profile.executable);
+        }
+        callers.retain(|path| path.as_bytes().starts_with(b"/") && !path.as_bytes().contains(&0));
+        if callers.is_empty() {
+            carriers.unknown.insert(*capability);
+        }
+        for path in callers {
+            if is_interpreter(path) {
+                carriers.interpreters.entry(path).or_insert(&grant.why);
+            } else {
+                carriers.files.entry(path).or_default().insert(*capability);
+            }
+        }
+    }
+    carriers
+}
+
+/// The executables of those that called, as far as they are known.
+fn executables(evidence: &Evidence) -> impl Iterator<Item = &RawText> {
+    evidence.callers.iter().filter_map(|Caller { executable, .. }| executable.as_ref())
+}
+
+/// `/usr/bin/python3.11` is one as `python` is.
+fn is_interpreter(path: &RawText) -> bool {
+    let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let is_version = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+    let versions = name.iter().rev().take_while(|byte| is_version(byte)).count();
+    let plain = name.get(..name.len() - versions).unwrap_or_default();
+    INTERPRETERS.iter().any(|known| known.as_bytes() == name || known.as_bytes() == plain)
+}
+
+/// As setcap(8) takes them: `cap_kill,cap_sys_time=ep`.
+pub(crate) fn capability_text(capabilities: &BTreeSet<Capability>) -> String {
+    let names: Vec<String> = capabilities.iter().map(|c| c.to_string().to_lowercase()).collect();
+    format!("{}=ep", names.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interpreters() {
+        for name in
+            ["/bin/sh", "/usr/bin/python3.11", "/usr/bin/perl5.36.0", "/usr/lib/erlang/erts-13/bin/beam.smp"]
+        {
+            assert!(is_interpreter(&name.into()), "{name}");
+        }
+        for name in ["/usr/sbin/php-fpm8.2", "/usr/sbin/nginx", "/usr/bin/node_exporter", "/", ""] {
+            assert!(!is_interpreter(&name.into()), "{name}");
+        }
+    }
+}
