@@ -5,6 +5,7 @@
 //! Everything here needs root. A test that cannot have what it needs fails; none is skipped.
 
 pub mod compare;
+pub mod compose;
 pub mod enter;
 pub mod page;
 pub mod podman;

@@ -33,6 +33,9 @@ pub struct Truth {
     /// Bash, as root, that succeeds once the program serves. It is tried until it does; a program that gives up has none.
     #[serde(default = "never")]
     pub exercise: String,
+    /// Bash words: the files, besides libraries, that an image of it holds.
+    #[serde(default)]
+    pub image: String,
     /// What an administrator changes besides granting access, so that the program can start as the user.
     #[serde(default)]
     pub advice: Advice,

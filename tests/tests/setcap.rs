@@ -16,7 +16,8 @@ fn check(name: &str) {
     let truth = Truth::load(name).unwrap();
     let sandbox = Sandbox::new().unwrap();
     record(&truth, &sandbox, "ebpf").unwrap();
-    let emit = format!("{BIN}/nrtrace emit --prefer file-capability -o {OUT}/files {OUT}/result/profile.json");
+    let emit =
+        format!("{BIN}/nrtrace emit --prefer file-capability -o {OUT}/files {OUT}/result/profile.json");
     sandbox.script(&emit).unwrap().ok().unwrap();
     let carriers: Vec<&Grant> =
         truth.grants().into_iter().filter(|grant| matches!(grant, Grant::Capability(_))).collect();

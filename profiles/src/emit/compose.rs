@@ -196,35 +196,53 @@ fn command(page: &mut Page, profile: &Profile) {
 }
 
 fn mounts(page: &mut Page, grants: &Grants, named: &[(String, &str, &Volume)]) {
+    let is_everybodys = |path: &str| matches!(path, "/tmp" | "/var/tmp");
     let in_memory = |volume: &Volume| !volume.copied && !volume.kept && !volume.owned;
-    let account = &grants.account;
-    let gid = if grants.choices.arbitrary_uid { 0 } else { account.run_gid };
-    if named.iter().any(|(_, _, volume)| in_memory(volume)) {
+    let (everybodys, own): (Vec<_>, Vec<_>) =
+        named.iter().partition(|(_, path, volume)| is_everybodys(path) && in_memory(volume));
+    if !everybodys.is_empty() {
         page.line("    tmpfs:");
     }
-    for (_, path, volume) in named.iter().filter(|(_, _, volume)| in_memory(volume)) {
+    for (_, path, volume) in everybodys {
         page.indented_why(6, &volume.why);
-        let mode = if matches!(*path, "/tmp" | "/var/tmp") { "1777" } else { "0770" };
-        page.line(&format!(
-            "      - {}",
-            string(&format!("{path}:uid={},gid={gid},mode={mode}", account.run_uid))
-        ));
+        page.line(&format!("      - {}", string(&format!("{path}:mode=1777"))));
     }
-    let kept: Vec<_> = named.iter().filter(|(_, _, volume)| !in_memory(volume)).collect();
-    if kept.is_empty() {
+    if own.is_empty() {
         return;
     }
     page.line("    volumes:");
-    for (name, path, volume) in &kept {
+    for (name, path, volume) in &own {
         page.indented_why(6, &volume.why);
         page.line("      - type: volume");
         page.line(&format!("        source: {}", string(name)));
         page.line(&format!("        target: {}", string(path)));
+        if in_memory(volume) {
+            page.line("        volume: {nocopy: true}");
+        }
     }
-    page.comment("A new volume starts with what the image has there, owner and mode included: see the lines of Containerfile.");
+    page.blank();
     page.line("volumes:");
-    for (name, _, _) in &kept {
-        page.line(&format!("  {}: {{}}", string(name)));
+    if own.iter().any(|(_, _, volume)| !in_memory(volume)) {
+        page.indented_comment(2, "A new volume starts with what the image has there, owner and mode included: see the lines of Containerfile.");
+    }
+    if own.iter().any(|(_, _, volume)| in_memory(volume)) {
+        page.indented_comment(
+            2,
+            "What is in memory is a volume too, since `tmpfs:` takes an owner from Docker alone.",
+        );
+    }
+    let account = &grants.account;
+    let owner = match grants.choices.arbitrary_uid {
+        true => format!("uid={},gid=0,mode=0770", account.run_uid),
+        false => format!("uid={},gid={},mode=0700", account.run_uid, account.run_gid),
+    };
+    for (name, _, volume) in &own {
+        if in_memory(volume) {
+            page.line(&format!("  {}:", string(name)));
+            page.line(&format!("    driver_opts: {{type: \"tmpfs\", device: \"tmpfs\", o: \"{owner}\"}}"));
+        } else {
+            page.line(&format!("  {}: {{}}", string(name)));
+        }
     }
 }
 
