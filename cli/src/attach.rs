@@ -65,13 +65,14 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
-    conclude(&args.results, subject, &recorded?, output.as_ref())?;
+    conclude(&args.results, args.whole_unit, subject, &recorded?, output.as_ref())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes and shows what a recording means.
 pub fn conclude(
     results: &Results,
+    whole_unit: bool,
     subject: &Subject,
     recorded: &Recorded,
     output: Option<&OutputDir>,
@@ -81,7 +82,7 @@ pub fn conclude(
     profile.executable = subject.main.exe.clone();
     knowledge::library(&results.more)?.annotate(&mut profile);
     if let Some(output) = output {
-        write(output, &profile)?;
+        write(output, &profile, &results.shape.choices(), whole_unit)?;
     }
     show(results, &profile, output)
 }

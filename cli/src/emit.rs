@@ -61,7 +61,7 @@ fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emi
             None => emitted.extend(Format::ALL.iter().map(|format| format.emit(profile, grants))),
         }
     }
-    if args.shape.unit && !args.format.iter().any(|f| matches!(f, EmitFormat::Unit | EmitFormat::All)) {
+    if args.whole.unit && !args.format.iter().any(|f| matches!(f, EmitFormat::Unit | EmitFormat::All)) {
         emitted.push(Format::SystemdUnit.emit(profile, grants));
     }
     if args.format.is_empty() && args.patch.is_none() && args.output.is_some() {

@@ -82,7 +82,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     ));
     line.clear();
     let ended = engine.end(args.lifetime.grace);
-    conclude(&args.results, &subject, &recorded?, output.as_ref())?;
+    conclude(&args.results, args.whole.unit, &subject, &recorded?, output.as_ref())?;
     let (status, stopped) = ended?;
     if stopped || args.ignore_status {
         return Ok(ExitCode::SUCCESS);

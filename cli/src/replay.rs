@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Format};
-use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::{self, SavedTrace};
 use nrtrace_tracer::launch::identity;
@@ -33,21 +33,22 @@ pub fn replay(args: &ReplayArgs) -> Result<ExitCode> {
     profile.executable = executable.or(profile.executable);
     knowledge::library(&args.more)?.annotate(&mut profile);
     if let Some(directory) = &args.output {
-        run::write(&OutputDir::open(directory)?, &profile)?;
+        run::write(&OutputDir::open(directory)?, &profile, &args.shape.choices(), args.whole.unit)?;
     }
     print(args, &profile)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(args: &ReplayArgs, profile: &Profile) -> Result<()> {
+    let grants = &plan(profile, &args.shape.choices());
     match args.format {
         ReportFormat::Table => {
             let style = terminal::style(args.color, &std::io::stdout());
-            terminal::print(&emit::table(profile, &grants(profile), style, terminal::width()))
+            terminal::print(&emit::table(profile, grants, style, terminal::width()))
         }
         ReportFormat::Json => terminal::print(&profile.to_json()),
-        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, &grants(profile)).text),
-        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, &grants(profile)).text),
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text),
+        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text),
     }
 }
 

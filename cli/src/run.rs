@@ -10,7 +10,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Format, Style};
 use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
-use nrtrace_profiles::grants::{Grants, grants, plan};
+use nrtrace_profiles::grants::{Choices, plan};
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
@@ -22,7 +22,7 @@ use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Shape, Talk};
+use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Talk};
 use crate::engine;
 use crate::failure::BadInput;
 use crate::knowledge;
@@ -86,10 +86,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     replay::save(args, &recorded, &settled.name, profile.executable.as_ref())?;
     settled.library.annotate(&mut profile);
     if let Some(output) = &settled.output {
-        write_shaped(output, &profile, &args.shape)?;
+        write(output, &profile, &args.results.shape.choices(), args.whole.unit)?;
     }
-    let grants = plan(&profile, &args.shape.choices());
-    show_planned(&args.results, &profile, &grants, settled.output.as_ref())?;
+    show(&args.results, &profile, settled.output.as_ref())?;
     Ok(ExitCode::from(status(args, &recorded, &profile)))
 }
 
@@ -203,16 +202,11 @@ fn who(settled: &Settled) -> String {
     format!("{} (uid {}, gid {}{fresh})", identity.user, identity.uid, identity.gid)
 }
 
-/// Writes the profile and all artefacts.
-pub fn write(output: &OutputDir, profile: &Profile) -> Result<()> {
-    write_shaped(output, profile, &Shape::default())
-}
-
-/// Writes the profile and all artefacts in the shape asked for.
-pub fn write_shaped(output: &OutputDir, profile: &Profile, shape: &Shape) -> Result<()> {
-    let grants = plan(profile, &shape.choices());
+/// Writes the profile and all artefacts, by what was preferred, with a whole unit if asked for.
+pub fn write(output: &OutputDir, profile: &Profile, choices: &Choices, unit: bool) -> Result<()> {
+    let grants = plan(profile, choices);
     output.write("profile.json", &profile.to_json(), false)?;
-    let unit = shape.unit.then(|| Format::SystemdUnit.emit(profile, &grants));
+    let unit = unit.then(|| Format::SystemdUnit.emit(profile, &grants));
     for artefact in emit::files(profile, &grants).into_iter().chain(unit) {
         output.write(&artefact.file_name, &artefact.text, artefact.executable)?;
     }
@@ -221,15 +215,7 @@ pub fn write_shaped(output: &OutputDir, profile: &Profile, shape: &Shape) -> Res
 
 /// Shows the result as it was asked for.
 pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
-    show_planned(results, profile, &grants(profile), output)
-}
-
-fn show_planned(
-    results: &Results,
-    profile: &Profile,
-    grants: &Grants,
-    output: Option<&OutputDir>,
-) -> Result<()> {
+    let grants = &plan(profile, &results.shape.choices());
     match results.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
         ReportFormat::Json => {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,12 +17,15 @@ use nrtrace_tests::record::record;
 use nrtrace_tests::sandbox::{OUT, Sandbox};
 use nrtrace_tests::service::quote;
 use nrtrace_tests::truth::Truth;
+use serde_json::Value;
 
 /// Bash: an image, as `base`, of this machine's own files of a service, a shell, and what an image's `RUN` lines call.
 const BASE: &str = r#"
     base() {
         root=/tmp/root
-        mkdir -p $root/{usr/bin,usr/sbin,usr/lib,usr/lib64,run,tmp,proc,sys,dev,var/tmp}
+        mkdir -p $root/{usr/bin,usr/sbin,usr/lib,usr/lib64,run/lock,tmp,proc,sys,dev,var/tmp}
+        ln -s /run $root/var/run
+        ln -s /run/lock $root/var/lock
         for link in bin sbin lib lib64; do ln -s usr/$link $root/$link; done
         chmod 1777 $root/tmp $root/var/tmp
         cp -a --parents /usr/bin/{sh,dash,install,chown,chmod,chgrp,grep,mkfifo} /usr/sbin/setcap /etc/{passwd,group,nsswitch.conf} "$@" $root
@@ -56,6 +60,7 @@ fn check(name: &str) {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
     let (profile, _) = record(&truth, &sandbox, "ebpf").unwrap();
     let written = |file: &str| std::fs::read_to_string(sandbox.out().join("result").join(file)).unwrap();
+    is_compose(&written("compose.yaml"));
     let service = Service::parse(&written("compose.yaml")).unwrap();
     assert!(service.options.contains(&"--cap-drop=ALL".to_owned()), "{service:?}");
     let quoted = |words: &[String]| words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ");
@@ -102,6 +107,15 @@ fn check(name: &str) {
         format!("NoNewPrivs:\t{}", u8::from(no_new_privs)),
     ] {
         assert!(status.contains(&line), "wanted {line} in {status}: {log}");
+    }
+}
+
+fn is_compose(text: &str) {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("standards/compose-spec.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let document: Value = serde_norway::from_str(text).unwrap();
+    if let Err(error) = jsonschema::validate(&schema, &document) {
+        panic!("{error}\n{text}");
     }
 }
 

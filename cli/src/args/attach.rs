@@ -50,6 +50,10 @@ pub struct AttachArgs {
     #[command(flatten)]
     pub watch: Watch,
 
+    /// Write a whole service unit as well as the drop-in
+    #[arg(long)]
+    pub whole_unit: bool,
+
     #[command(flatten)]
     pub results: Results,
 }

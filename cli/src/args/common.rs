@@ -11,6 +11,7 @@ use nrtrace_profiles::event::Record;
 use nrtrace_tracer::backend::Choice;
 
 use super::knowledge::KnowledgeDirs;
+use super::shape::Shape;
 use super::value;
 
 /// Whom the program runs as, or is judged for.
@@ -83,6 +84,9 @@ pub struct Results {
     /// What to print at the end: a table on standard error, or something else on standard output
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
+
+    #[command(flatten)]
+    pub shape: Shape,
 
     #[command(flatten)]
     pub more: KnowledgeDirs,

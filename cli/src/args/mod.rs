@@ -29,7 +29,6 @@ pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
-pub use shape::Shape;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
 

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::EXIT_STATUS;
 use super::common::{Results, Variables, Watch};
 use super::course::CourseArgs;
+use super::shape::Whole;
 use super::value;
 
 const VERIFY_EXAMPLES: &str = "\
@@ -74,6 +75,9 @@ pub struct ProveArgs {
     /// How long a program that is told to stop has until it is killed
     #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5s")]
     pub grace: Duration,
+
+    #[command(flatten)]
+    pub whole: Whole,
 
     #[command(flatten)]
     pub results: Results,

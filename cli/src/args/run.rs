@@ -9,7 +9,7 @@ use super::EXIT_STATUS;
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
 use super::course::CourseArgs;
 use super::prove::{SandboxArgs, SearchArgs};
-use super::shape::Shape;
+use super::shape::Whole;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -90,7 +90,7 @@ pub struct RunArgs {
     pub save_trace: Option<PathBuf>,
 
     #[command(flatten)]
-    pub shape: Shape,
+    pub whole: Whole,
 
     #[command(flatten)]
     pub results: Results,

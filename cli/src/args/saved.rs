@@ -7,7 +7,7 @@ use nrtrace_profiles::emit::Format;
 
 use super::common::{ColourArg, ReportFormat};
 use super::knowledge::KnowledgeDirs;
-use super::shape::{Preference, Shape};
+use super::shape::{Preference, Shape, Whole};
 
 const EMIT_EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,9 @@ pub struct EmitArgs {
     /// Write to this directory; without --format, the profile and all artefacts that were not left to be asked for
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub whole: Whole,
 
     #[command(flatten)]
     pub shape: Shape,

@@ -8,6 +8,7 @@ use nrtrace_profiles::check::Level;
 
 use super::common::{ColourArg, ReportFormat, Subject};
 use super::knowledge::KnowledgeDirs;
+use super::shape::{Shape, Whole};
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -247,6 +248,12 @@ pub struct ReplayArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub format: ReportFormat,
+
+    #[command(flatten)]
+    pub whole: Whole,
+
+    #[command(flatten)]
+    pub shape: Shape,
 
     /// When to use colour
     #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]

@@ -24,10 +24,6 @@ pub struct Shape {
     #[command(flatten)]
     pub preference: Preference,
 
-    /// Write a whole service unit as well as the drop-in
-    #[arg(long)]
-    pub unit: bool,
-
     /// Have containers run as any user id with group 0, as OpenShift does
     #[arg(long)]
     pub openshift: bool,
@@ -38,6 +34,14 @@ impl Shape {
     pub fn choices(&self) -> Choices {
         Choices { arbitrary_uid: self.openshift, ..self.preference.choices() }
     }
+}
+
+/// Whether a whole unit is written; a group of its own, since `attach --unit` names one.
+#[derive(Debug, Default, Args)]
+pub struct Whole {
+    /// Write a whole service unit as well as the drop-in
+    #[arg(long)]
+    pub unit: bool,
 }
 
 /// `--prefer`

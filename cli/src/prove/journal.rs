@@ -103,7 +103,7 @@ fn subject(prover: &Prover, profile: &Profile) -> String {
         (&requirement.id, format!("{:?}{:?}", requirement.need, requirement.severity)).hash(&mut hasher);
     }
     (&profile.name, &profile.identity.user, &prover.command, &prover.env, prover.keep_env).hash(&mut hasher);
-    (prover.private_network, prover.file_capabilities, format!("{:?}", prover.shared)).hash(&mut hasher);
+    (prover.private_network, &prover.choices, format!("{:?}", prover.shared)).hash(&mut hasher);
     format!("{:?}{:?}", prover.course.readiness, prover.course.exercise).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

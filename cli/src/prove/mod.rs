@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use nrtrace_profiles::event::Record;
+use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course};
@@ -22,7 +23,7 @@ use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
-    BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, VerifyArgs, Watch,
+    BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
 use crate::failure::BadInput;
 use crate::output::OutputDir;
@@ -46,7 +47,8 @@ struct Prover {
     watch: Watching,
     private_network: bool,
     shared: Vec<Bind>,
-    file_capabilities: bool,
+    /// What the trials are to be granted, and the artefacts too.
+    choices: Choices,
 }
 
 impl Prover {
@@ -73,7 +75,7 @@ impl Prover {
             watch: watching(&args.watch),
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
-            file_capabilities: args.sandbox.file_capabilities,
+            choices: choices(&args.results, &args.sandbox),
         })
     }
 
@@ -95,10 +97,18 @@ impl Prover {
 
     /// One trial with what the profile grants.
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
-        let rights =
-            Rights::Granted { profile: Box::new(profile.clone()), file_capabilities: self.file_capabilities };
+        let rights = Rights::Granted { profile: Box::new(profile.clone()), choices: self.choices.clone() };
         trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
     }
+}
+
+/// What is preferred; that capabilities come from the file can be said in either way.
+fn choices(results: &Results, sandbox: &SandboxArgs) -> Choices {
+    let mut choices = results.shape.choices();
+    if sandbox.file_capabilities {
+        choices.prefer.insert(0, Method::FileCapability);
+    }
+    choices
 }
 
 /// An exercise needs something to begin with.
@@ -160,7 +170,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, false)?;
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
     if output.is_some() || args.update {
-        write(output.as_ref(), &prove.profile, &profile)?;
+        write(output.as_ref(), prove, &prover, &profile)?;
     }
     tell::verified(&verified, &profile, &prover, &prove.results)?;
     Ok(if verified.lives() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
@@ -185,9 +195,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let wanted = minimize::Wanted { prover: &prover, search: &args.search, journal: Some(&beside), talk };
     let proved = minimize::minimize(&wanted, &mut profile)?;
     if output.is_some() || args.update {
-        write(output.as_ref(), &prove.profile, &profile)?;
+        write(output.as_ref(), prove, &prover, &profile)?;
     }
-    tell::minimized(proved, &profile, &prove.results)?;
+    tell::minimized(proved, &profile, &prover, &prove.results)?;
     Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
 }
 
@@ -199,15 +209,16 @@ fn beside(profile: &Path) -> PathBuf {
 }
 
 /// Writes the profile to the output directory, or back to where it came from, with the artefacts that lie beside it.
-fn write(output: Option<&OutputDir>, from: &Path, profile: &Profile) -> Result<()> {
+fn write(output: Option<&OutputDir>, args: &ProveArgs, prover: &Prover, profile: &Profile) -> Result<()> {
+    let from = &args.profile;
     if let Some(output) = output {
-        return crate::run::write(output, profile);
+        return crate::run::write(output, profile, &prover.choices, args.whole.unit);
     }
     let directory = from.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let written = OutputDir::open(directory)?;
     if name == "profile.json" && directory.join("tmpfiles.d").is_dir() {
-        return crate::run::write(&written, profile);
+        return crate::run::write(&written, profile, &prover.choices, args.whole.unit);
     }
     written.write(&name, &profile.to_json(), false)
 }

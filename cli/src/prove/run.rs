@@ -7,12 +7,15 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
+use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::course::{Capture, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Rights};
 
-use super::{NOT_PROVED, Prover, check, course, is_private, minimize, shared, tell, verify, watching};
+use super::{
+    NOT_PROVED, Prover, check, choices, course, is_private, minimize, shared, tell, verify, watching,
+};
 use crate::args::RunArgs;
 use crate::output::OutputDir;
 use crate::progress::Trials;
@@ -46,7 +49,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         watch: watching(&args.watch),
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
-        file_capabilities: args.sandbox.file_capabilities,
+        choices: choices(&args.results, &args.sandbox),
     };
     let talk = &args.results.talk;
     let shown = Trials::new(&wanted.name, talk);
@@ -65,8 +68,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let note = format!("the program {failure}, although it was refused nothing: nothing could be proved");
         terminal::tell(format_args!("nrtrace: {}", printable(&note)));
         profile.notes.push(note);
-        write(wanted, &profile)?;
-        tell::minimized(false, &profile, &args.results)?;
+        write(wanted, &prover, &profile)?;
+        tell::minimized(false, &profile, &prover, &args.results)?;
         return Ok(ExitCode::from(NOT_PROVED));
     }
     prover.course = course(&args.course, &profile);
@@ -76,21 +79,19 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         tell::verified(&verified, &profile, &prover, &args.results)?;
     }
     // Written now, so that nothing is lost when the search is interrupted.
-    write(wanted, &profile)?;
+    write(wanted, &prover, &profile)?;
     if proved && args.minimize {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
         let search =
             minimize::Wanted { prover: &prover, search: &args.search, journal: journal.as_deref(), talk };
         proved = minimize::minimize(&search, &mut profile)?;
-        write(wanted, &profile)?;
-        tell::minimized(proved, &profile, &args.results)?;
+        write(wanted, &prover, &profile)?;
+        tell::minimized(proved, &profile, &prover, &args.results)?;
     }
     Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
 }
 
-fn write(wanted: &Wanted<'_>, profile: &nrtrace_profiles::profile::Profile) -> Result<()> {
-    wanted
-        .output
-        .as_ref()
-        .map_or(Ok(()), |output| crate::run::write_shaped(output, profile, &wanted.args.shape))
+fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Result<()> {
+    let Some(output) = &wanted.output else { return Ok(()) };
+    crate::run::write(output, profile, &prover.choices, wanted.args.whole.unit)
 }

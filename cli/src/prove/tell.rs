@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
-use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
@@ -44,7 +44,7 @@ pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results
                 .iter()
                 .skip(lines.len().saturating_sub(LAST_LINES))
                 .for_each(|line| say(&format!("  {line}")));
-            missing(verified, profile);
+            missing(verified, profile, prover);
         }
     }
     for text in &verified.report.not_applied {
@@ -84,11 +84,11 @@ fn lives(verified: &Verified, profile: &Profile, prover: &Prover, who: &str) {
     }
 }
 
-fn missing(verified: &Verified, profile: &Profile) {
+fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
     // The way each would be granted.
     let mut complete = profile.clone();
     verified.refused.missing.iter().for_each(|missing| judge::add(&mut complete, missing));
-    let plan = grants(&complete);
+    let plan = plan(&complete, &prover.choices);
     for missing in &verified.refused.missing {
         let known = complete.requirements.iter().find(|known| known.id == missing.id).unwrap_or(missing);
         let remedies: Vec<String> =
@@ -151,15 +151,16 @@ fn json(verified: &Verified, profile: &Profile) -> Result<String> {
 }
 
 /// The outcome of `minimize`.
-pub fn minimized(proved: bool, profile: &Profile, results: &Results) -> Result<()> {
+pub fn minimized(proved: bool, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
+    let grants = &plan(profile, &prover.choices);
     match results.format {
         ReportFormat::Json => terminal::print(&profile.to_json()),
-        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, &grants(profile)).text),
-        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, &grants(profile)).text),
+        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text),
+        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text),
         ReportFormat::Table if results.talk.quiet => Ok(()),
         ReportFormat::Table => {
             let style = terminal::style(results.talk.color, &std::io::stderr());
-            let table = emit::table(profile, &grants(profile), style, terminal::width());
+            let table = emit::table(profile, grants, style, terminal::width());
             terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
             if !proved {
                 say("Not proved: see above");

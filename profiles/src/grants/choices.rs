@@ -83,7 +83,7 @@ impl Method {
 }
 
 /// What the plan is to take where there are several ways.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Choices {
     /// Methods to take before all others, most wanted first.
     pub prefer: Vec<Method>,

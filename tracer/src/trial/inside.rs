@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
-use nrtrace_profiles::grants::grants;
+use nrtrace_profiles::grants::{Method, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Access, Need};
 
@@ -139,7 +139,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
 fn prepare(request: &Request) -> Result<Start, Answer> {
     // As a service manager starts services.
     umask(Mode::from_bits_truncate(0o022));
-    let (profile, file_capabilities) = match &request.rights {
+    let (profile, choices) = match &request.rights {
         Rights::Permissive { identity, policy } => {
             return Ok(Start {
                 credentials: Credentials::Permissive(identity.clone()),
@@ -150,12 +150,17 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
                 not_applied: Vec::new(),
             });
         }
-        Rights::Granted { profile, file_capabilities } => (profile, *file_capabilities),
+        Rights::Granted { profile, choices } => (profile, choices),
     };
     let mut not_applied = clear_away(profile);
-    let grants = grants(profile);
+    let grants = plan(profile, choices);
+    if grants.port_method == Method::Socket && !grants.ports.is_empty() {
+        let why =
+            "the socket unit, as nobody hands sockets over in a trial: prove it without --prefer socket";
+        not_applied.push(why.to_owned());
+    }
     let text = |format: Format| format.emit(profile, &grants).text;
-    let setcap = (file_capabilities && !grants.capabilities.is_empty()).then(|| text(Format::Setcap));
+    let setcap = (grants.on_file && !grants.capabilities.is_empty()).then(|| text(Format::Setcap));
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
         tmpfiles: &text(Format::Tmpfiles),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nrtrace_profiles::event::{Identity, Record, Trace};
+use nrtrace_profiles::grants::Choices;
 use nrtrace_profiles::profile::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +72,8 @@ pub enum Rights {
     Granted {
         /// The profile.
         profile: Box<Profile>,
-        /// Capabilities come from the file, by `setcap.sh`, in place of the unit.
-        file_capabilities: bool,
+        /// How its needs are met where there are several ways.
+        choices: Choices,
     },
 }
 

@@ -1,0 +1,56 @@
+//! The Compose fragment is what the published schema of the Compose Specification accepts, whatever the profile.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod samples;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
+use nrtrace_profiles::emit::Format;
+use nrtrace_profiles::grants::{Choices, Method, plan};
+use nrtrace_profiles::profile::Profile;
+use proptest::prelude::*;
+use serde_json::Value;
+
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/standards/compose-spec.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+});
+
+fn complaints(text: &str) -> Vec<String> {
+    let document: Value = serde_norway::from_str(text).unwrap();
+    SCHEMA.iter_errors(&document).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+fn check(profile: &Profile) {
+    let preferences = [vec![], vec![Method::Sysctl], vec![Method::FileCapability, Method::Configure]];
+    for (prefer, arbitrary_uid) in
+        preferences.into_iter().flat_map(|list| [(list.clone(), false), (list, true)])
+    {
+        let grants = plan(profile, &Choices { prefer, arbitrary_uid });
+        let text = Format::Compose.emit(profile, &grants).text;
+        assert_eq!(complaints(&text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn of_every_sample() {
+    samples::all().iter().for_each(check);
+    check(&samples::everything());
+}
+
+#[test]
+fn the_schema_does_refuse() {
+    assert!(!complaints("services: {a: {image: b, read_only: maybe}}").is_empty());
+    assert!(!complaints("services: {a: {image: b, nonsense: 1}}").is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 50, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn of_any_name(name in prop::collection::vec(1_u8..=255, 1..40)) {
+        check(&samples::hostile(&name));
+    }
+}
