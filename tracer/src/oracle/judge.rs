@@ -145,6 +145,15 @@ impl Judge {
             Seat::Thread(_) => None,
         }
     }
+
+    /// Looks at what a path leads to, as [`Judge::glance`] went there.
+    pub fn look(&self, dir: RawFd, path: &CString, flags: i32) -> Option<libc::stat> {
+        let mut file = std::mem::MaybeUninit::uninit();
+        // SAFETY: the path is a C string, and the buffer is as large as the call wants it.
+        let done = unsafe { libc::fstatat(dir, path.as_ptr(), file.as_mut_ptr(), flags) == 0 };
+        // SAFETY: filled in by the call that has succeeded.
+        done.then(|| unsafe { file.assume_init() })
+    }
 }
 
 /// The target's filesystem ids, on a thread of root's.

@@ -160,27 +160,53 @@ impl Oracle {
     ///
     /// For paths outside procfs, and processes with this one's root directory and mount namespace.
     pub fn glance(&self, question: &Question) -> Option<Result<(), Errno>> {
-        const CLOSER: i32 =
-            libc::O_NOFOLLOW | libc::O_DIRECTORY | libc::O_NOATIME | libc::O_EXCL | libc::O_PATH;
-        let (bits, follow, creates) = match question.want {
-            Want::Reach => (libc::F_OK, question.follow, false),
-            Want::Access(bits) => (bits, question.follow, false),
-            Want::Execute => (libc::X_OK, question.follow, false),
-            Want::Open(flags) if flags & CLOSER == 0 => {
+        let (bits, follow, open) = match question.want {
+            Want::Reach => (libc::F_OK, question.follow, 0),
+            Want::Access(bits) => (bits, question.follow, 0),
+            Want::Execute => (libc::X_OK, question.follow, 0),
+            Want::Open(flags) => {
                 let reads = flags & libc::O_ACCMODE != libc::O_WRONLY;
                 let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
                 let bits = if reads { libc::R_OK } else { 0 } | if writes { libc::W_OK } else { 0 };
-                (bits, true, flags & libc::O_CREAT != 0)
+                (bits, flags & libc::O_NOFOLLOW == 0, flags)
             }
             _ => return None,
         };
+        const CLOSER: i32 = libc::O_NOATIME | libc::O_EXCL | libc::O_PATH | plan::TMPFILE;
+        if open & CLOSER != 0 {
+            return None;
+        }
         let path = CString::new(question.path).ok()?;
         let flags = if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
-        let seen = self.judge.glance(question.base.as_raw_fd(), &path, bits, flags);
-        seen.filter(|answer| match answer {
-            Ok(()) => true,
-            Err(errno) => !creates && matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP),
-        })
+        let base = question.base.as_raw_fd();
+        match self.judge.glance(base, &path, bits, flags)? {
+            Ok(()) => {
+                let look = || self.judge.look(base, &path, flags);
+                let plain = match question.want {
+                    Want::Open(flags) => self.is_plain(flags, look()?),
+                    Want::Execute => look()?.st_mode & libc::S_IFMT == libc::S_IFREG,
+                    _ => true,
+                };
+                plain.then_some(Ok(()))
+            }
+            // What is to be created is judged by its directory.
+            Err(_) if open & libc::O_CREAT != 0 => None,
+            Err(errno) => {
+                matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP).then_some(Err(errno))
+            }
+        }
+    }
+
+    /// Whether permission bits alone decide over opening this file so.
+    fn is_plain(&self, flags: i32, file: libc::stat) -> bool {
+        let creates = flags & libc::O_CREAT != 0;
+        match file.st_mode & libc::S_IFMT {
+            libc::S_IFDIR => !creates && flags & (libc::O_ACCMODE | libc::O_TRUNC) == libc::O_RDONLY,
+            libc::S_IFREG | libc::S_IFIFO => {
+                flags & libc::O_DIRECTORY == 0 && (!creates || file.st_uid == self.protections.uid)
+            }
+            _ => false,
+        }
     }
 
     /// What a call would meet first.

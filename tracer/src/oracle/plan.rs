@@ -14,7 +14,7 @@ const CREATE: (i32, Access) = (libc::W_OK, Access::Create);
 const DELETE: (i32, Access) = (libc::W_OK, Access::Delete);
 
 /// The bit of `O_TMPFILE` that is not `O_DIRECTORY`.
-const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+pub(super) const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// How the last component of a question's path is treated.
 pub(super) fn treatment(question: &Question) -> Final {

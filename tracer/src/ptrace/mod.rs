@@ -140,8 +140,9 @@ impl Tracer {
         let (control, far_end) = socketpair(kind.0, kind.1, None, kind.2)
             .map_err(|error| start("make a socket pair", error.into()))?;
         let keep = ring.as_fd().as_raw_fd();
+        let place = writer.place();
         let make = || engine::Engine::new(options, writer, judge.map(|make| make()));
-        let pid = process::spawn(&far_end, keep, make).map_err(|error| start("fork", error))?;
+        let pid = process::spawn(&far_end, keep, place, make).map_err(|error| start("fork", error))?;
         Ok(Self { pid, control, ring })
     }
 

@@ -9,6 +9,9 @@
 //! watches whether it gets its turn, and else gives it back its own: it then runs as it came, for a while that gets longer
 //! with each time.
 //!
+//! What would want that CPU most is whoever reads the records, woken by the tracer and hence put beside it: it is told to
+//! [step aside](super::ring::Place).
+//!
 //! Nothing of this can be seen by the tracee, whose own affinity and policy stay as they are.
 
 use std::fs::File;
@@ -20,22 +23,26 @@ use std::time::Duration;
 
 use libc::{c_int, pid_t};
 
+use super::ring::Place;
 use super::sys;
 
-/// Stops after which is looked how they came.
-const WINDOW: u32 = 64;
-/// So many windows later, it is looked again where the tracee is.
-const LOOK: u32 = 4;
+/// Stops after which is looked how they came, and where the tracee is: often, for once something else had the CPU, the
+/// tracee was woken on another, and stays there.
+const WINDOW: u32 = 32;
 /// Stops of a window by another task than the one before, for a tree that runs one task at a time.
 const SERIAL: u32 = WINDOW / 4;
 /// The longest time for a window of a tree that is worth it, in nanoseconds.
-const BUSY: u64 = 50_000_000;
+const BUSY: u64 = 25_000_000;
 /// How often the watchdog looks.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(10);
 /// Looks without a stop after which there is nothing to be near to.
-const QUIET: u32 = 20;
+const QUIET: u32 = 10;
 /// How long the tracer stays away after it had to wait for its turn, at first and at most, in nanoseconds.
-const APART: std::ops::Range<u64> = 250_000_000..8_000_000_000;
+const APART: std::ops::Range<u64> = 50_000_000..8_000_000_000;
+/// Looks in a row at which the tracer waits for its turn, before it is given up: a passing thread of the kernel is none.
+const STARVED: u32 = 2;
+/// Who was near for so many times as long as it had been away before is not in a hurry to part.
+const WORTH: u64 = 8;
 
 /// The tracer's side.
 #[derive(Debug)]
@@ -45,7 +52,6 @@ pub struct Nearness {
     last: pid_t,
     changes: u32,
     stops: u32,
-    windows: u32,
     cpu: Option<usize>,
     began: u64,
 }
@@ -60,12 +66,13 @@ struct Shared {
     stops: AtomicU64,
     /// Not before this time again.
     not_before: AtomicU64,
+    place: Place,
 }
 
 impl Nearness {
     /// For the calling thread; `None` where it would be of no use, or could not be taken back: with one CPU, under
     /// another policy than the ordinary one, or without the right to leave `SCHED_IDLE` again.
-    pub fn new() -> Option<Self> {
+    pub fn new(place: Place) -> Option<Self> {
         let allowed = sys::affinity().ok()?;
         if count(&allowed) < 2 || sys::policy(0).ok()? != libc::SCHED_OTHER {
             return None;
@@ -78,6 +85,7 @@ impl Nearness {
             near: AtomicBool::new(false),
             stops: AtomicU64::new(0),
             not_before: AtomicU64::new(0),
+            place,
         });
         let (wake, woken) = sync_channel(1);
         let (ready, able) = sync_channel(1);
@@ -97,7 +105,6 @@ impl Nearness {
             last: 0,
             changes: 0,
             stops: 0,
-            windows: 0,
             cpu: None,
             began: sys::monotonic(),
         })
@@ -124,10 +131,7 @@ impl Nearness {
             if !near && now >= self.shared.not_before.load(Ordering::Relaxed) {
                 self.approach();
             } else if near {
-                self.windows = (self.windows + 1) % LOOK;
-                if self.windows == 0 {
-                    self.follow();
-                }
+                self.follow();
             }
         }
         self.began = now;
@@ -151,6 +155,7 @@ impl Nearness {
             && let Some(cpu) = there
         {
             let _ = sys::set_affinity(0, &only(cpu));
+            self.shared.place.set(Some(cpu));
             self.cpu = there;
         }
     }
@@ -167,6 +172,7 @@ impl Shared {
     fn restore(&self) {
         let _ = sys::set_policy(self.tracer, libc::SCHED_OTHER);
         let _ = sys::set_affinity(self.tracer, &self.allowed);
+        self.place.set(None);
     }
 }
 
@@ -188,26 +194,24 @@ impl Watchdog {
             if !self.shared.near.load(Ordering::SeqCst) {
                 self.shared.restore();
             }
-            // Who was near for long has not been in a hurry to part.
-            let long = sys::monotonic().saturating_sub(began) > 2 * APART.end;
+            let long = sys::monotonic().saturating_sub(began) > WORTH * self.apart;
             self.apart = if long { APART.start } else { (2 * self.apart).min(APART.end) };
         }
     }
 
     fn until_apart(&self) {
-        let (mut ran, mut time, mut stops, mut quiet) = (self.ran(), sys::monotonic(), 0, 0);
+        let (mut turns, mut time, mut stops, mut quiet, mut starved) =
+            (self.turns(), sys::monotonic(), 0, 0, 0);
         while self.shared.near.load(Ordering::SeqCst) {
+            self.shared.place.step_aside();
             std::thread::sleep(TICK);
-            let (before, began) = (ran, time);
-            (ran, time) = (self.ran(), sys::monotonic());
-            let idle = match (before, ran) {
-                (Some(before), Some(ran)) => ran.saturating_sub(before) < (time - began) / 5,
-                _ => true,
-            };
+            let (before, began) = (turns, time);
+            (turns, time) = (self.turns(), sys::monotonic());
             let present = self.shared.stops.load(Ordering::Relaxed);
             quiet = if present == stops { quiet + 1 } else { 0 };
             stops = present;
-            if idle && self.waits_for_its_turn() {
+            starved = if self.waits(before, turns, time - began) { starved + 1 } else { 0 };
+            if starved == STARVED {
                 self.shared.part(time + self.apart);
             } else if quiet > QUIET {
                 self.shared.part(0);
@@ -215,16 +219,20 @@ impl Watchdog {
         }
     }
 
-    /// How long the tracer has run so far, in nanoseconds (`Documentation/scheduler/sched-stats.rst`).
-    fn ran(&self) -> Option<u64> {
+    /// How long the tracer has waited for a CPU so far, in nanoseconds, and how often it got one
+    /// (`Documentation/scheduler/sched-stats.rst`). A wait is counted when it ends.
+    fn turns(&self) -> Option<(u64, u64)> {
         let mut text = [0; 64];
         let count = self.schedstat.read_at(&mut text, 0).ok()?;
-        std::str::from_utf8(&text[..count]).ok()?.split_ascii_whitespace().next()?.parse().ok()
+        let mut fields = std::str::from_utf8(&text[..count]).ok()?.split_ascii_whitespace().skip(1);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     }
 
-    /// Whether the tracer could run and does not, or cannot be looked at.
-    fn waits_for_its_turn(&self) -> bool {
-        field(self.shared.tracer, 3).is_none_or(|state| state == "R")
+    /// Whether the tracer could run for most of the `time` between two looks and did not, or cannot be looked at.
+    fn waits(&self, before: Option<(u64, u64)>, now: Option<(u64, u64)>, time: u64) -> bool {
+        let (Some((waited, turn)), Some((waits, turns))) = (before, now) else { return true };
+        waits - waited > time / 2
+            || (turns == turn && field(self.shared.tracer, 3).is_none_or(|state| state == "R"))
     }
 }
 
@@ -274,18 +282,22 @@ mod tests {
 
     #[test]
     fn a_tracer_that_waits_for_its_turn_gets_its_policy_and_its_cpus_back() {
+        let (writer, _reader) = crate::ptrace::ring::ring().unwrap();
+        let place = writer.place();
         // Without the right to come back, or with one CPU, there is nothing to be tried; then it must say so.
-        let Some(mut near) = Nearness::new() else {
+        let Some(mut near) = Nearness::new(place) else {
             let alone = count(&sys::affinity().unwrap()) < 2;
             assert!(alone || !nix::unistd::geteuid().is_root());
             return;
         };
         let here = nix::unistd::gettid().as_raw();
-        let mut tries = 0;
+        let start = std::time::Instant::now();
         while !near.shared.near.load(Ordering::SeqCst) {
             near.stopped(here);
-            tries += 1;
-            assert!(tries < 100_000, "a busy tree of one task is worth being near to");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "a busy tree of one task is worth being near to"
+            );
         }
         let (end, thread) = hog(near.cpu.unwrap());
         let start = std::time::Instant::now();
@@ -293,11 +305,12 @@ mod tests {
             std::hint::spin_loop();
             assert!(start.elapsed() < Duration::from_secs(20), "still under SCHED_IDLE beside a hog");
         }
+        let parted = sys::monotonic();
         end.store(true, Ordering::Relaxed);
         thread.join().unwrap();
         std::thread::sleep(4 * TICK);
         assert_eq!(sys::policy(0).unwrap(), libc::SCHED_OTHER);
         assert_eq!(count(&sys::affinity().unwrap()), count(&near.shared.allowed));
-        assert!(near.shared.not_before.load(Ordering::Relaxed) > sys::monotonic(), "not at once again");
+        assert!(near.shared.not_before.load(Ordering::Relaxed) > parted, "not at once again");
     }
 }

@@ -16,6 +16,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::engine::Engine;
 use super::nearness::Nearness;
+use super::ring::Place;
 use super::sys;
 use super::tracee::Report;
 
@@ -29,22 +30,33 @@ const REPORTS: u32 = 32;
 ///
 /// # Errors
 /// What fork(2) says.
-pub fn spawn(control: &OwnedFd, keep: RawFd, make: impl FnOnce() -> Engine) -> io::Result<pid_t> {
+pub fn spawn(
+    control: &OwnedFd,
+    keep: RawFd,
+    place: Place,
+    make: impl FnOnce() -> Engine,
+) -> io::Result<pid_t> {
     let parent = std::process::id() as pid_t;
     // A request may come before the child has its signal handler; the signal must wait for it.
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let forked = fork(control, keep, parent, make);
+    let forked = fork(control, keep, parent, place, make);
     mask.thread_set_mask()?;
     forked
 }
 
-fn fork(control: &OwnedFd, keep: RawFd, parent: pid_t, make: impl FnOnce() -> Engine) -> io::Result<pid_t> {
+fn fork(
+    control: &OwnedFd,
+    keep: RawFd,
+    parent: pid_t,
+    place: Place,
+    make: impl FnOnce() -> Engine,
+) -> io::Result<pid_t> {
     // SAFETY: the child allocates and starts threads although other threads of this process may exist: the C libraries
     // make that work after fork(2), and none of their state is used before. It never returns from here.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let body = std::panic::AssertUnwindSafe(|| serve(control, keep, parent, make));
+            let body = std::panic::AssertUnwindSafe(|| serve(control, keep, parent, place, make));
             let status = if std::panic::catch_unwind(body).is_ok() { 0 } else { 101 };
             // SAFETY: ends this process without running destructors and exit handlers that belong to the parent.
             unsafe { libc::_exit(status) }
@@ -53,12 +65,12 @@ fn fork(control: &OwnedFd, keep: RawFd, parent: pid_t, make: impl FnOnce() -> En
     }
 }
 
-fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, make: impl FnOnce() -> Engine) {
+fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, place: Place, make: impl FnOnce() -> Engine) {
     if let Err(error) = detach(&[control.as_raw_fd(), keep]) {
         panic!("cannot set up the tracer process: {error}");
     }
     // Before the judge takes away what it needs.
-    let mut nearness = Nearness::new();
+    let mut nearness = Nearness::new(place);
     let mut engine = make();
     // After the engine is made: a change of the filesystem ids takes it back. A parent that has died before is found below.
     // SAFETY: plain numbers.

@@ -14,10 +14,12 @@ use std::time::Duration;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::sys;
+
 /// Bytes of records the queue holds.
 const CAPACITY: usize = 8 << 20;
 /// How long a record may wait for others before the reader is woken.
-const BATCH: Duration = Duration::from_millis(5);
+const BATCH: Duration = Duration::from_millis(20);
 /// How long the writer, and with it the tracees, waits for a reader that does not keep up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,6 +36,8 @@ struct Shared {
     tasks: AtomicU32,
     /// Whether the timer has been armed since the last read.
     armed: AtomicU32,
+    /// One more than the number of the CPU that the reader is to leave alone; 0 for none.
+    place: AtomicU32,
     data: UnsafeCell<[u8; CAPACITY]>,
 }
 
@@ -53,6 +57,10 @@ unsafe impl Sync for Queue {}
 /// The end that records go in.
 #[derive(Debug)]
 pub struct Writer(Arc<Queue>);
+
+/// Where the tracer is near its tracee: a CPU that others of this program are to leave alone.
+#[derive(Debug)]
+pub struct Place(Arc<Queue>);
 
 /// The end that records come out.
 #[derive(Debug)]
@@ -95,6 +103,15 @@ impl Queue {
 
     fn data(&self) -> *mut u8 {
         self.shared().data.get().cast()
+    }
+
+    fn step_aside(&self) {
+        let place = self.shared().place.load(Ordering::Relaxed);
+        if let Some(cpu) = place.checked_sub(1).map(|cpu| cpu as usize)
+            && sys::cpu() == Some(cpu)
+        {
+            sys::leave(cpu);
+        }
     }
 
     /// Makes the timer expire after `delay`. A failure would only delay the reader until its next look.
@@ -161,15 +178,34 @@ impl Writer {
         }
     }
 
+    /// To tell the reader which CPU to leave alone.
+    pub fn place(&self) -> Place {
+        Place(Arc::clone(&self.0))
+    }
+
     /// Publishes the number of tasks being traced.
     pub fn set_tasks(&self, count: u32) {
         self.0.shared().tasks.store(count, Ordering::Release);
     }
 }
 
+impl Place {
+    /// Says which CPU it is.
+    pub fn set(&self, cpu: Option<usize>) {
+        let place = cpu.map_or(0, |cpu| cpu as u32 + 1);
+        self.0.shared().place.store(place, Ordering::Relaxed);
+    }
+
+    /// Leaves that CPU, where the calling thread is on it.
+    pub fn step_aside(&self) {
+        self.0.step_aside();
+    }
+}
+
 impl Reader {
     /// Gives every record to `sink`.
     pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) {
+        self.0.step_aside();
         // The order matters: a record written after `armed` is cleared arms the timer again.
         let mut expirations = [0u8; 8];
         let _ = nix::unistd::read(self.0.timer.as_fd(), &mut expirations);

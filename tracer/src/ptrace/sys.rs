@@ -177,6 +177,12 @@ pub fn set_policy(tid: pid_t, policy: c_int) -> io::Result<()> {
     }
 }
 
+/// The CPU that this thread runs on.
+pub fn cpu() -> Option<usize> {
+    // SAFETY: no arguments, no memory.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
 /// The CPUs this thread may run on.
 pub fn affinity() -> io::Result<libc::cpu_set_t> {
     // SAFETY: zeros are an empty set, and the call fills in one of the size given.
@@ -195,5 +201,19 @@ pub fn set_affinity(tid: pid_t, cpus: &libc::cpu_set_t) -> io::Result<()> {
     match unsafe { libc::sched_setaffinity(tid, size_of_val(cpus), cpus) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Moves the calling thread off a CPU, if it may run on another; it may still come back.
+pub fn leave(cpu: usize) {
+    let Ok(allowed) = affinity() else { return };
+    let mut others = allowed;
+    // SAFETY: `CPU_CLR` ignores numbers that do not fit, and `CPU_COUNT` only reads.
+    let left = unsafe {
+        libc::CPU_CLR(cpu, &mut others);
+        libc::CPU_COUNT(&others)
+    };
+    if left > 0 && set_affinity(0, &others).is_ok() {
+        let _ = set_affinity(0, &allowed);
     }
 }

@@ -13,9 +13,11 @@ use crate::harness::{Case, open, root};
 
 const CALLS: usize = 2000;
 /// wait(2), the call's registers, the path, the question to the kernel, and on it goes.
-const PER_STOP: usize = 5;
-/// Start and end of the tracee, the first look around.
-const BESIDES: usize = 200;
+const PER_FAILURE: usize = 5;
+/// And a look at what kind of file is opened.
+const PER_OPEN: usize = 6;
+/// Start and end of the tracee, the first look around, and every 32 stops a look at the CPU it is on.
+const BESIDES: usize = 200 + CALLS / 32 * 6;
 
 /// strace, counting the calls of process `pid`.
 fn counting(pid: u32, into: &Path) -> Child {
@@ -39,7 +41,7 @@ fn counting(pid: u32, into: &Path) -> Child {
 }
 
 #[test]
-fn a_call_that_is_judged_takes_one_stop_of_five_system_calls() {
+fn a_call_that_is_judged_takes_one_stop_of_five_or_six_system_calls() {
     assert!(root(), "the tracer is not dumpable: nobody but root can count its calls");
     let identity = Identity {
         user: String::new(),
@@ -76,6 +78,7 @@ fn a_call_that_is_judged_takes_one_stop_of_five_system_calls() {
     // The timer is set once for each time that the reader has emptied the queue.
     let counts = |line: &&str| !["total", "timerfd_settime"].iter().any(|name| line.contains(name));
     let total: usize = text.lines().filter(counts).filter_map(calls).sum();
-    assert!(total >= CALLS * PER_STOP, "counted too little: {text}");
-    assert!(total <= CALLS * PER_STOP + BESIDES, "{total} system calls for {CALLS} stops: {text}");
+    let least = CALLS / 2 * (PER_FAILURE + PER_OPEN);
+    assert!(total >= least, "counted too little: {text}");
+    assert!(total <= least + BESIDES, "{total} system calls for {CALLS} stops: {text}");
 }
