@@ -33,6 +33,7 @@ pub fn schema(args: &SchemaArgs) -> Result<ExitCode> {
         SchemaKind::Policy => Kind::Policy,
         SchemaKind::Check => Kind::Check,
         SchemaKind::Diff => Kind::Diff,
+        SchemaKind::Explain => Kind::Explain,
     };
     terminal::print(&kind.text())?;
     Ok(ExitCode::SUCCESS)

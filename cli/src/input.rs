@@ -17,18 +17,15 @@ pub fn profile(path: &Path) -> Result<Profile> {
 
 /// Reads a file of at most `most` bytes, or standard input for `-`.
 pub fn text(path: &Path, most: u64) -> Result<String> {
-    let bytes = if path.as_os_str() == "-" {
-        bounded(std::io::stdin().lock(), most).context("standard input")
+    let is_standard = path.as_os_str() == "-";
+    let bytes = if is_standard {
+        bounded(std::io::stdin().lock(), most)
     } else {
-        File::open(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|file| bounded(file, most))
-            .with_context(|| path.display().to_string())
+        File::open(path).map_err(anyhow::Error::from).and_then(|file| bounded(file, most))
     };
-    let text = bytes.and_then(|bytes| {
-        String::from_utf8(bytes).with_context(|| format!("{} is not text (UTF-8)", path.display()))
-    });
-    text.map_err(|error| BadInput(format!("cannot read {error:#}")).into())
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).context("it is not text (UTF-8)"));
+    let name = if is_standard { "standard input".into() } else { path.display().to_string() };
+    text.map_err(|error| BadInput(format!("cannot read {name}: {error:#}")).into())
 }
 
 fn bounded(mut reader: impl Read, most: u64) -> Result<Vec<u8>> {

@@ -14,7 +14,7 @@ use tabled::settings::Style;
 
 use crate::args::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 use crate::failure::BadInput;
-use crate::terminal;
+use crate::{input, terminal};
 
 /// A file that is checked is not sound.
 const FOUND: u8 = 1;
@@ -55,9 +55,7 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
 /// The name that a file is about, and its text.
 fn read(path: &Path) -> Result<(String, String)> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BadInput(format!("cannot read {}: {error}", path.display())))?;
-    Ok((name, text))
+    Ok((name, input::text(path, knowledge::LARGEST as u64)?))
 }
 
 /// Lists, shows or checks.

@@ -14,8 +14,10 @@ use crate::remedy::{Remedy, ranked};
 use crate::requirement::{Basis, Requirement, Seconds, Severity, word};
 
 /// What is known about one need.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Explanation {
+    /// [`Explanation::SCHEMA`].
+    pub schema: String,
     /// The need, with all evidence.
     pub requirement: Requirement,
     /// The ways to meet it, best first.
@@ -47,8 +49,18 @@ pub enum NotFound {
     )]
     None(String),
     /// Several ids have it.
-    #[error("{0:?} is in several ids; give one of them: {ids}", ids = .1.join(", "))]
+    #[error("{0:?} is in several ids; give one of them: {ids}", ids = some(.1))]
     Several(String, Vec<String>),
+}
+
+/// The first of them, and how many more there are.
+fn some(ids: &[String]) -> String {
+    const MOST: usize = 20;
+    let first = ids.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    match ids.len().checked_sub(MOST) {
+        None | Some(0) => first,
+        Some(more) => format!("{first}, and {more} more"),
+    }
 }
 
 /// Finds a need by its id, or by a part of it that no other id has.
@@ -81,6 +93,7 @@ pub fn explain(profile: &Profile, requirement: &Requirement) -> Explanation {
         }
     };
     Explanation {
+        schema: Explanation::SCHEMA.to_owned(),
         requirement: requirement.clone(),
         remedies: ranked(profile, &grants(profile), requirement),
         runs: profile.runs.iter().map(in_run).collect(),
@@ -88,6 +101,9 @@ pub fn explain(profile: &Profile, requirement: &Requirement) -> Explanation {
 }
 
 impl Explanation {
+    /// [`Explanation::schema`] of what this version writes.
+    pub const SCHEMA: &str = "nrtrace/explain/v1";
+
     /// The explanation in lines of a name and a text, for people. It may hold text from the tracee.
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let need = &self.requirement;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::check::{Policy, Verdict};
 use crate::diff::Diff;
+use crate::explain::Explanation;
 use crate::profile::{self, Profile};
 use crate::trace::{self, SavedTrace};
 
@@ -22,11 +23,14 @@ pub enum Kind {
     Check,
     /// What `diff --format json` prints.
     Diff,
+    /// What `explain --format json` prints.
+    Explain,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Profile, Self::Trace, Self::Policy, Self::Check, Self::Diff];
+    pub const ALL: [Self; 6] =
+        [Self::Profile, Self::Trace, Self::Policy, Self::Check, Self::Diff, Self::Explain];
 
     /// The value of the file's `schema` field.
     pub const fn version(self) -> &'static str {
@@ -36,6 +40,7 @@ impl Kind {
             Self::Policy => "nrtrace/policy/v1",
             Self::Check => Verdict::SCHEMA,
             Self::Diff => Diff::SCHEMA,
+            Self::Explain => Explanation::SCHEMA,
         }
     }
 
@@ -58,6 +63,7 @@ impl Kind {
             Self::Policy => of::<Policy>(self),
             Self::Check => of::<Verdict>(self),
             Self::Diff => of::<Diff>(self),
+            Self::Explain => of::<Explanation>(self),
         };
         format!("{schema:#}\n")
     }
@@ -66,7 +72,7 @@ impl Kind {
 /// What nrtrace alone writes is described as written, all else as it is read.
 fn settings(kind: Kind) -> SchemaSettings {
     match kind {
-        Kind::Check | Kind::Diff => SchemaSettings::draft2020_12().for_serialize(),
+        Kind::Check | Kind::Diff | Kind::Explain => SchemaSettings::draft2020_12().for_serialize(),
         _ => SchemaSettings::draft2020_12(),
     }
 }

@@ -151,6 +151,17 @@ impl JsonSchema for RawText {
     }
 }
 
+/// What is wrong with a TOML file, and where. The line itself, which may be long, is not quoted.
+pub fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    const LONGEST: usize = 300;
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let message: String = error.message().chars().take(LONGEST).collect();
+    format!("{} at line {line}, column {column}", message.trim().replace('\n', ", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,5 +187,12 @@ mod tests {
         assert_eq!(RawText::from_text("a\\n"), Err(BadEscape));
         assert_eq!(RawText::from_text("a\\"), Err(BadEscape));
         assert_eq!(RawText::from_text("a\\x+1"), Err(BadEscape));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_toml_file_is_short() {
+        let said = |text: &str| toml_error(text, &toml::from_str::<toml::Table>(text).unwrap_err());
+        assert!(said("a = 1\nb = = 2").ends_with("at line 2, column 5"), "{}", said("a = 1\nb = = 2"));
+        assert!(said(&format!("a = {}", "[".repeat(100_000))).len() < 400);
     }
 }

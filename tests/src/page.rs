@@ -115,14 +115,16 @@ fn unit(out: &mut String, profile: &Profile, granted: &Grants) {
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let _ = writeln!(out, "{line}");
     }
-    out.push_str("\n[Install]\nWantedBy=multi-user.target\n```\n\nBefore it, as root, the user and what is below:\n\n```\n");
+    out.push_str("\n[Install]\nWantedBy=multi-user.target\n```\n\nBefore it, as root, the user, what is to be there, and what the kernel is to be told:\n");
     for format in [Format::Sysusers, Format::Tmpfiles, Format::Sysctl] {
-        let text = format.emit(profile, granted).text;
+        let emitted = format.emit(profile, granted);
+        let _ = writeln!(out, "\n`/etc/{}`:\n\n```text", emitted.file_name);
+        let text = emitted.text;
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let _ = writeln!(out, "{line}");
         }
+        out.push_str("```\n");
     }
-    out.push_str("```\n");
     for fact in
         profile.knowledge.iter().filter(|fact| fact.remedies.iter().any(|remedy| remedy.directive.is_some()))
     {

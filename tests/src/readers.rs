@@ -4,13 +4,19 @@
 use nrtrace_profiles::check::report::Format;
 use nrtrace_profiles::check::{Input, Policy, check};
 use nrtrace_profiles::classify;
-use nrtrace_profiles::emit::{self, Style};
+use nrtrace_profiles::diff::diff;
+use nrtrace_profiles::emit::escape::tmpfiles;
+use nrtrace_profiles::emit::{self, Style, Target, patch};
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
+use nrtrace_profiles::explain::explain;
+use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::grants::grants;
-use nrtrace_profiles::knowledge::{self, Library};
+use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::merge::merge;
+use nrtrace_profiles::plan::{Component, Grouping, Options, Owners, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::SavedTrace;
+use nrtrace_tracer::apply::{Unit, words};
 use nrtrace_tracer::collect::{Collector, Config};
 
 /// A reader.
@@ -23,12 +29,14 @@ pub struct Reader {
 }
 
 /// All of them.
-pub const ALL: [Reader; 5] = [
+pub const ALL: [Reader; 7] = [
     Reader { name: "records", read: records },
     Reader { name: "trace", read: trace },
     Reader { name: "profile", read: profile },
     Reader { name: "knowledge", read: knowledge },
     Reader { name: "policy", read: policy },
+    Reader { name: "manifest", read: manifest },
+    Reader { name: "artefacts", read: artefacts },
 ];
 
 /// Records as the kernel writes them, each behind its length in two bytes.
@@ -81,14 +89,45 @@ fn use_profile(profile: &Profile) {
     if let Ok(merged) = merge([profile, profile]) {
         assert_eq!(merge([&merged]).ok().as_ref(), Some(&merged), "merging is idempotent");
     }
+    assert!(diff(profile, profile).is_empty(), "nothing changes from a profile to itself");
+    for requirement in profile.requirements.iter().take(10) {
+        explain(profile, requirement).lines();
+    }
+    plan_for(profile);
 }
 
-/// A file of facts.
+/// The plan for two components that both do what the profile tells of files.
+fn plan_for(profile: &Profile) {
+    let Some(accesses) = &profile.accesses else { return };
+    let component =
+        |name: &str| Component { name: name.into(), files: accesses.files.clone(), ..Component::default() };
+    let options = Options {
+        prefix: String::new(),
+        uids: 100..=999,
+        gids: 100..=999,
+        taken_uids: Default::default(),
+        taken_gids: Default::default(),
+        given: Default::default(),
+        owners: Owners::default(),
+        grouping: Grouping::default(),
+        paths: accesses.paths.iter().filter_map(|text| Pattern::new(text).ok()).collect(),
+    };
+    // Whether there is one does not matter here.
+    let _ = plan(&[component("a"), component("b")], &options);
+}
+
+/// A file of facts, and what it says of a profile.
 pub fn knowledge(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
-    // Whether it is one does not matter here.
-    let _ = knowledge::check("fuzz", text);
-    let _ = Library::built_in().add("fuzz", "fuzz", text);
+    // A file has the name that it tells.
+    let name = toml::from_str::<toml::Table>(text).ok().and_then(|table| Some(table.get("name")?.as_str()?.to_owned()));
+    let mut library = Library::default();
+    if library.add("fuzz", name.as_deref().unwrap_or("fuzz"), text).is_err() {
+        return;
+    }
+    let Ok(mut profile) = Profile::from_json(include_str!("../gate/nrtrace/baseline.json")) else { return };
+    library.annotate(&mut profile);
+    emit::artefacts(&profile);
 }
 
 /// A policy, and what it says of a profile.
@@ -106,6 +145,33 @@ pub fn policy(bytes: &[u8]) {
     let verdict = check(&input);
     for format in Format::ALL {
         format.write(&verdict, Style::Plain, "2026-01-31T12:00:00");
+    }
+}
+
+/// A manifest that is patched.
+pub fn manifest(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let Ok(profile) = Profile::from_json(include_str!("../gate/nrtrace/baseline.json")) else { return };
+    for kustomize in [None, Some("x.yaml")] {
+        let target = Target { manifest: text, container: None, kustomize };
+        // Whether it can be patched does not matter here.
+        let _ = patch(&profile, &grants(&profile), &target);
+    }
+}
+
+/// The files that a trial applies by itself where systemd is not installed, and the escapes in them.
+pub fn artefacts(bytes: &[u8]) {
+    let name = tmpfiles::field(bytes);
+    let read = words::split(&format!("d {name} 0750")).and_then(|words| words.into_iter().nth(1));
+    if !bytes.is_empty() {
+        assert_eq!(read.as_deref(), Some(bytes), "a name comes back from {name}");
+    }
+    let Some(text) = text(bytes) else { return };
+    Unit::parse(text);
+    for line in text.lines() {
+        for word in words::split(line).unwrap_or_default() {
+            words::literal(&word);
+        }
     }
 }
 

@@ -18,12 +18,7 @@ fn tests() -> PathBuf {
 
 /// Runs a script in a copy of the repository.
 fn repository() -> Sandbox {
-    let root = tests().parent().unwrap().to_owned();
-    Sandbox::new()
-        .unwrap()
-        .deadline(Duration::from_secs(60))
-        .bind(tests().join("gate"), "/srv/gate")
-        .bind(root.join("action.yml"), "/srv/action.yml")
+    Sandbox::new().unwrap().deadline(Duration::from_secs(60)).bind(tests().join("gate"), "/srv/gate")
 }
 
 fn script(sandbox: &Sandbox, text: &str) -> Finished {
@@ -59,7 +54,11 @@ fn version_1_passes_and_version_2_does_not() {
          nrtrace merge nrtrace/baseline.json $OUT/v2/profile.json -o $OUT/accepted.json\n\
          nrtrace check $OUT/v2/profile.json --baseline $OUT/accepted.json\n\
          nrtrace replay --format json $OUT/v2.trace >$OUT/replayed.json\n\
-         nrtrace explain $OUT/v2/profile.json var/cache/gate >$OUT/explained.txt",
+         nrtrace explain $OUT/v2/profile.json var/cache/gate >$OUT/explained.txt\n\
+         for profile in v2/profile accepted; do\n\
+             nrtrace explain --format json $OUT/$profile.json var/cache/gate >$OUT/explained-${profile#*/}.json\n\
+         done\n\
+         test $(ls $OUT/explained-*.json | wc -l) = 2",
     );
     let out = sandbox.out();
     let verdict = json(&out.join("v2.json"));
@@ -79,6 +78,9 @@ fn version_1_passes_and_version_2_does_not() {
     assert_eq!(found, expected, "{verdict:#}");
     valid(&Kind::Check.text(), &verdict);
     valid(&Kind::Diff.text(), &json(&out.join("diff.json")));
+    for explained in ["explained-profile.json", "explained-accepted.json"] {
+        valid(&Kind::Explain.text(), &json(&out.join(explained)));
+    }
     for profile in ["v1/profile.json", "v2/profile.json", "accepted.json", "replayed.json"] {
         valid(&Kind::Profile.text(), &json(&out.join(profile)));
     }
@@ -130,44 +132,94 @@ fn formats(out: &Path, needs: &[&str]) {
     }
 }
 
-/// The shell steps of the action, run as GitHub's runner does: inputs in the environment, outputs in files.
+/// A value of the action as bash has it: inputs as they are given, what an earlier step put out from its file.
+fn expand(value: &str, action: &Value, with: &[(&str, &str)]) -> String {
+    let Some(expression) = value.strip_prefix("${{ ").and_then(|rest| rest.strip_suffix(" }}")) else {
+        panic!("{value} is no single expression")
+    };
+    match *expression.split('.').collect::<Vec<_>>() {
+        ["inputs", input] => {
+            let default = &action["inputs"][input]["default"];
+            let given = with.iter().find(|(name, _)| *name == input).map(|(_, given)| *given);
+            format!("'{}'", given.or(default.as_str()).unwrap_or_else(|| panic!("{input} is not given")))
+        }
+        ["steps", step, "outputs", name] => format!("\"$(sed -n 's/^{name}=//p' /tmp/output-{step})\""),
+        _ => panic!("{expression} is not known"),
+    }
+}
+
+/// All steps of the action and what it puts out, as bash that does what GitHub's runner does: inputs in the environment,
+/// each step a file of its own, run in the repository that uses the action.
+fn steps(action: &Value, with: &[(&str, &str)]) -> String {
+    let mut out = String::new();
+    for step in action["runs"]["steps"].as_array().unwrap() {
+        let (id, body) = (step["id"].as_str().unwrap(), step["run"].as_str().unwrap());
+        assert_eq!(step["shell"], "bash");
+        assert!(!body.contains("${{"), "an expression in a script is taken for commands: {body}");
+        let mut variables = String::new();
+        for (name, value) in step["env"].as_object().unwrap() {
+            variables.push_str(&format!("{name}={} ", expand(value.as_str().unwrap(), action, with)));
+        }
+        out.push_str(&format!(
+            "cat >/tmp/{id}.sh <<'STEP'\n{body}\nSTEP\n\
+             status=0; env {variables}GITHUB_OUTPUT=/tmp/output-{id} bash --noprofile --norc -eo pipefail /tmp/{id}.sh \
+             >/tmp/said-{id} || status=$?\n"
+        ));
+    }
+    for (name, output) in action["outputs"].as_object().unwrap() {
+        let value = expand(output["value"].as_str().unwrap(), action, with);
+        out.push_str(&format!("cp {value} $OUT/{name}\n"));
+    }
+    out
+}
+
 #[test]
 fn the_action_does_what_the_workflow_asks_of_it() {
-    let sandbox = repository();
-    let action = serde_yaml(&tests().parent().unwrap().join("action.yml"));
+    let root = tests().parent().unwrap().to_owned();
+    let action = serde_yaml(&root.join("action.yml"));
     let workflow = serde_yaml(&tests().join("gate/.github/workflows/privileges.yml"));
-    let with = &workflow["jobs"]["privileges"]["steps"][1]["with"];
-    let step = &action["runs"]["steps"][1];
-    let mut exports = String::new();
-    for (name, value) in step["env"].as_object().unwrap() {
-        let input = value.as_str().unwrap();
-        let input = input.trim_start_matches("${{ inputs.").trim_end_matches(" }}");
-        let given = with[input].as_str().or(action["inputs"][input]["default"].as_str());
-        let value = if name == "BINARY" { "nrtrace" } else { given.unwrap() };
-        exports.push_str(&format!("export {name}='{value}'\n"));
-    }
-    let body = step["run"].as_str().unwrap();
+    let asked = workflow["jobs"]["privileges"]["steps"][1]["with"].as_object().unwrap();
+    let mut with: Vec<(&str, &str)> =
+        asked.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+    // A name that would do something, were it taken for commands.
+    with.push(("directory", "out; $(touch taken) \"x"));
+    // The action lies elsewhere, and cargo finds all of it there. A stand-in takes the place of the build.
+    let place = "/srv/actions/nrtrace v1";
+    let sandbox = repository()
+        .bind(root.join("action.yml"), format!("{place}/action.yml"))
+        .bind(root.join("rust-toolchain.toml"), format!("{place}/rust-toolchain.toml"))
+        .bind(root.join("cli"), format!("{place}/cli"));
     script(
         &sandbox,
         &format!(
-            "results=$OUT\n{exports}export GITHUB_OUTPUT=/tmp/output GITHUB_STEP_SUMMARY=/tmp/summary\n\
-             cat >/tmp/step.sh <<'STEP'\n{body}\nSTEP\n\
-             status=0; bash --noprofile --norc -eo pipefail /tmp/step.sh >/tmp/said || status=$?; test $status = 1\n\
-             cp /tmp/output /tmp/summary /tmp/said nrtrace-out/nrtrace.sarif nrtrace-out/nrtrace-junit.xml $results/"
+            r#"mkdir /tmp/tools /tmp/runner
+            cat >/tmp/tools/cargo <<'END'
+#!/bin/bash
+set -eu
+test "$*" = "install --quiet --locked --path cli --root /tmp/runner/nrtrace"
+test -e rust-toolchain.toml; grep -q '^name = "nrtrace"' cli/Cargo.toml
+mkdir -p /tmp/runner/nrtrace/bin; cp "$(command -v nrtrace)" /tmp/runner/nrtrace/bin/
+END
+            chmod 755 /tmp/tools/cargo; export PATH="/tmp/tools:$PATH" CI=true GITHUB_ACTIONS=true
+            export GITHUB_WORKSPACE="$PWD" GITHUB_ACTION_PATH='{place}' RUNNER_TEMP=/tmp/runner
+            export GITHUB_STEP_SUMMARY=/tmp/summary GITHUB_ENV=/tmp/env
+            {}
+            test $status = 1; test -x /tmp/runner/nrtrace/bin/nrtrace;
+            test "$(ls)" = "$(printf '%s\n' README.md nrtrace 'out; $(touch taken) "x' v1 v2)"
+            cp /tmp/summary /tmp/said-run $OUT/"#,
+            steps(&action, &with)
         ),
     );
     let read = |name: &str| fs::read_to_string(sandbox.out().join(name)).unwrap();
-    assert!(
-        read("said").contains("::error file=nrtrace/baseline.json,line=1,title=new-need"),
-        "{}",
-        read("said")
-    );
+    let said = read("said-run");
+    assert!(said.contains("::error file=nrtrace/baseline.json,line=1,title=new-need"), "{said}");
     assert!(read("summary").contains("CAP_NET_RAW"), "{}", read("summary"));
-    assert!(read("output").contains("sarif=nrtrace-out/nrtrace.sarif\n"), "{}", read("output"));
     valid(
         &fs::read_to_string(tests().join("standards/sarif-schema-2.1.0.json")).unwrap(),
-        &json(&sandbox.out().join("nrtrace.sarif")),
+        &json(&sandbox.out().join("sarif")),
     );
+    valid(&Kind::Profile.text(), &json(&sandbox.out().join("profile")));
+    assert!(read("junit").contains("<testsuite"));
 }
 
 #[test]

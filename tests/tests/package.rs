@@ -25,6 +25,8 @@ fn the_package_installs_and_works() {
         cd /srv/dist
         sha256sum --check --quiet SHA256SUMS
         # No triggers: the machine's manual need not be indexed for this.
+        # The program under test is linked as cargo does by default.
+        lintian --fail-on error,warning ./*.deb
         dpkg --no-triggers --install ./*.deb >/dev/null
         test "$(dpkg --verify nrtrace)" = ""
         test "$(command -v nrtrace)" = /usr/bin/nrtrace

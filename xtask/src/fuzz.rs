@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: the readers under libFuzzer, with the corpus that is kept.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +12,10 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
                      -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// All targets, one for each reader.
-const READERS: [&str; 5] = ["records", "trace", "profile", "knowledge", "policy"];
+const READERS: [&str; 7] = ["records", "trace", "profile", "knowledge", "policy", "manifest", "artefacts"];
+
+/// What is larger is not kept, so that the repository stays small.
+const LARGEST_KEPT: &str = "-max_len=3000";
 
 /// Options of `fuzz`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +29,7 @@ pub struct Options {
     seconds: u32,
 }
 
-/// Builds the targets and runs them; what is new and small goes to the corpus.
+/// Builds the targets and runs them. What reaches most with the fewest small inputs is the corpus from then on.
 pub fn run(options: &Options) -> Result<()> {
     let build = [
         "build",
@@ -46,13 +50,18 @@ pub fn run(options: &Options) -> Result<()> {
         println!("== {reader}");
         let program = Path::new("target/fuzz").join(TARGET).join("release").join(reader);
         let (found, kept) = (format!("target/fuzz/found/{reader}"), format!("fuzz/corpus/{reader}"));
-        std::fs::create_dir_all(&found).with_context(|| found.clone())?;
+        fs::create_dir_all(&found).with_context(|| found.clone())?;
         let limits = ["-timeout=20".to_owned(), "-rss_limit_mb=1024".to_owned(), "-max_len=65536".to_owned()];
         let time = format!("-max_total_time={}", options.seconds);
         let artifacts = format!("-artifact_prefix=target/fuzz/{reader}-");
-        sh(Command::new(&program).args(&limits).args([&time, &artifacts, &found, &kept]))?;
-        // The fewest inputs that reach as much.
-        sh(Command::new(&program).args(["-merge=1", &kept, &found]))?;
+        let told = "-print_final_stats=1".to_owned();
+        sh(Command::new(&program).args(&limits).args([&time, &told, &artifacts, &found, &kept]))?;
+        let fewest = format!("target/fuzz/fewest/{reader}");
+        let _ = fs::remove_dir_all(&fewest);
+        fs::create_dir_all(&fewest).with_context(|| fewest.clone())?;
+        sh(Command::new(&program).args(["-merge=1", LARGEST_KEPT, &fewest, &kept, &found]))?;
+        fs::remove_dir_all(&kept).with_context(|| kept.clone())?;
+        sh(Command::new("cp").args(["-r", &fewest, &kept]))?;
     }
     Ok(())
 }

@@ -51,6 +51,8 @@ pub enum SchemaKind {
     Check,
     /// What diff --format json prints
     Diff,
+    /// What explain --format json prints
+    Explain,
 }
 
 /// Arguments of `manual`.

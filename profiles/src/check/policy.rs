@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::glob::{BadPattern, Pattern};
 use crate::requirement::{Need, Requirement};
+use crate::text::toml_error;
 use crate::{Capability, RawText};
 
 /// The longest policy that is read, in bytes.
@@ -69,7 +70,7 @@ impl fmt::Display for Level {
 pub enum BadPolicy {
     /// It is not TOML, or has fields that a policy has not.
     #[error("cannot read the policy: {0}")]
-    Malformed(#[from] toml::de::Error),
+    Malformed(String),
     /// A path in it is no pattern.
     #[error("cannot read the policy: {text:?} in {field} is no pattern of paths: {why}")]
     Pattern {
@@ -88,7 +89,8 @@ impl Policy {
     /// # Errors
     /// When it is none.
     pub fn from_toml(text: &str) -> Result<Self, BadPolicy> {
-        let policy: Self = toml::from_str(text)?;
+        let policy: Self =
+            toml::from_str(text).map_err(|error| BadPolicy::Malformed(toml_error(text, &error)))?;
         policy.verify()?;
         Ok(policy)
     }

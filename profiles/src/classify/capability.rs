@@ -5,7 +5,8 @@ use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
 
 use super::files;
-use super::finding::{Judged, Source, best};
+use super::finding::{Finding, Judged, Source, best};
+use super::path;
 
 /// All `CLONE_NEW*` flags, with their names without the prefix (clone(2)).
 const NAMESPACES: &[(u64, &str)] = &[
@@ -50,12 +51,31 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     if capability.is_dac() {
         return false;
     }
-    let need = limit(event, capability)
-        .map(|(limit, value)| Need::Limit { limit, value })
-        .or_else(|| kernel(event, capability))
-        .unwrap_or(Need::Capability { capability });
-    out.findings.push(source.finding(need));
+    let finding = match (limit(event, capability), kernel(event, capability)) {
+        (Some((limit, value)), _) => source.finding(Need::Limit { limit, value }),
+        (None, Some(operation)) => kernel_state(source, operation, subject(event, operation), capability),
+        (None, None) => source.finding(Need::Capability { capability }),
+    };
+    out.findings.push(finding);
     true
+}
+
+/// A change to the kernel's state. A pod's control group and a container's mount have other names in every run; the
+/// need is the same.
+pub fn kernel_state(
+    source: &Source<'_>,
+    operation: KernelOperation,
+    subject: RawText,
+    capability: Capability,
+) -> Finding {
+    let varies =
+        matches!(operation, KernelOperation::Cgroup | KernelOperation::Mount | KernelOperation::Chroot);
+    let general = varies.then(|| path::generalise_all(source, &subject)).flatten();
+    let objects = general.is_some().then(|| subject.clone());
+    let subject = general.unwrap_or(subject);
+    let mut finding = source.finding(Need::Kernel { operation, subject, capability });
+    finding.objects.extend(objects);
+    finding
 }
 
 /// The limit a call exceeds, with the value asked for.
@@ -102,8 +122,8 @@ fn is_fork(event: &Event) -> bool {
     &*event.call.name == "clone" && event.call.args[0] & CLONE_NEW == 0 && !namespaces
 }
 
-fn kernel(event: &Event, capability: Capability) -> Option<Need> {
-    let operation = match (capability, &*event.call.name) {
+fn kernel(event: &Event, capability: Capability) -> Option<KernelOperation> {
+    Some(match (capability, &*event.call.name) {
         (Capability::SYS_MODULE, _) => KernelOperation::Module,
         (Capability::SYS_CHROOT, "chroot") => KernelOperation::Chroot,
         (Capability::SYS_ADMIN | Capability::SYS_CHROOT, "unshare" | "setns" | "clone" | "clone3") => {
@@ -115,8 +135,7 @@ fn kernel(event: &Event, capability: Capability) -> Option<Need> {
             | "open_tree" | "mount_setattr" | "pivot_root",
         ) => KernelOperation::Mount,
         _ => return None,
-    };
-    Some(Need::Kernel { operation, subject: subject(event, operation), capability })
+    })
 }
 
 /// What it was about: namespaces by kind; a mount by its place; else the file, or the call where there is none.

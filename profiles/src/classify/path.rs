@@ -193,10 +193,18 @@ pub fn generalise(source: &Source<'_>, path: &RawText) -> Option<RawText> {
         .then(|| files::made(source.event).map(|object| &object.path))
         .flatten();
     let is_new = |prefix: &RawText| context.has_made(prefix) || wanted == Some(prefix);
+    pattern::generalise(path, is_new, |digits| is_own(source, digits))
+}
+
+/// The same, whoever made the names: for what is never granted by its name.
+pub fn generalise_all(source: &Source<'_>, path: &RawText) -> Option<RawText> {
+    pattern::generalise(path, |_| true, |digits| is_own(source, digits))
+}
+
+/// Whether the digits are the number of a process of the run.
+fn is_own(source: &Source<'_>, digits: &[u8]) -> bool {
     let own = source.event.process.pid;
-    pattern::generalise(path, is_new, |digits| {
-        digits == own.to_string().as_bytes() || (digits.len() >= 3 && context.is_own_pid(digits))
-    })
+    digits == own.to_string().as_bytes() || (digits.len() >= 3 && source.context.is_own_pid(digits))
 }
 
 /// Whether the file was there, so that the check on its directory decided nothing.

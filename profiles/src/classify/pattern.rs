@@ -69,10 +69,11 @@ fn shape(name: &[u8], is_pid: &impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let mut found = false;
     let mut rest = name;
     while !rest.is_empty() {
-        if let Some(length) = uuid(rest) {
+        if let Some((head, length)) = uuid(rest) {
+            out.extend(&rest[..head]);
             star(&mut out);
             found = true;
-            rest = &rest[length..];
+            rest = &rest[head + length..];
             continue;
         }
         let piece = next(rest);
@@ -209,16 +210,19 @@ fn parts(word: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
-/// The length of the UUID that the text starts with, if it does.
-fn uuid(text: &[u8]) -> Option<usize> {
+/// The length of the UUID that the text starts with, behind that of a word before it, if it does: `pod` and one is a
+/// control group of the kubelet's, in which systemd wants `_` for `-`.
+fn uuid(text: &[u8]) -> Option<(usize, usize)> {
     const LENGTH: usize = 36;
-    let candidate = text.get(..LENGTH)?;
+    let head = if text.starts_with(b"pod") { 3 } else { 0 };
+    let candidate = text.get(head..head + LENGTH)?;
     let fits = candidate.iter().enumerate().all(|(at, byte)| match at {
-        8 | 13 | 18 | 23 => *byte == b'-',
+        8 => matches!(byte, b'-' | b'_'),
+        13 | 18 | 23 => *byte == candidate[8],
         _ => byte.is_ascii_hexdigit(),
     });
-    let ends = !text.get(LENGTH).is_some_and(u8::is_ascii_alphanumeric);
-    (fits && ends).then_some(LENGTH)
+    let ends = !text.get(head + LENGTH).is_some_and(u8::is_ascii_alphanumeric);
+    (fits && ends).then_some((head, LENGTH))
 }
 
 /// `tmp` and eight characters of `[a-z0-9_]`, as Python's tempfile makes them.

@@ -4,6 +4,7 @@ use crate::event::{Event, PathObject};
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
 
+use super::capability::kernel_state;
 use super::files;
 use super::finding::{Judged, Source};
 use super::site::CheckSite;
@@ -26,7 +27,8 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     } else if files::is_below(path.path.as_bytes(), b"/sys") {
         let cgroup = files::is_below(path.path.as_bytes(), CGROUPS);
         let operation = if cgroup { KernelOperation::Cgroup } else { KernelOperation::Sysfs };
-        Need::Kernel { operation, subject: path.path.clone(), capability: consulted(source) }
+        out.findings.push(kernel_state(source, operation, path.path.clone(), consulted(source)));
+        return true;
     } else {
         return false;
     };

@@ -1,9 +1,10 @@
 //! How a need can be met, and what is preferred where there are several ways.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A way to meet a need, by what does it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The program's own option, variable or configuration key.

@@ -3,18 +3,19 @@
 use super::schema::{Program, Remedy, SCHEMA, Told};
 use crate::RawText;
 use crate::glob::Pattern;
+use crate::text::toml_error;
 
 /// Names that `{…}` may hold in what is written.
 const PLACES: &[&str] = &["name", "user", "group", "uid"];
 /// The most a knowledge file may hold, in bytes.
-const LARGEST: usize = 1 << 20;
+pub const LARGEST: usize = 1 << 20;
 
 /// Reads the file `NAME.toml`, or says all that is wrong with it: its form, patterns, sources and templates.
 pub fn check(name: &str, text: &str) -> Result<Program, Vec<String>> {
     if text.len() > LARGEST {
         return Err(vec![format!("it is larger than {LARGEST} bytes")]);
     }
-    let program: Program = toml::from_str(text).map_err(|error| vec![error.to_string().trim().to_owned()])?;
+    let program: Program = toml::from_str(text).map_err(|error| vec![toml_error(text, &error)])?;
     let mut flaws = Vec::new();
     head(&program, name, &mut flaws);
     for (at, told) in program.told() {

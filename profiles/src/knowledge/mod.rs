@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::RawText;
-pub use check::check;
+pub use check::{LARGEST, check};
 use schema::{Checked, Program};
 
 /// The files that are part of nrtrace, by name.

@@ -6,6 +6,7 @@
 mod files;
 mod system;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::emit;
@@ -14,7 +15,7 @@ use crate::profile::Profile;
 use crate::requirement::{Need, Requirement, Severity};
 
 /// A way to meet a requirement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Remedy {
     /// What does it.
     pub method: Method,
@@ -36,7 +37,7 @@ pub struct Remedy {
 }
 
 /// Where a remedy can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// Everywhere.
@@ -50,7 +51,7 @@ pub enum Scope {
 }
 
 /// How much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grade {
     /// Nothing worth a thought.

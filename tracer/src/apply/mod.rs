@@ -5,7 +5,7 @@ mod acl;
 mod sysusers;
 mod tmpfiles;
 mod unit;
-mod words;
+pub mod words;
 
 use std::ffi::OsString;
 use std::io::Write;

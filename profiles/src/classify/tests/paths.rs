@@ -184,6 +184,10 @@ fn kernel_files_are_no_files() {
     let write = |path: &str| open(path, O_WRONLY).check(DAC, OPEN).at(path, FileType::File, 0o644);
     let events = [
         write("/sys/fs/cgroup/x/cgroup.procs"),
+        // A pod's own group, which the kubelet made: other ids in the next run, and still the same need.
+        write("/sys/fs/cgroup/pod6b2a9f41-4c1e-4b52-9a0e-0d5a3c1f7e11/cpu.max"),
+        write("/sys/fs/cgroup/pod0d5a3c1f-4c1e-4b52-9a0e-6b2a9f417e11/cpu.max"),
+        write("/sys/fs/cgroup/kubepods-pod0d5a3c1f_4c1e_4b52_9a0e_6b2a9f417e11.slice/cpu.max"),
         write("/sys/kernel/mm/transparent_hugepage/enabled"),
         // No check: /proc/sys goes by root's uid.
         open("/proc/sys/vm/overcommit_memory", O_WRONLY).fails(EACCES),
@@ -198,6 +202,8 @@ fn kernel_files_are_no_files() {
         &[
             "path:/sys/kernel/debug/x file read",
             "sysctl:vm.overcommit_memory",
+            "kernel:cgroup:CAP_DAC_OVERRIDE:/sys/fs/cgroup/kubepods-pod*.slice/cpu.max",
+            "kernel:cgroup:CAP_DAC_OVERRIDE:/sys/fs/cgroup/pod*/cpu.max",
             "kernel:cgroup:CAP_DAC_OVERRIDE:/sys/fs/cgroup/x/cgroup.procs",
             "kernel:sysfs:CAP_DAC_OVERRIDE:/sys/kernel/mm/transparent_hugepage/enabled",
         ],
