@@ -120,7 +120,9 @@ fn plan_for(profile: &Profile) {
 pub fn knowledge(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     // A file has the name that it tells.
-    let name = toml::from_str::<toml::Table>(text).ok().and_then(|table| Some(table.get("name")?.as_str()?.to_owned()));
+    let name = toml::from_str::<toml::Table>(text)
+        .ok()
+        .and_then(|table| Some(table.get("name")?.as_str()?.to_owned()));
     let mut library = Library::default();
     if library.add("fuzz", name.as_deref().unwrap_or("fuzz"), text).is_err() {
         return;
