@@ -274,12 +274,13 @@ fn listens(all: &[&Profile]) -> Vec<Listen> {
     places.into_iter().map(listen).collect()
 }
 
-/// The latest of each; nothing where no run has one.
+/// The latest of each, and what all of them did; nothing where no run has one.
 fn timeline(all: &[&Profile]) -> Option<Timeline> {
     all.iter().filter_map(|run| run.run.timeline).reduce(|one, other| Timeline {
         ready: one.ready.max(other.ready),
         exercised: one.exercised.max(other.exercised),
         stopping: one.stopping.max(other.stopping),
         last_privileged: one.last_privileged.max(other.last_privileged),
+        notified: one.notified && other.notified,
     })
 }

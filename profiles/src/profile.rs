@@ -125,6 +125,9 @@ pub struct Timeline {
     /// The last call, before it was told to stop, that takes more rights than its user has.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_privileged: Option<Seconds>,
+    /// It said itself that it was ready, as in sd_notify(3).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub notified: bool,
 }
 
 impl Timeline {

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use k8s_openapi::api::apps::v1::Deployment;
 use nrtrace_profiles::emit::{Emitted, Format, PatchError, Target, patch};
 use nrtrace_profiles::grants::{Choices, Method, grants, plan};
-use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::profile::{Profile, Timeline};
 use samples::{HOSTILE, hostile};
 use tempfile::TempDir;
 
@@ -38,6 +38,9 @@ fn write(directory: &Path, emitted: &Emitted) -> PathBuf {
 fn profiles() -> Vec<Profile> {
     let mut all = samples::all();
     all.extend(HOSTILE.iter().map(|name| hostile(name)));
+    let mut notifies = samples::everything();
+    notifies.run.timeline = Some(Timeline { notified: true, ..Timeline::default() });
+    all.push(notifies);
     for profile in &mut all {
         profile.command[0] = "/usr/bin/true".into();
     }
@@ -54,6 +57,9 @@ fn systemd_accepts_whole_units_and_sockets() {
         let grants = plan(profile, choices);
         let units = [Format::SystemdUnit, Format::SystemdSocket]
             .map(|f| write(directory.path(), &f.emit(profile, &grants)));
+        let notifies = profile.run.timeline.is_some_and(|timeline| timeline.notified) && !profile.run.daemon;
+        let text = fs::read_to_string(&units[0]).unwrap();
+        assert_eq!(text.contains("\nType=notify\n"), notifies, "{text}");
         let bound = profile.listens.iter().any(|listen| listen.port.is_some());
         let output = run(Command::new("systemd-analyze")
             .args(["verify", "--man=no", "--recursive-errors=no"])
@@ -206,19 +212,58 @@ fn a_manifest_that_leaves_a_choice_is_refused_with_the_names() {
     assert!(patch(&profile, &grants(&profile), &named).is_ok());
 }
 
+/// The page as a browser has it in the end.
+fn shown(directory: &Path, address: &str, options: &[&str]) -> String {
+    said(
+        Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", directory.join("browser").display()))
+            .args(options)
+            .arg(address),
+    )
+}
+
+#[test]
+fn a_browser_fits_the_report_to_a_narrow_screen_and_filters_it() {
+    const MEASURE: &str = r#"<script>
+        const filter = document.getElementById("filter");
+        filter.value = document.querySelector("details.need code").textContent;
+        filter.dispatchEvent(new Event("input"));
+        const needs = Array.from(document.querySelectorAll("details.need"));
+        const wide = Array.from(document.querySelectorAll("body *")).filter((element) =>
+            !element.closest(".scroll, pre") && element.getBoundingClientRect().right > innerWidth + 1);
+        document.title = JSON.stringify({
+            width: innerWidth, wide: wide.map((element) => element.outerHTML.slice(0, 80)),
+            hidden: needs.filter((need) => need.offsetHeight === 0).length, needs: needs.length,
+        });
+    </script></body>"#;
+    let directory = TempDir::new().unwrap();
+    for profile in [samples::everything(), hostile(HOSTILE[0])] {
+        let text = Format::Html.emit(&profile, &grants(&profile)).text;
+        // Its own policy would not let the measuring script run.
+        let (before, policy) = text.split_once("<meta http-equiv").unwrap();
+        let text = format!("{before}{}", policy.split_once('>').unwrap().1);
+        let page = directory.path().join("measured.html");
+        fs::write(&page, text.replace("</body>", MEASURE)).unwrap();
+        let address = format!("file://{}", page.display());
+        let text = shown(directory.path(), &address, &["--window-size=360,800"]);
+        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).unwrap().0;
+        let found: serde_json::Value = serde_json::from_str(&title.replace("&amp;", "&")).unwrap();
+        assert_eq!(found["wide"], serde_json::json!([]), "beyond the edge of a screen of {}", found["width"]);
+        assert!(found["width"].as_u64() < Some(600), "{found}");
+        assert!(
+            found["hidden"].as_u64() >= Some(1) && found["hidden"].as_u64() < found["needs"].as_u64(),
+            "{found}"
+        );
+    }
+}
+
 #[test]
 fn a_browser_shows_the_report_and_runs_its_script_alone() {
     let directory = TempDir::new().unwrap();
     let page =
         write(directory.path(), &Format::Html.emit(&samples::everything(), &grants(&samples::everything())));
-    let shown = |address: String| {
-        said(
-            Command::new("chromium")
-                .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-                .arg(format!("--user-data-dir={}", directory.path().join("browser").display()))
-                .arg(address),
-        )
-    };
+    let shown = |address: String| shown(directory.path(), &address, &[]);
     // The page's policy names the script by its hash; the script opens what the address names.
     let text = shown(format!("file://{}#need-0", page.display()));
     let opened = text.matches("<details class=\"need").count();

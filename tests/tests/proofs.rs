@@ -198,7 +198,8 @@ fn readiness_by_notification_and_without_the_tools_of_systemd() {
     let proof = profile_of(&sandbox, &finished).proof.unwrap();
     assert!(proof.lives && all_applied(&proof), "{proof:?} {finished}");
     let text = std::fs::read_to_string(sandbox.out().join("notifies/profile.json")).unwrap();
-    assert!(Profile::from_json(&text).unwrap().run.timeline.unwrap().ready.is_some());
+    let timeline = Profile::from_json(&text).unwrap().run.timeline.unwrap();
+    assert!(timeline.ready.is_some() && timeline.notified, "{timeline:?}");
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
                 exercised: reached.exercised.map(Seconds),
                 stopping: reached.stopping.map(Seconds),
                 last_privileged: classified.last_privileged,
+                notified: reached.notified,
             }),
             cwd: run.cwd.clone(),
             environment: run.environment.clone(),

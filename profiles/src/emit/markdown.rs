@@ -1,12 +1,12 @@
 //! The page "Running NAME as a non-root user", for the documentation of a program.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
 use super::table::rows::{access_of, named, owner};
 use super::table::{exit, listen, proved, unexplained};
-use super::{Emitted, Format, Remedy, Verdict, remedies, systemd};
+use super::{Emitted, Format, Remedy, Verdict, by_reason, remedies, systemd};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Why};
 use crate::profile::Profile;
@@ -364,17 +364,12 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
 
 /// One item for each reason, led by what it is about.
 fn each(profile: &Profile, reasons: &[Why]) -> Vec<String> {
-    let mut subjects: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for why in reasons {
-        let named = profile.requirements.iter().filter(|need| why.needs.contains(&need.id)).map(named);
-        subjects.entry(&why.reason).or_default().extend(named.map(|name| code(&name.concat())));
-    }
-    let item = |(reason, subjects): (&str, BTreeSet<String>)| {
-        let subjects: Vec<String> = subjects.into_iter().collect();
-        let lead = if subjects.is_empty() { String::new() } else { format!("{}: ", subjects.join(", ")) };
+    let item = |(reason, needs): (&str, BTreeSet<String>)| {
+        let needs: Vec<String> = needs.iter().map(|need| code(need)).collect();
+        let lead = if needs.is_empty() { String::new() } else { format!("{}: ", needs.join(", ")) };
         format!("{lead}{}", text(reason))
     };
-    subjects.into_iter().map(item).collect()
+    by_reason(profile, reasons).into_iter().map(item).collect()
 }
 
 fn why(why: &Why) -> String {

@@ -22,6 +22,10 @@ mod tmpfiles;
 mod volumes;
 mod writable;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use table::rows::named;
+
 use crate::grants::{Grants, Method, Unmet, Why, grants};
 use crate::profile::Profile;
 
@@ -268,6 +272,16 @@ impl Page {
         self.section("Cannot be granted safely:", unmet.iter().map(text));
         Emitted { file_name, text: self.text, executable: false, unmet: self.unmet }
     }
+}
+
+/// Reasons, each once, with the needs it is given for, as they are named to people.
+fn by_reason<'a>(profile: &Profile, whys: &'a [Why]) -> BTreeMap<&'a str, BTreeSet<String>> {
+    let mut needs: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for why in whys {
+        let named = profile.requirements.iter().filter(|need| why.needs.contains(&need.id)).map(named);
+        needs.entry(&why.reason).or_default().extend(named.map(|name| name.concat()));
+    }
+    needs
 }
 
 /// A grant's reason, with the needs it serves; the first few, where they are many.

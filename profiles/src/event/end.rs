@@ -70,4 +70,7 @@ pub struct Milestones {
     /// It was told to stop.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stopping: Option<u64>,
+    /// It said itself that it was ready, as in sd_notify(3).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub notified: bool,
 }

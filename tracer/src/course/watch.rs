@@ -185,7 +185,8 @@ impl Watch {
             Some(end) => Verdict::Failed(ended(end, self.start.elapsed(), was_ready)),
             None => Verdict::Interrupted,
         });
-        (self.milestones, verdict)
+        let notified = self.course.readiness.notify && self.milestones.ready.is_some();
+        (Milestones { notified, ..self.milestones }, verdict)
     }
 
     fn was_ready(&self) -> Option<bool> {

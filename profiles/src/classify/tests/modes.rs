@@ -109,7 +109,7 @@ fn the_timeline_tells_from_when_on_nothing_privileged_happened() {
         (event.time, event.last) = (seconds * SECOND, seconds * SECOND);
     }
     trace.end.duration = 10 * SECOND;
-    let reached = Milestones { ready: Some(2 * SECOND), exercised: None, stopping: Some(8 * SECOND) };
+    let reached = Milestones { ready: Some(2 * SECOND), stopping: Some(8 * SECOND), ..Milestones::default() };
     trace.end.milestones = Some(reached);
     let Run { timeline, duration, .. } = run(&trace).run;
     let timeline = timeline.unwrap();

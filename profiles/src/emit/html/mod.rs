@@ -11,9 +11,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::escape::shell::readable;
 use super::table::{exit, listen, unexplained};
-use super::{Emitted, Format, Verdict, remedies};
+use super::{Emitted, Format, Verdict, by_reason, remedies};
 use crate::RawText;
-use crate::grants::Grants;
+use crate::grants::{Grants, Why};
 use crate::profile::Profile;
 use crate::requirement::{Seconds, word};
 use crate::text::printable;
@@ -148,7 +148,8 @@ fn list(title: &str, items: Vec<String>) -> Markup {
 
 fn rest(profile: &Profile, grants: &Grants) -> Markup {
     let gave_up = profile.gave_up.as_ref();
-    let said = gave_up.map(|gave_up| gave_up.stderr.iter().map(path).collect()).unwrap_or_default();
+    let said: Vec<String> =
+        gave_up.map(|gave_up| gave_up.stderr.iter().map(last_words).collect()).unwrap_or_default();
     let looked = gave_up.map(|gave_up| {
         gave_up
             .looked_at
@@ -156,18 +157,59 @@ fn rest(profile: &Profile, grants: &Grants) -> Markup {
             .map(|look| format!("{} {}: {}", look.call, look.path.to_text(), look.outcome))
             .collect()
     });
-    let reason = |why: &crate::grants::Why| super::reason(why);
     let unmet = grants.unmet.iter().map(|u| format!("{}: {}. Instead: {}", u.need, u.reason, u.hint));
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
     html! {
-        (list("The program gave up by itself. It said last", said))
+        @if !said.is_empty() {
+            section.plain { h2 { "The program gave up by itself. It said last" } pre.said { code { (said.join("\n")) } } }
+        }
         (list("Before that it looked at", looked.unwrap_or_default()))
         (list("Cannot be granted safely", unmet.collect()))
-        (list("To change in the program’s own configuration", grants.advice.iter().map(reason).collect()))
-        (list("Not granted, as the program lives without", grants.optional.iter().map(reason).collect()))
+        (reasons("To change in the program’s own configuration", profile, &grants.advice))
+        (reasons("Not granted, as the program lives without", profile, &grants.optional))
         (list("Not explained", profile.unexplained.iter().map(unexplained).collect()))
         (list("Listens on", profile.listens.iter().map(listen).collect()))
         (list("Worth knowing", tips.chain(profile.notes.iter().cloned()).collect()))
+    }
+}
+
+/// A line that a program wrote, its tabs as spaces.
+fn last_words(line: &RawText) -> String {
+    match line.as_str() {
+        Some(plain) => text(&plain.replace('\t', "    ")),
+        None => path(line),
+    }
+}
+
+/// Reasons, each once, with the needs it is given for.
+fn reasons(title: &str, profile: &Profile, whys: &[Why]) -> Markup {
+    html! {
+        @if !whys.is_empty() {
+            section.plain {
+                h2 { (title) }
+                ul {
+                    @for (reason, needs) in by_reason(profile, whys) {
+                        li {
+                            @for (n, need) in needs.iter().enumerate() { @if n > 0 { ", " } code { (text(need)) } }
+                            @if !needs.is_empty() { ": " }
+                            (spans(reason))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Text with what stands between backticks as code.
+fn spans(raw: &str) -> Markup {
+    let parts: Vec<&str> = raw.split('`').collect();
+    let paired = parts.len() % 2 == 1;
+    html! {
+        @if !paired { (text(raw)) }
+        @for (n, part) in parts.iter().enumerate().filter(|_| paired) {
+            @if n % 2 == 1 { code { (text(part)) } } @else { (text(part)) }
+        }
     }
 }
 

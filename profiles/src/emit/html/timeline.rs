@@ -16,7 +16,11 @@ const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 200.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 28.0;
-const LANE: f64 = 30.0;
+/// Height of a row of marks, and what a lane has besides its rows.
+const ROW: f64 = 13.0;
+const LANE: f64 = 17.0;
+/// Least distance of two marks of one row.
+const APART: f64 = 13.0;
 /// Below this the scale is linear, above it logarithmic.
 const KNEE: f64 = 0.01;
 
@@ -59,11 +63,8 @@ pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
     let last = profile.requirements.iter().map(|r| r.evidence.last).max().unwrap_or_default();
     let end = profile.run.duration.max(last).written();
     let scale = Scale { end: end.max(KNEE) };
-    let mut lanes: BTreeMap<(u8, &str), Vec<(usize, &Requirement)>> = BTreeMap::new();
-    for (n, requirement) in profile.requirements.iter().enumerate() {
-        lanes.entry(group_of(&requirement.need)).or_default().push((n, requirement));
-    }
-    let height = TOP + LANE * lanes.len() as f64 + 8.0;
+    let lanes = lanes(profile, &scale);
+    let height = lanes.last().map_or(TOP, |lane| lane.top + lane.height) + 8.0;
     let summary = profile.run.timeline.and_then(|timeline| phases(&timeline, profile.run.duration));
     html! {
         section #timeline {
@@ -77,11 +78,11 @@ pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
                         line.tick x1=(round(scale.at(time))) x2=(round(scale.at(time))) y1=(TOP - 6.0) y2=(round(height)) {}
                         text.label x=(round(scale.at(time))) y="14" text-anchor="middle" { (label) }
                     }
-                    @for (n, ((_, title), needs)) in lanes.iter().enumerate() {
-                        @let y = TOP + LANE * (n as f64 + 0.5);
-                        text.lane x="0" y=(round(y + 4.0)) { (title) }
+                    @for lane in &lanes {
+                        @let y = lane.top + lane.height / 2.0;
+                        text.lane x="0" y=(round(y + 4.0)) { (lane.title) }
                         line.rail x1=(LEFT) x2=(WIDTH - RIGHT) y1=(round(y)) y2=(round(y)) {}
-                        @for (id, requirement) in needs { (mark(*id, requirement, y, &scale, grants)) }
+                        @for mark in &lane.marks { (draw(mark, lane.at(mark.row), &scale, grants)) }
                     }
                 }
             }
@@ -103,7 +104,60 @@ fn life(profile: &Profile, scale: &Scale, height: f64) -> Markup {
     }
 }
 
-fn mark(id: usize, requirement: &Requirement, y: f64, scale: &Scale, grants: &Grants) -> Markup {
+/// The needs of one kind.
+struct Lane<'a> {
+    title: &'a str,
+    top: f64,
+    height: f64,
+    rows: usize,
+    marks: Vec<Mark<'a>>,
+}
+
+impl Lane<'_> {
+    /// The height of a row; all of them together lie around the middle.
+    fn at(&self, row: usize) -> f64 {
+        self.top + self.height / 2.0 + ROW * (row as f64 - (self.rows as f64 - 1.0) / 2.0)
+    }
+}
+
+/// A need, by its place in the profile, and the row of its lane it is drawn in.
+struct Mark<'a> {
+    id: usize,
+    requirement: &'a Requirement,
+    row: usize,
+}
+
+fn lanes<'a>(profile: &'a Profile, scale: &Scale) -> Vec<Lane<'a>> {
+    let mut kinds: BTreeMap<(u8, &str), Vec<(usize, &Requirement)>> = BTreeMap::new();
+    for (n, requirement) in profile.requirements.iter().enumerate() {
+        kinds.entry(group_of(&requirement.need)).or_default().push((n, requirement));
+    }
+    let mut top = TOP;
+    let mut lanes = Vec::new();
+    for ((_, title), mut needs) in kinds {
+        needs.sort_by_key(|(_, requirement)| requirement.evidence.first);
+        // Where each row ends so far: what came up at the same moment is drawn one below the other.
+        let mut ends: Vec<f64> = Vec::new();
+        let mut marks = Vec::new();
+        for (id, requirement) in needs {
+            let (first, last) = (scale.at(requirement.evidence.first), scale.at(requirement.evidence.last));
+            let free = ends.iter().position(|end| first - end >= APART);
+            let row = free.unwrap_or_else(|| {
+                ends.push(first);
+                ends.len() - 1
+            });
+            ends[row] = last;
+            marks.push(Mark { id, requirement, row });
+        }
+        let height = LANE + ROW * ends.len() as f64;
+        lanes.push(Lane { title, top, height, rows: ends.len(), marks });
+        top += height;
+    }
+    lanes
+}
+
+fn draw(mark: &Mark, y: f64, scale: &Scale, grants: &Grants) -> Markup {
+    let Mark { id, requirement, .. } = mark;
     let (class, words) = verdict_words(verdict_of(requirement, grants));
     let evidence = &requirement.evidence;
     let (first, last) = (scale.at(evidence.first), scale.at(evidence.last));

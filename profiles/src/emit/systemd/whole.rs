@@ -47,6 +47,10 @@ fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
             Some(path) => page.line(&format!("PIDFile={}", path.to_text().replace('%', "%%"))),
             None => page.comment("PIDFile= is not known: the run made no file that is named like one."),
         }
+    } else if profile.run.timeline.is_some_and(|timeline| timeline.notified) {
+        page.comment("The program said READY=1 in the run, one of its processes at least: sd_notify(3).");
+        page.line("Type=notify");
+        page.line("NotifyAccess=all");
     } else {
         page.comment("The run's first process stayed.");
         page.line("Type=exec");
