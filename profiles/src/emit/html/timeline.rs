@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::requirement::{Requirement, Seconds};
 
 const WIDTH: f64 = 1000.0;
-const LEFT: f64 = 200.0;
+const LEFT: f64 = 216.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 28.0;
 /// Height of a row of marks, and what a lane has besides its rows.
