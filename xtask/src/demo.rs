@@ -14,7 +14,7 @@ pub fn run() -> Result<()> {
         ensure!(status.success(), "{command:?}: {status}");
         Ok(())
     };
-    done(Command::new("bash").args(["tests/setup.sh", "nginx", "curl", "procps"]))?;
+    done(Command::new("bash").args(["tests/setup.sh", "nginx", "curl", "procps", "systemd", "util-linux"]))?;
     done(Command::new("cargo").args([
         "build",
         "--release",
