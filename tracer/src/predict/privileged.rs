@@ -12,6 +12,10 @@ type Holds = fn(&CallAtEntry<'_>, &Host) -> bool;
 #[derive(Debug)]
 pub struct Row(&'static [&'static str], Capability, Holds);
 
+/// Of the kernel; the C libraries give them different types.
+const PRIO_PROCESS: u32 = 0;
+const RLIMIT_NOFILE: u64 = 7;
+
 const ALWAYS: Holds = |_, _| true;
 
 const TABLE: &[Row] = &[
@@ -149,7 +153,7 @@ fn reads_kernel_log(call: &CallAtEntry<'_>, host: &Host) -> bool {
 
 fn raises_priority(call: &CallAtEntry<'_>) -> bool {
     let now = match call.name {
-        "nice" => host::nice(libc::PRIO_PROCESS, call.tid as u32),
+        "nice" => host::nice(PRIO_PROCESS, call.tid as u32),
         _ => {
             let who = if call.args[1] as u32 == 0 { call.tid as u32 } else { call.args[1] as u32 };
             host::nice(call.args[0] as u32, who)
@@ -203,7 +207,7 @@ fn raises_hard_limit(call: &CallAtEntry<'_>, host: &Host) -> bool {
     };
     let name = usize::try_from(resource).ok().and_then(|number| host::LIMITS.get(number));
     let Some((_, present)) = name.and_then(|name| host::limit(pid, name)) else { return false };
-    let most = if resource == u64::from(libc::RLIMIT_NOFILE) { host.nr_open } else { u64::MAX };
+    let most = if resource == RLIMIT_NOFILE { host.nr_open } else { u64::MAX };
     new != 0 && hard.is_some_and(|hard| hard > present && hard <= most)
 }
 

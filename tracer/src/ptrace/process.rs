@@ -184,7 +184,7 @@ fn detach(keep: &[RawFd]) -> io::Result<()> {
         libc::sigfillset(&raw mut signals);
         libc::sigdelset(&raw mut signals, libc::SIGALRM);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const signals, std::ptr::null_mut());
-        let period = libc::timeval { tv_sec: 0, tv_usec: TICK.as_micros() as libc::suseconds_t };
+        let period = libc::timeval { tv_sec: 0, tv_usec: TICK.as_micros() as _ };
         let timer = libc::itimerval { it_interval: period, it_value: period };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
     }
