@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 
 /// Functions on a stack, innermost first.
 pub type Frames = Arc<[Arc<str>]>;
@@ -74,11 +73,13 @@ fn plain(name: &str) -> &str {
     name.split('.').next().filter(|head| !head.is_empty()).unwrap_or(name)
 }
 
+/// Those of the running kernel, read once.
+static KERNEL: OnceLock<Table> = OnceLock::new();
+
 /// The kernel's symbols, read when the first stack asks for them.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    table: Option<Table>,
-    reader: Option<JoinHandle<Table>>,
+    table: Option<&'static Table>,
     stacks: HashMap<Box<[u64]>, Frames>,
     frames: HashSet<Frames>,
     names: HashSet<Arc<str>>,
@@ -88,15 +89,18 @@ pub struct Symbols {
 impl Symbols {
     /// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
     pub fn prefetch(&mut self) {
-        if self.table.is_none() && self.reader.is_none() {
+        if self.table.is_none() && KERNEL.get().is_none() {
             // Without a thread, the first stack reads them itself.
-            self.reader = std::thread::Builder::new().name("kallsyms".into()).spawn(Table::load).ok();
+            let read = || {
+                KERNEL.get_or_init(Table::load);
+            };
+            let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
         }
     }
 
     /// Whether the kernel hides its addresses (`kptr_restrict`); known once a stack was looked at.
     pub fn hidden(&self) -> bool {
-        self.table.as_ref().is_some_and(|table| table.hidden)
+        self.table.is_some_and(|table| table.hidden)
     }
 
     /// The functions of `stack`, from the innermost to the last inside the system call's entry, without those
@@ -108,9 +112,7 @@ impl Symbols {
         if let Some(frames) = self.stacks.get(stack) {
             return frames.clone();
         }
-        let reader = self.reader.take();
-        let table =
-            self.table.get_or_insert_with(|| reader.and_then(|r| r.join().ok()).unwrap_or_else(Table::load));
+        let table = *self.table.get_or_insert_with(|| KERNEL.get_or_init(Table::load));
         if table.hidden {
             return self.empty.clone();
         }
@@ -191,7 +193,7 @@ ffffffffc0000100 t ovl_permission\t[overlay]
 ";
 
     fn symbols(text: &str) -> Symbols {
-        Symbols { table: Some(Table::read(text.as_bytes())), ..Symbols::default() }
+        Symbols { table: Some(Box::leak(Box::new(Table::read(text.as_bytes())))), ..Symbols::default() }
     }
 
     #[test]
