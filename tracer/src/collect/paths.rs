@@ -155,7 +155,7 @@ impl Paths {
             b".." => (RawText::from(split(parent.as_bytes()).0), absent),
             name => self.step(walk, join(parent.as_bytes(), name), &parent, absent),
         };
-        let expires = walk.now + if missing { BELIEVED_MISSING } else { BELIEVED };
+        let expires = walk.now.saturating_add(if missing { BELIEVED_MISSING } else { BELIEVED });
         self.remember(key, Directory { resolved: resolved.clone(), missing, expires });
         (resolved, missing)
     }
