@@ -201,7 +201,7 @@ impl Paths {
         if self.inodes.len() >= DIRECTORIES {
             self.inodes.clear();
         }
-        self.inodes.insert(key, (inode.clone(), now + BELIEVED));
+        self.inodes.insert(key, (inode.clone(), now.saturating_add(BELIEVED)));
         Some(inode)
     }
 
