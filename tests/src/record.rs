@@ -1,7 +1,8 @@
-//! Records a service with nrtrace, exercised as its truth says.
+//! Records a service with nrtrace, exercised as its truth says, and reads what a run wrote.
 
 use anyhow::{Context, Result, ensure};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Requirement;
 
 use crate::sandbox::{BIN, OUT, Sandbox};
 use crate::service::quote;
@@ -38,8 +39,25 @@ pub fn record(truth: &Truth, sandbox: &Sandbox, backend: &str) -> Result<(Profil
     let log = sandbox.script(&script)?.ok()?.to_string();
     let served = if truth.gives_up.is_some() { "served no" } else { "served yes" };
     ensure!(log.contains(served), "{}: wanted `{served}`: {log}", truth.name);
-    let path = sandbox.out().join("result/profile.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: {log}", path.display()))?;
-    let profile = Profile::from_json(&text).with_context(|| format!("read {text}"))?;
+    let profile = written(sandbox, "result").with_context(|| log.clone())?;
     Ok((profile, log))
+}
+
+/// The profile that nrtrace wrote to the directory `name` of [`Sandbox::out`].
+///
+/// # Errors
+/// When there is none, or none that can be read.
+pub fn written(sandbox: &Sandbox, name: &str) -> Result<Profile> {
+    let path = sandbox.out().join(name).join("profile.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Profile::from_json(&text).with_context(|| format!("read {text}"))
+}
+
+/// The need of that id.
+///
+/// # Errors
+/// When the profile has none.
+pub fn need<'a>(profile: &'a Profile, id: &str) -> Result<&'a Requirement> {
+    let found = profile.requirements.iter().find(|need| need.id == id);
+    found.with_context(|| format!("no {id} in {:#?}", profile.requirements))
 }

@@ -179,6 +179,27 @@ impl Truth {
     }
 }
 
+/// Gives all truths to a macro, each as the name of a test and that of its file.
+#[macro_export]
+macro_rules! each_truth {
+    ($each:ident) => {
+        $each! {
+            apache2 = "apache2",
+            dnsmasq = "dnsmasq",
+            etcd_server = "etcd-server",
+            haproxy = "haproxy",
+            knot = "knot",
+            lighttpd = "lighttpd",
+            mosquitto = "mosquitto",
+            nginx = "nginx",
+            postgres = "postgres",
+            redis_server = "redis-server",
+            unbound = "unbound",
+            vsftpd = "vsftpd",
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nrtrace_profiles::event::{Exit, Mode};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Requirement;
+use nrtrace_tests::record;
 use nrtrace_tests::sandbox::Sandbox;
 
 const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
@@ -42,14 +43,11 @@ fn script(sandbox: &Sandbox, text: &str) -> String {
 }
 
 fn profile(sandbox: &Sandbox, name: &str) -> Profile {
-    let path = sandbox.out().join(name).join("profile.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    record::written(sandbox, name).unwrap()
 }
 
 fn need<'a>(profile: &'a Profile, id: &str) -> &'a Requirement {
-    let found = profile.requirements.iter().find(|need| need.id == id);
-    found.unwrap_or_else(|| panic!("no {id} in {:#?}", profile.requirements))
+    record::need(profile, id).unwrap()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Requirement;
 use nrtrace_tests::podman::ENGINE;
+use nrtrace_tests::record;
 use nrtrace_tests::sandbox::Sandbox;
 
 /// Bash: an image of this machine's own nginx and the libraries it takes, as `nginx`.
@@ -49,14 +50,11 @@ fn script(text: &str) -> Sandbox {
 }
 
 fn profile(sandbox: &Sandbox, name: &str) -> Profile {
-    let path = sandbox.out().join(name).join("profile.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    record::written(sandbox, name).unwrap()
 }
 
 fn need<'a>(profile: &'a Profile, id: &str) -> &'a Requirement {
-    let found = profile.requirements.iter().find(|need| need.id == id);
-    found.unwrap_or_else(|| panic!("no {id} in {:#?}", profile.requirements))
+    record::need(profile, id).unwrap()
 }
 
 fn place(profile: &Profile, id: &str) -> Place {

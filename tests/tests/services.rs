@@ -100,17 +100,4 @@ macro_rules! services {
     };
 }
 
-services! {
-    apache2 = "apache2",
-    dnsmasq = "dnsmasq",
-    etcd_server = "etcd-server",
-    haproxy = "haproxy",
-    knot = "knot",
-    lighttpd = "lighttpd",
-    mosquitto = "mosquitto",
-    nginx = "nginx",
-    postgres = "postgres",
-    redis_server = "redis-server",
-    unbound = "unbound",
-    vsftpd = "vsftpd",
-}
+nrtrace_tests::each_truth!(services);
