@@ -36,6 +36,15 @@ const BASE: &str = r#"
         tar -C $root -c . | podman import - base >/dev/null
         rm -r $root
     }
+    # podman seals a copy of itself in memory, which fails at times on a busy machine: that alone is tried again.
+    build() {
+        for _ in 1 2 3 4 5; do
+            podman build -q --isolation chroot --layers=false -t image /tmp/context 2>$OUT/build.log && return
+            grep -q 'sealing memfd copy: Device or resource busy' $OUT/build.log || break
+        done
+        cat $OUT/build.log >&2
+        return 1
+    }
 "#;
 
 /// Bash: starts the service, and sees whether it serves in its network. What it listens on in the file system is shown at
@@ -77,7 +86,7 @@ fn check(name: &str) {
         if serves; then echo 'serves without anything'; exit 1; fi
         podman rm -f service >/dev/null
         {volumes}
-        podman build -q --isolation chroot --layers=false -t image /tmp/context
+        build
         run {options} image {command}
         serves || {{ podman logs service; cat {OUT}/exercise.log; cat {OUT}/result/{{compose.yaml,Containerfile}}; exit 1; }}
         grep -E '^(Uid|Gid|CapEff|NoNewPrivs)' /proc/$pid/status >{OUT}/status
