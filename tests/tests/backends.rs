@@ -177,3 +177,23 @@ fn a_tree_under_ptrace_is_stopped_whole() {
         ! pgrep -x 'fixture|nrtrace-ptrace'";
     sandbox.script(script).unwrap().ok().unwrap();
 }
+
+/// In a root directory of nrtrace's own that is not the mount namespace's, paths are what one sees there, and what was
+/// refused is found there.
+#[test]
+fn a_changed_root() {
+    for backend in BACKENDS {
+        let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(120));
+        let script = format!(
+            r#"mkdir -p /srv/tree/below && mount --rbind / /srv/tree/below && mount -t tmpfs -o mode=755 tmpfs /srv/tree/below/var/lib
+            ln -s /var/lib/made /srv/tree/below/var/lib/link
+            chroot /srv/tree/below {BIN}/nrtrace run -o {OUT}/{backend} --backend {backend} -- \
+                sh -c 'cd /var/lib; mkdir made; echo 1 >made/file; chmod 600 link/file; cat /etc/shadow'"#
+        );
+        let finished = sandbox.script(&script).unwrap().ok().unwrap();
+        let profile = profile_at(&sandbox.out().join(backend).join("profile.json"));
+        let expected =
+            ["path:/etc/shadow [read] file (required)", "path:/var/lib/made [create] directory (required)"];
+        assert_eq!(found(&profile), expected.map(str::to_owned).into(), "{backend}: {finished}");
+    }
+}

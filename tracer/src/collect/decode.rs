@@ -137,6 +137,14 @@ impl<'a> Strings<'a> {
         self.0[STR_DATA]
     }
 
+    /// The same, with each path that the kernel told, leaf first, replaced.
+    pub fn with_places(mut self, replace: impl Fn(&'a [u8]) -> &'a [u8]) -> Self {
+        for place in [STR_BASE, STR_ROOT, STR_BASE2] {
+            self.0[place] = replace(self.0[place]);
+        }
+        self
+    }
+
     /// All of them, in the order of the `STR_` indexes.
     pub fn all(&self) -> &[&'a [u8]; STRINGS] {
         &self.0

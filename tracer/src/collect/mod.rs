@@ -25,6 +25,7 @@ mod sockets;
 mod structure;
 mod symbols;
 mod telling;
+mod top;
 mod tree;
 mod wants;
 mod within;
@@ -55,6 +56,7 @@ use identity::{Concluded, Meeting, is_identity};
 use key::{Keys, Seen};
 use pair::{Paired, Pairing, Pending, is_exec};
 use telling::StandardError;
+use top::Top;
 
 /// How long checks without results wait for more of their call, in nanoseconds.
 const NEEDS_PATIENCE: u64 = 50_000_000;
@@ -135,6 +137,7 @@ pub struct Collector {
     start: u64,
     phase: Phase,
     mode: Mode,
+    top: Top,
     builder: Builder,
     keys: Keys,
     store: Store,
@@ -156,6 +159,8 @@ impl Collector {
             start: 0,
             phase: Phase::default(),
             mode: config.mode,
+            // The other backend sees what nrtrace sees.
+            top: if config.backend == Backend::Ebpf { Top::own() } else { Top::default() },
             builder: Builder::new(&config),
             keys: Keys::default(),
             store: Store::new(config.max_events, REFUSALS),
@@ -183,7 +188,7 @@ impl Collector {
     /// Takes one raw record of the probe. Bytes that are none are counted.
     pub fn record(&mut self, bytes: &[u8]) {
         match decode(bytes) {
-            Some(observation) => self.observe(observation),
+            Some(observation) => self.observe(self.top.within(observation)),
             None => self.malformed += 1,
         }
     }

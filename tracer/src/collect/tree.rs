@@ -170,7 +170,6 @@ fn open_tree(mnt_ns: u32, pid: u32) -> Option<Tree> {
 }
 
 /// Inode number of this process's mount namespace, 0 when `/proc` does not tell.
-#[cfg(test)]
 pub fn own_namespace() -> u32 {
     std::fs::metadata("/proc/self/ns/mnt").map_or(0, |facts| facts.st_ino() as u32)
 }
