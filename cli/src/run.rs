@@ -238,12 +238,15 @@ pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) ->
 
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.
 fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
-    // One that ended by itself has a status of its own.
-    if let Some(Verdict::Failed(
-        Failure::NotReady { .. } | Failure::Exercise { .. } | Failure::NoLongerReady { .. },
-    )) = recorded.verdict
-        && !args.ignore_status
-    {
+    // One that ended by itself has a status of its own, but one that ended before it was ready did not do its work.
+    let failed = match recorded.verdict {
+        Some(Verdict::Failed(Failure::Ended { exit, was_ready, .. })) => {
+            was_ready == Some(false) && exit == Exit::Exited { status: 0 }
+        }
+        Some(Verdict::Failed(_)) => true,
+        _ => false,
+    };
+    if failed && !args.ignore_status {
         return 1;
     }
     let stopped = matches!(recorded.trace.end.exit, Exit::Stopped { .. } | Exit::Running);

@@ -166,7 +166,9 @@ fn in_run(run: &InRun) -> String {
     let id = if run.run.is_empty() { "one without an id" } else { &run.run };
     match run.first {
         Some(first) => {
-            format!("{id}: {} times, first at {}: {}", run.count, seconds(first), run.needs.join(", "))
+            let times =
+                if run.count == 1 { "once".to_owned() } else { format!("{} times, first", run.count) };
+            format!("{id}: {times} at {}: {}", seconds(first), run.needs.join(", "))
         }
         None => format!("{id}: not seen"),
     }

@@ -10,8 +10,8 @@ use nrtrace_profiles::diff::diff;
 use nrtrace_profiles::emit::Style;
 use nrtrace_profiles::event::{Exit, FileType};
 use nrtrace_profiles::explain::{NotFound, explain, find};
-use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::{Access, IdentityOperation, Limit, Need, Requirement, Severity};
+use nrtrace_profiles::profile::{Profile, Timeline};
+use nrtrace_profiles::requirement::{Access, IdentityOperation, Limit, Need, Requirement, Seconds, Severity};
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 
@@ -137,6 +137,11 @@ fn a_run_that_tells_too_little_is_a_finding() {
     assert!(allowed.passed && allowed.findings.len() == 2);
     let verdict = judge(&new, Some(&new), "");
     assert_eq!(rules(&verdict), [(Rule::Incomplete, None)], "it always ends like that");
+    let mut new = profile(vec![]);
+    new.run.timeline = Some(Timeline::default());
+    assert_eq!(rules(&judge(&new, Some(&new), "")), [(Rule::FailedRun, None)], "it was never ready");
+    new.run.timeline = Some(Timeline { ready: Some(Seconds(1)), ..Timeline::default() });
+    assert!(judge(&new, None, "").passed);
 }
 
 #[test]

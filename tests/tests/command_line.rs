@@ -26,6 +26,9 @@ fn the_status_of_the_program_is_passed_on() {
     assert_eq!(run("nrtrace run -- fixture exit 0").status, 0);
     assert_eq!(run("nrtrace run -- fixture exit 42").status, 42);
     assert_eq!(run("nrtrace run -- fixture die 6").status, 128 + 6);
+    assert_eq!(run("nrtrace run --ready-log serving -- fixture exit 0").status, 1, "it was never ready");
+    assert_eq!(run("nrtrace run --ready-log serving -- fixture exit 42").status, 42);
+    assert_eq!(run("nrtrace run --ready-log serving --ignore-status -- fixture exit 0").status, 0);
 }
 
 #[test]

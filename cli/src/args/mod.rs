@@ -35,7 +35,7 @@ const ABOUT: &str = "Finds out what a program needs in order to run as a non-roo
 const EXIT_STATUS: &str = "\
 Exit status:
   run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked;
-       1 when it was not ready in time or failed its exercise
+       1 when it was not ready in time, ended well before it was ready, or failed its exercise
   0    done; for verify, minimize and run --verify: proved
   1    a finding: check, diff; not proved: verify, minimize
   2    the command line or an input file is wrong

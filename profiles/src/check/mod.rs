@@ -95,7 +95,7 @@ pub enum Rule {
     Level,
     /// Records were lost.
     Incomplete,
-    /// The program failed, so that not all of it was seen.
+    /// The program failed or was never ready, so that not all of it was seen.
     FailedRun,
     /// Something was refused or asked for that could not be placed.
     Unexplained,
@@ -125,7 +125,9 @@ impl Rule {
                 "The program does not fit the level of the Pod Security Standards that the policy asks for."
             }
             Self::Incomplete => "Records were lost, so there may be needs that are not listed.",
-            Self::FailedRun => "The program failed in the run, so what it needs after that was not seen.",
+            Self::FailedRun => {
+                "The program failed in the run or was never ready, so what it needs after that was not seen."
+            }
             Self::Unexplained => "Something was refused or asked for that could not be placed.",
         }
     }
@@ -274,6 +276,12 @@ impl Checker<'_> {
             let accept = "trace it again, with a larger --buffer; or --allow-incomplete";
             self.whole(Rule::Incomplete, fails, message, accept);
         }
+        let never_ready = run.timeline.is_some_and(|timeline| timeline.ready.is_none());
+        let accept = "make it run, and trace it again; or --allow-incomplete";
+        if never_ready {
+            let message = "the program was never ready, so what it needs after that was not seen".to_owned();
+            return self.whole(Rule::FailedRun, fails, message, accept);
+        }
         let before = self.input.baseline.map(|(baseline, _)| baseline.run.exit);
         let how = match run.exit {
             Exit::Exited { status } if status != 0 => format!("exited with status {status}"),
@@ -283,12 +291,7 @@ impl Checker<'_> {
         // One that always ends like that is seen whole.
         if before != Some(run.exit) {
             let message = format!("the program {how}, so what it needs after that was not seen");
-            self.whole(
-                Rule::FailedRun,
-                fails,
-                message,
-                "make it run, and trace it again; or --allow-incomplete",
-            );
+            self.whole(Rule::FailedRun, fails, message, accept);
         }
     }
 }
