@@ -110,6 +110,22 @@ fn tolerated(id: &str) -> Proved {
     (id.into(), Severity::Tolerated, Some(Finding::Tolerated))
 }
 
+/// As monit does, which ends where its user has no name.
+#[test]
+fn one_that_asks_who_it_is_has_a_name() {
+    let (finished, sandbox) = run(&format!(
+        "{PREPARE}\ncd /\n{BIN}/nrtrace run --minimize --ready-log '^serving$' --settle 200ms -o {OUT}/result -- \
+         sh -c 'test \"$(id -un):$(id -gn)\" = sh:sh && echo >/srv/guarded/a && echo serving && exec sleep 60'"
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let profile = profile_of(&sandbox, &finished);
+    assert!(!profile.identity.exists, "{finished}");
+    assert_eq!(
+        profile.requirements.iter().map(|need| need.id.as_str()).collect::<Vec<_>>(),
+        ["path:/srv/guarded/a"]
+    );
+}
+
 #[test]
 fn another_path_when_refused_makes_the_first_no_less_needed() {
     let (found, _, finished) = fixture("falls-back /srv/guarded/a /srv/guarded/b", "--settle 200ms");

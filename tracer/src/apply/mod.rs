@@ -83,6 +83,18 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     Ok(Applied { confined, environment, not_applied })
 }
 
+/// Makes the user of a run, if it does not exist, with the numbers it has there; what could not be done, in words.
+///
+/// To be called as root, in a sandbox.
+pub fn make_user(identity: &Identity) -> Vec<String> {
+    let Identity { user, group, uid, gid, .. } = identity;
+    if identity.exists {
+        Vec::new()
+    } else {
+        sysusers::apply(&format!("g {group} {gid}\nu {user} {uid}:{gid}\n"))
+    }
+}
+
 /// Has a file applied by its consumer, or by `own` where that is not installed.
 fn consume(
     consumer: &str,

@@ -147,7 +147,8 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
                 policy: *policy,
                 mode: event::Mode::Permissive,
                 env: Vec::new(),
-                not_applied: Vec::new(),
+                // A program that asks who it is finds what it will find as a service.
+                not_applied: apply::make_user(identity),
             });
         }
         Rights::Granted { profile, choices } => (profile, choices),
