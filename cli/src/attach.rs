@@ -12,7 +12,7 @@ use nrtrace_tracer::attach::{self, Arrival, Judged, Plan, Subject, Target};
 use nrtrace_tracer::backend::{Choice, Ready, Wanted};
 use nrtrace_tracer::launch::identity;
 use nrtrace_tracer::recording::Recorded;
-use nrtrace_tracer::session::Progress;
+use nrtrace_tracer::session::{Begins, Progress};
 use tokio::runtime::Runtime;
 
 use crate::args::{AttachArgs, RecordArg, Results};
@@ -127,11 +127,19 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
             Err(error) => terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}")))),
         }
     }
-    told(", whose first moments are not seen without eBPF");
-    let subject = runtime.block_on(attach::poll(target))?.ok_or_else(interrupted)?;
-    let judged = judge(args, &subject)?;
-    let ready = watcher(args, Choice::Ptrace, &judged, &subject)?;
-    Ok(Settled { subject, judged, arrival: None, ready })
+    told(", whose first moments may not be seen without eBPF");
+    loop {
+        let (subject, begins) = runtime.block_on(attach::poll(target))?.ok_or_else(interrupted)?;
+        let judged = judge(args, &subject)?;
+        let mut ready = watcher(args, Choice::Ptrace, &judged, &subject)?;
+        if begins == Begins::Now {
+            return Ok(Settled { subject, judged, arrival: None, ready });
+        }
+        // What has started meanwhile is looked for anew.
+        if let Some(arrival) = attach::await_start(&subject, ready.source.as_mut())? {
+            return Ok(Settled { subject, judged, arrival: Some(arrival), ready });
+        }
+    }
 }
 
 fn text(target: &Target) -> String {
@@ -144,7 +152,8 @@ fn text(target: &Target) -> String {
 }
 
 fn judge(args: &AttachArgs, subject: &Subject) -> Result<Judged> {
-    let others: Vec<Facts> = subject.scope.processes().into_iter().filter_map(Facts::read).collect();
+    let others = subject.scope.processes().into_iter().filter_map(Facts::read);
+    let others: Vec<Facts> = others.filter(|facts| !attach::is_runtime(facts)).collect();
     let container = subject.container.as_ref();
     let judged = attach::judge(&subject.main, &others, container, args.target_user.as_deref(), &args.groups)?;
     if judged.mode == Mode::Observation && args.watch.record == RecordArg::Needs {

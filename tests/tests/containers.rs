@@ -7,7 +7,7 @@ use std::time::Duration;
 use nrtrace_profiles::container::Place;
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::Requirement;
+use nrtrace_profiles::requirement::{Access, Need, Requirement};
 use nrtrace_tests::podman::ENGINE;
 use nrtrace_tests::record;
 use nrtrace_tests::sandbox::Sandbox;
@@ -176,4 +176,50 @@ fn the_runtime_wrapper_gives_ambient_capabilities() {
     );
     let status = std::fs::read_to_string(sandbox.out().join("ambient")).unwrap();
     assert!(!status.contains("CapAmb:\t0000000000000000") && status.contains("Uid:\t1000"), "{status}");
+}
+
+/// Of a container with a user namespace the engine runs the runtime in a mount namespace of its own; ids are the
+/// container's, also of a program that has ended before it could be looked at.
+#[test]
+fn a_container_with_a_user_namespace_is_seen_from_its_start() {
+    let sandbox = script(
+        r#"
+        ids="--uidmap 0:100000:65536 --gidmap 0:100000:65536"
+        apart="--network=none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --tmpfs /tmp"
+        for backend in ebpf ptrace; do
+            for user in 0 1000; do
+                : >"$OUT"/log
+                nrtrace attach --backend $backend --container web --wait --for 3s -o "$OUT"/$backend-$user 2>>"$OUT"/log & nrtrace=$!
+                waits
+                podman run -d --name web --user $user $ids $apart -v data:/data nginx nginx -g 'daemon off;' >/dev/null
+                wait $nrtrace
+                # It may have ended, and then be unmounted only now.
+                for _ in $(seq 50); do podman rm -f web >/dev/null 2>&1 && break; sleep 0.1; done
+                podman volume rm data >/dev/null
+            done
+        done
+        "#,
+    );
+    for backend in ["ebpf", "ptrace"] {
+        let root = profile(&sandbox, &format!("{backend}-0"));
+        assert_eq!(
+            (root.run.mode, root.executable.as_ref().unwrap()),
+            (Mode::Observation, &"/usr/sbin/nginx".into())
+        );
+        let paths =
+            root.requirements.iter().map(|need| need.id.as_str()).filter(|id| id.starts_with("path:"));
+        let expected = ["path:/data/access.log", "path:/run/nginx.pid", "path:/var/cache/nginx/client_temp"];
+        assert_eq!(paths.collect::<Vec<_>>(), expected, "{backend}");
+        assert_eq!(place(&root, "path:/data/access.log"), Place::Volume, "{backend}");
+        let access = &need(&root, "path:/data/access.log").need;
+        assert!(
+            matches!(access, Need::Path { access, .. } if *access == [Access::Create].into()),
+            "{backend}: {access:?}"
+        );
+        let user = profile(&sandbox, &format!("{backend}-1000"));
+        assert_eq!((user.run.mode, user.identity.uid), (Mode::Enforced, 1000), "{backend}");
+        let ids: Vec<&str> = user.requirements.iter().map(|need| need.id.as_str()).collect();
+        assert_eq!(ids, ["path:/var/cache/nginx/client_temp"], "{backend}");
+        assert_eq!(user.unexplained, [], "{backend}");
+    }
 }

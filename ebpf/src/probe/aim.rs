@@ -16,6 +16,7 @@ use nrtrace_ebpf::{KIND_JOIN, STR_PATH};
 use crate::head;
 use crate::kernel::{self, Task, load, read};
 use crate::maps::{self, Slot};
+use crate::path::Location;
 use crate::process::{self, ZERO};
 use crate::text;
 
@@ -90,13 +91,22 @@ pub fn counts(task: Task, mark: &Mark, traits: u8) -> bool {
 }
 
 /// The current task has begun a new program: if its arguments hold one of the names, it starts what is waited for.
+///
+/// An engine may have given a mount namespace to the runtime already (podman does, for a container with a user
+/// namespace): what has one of its own, but still its parent's root, is not the container's.
 #[inline(always)]
 pub fn executed(task: Task) {
     if !kernel::attaching() {
         return;
     }
     let Some(aim) = maps::aim() else { return };
-    if aim.by_argument == 0 || maps::mark(task).is_some() {
+    if aim.by_argument == 0 {
+        return;
+    }
+    let origin = mount_namespace(task);
+    if let Some(known) = maps::mark(task)
+        && (known.state != ARMED || known.origin == origin || !has_root_of_parent(task))
+    {
         return;
     }
     let Some(scratch) = maps::scratch(Slot::Process) else { return };
@@ -104,10 +114,18 @@ pub fn executed(task: Task) {
     let start: u64 = read(mm, Field::MmArgStart);
     let end: u64 = read(mm, Field::MmArgEnd);
     let length = text::arguments(scratch, start, end.wrapping_sub(start));
-    if text::has_word(scratch, length, false) {
-        let origin = mount_namespace(task);
-        maps::set_mark(task, Mark { state: ARMED, level: aim.level, origin, ..ZERO });
+    if text::has_word(scratch, length, false)
+        && let Some(mark) = maps::set_mark(task, Mark { state: ARMED, level: aim.level, origin, ..ZERO })
+    {
+        mark.origin = origin;
     }
+}
+
+/// Whether the task's root is the same directory as its parent's, be it in another mount namespace.
+#[inline(always)]
+fn has_root_of_parent(task: Task) -> bool {
+    let parent: Task = load(task, Field::TaskParent);
+    Location::root(task).dentry == Location::root(parent).dentry
 }
 
 /// A task has joined a control group.

@@ -8,6 +8,7 @@
 //!
 //! Nothing of it is disturbed: the probe only marks tasks, and goes with nrtrace; a tracer that dies lets its tracees go.
 
+mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
@@ -26,7 +27,7 @@ use nrtrace_profiles::container::Container;
 pub use judged::{Judged, judge};
 pub use record::{Plan, record};
 pub use scope::Scope;
-pub use waiting::{Arrival, PollError, expect, is_not_there, is_runtime, poll};
+pub use waiting::{Arrival, PollError, await_start, expect, is_not_there, is_runtime, poll};
 
 use cgroup::Group;
 use process::Facts;
@@ -183,6 +184,20 @@ fn of_container(text: &str) -> Result<Subject, Error> {
     let description = format!("container {}", name.as_deref().unwrap_or(&id));
     let name = name.unwrap_or_else(|| main.program());
     Ok(Subject { description, name, scope, main, container })
+}
+
+/// The container, of which nothing runs but the runtime that is about to run its program, with what is known of that.
+fn upcoming(target: &Target) -> Option<Subject> {
+    let Target::Container(_) = target else { return None };
+    let subject = find(target).ok().filter(|subject| is_runtime(&subject.main))?;
+    // Before it has entered the container, not all of it is as the program will have it.
+    if is_private_view(subject.main.pid) {
+        return None;
+    }
+    let id = subject.container.as_ref()?.id.as_ref()?;
+    let known = state::joined(state::all()).into_iter().find(|known| known.id == *id)?;
+    let main = known.program?.facts(&subject.main);
+    Some(Subject { main, ..subject })
 }
 
 /// The id of the container that a text names: the id itself, a name, or the start of an id that no other has.

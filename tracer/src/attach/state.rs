@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
 
+use super::bundle::Program;
 use super::mounts;
 
 /// Most bytes of a file of state that is read.
@@ -31,6 +32,8 @@ pub struct Known {
     pub pod: Option<Pod>,
     /// What it was made to mount, as its bundle says.
     pub mounts: Vec<Mounted>,
+    /// What it was made to run, as its bundle says.
+    pub program: Option<Program>,
 }
 
 /// Everything that is known of any container; several runtimes may know of one.
@@ -64,6 +67,7 @@ pub fn joined(all: Vec<Known>) -> Vec<Known> {
                 earlier.pid = earlier.pid.or(known.pid);
                 earlier.image = earlier.image.take().or(known.image);
                 earlier.pod = earlier.pod.take().or(known.pod);
+                earlier.program = earlier.program.take().or(known.program);
                 if earlier.mounts.is_empty() {
                     earlier.mounts = known.mounts;
                 }
@@ -132,7 +136,8 @@ fn storage_containers(storage: &Storage) -> Vec<Known> {
             let data = storage.run.join(name).join(id).join("userdata");
             let bundle = json(&directory.join(id).join("userdata/config.json")).unwrap_or_default();
             let known = stored(entry, id, number(&data.join("pidfile")));
-            found.push(Known { mounts: mounts::of_config(&bundle), ..known });
+            let program = Program::of_config(&bundle);
+            found.push(Known { mounts: mounts::of_config(&bundle), program, ..known });
         }
     }
     found
@@ -185,7 +190,7 @@ fn docker(containers: &Path) -> Vec<Known> {
                     ],
                 )
             }),
-            mounts: Vec::new(),
+            ..Known::default()
         })
     };
     directories(containers).into_iter().filter_map(known).collect()
@@ -229,6 +234,7 @@ fn annotated(id: String, config: &Value, engine: &'static str) -> Known {
             .map(str::to_owned),
         pod: pod(annotations, cri).or_else(|| pod(annotations, crio)),
         mounts: mounts::of_config(config),
+        program: Program::of_config(config),
     }
 }
 

@@ -15,11 +15,11 @@ use nrtrace_profiles::RawText;
 use super::process::Facts;
 use super::record::asks_to_end;
 use super::scope::{Scope, words};
-use super::{Error, Subject, Target, container, find, state, surroundings};
+use super::{Error, Subject, Target, container, find, state, surroundings, upcoming};
 use crate::collect::{Observation, decode, upright};
 use crate::launch;
 use crate::launch::signals::Signals;
-use crate::session::{Begins, Source};
+use crate::session::{Begins, Source, monotonic};
 
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(5);
@@ -45,7 +45,13 @@ pub struct Arrival {
 /// When the source fails.
 pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
     let signals = Signals::take()?;
-    let mut waiting = Waiting { target: Some(target), records: Vec::new(), known: Vec::new(), adopted: None };
+    let mut waiting = Waiting {
+        target: Some(target),
+        records: Vec::new(),
+        known: Vec::new(),
+        adopted: None,
+        upcoming: None,
+    };
     waiting.aim(source)?;
     let mut looks = 0u32;
     loop {
@@ -56,7 +62,7 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         if let Some(arrival) = waiting.arrived() {
             return Ok(Some(arrival));
         }
-        if looks.is_multiple_of(STATE) {
+        if looks.is_multiple_of(STATE) || waiting.is_near() {
             waiting.look(source)?;
         }
         looks = looks.wrapping_add(1);
@@ -64,15 +70,21 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
     }
 }
 
-/// Waits by looking, for a source that cannot be told. Nothing when a signal ends the waiting.
+/// Waits by looking, for a source that cannot be told: until it runs, or its container's runtime is about to run it. Nothing
+/// when a signal ends the waiting.
 ///
 /// # Errors
 /// When what was named is not clear.
-pub async fn poll(target: &Target) -> Result<Option<Subject>, PollError> {
+pub async fn poll(target: &Target) -> Result<Option<(Subject, Begins)>, PollError> {
     let signals = Signals::take()?;
     loop {
         match find(target) {
-            Ok(subject) => return Ok(Some(subject)),
+            Ok(subject) if !is_runtime(&subject.main) => return Ok(Some((subject, Begins::Now))),
+            Ok(_) => {
+                if let Some(subject) = upcoming(target) {
+                    return Ok(Some((subject, Begins::WithExec)));
+                }
+            }
             Err(error) if is_not_there(&error) => {}
             Err(error) => return Err(error.into()),
         }
@@ -81,6 +93,18 @@ pub async fn poll(target: &Target) -> Result<Option<Subject>, PollError> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Has `source` watch the program that is about to run from its first instruction on. Nothing when it runs already.
+///
+/// # Errors
+/// When the source fails.
+pub fn await_start(subject: &Subject, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
+    let pid = subject.main.pid;
+    source.adopt(pid, Begins::WithExec)?;
+    let arrival =
+        Arrival { subject: subject.clone(), records: Vec::new(), time: monotonic(), from_start: true };
+    Ok(Facts::read(pid).is_some_and(|facts| is_runtime(&facts)).then_some(arrival))
 }
 
 /// Why waiting ended.
@@ -117,12 +141,14 @@ pub struct Waiting<'a> {
     known: Vec<String>,
     /// What was found before it began.
     adopted: Option<i32>,
+    /// The program that it was to become.
+    upcoming: Option<Facts>,
 }
 
 impl Waiting<'_> {
     /// Waits for whatever begins.
     pub fn without_target() -> Self {
-        Self { target: None, records: Vec::new(), known: Vec::new(), adopted: None }
+        Self { target: None, records: Vec::new(), known: Vec::new(), adopted: None, upcoming: None }
     }
 
     /// Takes what was recorded.
@@ -166,8 +192,11 @@ impl Waiting<'_> {
     /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
     fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
         self.aim(source)?;
+        let Some(target) = self.target else { return Ok(()) };
+        if self.upcoming.is_none() {
+            self.upcoming = upcoming(target).map(|subject| subject.main);
+        }
         if self.adopted.is_none()
-            && let Some(target) = self.target
             && let Ok(subject) = find(target)
             && is_runtime(&subject.main)
         {
@@ -175,6 +204,11 @@ impl Waiting<'_> {
             self.adopted = Some(subject.main.pid);
         }
         Ok(())
+    }
+
+    /// Whether the runtime is at work, and it is not known yet what it will run.
+    fn is_near(&self) -> bool {
+        self.upcoming.is_none() && (self.adopted.is_some() || !self.records.is_empty())
     }
 
     /// Whether the program has begun.
@@ -195,8 +229,9 @@ impl Waiting<'_> {
     /// What has begun, by what is known of it now; a program that has ended already is known by its record alone.
     fn subject(&self, record: &ProcessRecord, bytes: &[u8]) -> Subject {
         let pid = record.head.pid as i32;
-        let main =
-            Facts::read(pid).filter(|facts| !facts.is_kernel()).unwrap_or_else(|| from_record(record, bytes));
+        let foreseen = || self.upcoming.clone().filter(|facts| facts.pid == pid);
+        let now = Facts::read(pid).filter(|facts| !facts.is_kernel());
+        let main = now.or_else(foreseen).unwrap_or_else(|| from_record(record, bytes));
         if let Some(target) = self.target
             && let Ok(found) = find(target)
             && !is_runtime(&found.main)

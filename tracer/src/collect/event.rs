@@ -85,7 +85,7 @@ impl Builder {
     /// Times count from `time` on.
     pub fn count_from(&mut self, time: u64) {
         self.start = time;
-        self.inquiry.started();
+        self.inquiry.started(time);
     }
 
     /// Name and traits of the operation's call.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::fd::BorrowedFd;
 
+use nix::time::{ClockId, clock_getres, clock_gettime};
 use nrtrace_profiles::event::{
     Asked, Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
 };
@@ -79,11 +80,18 @@ impl Inquiry {
         }
     }
 
-    /// The program is about to run.
-    pub fn started(&mut self) {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE);
-        // The clock always exists; without a time, every file counts as new.
-        self.start = now.map_or(0, |now| nanoseconds(now.tv_sec(), now.tv_nsec()));
+    /// The program runs since `time`, in nanoseconds of `CLOCK_MONOTONIC`, or is about to.
+    pub fn started(&mut self, time: u64) {
+        let [stamp, now, step] = [
+            clock_gettime(ClockId::CLOCK_REALTIME_COARSE),
+            clock_gettime(ClockId::CLOCK_MONOTONIC),
+            clock_getres(ClockId::CLOCK_REALTIME_COARSE),
+        ]
+        // The clocks always exist; without a time, every file counts as new.
+        .map(|time| time.map_or(0, |time| nanoseconds(time.tv_sec(), time.tv_nsec())));
+        let passed = now - i128::from(time);
+        // The stamps of what was made meanwhile may be a step older than it is.
+        self.start = if passed > step { stamp - passed - step } else { stamp };
     }
 
     /// Finds what refused `event`, or what the user would have been refused in it.

@@ -97,7 +97,7 @@ pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<
         found.name
     ));
     let how = match target.kustomize {
-        Some(_) => "Save as kustomization.yaml beside the manifest; then: kubectl apply -k .",
+        Some(_) => "Save as kustomization.yaml beside the manifest; then: kubectl apply -k . (1.21 or later)",
         None => "Apply with: kubectl patch -f MANIFEST --type strategic --patch-file THIS",
     };
     page.comment(how);
