@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{SigHandler, Signal};
 use nrtrace_tracer::sandbox::{self, Outcome};
 
 use crate::sandbox::{Plan, STATUS_BROKEN, STATUS_LATE};
@@ -34,6 +35,11 @@ pub fn enter(plan: &str) -> Result<u8> {
 fn run(plan: &Plan) -> Result<u8> {
     fs::create_dir("/run/lock").context("make /run/lock")?;
     fs::set_permissions("/run/lock", fs::Permissions::from_mode(0o1777))?;
+    // Ignored in the background of a script, and with them all that is started here.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler is installed.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    }
     let (program, arguments) = plan.command.split_first().context("the plan has no command")?;
     let status = Command::new(program)
         .args(arguments)

@@ -14,10 +14,16 @@ mod start;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::{SigHandler, Signal};
 
 fn main() -> ExitCode {
     if let Some(description) = std::env::var_os(driver::VARIABLE) {
         return driver::drive(&description);
+    }
+    // In the background of a script they are ignored, which all that is started here would inherit.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: no handler is installed.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.unwrap();
     }
     let tests = [start::TESTS, identity::TESTS, lifetime::TESTS, guardian::TESTS].concat();
     let trials = tests.into_iter().map(|(name, test)| {
