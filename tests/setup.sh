@@ -10,7 +10,7 @@ packages=(
     # Containers.
     podman runc conmon containernetworking-plugins golang-github-containers-common
     # What the tests try them and prepare their files with.
-    acl curl dpkg-dev fish libxml2-utils libcap2-bin lintian procps redis-tools strace systemd util-linux zsh
+    acl busybox-static curl dpkg-dev fish libxml2-utils libcap2-bin lintian procps redis-tools strace systemd util-linux zsh
 )
 # Those who read what is written.
 packages+=(chromium shellcheck)

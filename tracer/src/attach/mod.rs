@@ -197,7 +197,8 @@ fn upcoming(target: &Target) -> Option<Subject> {
     let id = subject.container.as_ref()?.id.as_ref()?;
     let known = state::joined(state::all()).into_iter().find(|known| known.id == *id)?;
     let main = known.program?.facts(&subject.main);
-    Some(Subject { main, ..subject })
+    let name = known.names.first().cloned().unwrap_or_else(|| main.program());
+    Some(Subject { name, main, ..subject })
 }
 
 /// The id of the container that a text names: the id itself, a name, or the start of an id that no other has.
