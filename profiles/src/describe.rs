@@ -1,11 +1,21 @@
 //! Needs, and what caused them, in words.
 
 use crate::RawText;
-use crate::event::Inode;
+use crate::event::{Exit, Inode};
 use crate::requirement::{Evidence, IdentityOperation, Need, Requirement, word};
 
 /// Callers that are named.
 const CALLERS: usize = 3;
+
+/// How a program ended: `exited with status 1`.
+pub fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Running => "still running".into(),
+        Exit::Exited { status } => format!("exited with status {status}"),
+        Exit::Signaled { signal } => format!("ended by signal {signal}"),
+        Exit::Stopped { .. } => "stopped by nrtrace".into(),
+    }
+}
 
 /// What is needed, in a few words: `create, delete file /run/x.pid`. It may hold text from the tracee.
 pub fn need(need: &Need) -> String {

@@ -203,6 +203,48 @@ fn verify_names_what_is_missing_and_adds_it() {
     );
 }
 
+/// A program that fails whatever it is granted, though there is something that it needs.
+#[test]
+fn a_run_that_fails_with_every_right_proves_nothing() {
+    let program = "/bin/sh -c 'echo x >/srv/guarded/a; cat /no/backend; exit 3'";
+    let nrtrace = format!("{BIN}/nrtrace");
+    let (finished, sandbox) = run(&format!(
+        r#"{PREPARE}
+        cd /
+        code=0; {nrtrace} run --verify -v --ready-port 80 -o {OUT}/result -- {program} || code=$?; echo "verify $code"
+        code=0; {nrtrace} run --minimize -v --ready-port 80 -- {program} || code=$?; echo "minimize $code"
+        code=0; {nrtrace} run --verify --format json --ready-port 80 -- {program} >{OUT}/verify.json || code=$?; echo "json $code"
+        echo '--- again' >&2
+        code=0; {nrtrace} verify {OUT}/result/profile.json --ready-port 80 || code=$?; echo "again $code"
+        "#
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let out = String::from_utf8_lossy(&finished.stdout);
+    for line in ["verify 1", "minimize 1", "json 1", "again 1"] {
+        assert!(out.lines().any(|found| found == line), "wanted {line}: {finished}");
+    }
+    let told = String::from_utf8_lossy(&finished.stderr);
+    let (runs, again) = told.split_once("--- again").unwrap();
+    let failed = |line: &&str| {
+        line.contains("the recorded run itself, with every right, ended with status 3 after")
+            && line.contains("before it was ready (it said last: cat: /no/backend: No such file or directory): no grant can mend that")
+    };
+    assert!(runs.lines().filter(failed).count() >= 3 && !runs.contains("trial 1"), "{finished}");
+    assert!(again.contains("the recorded run, with every right, exited with status 3 as well"), "{finished}");
+    let profile = profile_of(&sandbox, &finished);
+    assert_eq!(ids(&profile, Severity::Required), BTreeSet::from(["path:/srv/guarded/a"]), "{finished}");
+    assert!(
+        profile.proof.is_none() && profile.notes.iter().any(|note| note.contains("ended with status 3")),
+        "{profile:?}"
+    );
+    let json = std::fs::read(sandbox.out().join("verify.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(
+        (&json["lives"], &json["said"], &json["trials"]),
+        (&false.into(), &"cat: /no/backend: No such file or directory".into(), &0.into())
+    );
+}
+
 #[test]
 fn readiness_by_notification_and_without_the_tools_of_systemd() {
     let (finished, sandbox) = run(&format!(

@@ -8,11 +8,14 @@ use nrtrace_profiles::classify;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::course::{Capture, Verdict};
+use nrtrace_tracer::course::{Capture, Failure, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
-use nrtrace_tracer::trial::{self, Rights};
+use nrtrace_tracer::trial::{self, Report, Rights};
 
+use super::bench::last_words;
+use super::verify::Verified;
 use super::{
     NOT_PROVED, Prover, check, choices, course, is_private, minimize, shared, tell, verify, watching,
 };
@@ -55,22 +58,24 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let shown = Trials::new(&wanted.name, talk);
     shown.say("running in a sandbox, refused nothing");
     let rights = Rights::Permissive { identity: wanted.identity.clone(), policy: wanted.policy };
-    let report = trial::run(&prover.request(rights, given, true, Capture::Pass))?;
+    let mut report = trial::run(&prover.request(rights, given, true, Capture::Pass))?;
     drop(shown);
     let mut profile = classify::profile(&report.trace, &wanted.name);
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned());
     wanted.library.annotate(&mut profile);
-    // With what it looked for in vain, and is given now, it may live all the same.
-    let hopeless = profile.requirements.is_empty();
-    if let Some(Verdict::Failed(failure)) = report.verdict.as_ref().filter(|_| hopeless) {
-        let note = format!("the program {failure}, although it was refused nothing: nothing could be proved");
-        terminal::tell(format_args!("nrtrace: {}", printable(&note)));
-        profile.notes.push(note);
-        write(wanted, &prover, &profile)?;
-        tell::minimized(false, &profile, &prover, &args.results)?;
-        return Ok(ExitCode::from(NOT_PROVED));
+    if let Some(Verdict::Failed(failure)) = report.verdict.clone() {
+        // It went where nrtrace's own output goes; what the probe saw of it is kept.
+        report.output =
+            report.trace.end.stderr.iter().map(RawText::as_bytes).collect::<Vec<_>>().join(&b'\n');
+        let goes_on = judge::gives_more(&profile, &prover.choices);
+        profile.notes.push(came_short(&profile, &failure, &report, goes_on));
+        if !goes_on {
+            write(wanted, &prover, &profile)?;
+            tell::unproved(&Verified::without_trial(failure, report), &profile, &prover, args)?;
+            return Ok(ExitCode::from(NOT_PROVED));
+        }
     }
     prover.course = course(&args.course, &profile);
     let verified = verify::verify(&prover, &mut profile, true, talk)?;
@@ -89,6 +94,20 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         tell::minimized(proved, &profile, &prover, &args.results)?;
     }
     Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
+}
+
+/// Says that the recorded run itself did not live, and what that means for a proof.
+fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
+    let said = last_words(report);
+    let said = if said.is_empty() { said } else { format!(" (it said last: {said})") };
+    let note = format!("the recorded run itself, with every right, {failure}{said}");
+    let then = if goes_on {
+        "a trial shows whether it lives with what it was refused or did not find"
+    } else {
+        "no grant can mend that, so nothing could be proved"
+    };
+    terminal::tell(format_args!("nrtrace: {}", printable(&format!("{}: {note}: {then}", profile.name))));
+    note
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Result<()> {

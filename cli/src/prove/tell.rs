@@ -1,6 +1,7 @@
 //! What trials showed, for people and as JSON.
 
 use anyhow::Result;
+use nrtrace_profiles::describe;
 use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
 use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
@@ -11,7 +12,7 @@ use nrtrace_profiles::text::printable;
 use super::Prover;
 use super::bench::last_words;
 use super::verify::Verified;
-use crate::args::{ReportFormat, Results};
+use crate::args::{ReportFormat, Results, RunArgs};
 use crate::terminal;
 
 fn say(text: &str) {
@@ -118,7 +119,14 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         }
     }
     if verified.refused.missing.is_empty() && verified.refused.insufficient.is_empty() {
-        say("Nothing was refused that a grant would give: the reason lies elsewhere");
+        match judge::recorded_failure(profile) {
+            Some(exit) => say(&format!(
+                "Nothing was refused that a grant would give, and the recorded run, with every right, {} as well: \
+                 what it lacks is no right",
+                describe::exit(exit)
+            )),
+            None => say("Nothing was refused that a grant would give: the reason lies elsewhere"),
+        }
     } else if !verified.refused.missing.is_empty() {
         say("With --update, verify adds what is missing and tries again");
     }
@@ -148,6 +156,14 @@ fn json(verified: &Verified, profile: &Profile) -> Result<String> {
         "profile": profile,
     });
     Ok(serde_json::to_string_pretty(&value)? + "\n")
+}
+
+/// The recorded run failed, and no trial was made.
+pub fn unproved(verified: &Verified, profile: &Profile, prover: &Prover, args: &RunArgs) -> Result<()> {
+    if args.results.format == ReportFormat::Json && !args.minimize {
+        return terminal::print(&json(verified, profile)?);
+    }
+    minimized(false, profile, prover, &args.results)
 }
 
 /// The outcome of `minimize`.

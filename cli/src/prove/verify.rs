@@ -37,6 +37,18 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// No trial was worth making: the recorded run itself failed.
+    pub fn without_trial(failure: Failure, report: Report) -> Self {
+        Self {
+            failure: Some(failure),
+            report,
+            refused: Trial::default(),
+            added: Vec::new(),
+            trials: 0,
+            flaked: 0,
+        }
+    }
+
     /// Whether the program lives.
     pub fn lives(&self) -> bool {
         self.failure.is_none()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Exit, Mode, TraceEnd};
+use crate::event::Mode;
 use crate::profile::Unexplained;
 use crate::requirement::{Basis, Requirement, Severity};
 
@@ -13,15 +13,6 @@ use super::context::Context;
 /// message and an orderly end.
 const NEAR: u64 = 2_000_000_000;
 
-/// Whether the program ended by itself with an error.
-pub fn has_failed(end: &TraceEnd) -> bool {
-    match end.exit {
-        Exit::Exited { status } => status != 0,
-        Exit::Signaled { .. } => true,
-        Exit::Running | Exit::Stopped { .. } => false,
-    }
-}
-
 /// In an enforced run, a refusal that the program outlived is no more than a probe.
 pub fn weigh(requirements: &mut [Requirement], context: &Context<'_>) {
     if context.run.mode != Mode::Enforced {
@@ -30,7 +21,7 @@ pub fn weigh(requirements: &mut [Requirement], context: &Context<'_>) {
     let end = context.end;
     for requirement in requirements.iter_mut().filter(|requirement| requirement.basis == Basis::Denied) {
         let last = requirement.evidence.last.0;
-        let fatal = has_failed(end) && last.saturating_add(NEAR) >= end.duration;
+        let fatal = end.exit.is_failure() && last.saturating_add(NEAR) >= end.duration;
         if !fatal {
             requirement.severity = requirement.severity.min(Severity::Probe);
         }
@@ -50,7 +41,7 @@ pub fn remark(
             let denied = requirements.iter().filter(|requirement| requirement.basis == Basis::Denied);
             let severest = denied.map(|requirement| requirement.severity).max();
             let hindered = !unexplained.is_empty();
-            if has_failed(context.end) && (severest == Some(Severity::Required) || hindered) {
+            if context.end.exit.is_failure() && (severest == Some(Severity::Required) || hindered) {
                 notes.insert(format!(
                     "the program failed after what it was refused, so what it does after that was not seen and more \
                      needs may follow; to see all in one run: {}",

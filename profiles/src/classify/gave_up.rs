@@ -8,7 +8,6 @@ use crate::profile::{GaveUp, LookedAt, Unexplained};
 use crate::requirement::{Basis, Need, Requirement, Severity};
 
 use super::context::Context;
-use super::ending;
 use super::files;
 use super::finding::best;
 use super::fold;
@@ -78,7 +77,7 @@ pub fn gave_up(
             && !matches!(requirement.need, Need::Limit { .. })
     };
     let hindered = unexplained.iter().any(|entry| entry.obstacle.is_some());
-    if !ending::has_failed(end) || hindered || requirements.iter().any(refused) {
+    if !end.exit.is_failure() || hindered || requirements.iter().any(refused) {
         return None;
     }
     Some(GaveUp { exit: end.exit, stderr: end.stderr.clone(), looked_at: looked_at(events) })

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Event, Exit, FileType, Outcome};
+use crate::event::{Event, FileType, Outcome};
 use crate::requirement::{Access, Basis, Need, Requirement, Severity};
 
 use super::context::Context;
@@ -29,7 +29,7 @@ pub fn place(event: &Event, context: &Context<'_>, out: &mut Judged) {
             pattern: false,
         },
         basis: Basis::Denied,
-        severity: if has_failed(context) { Severity::Required } else { Severity::Probe },
+        severity: if context.end.exit.is_failure() { Severity::Required } else { Severity::Probe },
         check: None,
         refused: None,
         objects: BTreeSet::from([wanted]),
@@ -48,14 +48,6 @@ fn missed(event: &Event) -> Option<(RawText, RawText)> {
     let of_the_kernel = OF_THE_KERNEL.iter().any(|tree| files::is_within(&directory, &RawText::from(*tree)));
     let is_known = files::is_known(&object.path) && directory.as_bytes().len() > 1;
     (is_known && !of_the_kernel).then(|| (directory, best(object)))
-}
-
-fn has_failed(context: &Context<'_>) -> bool {
-    match context.end.exit {
-        Exit::Exited { status } => status != 0,
-        Exit::Signaled { .. } => true,
-        Exit::Running | Exit::Stopped { .. } => false,
-    }
 }
 
 /// Whether a need is for nothing but a directory that was not there.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
 use super::table::rows::{access_of, named, owner};
-use super::table::{exit, listen, proved, unexplained};
+use super::table::{listen, proved, unexplained};
 use super::{Emitted, Format, Remedy, Verdict, by_reason, remedies, systemd};
 use crate::RawText;
+use crate::describe;
 use crate::grants::{FileKind, Grants, Why};
 use crate::profile::Profile;
 use crate::remedy::ranked;
@@ -328,7 +329,7 @@ impl Markdown {
             word(&run.mode),
             word(&run.backend),
             text(&run.kernel),
-            text(&exit(run.exit))
+            text(&describe::exit(run.exit))
         ));
         if !profile.notes.is_empty() {
             self.line("");

@@ -13,7 +13,8 @@ use tabled::settings::Padding;
 use super::escape::shell;
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
-use crate::event::{Exit, Mode, Obstacle, Record};
+use crate::describe;
+use crate::event::{Mode, Obstacle, Record};
 use crate::grants::Grants;
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
@@ -138,7 +139,7 @@ impl Report {
                 word(&run.mode),
                 word(&run.backend),
                 run.kernel,
-                exit(run.exit)
+                describe::exit(run.exit)
             ),
         );
         if run.complete {
@@ -258,7 +259,7 @@ impl Report {
 
     fn gave_up(&mut self, gave_up: &GaveUp, profile: &Profile) {
         self.line("");
-        let how = exit(gave_up.exit);
+        let how = describe::exit(gave_up.exit);
         let missing = |r: &&Requirement| r.severity == Severity::Required && is_missing(r);
         let explained = if profile.requirements.iter().any(|r| missing(&r)) {
             ", perhaps for what was not there"
@@ -354,15 +355,6 @@ fn insists_on_root(gave_up: &GaveUp) -> bool {
         let line = line.to_text().to_lowercase();
         WORDS.iter().any(|word| line.contains(word))
     })
-}
-
-pub(super) fn exit(exit: Exit) -> String {
-    match exit {
-        Exit::Running => "still running".into(),
-        Exit::Exited { status } => format!("exited with status {status}"),
-        Exit::Signaled { signal } => format!("ended by signal {signal}"),
-        Exit::Stopped { .. } => "stopped by nrtrace".into(),
-    }
 }
 
 pub(super) fn listen(listen: &Listen) -> String {

@@ -58,6 +58,17 @@ pub enum Exit {
     },
 }
 
+impl Exit {
+    /// Whether the program ended by itself with an error.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Exited { status } => status != 0,
+            Self::Signaled { .. } => true,
+            Self::Running | Self::Stopped { .. } => false,
+        }
+    }
+}
+
 /// When a run came to what was waited for, in nanoseconds from the program's start; `None` for what it did not come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Milestones {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::Phase;
+use crate::event::{Exit, Mode, Phase};
+use crate::grants::{Choices, plan};
 use crate::profile::Profile;
-use crate::requirement::{Access, IdentityOperation, Need, Requirement, Severity};
+use crate::requirement::{Access, Basis, IdentityOperation, Need, Requirement, Severity};
 
 /// What was refused in a trial, compared with what the profile grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,25 @@ pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
 /// A check that a grant has answered is no refusal.
 fn was_refused(found: &Requirement) -> bool {
     found.evidence.outcomes.keys().any(|outcome| matches!(outcome.as_str(), "EACCES" | "EPERM" | "EROFS"))
+}
+
+/// Whether a program that failed in its recorded run, with every right, is given something in a trial that it had not
+/// there: what it was refused all the same, a directory that was not there, another setting; or whether its changes of
+/// identity, which may have been answered and not done, end otherwise.
+pub fn gives_more(profile: &Profile, choices: &Choices) -> bool {
+    let lacked = |requirement: &Requirement| {
+        let identity = matches!(requirement.need, Need::Identity { .. });
+        identity || (requirement.basis == Basis::Denied && requirement.severity == Severity::Required)
+    };
+    let plan = plan(profile, choices);
+    let set = !plan.environment.is_empty() || !plan.directives.is_empty();
+    set || profile.requirements.iter().any(lacked)
+}
+
+/// How the recorded run ended, if it failed by itself although it had every right.
+pub fn recorded_failure(profile: &Profile) -> Option<Exit> {
+    let exit = profile.run.exit;
+    (profile.run.mode == Mode::Permissive && exit.is_failure()).then_some(exit)
 }
 
 fn access_of(need: &Need) -> BTreeSet<Access> {

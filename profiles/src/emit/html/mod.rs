@@ -10,9 +10,10 @@ mod tree;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::escape::shell::readable;
-use super::table::{exit, listen, unexplained};
+use super::table::{listen, unexplained};
 use super::{Emitted, Format, Verdict, by_reason, remedies};
 use crate::RawText;
+use crate::describe;
 use crate::grants::{Grants, Why};
 use crate::profile::Profile;
 use crate::requirement::{Seconds, word};
@@ -107,7 +108,7 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
                 li { b { "user" } " " (account.run_uid) ":" (account.run_gid) (made) }
                 li { b { "run" } " " (word(&run.mode)) ", " (word(&run.backend)) ", " (seconds(run.duration)) }
                 li { b { "kernel" } " " (text(&run.kernel)) }
-                li { b { "end" } " " (exit(run.exit)) }
+                li { b { "end" } " " (describe::exit(run.exit)) }
                 @if run.complete { li { b { "record" } " complete" } }
                 @else { li.bad { "incomplete: there may be more needs" } }
             }
