@@ -246,7 +246,8 @@ pub struct Evidence {
     pub calls: BTreeSet<String>,
     /// Names of the processes.
     pub processes: BTreeSet<RawText>,
-    /// Who called, and where it comes from. At most [`Evidence::CALLERS`].
+    /// Who called, and where it comes from. At most [`Evidence::CALLERS`], and one of each further executable, of which
+    /// there are at most [`Evidence::EXECUTABLES`] in all.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub callers: BTreeSet<Caller>,
     /// The component that refused: an ancestor, the parent directory, or the file itself.
@@ -286,8 +287,36 @@ pub struct Caller {
 }
 
 impl Evidence {
+    /// The executables of those that called, as far as they are known and kept.
+    pub fn executables(&self) -> BTreeSet<&RawText> {
+        self.callers.iter().filter_map(|caller| caller.executable.as_ref()).collect()
+    }
+
+    /// Leaves out callers beyond those that are kept. What is left does not depend on the order they came in, nor on
+    /// how often this was done on the way.
+    pub(crate) fn bound_callers(&mut self) {
+        if self.callers.len() <= Self::CALLERS {
+            return;
+        }
+        let mut executables = self.executables();
+        while executables.len() > Self::EXECUTABLES {
+            executables.pop_last();
+        }
+        let (mut kept, mut named) = (BTreeSet::new(), BTreeSet::new());
+        for (place, caller) in self.callers.iter().enumerate() {
+            let executable = caller.executable.as_ref().filter(|path| executables.contains(path));
+            let first = executable.is_some_and(|path| named.insert(path));
+            if first || place < Self::CALLERS {
+                kept.insert(caller.clone());
+            }
+        }
+        self.callers = kept;
+    }
+
     /// How many callers are kept.
     pub const CALLERS: usize = 8;
+    /// How many executables are kept, whoever else is not: each may have to be given a right of its own.
+    pub const EXECUTABLES: usize = 64;
     /// How many objects are kept.
     pub const OBJECTS: usize = 16;
 }

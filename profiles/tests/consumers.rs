@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 use nrtrace_profiles::emit::{Emitted, Format, artefacts};
 use nrtrace_profiles::event::{FileType, Inode};
@@ -292,8 +293,12 @@ fn setcap_script(executable: &Path, directory: &Path) -> PathBuf {
     script
 }
 
+/// The scripts of all tests keep what was there in the same directory, and remove it.
+static KEPT: Mutex<()> = Mutex::new(());
+
 #[test]
 fn setcap_sh_sets_and_removes_the_capabilities_of_any_file() {
+    let _alone = KEPT.lock().unwrap();
     for name in HOSTILE {
         let directory = TempDir::new().unwrap();
         let slashless: Vec<u8> = name.iter().map(|byte| if *byte == b'/' { b'_' } else { *byte }).collect();
@@ -311,7 +316,49 @@ fn setcap_sh_sets_and_removes_the_capabilities_of_any_file() {
         let left = quietly(Command::new("getcap").arg(&binary));
         assert!(left.stdout.is_empty());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "the script made files");
+        assert!(!Path::new("/var/lib/nrtrace/nginx.setcap").exists());
     }
+}
+
+#[test]
+fn setcap_sh_restores_the_capabilities_that_a_file_had() {
+    let _alone = KEPT.lock().unwrap();
+    let directory = TempDir::new().unwrap();
+    let binary = directory.path().join("with a space = and cap_chown=ep");
+    fs::copy("/bin/true", &binary).unwrap();
+    let script = setcap_script(&binary, directory.path());
+    let is = |text: &str| {
+        quietly(Command::new("setcap").args(["-q", "-v", text]).arg(&binary));
+    };
+    let both = "cap_net_bind_service,cap_sys_time=ep";
+    let cases = [
+        (both, both),
+        ("cap_net_raw=ep", "cap_net_raw,cap_net_bind_service,cap_sys_time=ep"),
+        // getcap writes two clauses.
+        ("cap_net_raw=ep cap_kill=ei", "cap_net_bind_service,cap_sys_time,cap_net_raw=ep cap_kill=ei"),
+        ("=ep", "=ep"),
+    ];
+    for (before, granted) in cases {
+        quietly(Command::new("setcap").args(["-q", before]).arg(&binary));
+        for _ in 0..2 {
+            quietly(Command::new("sh").arg(&script));
+            is(granted);
+        }
+        quietly(Command::new("sh").arg(&script).arg("--undo"));
+        is(before);
+    }
+    // The file is replaced, as a package update does: what it had before is no more.
+    quietly(Command::new("sh").arg(&script));
+    quietly(Command::new("setcap").args(["-q", "-r"]).arg(&binary));
+    quietly(Command::new("sh").arg(&script));
+    quietly(Command::new("sh").arg(&script).arg("--undo"));
+    assert!(quietly(Command::new("getcap").arg(&binary)).stdout.is_empty());
+    let again = run(Command::new("sh").arg(&script).arg("--undo"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing to take back"), "{again:?}");
+    quietly(Command::new("setcap").args(["-q", "cap_net_raw=p"]).arg(&binary));
+    let output = run(Command::new("sh").arg(&script));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("are not effective"), "{output:?}");
+    is("cap_net_raw=p");
 }
 
 #[test]

@@ -18,13 +18,19 @@ const SNAPSHOT: &str = r#"
 "#;
 
 fn check(case: &str, options: &str, granted: &str) {
+    prepared(case, "", options, granted);
+}
+
+fn prepared(case: &str, prepare: &str, options: &str, granted: &str) {
     let profile =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/testdata").join(case).join("profile.json");
     let sandbox = Sandbox::new().unwrap().bind(profile.canonicalize().unwrap(), "/opt/nrtrace/profile.json");
     let script = format!(
         r#"{SNAPSHOT}
-        {BIN}/nrtrace emit {options} -o {OUT}/files /opt/nrtrace/profile.json
+        sed 's|"executable": null|"executable": "/usr/sbin/nginx"|' /opt/nrtrace/profile.json >/tmp/profile.json
+        {BIN}/nrtrace emit {options} -o {OUT}/files /tmp/profile.json
         rm -rf /var/lib/nginx/* /run/redis /usr/libexec/kubernetes
+        {prepare}
         # Locks and backups of the account tools are there from the first use on.
         groupadd -r warmup && useradd -r -g warmup warmup && userdel warmup
         snapshot >{OUT}/before
@@ -54,7 +60,17 @@ fn nginx() {
 
 #[test]
 fn nginx_with_file_capabilities() {
-    check("nginx", "--prefer file-capability", "true");
+    check("nginx", "--prefer file-capability", "setcap -q -v cap_net_bind_service=ep /usr/sbin/nginx");
+}
+
+#[test]
+fn nginx_that_had_other_file_capabilities() {
+    prepared(
+        "nginx",
+        "setcap 'cap_net_raw=ep cap_kill=ei' /usr/sbin/nginx",
+        "--prefer file-capability",
+        "setcap -q -v 'cap_net_raw,cap_net_bind_service=ep cap_kill=ei' /usr/sbin/nginx",
+    );
 }
 
 #[test]

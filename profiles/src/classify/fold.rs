@@ -255,9 +255,7 @@ fn merge(earlier: &mut Requirement, later: Requirement, count: Count) {
     into.calls.extend(from.calls);
     into.processes.extend(from.processes);
     into.callers.extend(from.callers);
-    while into.callers.len() > Evidence::CALLERS {
-        into.callers.pop_last();
-    }
+    into.bound_callers();
     into.checks.extend(from.checks);
     if into.refused_at.is_none() {
         into.refused_at = from.refused_at;

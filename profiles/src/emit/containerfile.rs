@@ -3,7 +3,7 @@
 use super::escape::shell::{assignment, quoted};
 use super::kubernetes::bound;
 use super::{Emitted, Page};
-use crate::grants::{FileKind, Grants, capability_text, carriers};
+use crate::grants::{FileKind, Grants, capability_text, carriers, too_many_executables};
 use crate::profile::Profile;
 use crate::text::printable;
 use crate::{Capability, RawText};
@@ -164,6 +164,9 @@ fn capabilities(page: &mut Page, profile: &Profile, grants: &Grants) {
     }
     if !carriers.unknown.is_empty() {
         page.comment("The run did not tell which file was executed: RUN setcap … on it.");
+    }
+    for (_, grant) in on_file.iter().filter(|(capability, _)| carriers.too_many.contains(capability)) {
+        page.cannot(&grant.why, &too_many_executables(), "set it on the others as well");
     }
     for (path, why) in &carriers.interpreters {
         let reason = format!("{path} is an interpreter, and a capability on it would be in every script");

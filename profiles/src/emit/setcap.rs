@@ -1,8 +1,9 @@
 //! A script that sets file capabilities, for starts without systemd: setcap(8).
 
 use super::escape::shell::{assignment, quoted};
+use super::script::CAPABILITIES;
 use super::{Emitted, Page};
-use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers};
+use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers, too_many_executables};
 use crate::profile::Profile;
 
 /// The script `setcap.sh`.
@@ -12,7 +13,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
         "Sets the file capabilities that {} needs when it is started without systemd.",
         grants.name
     ));
-    page.comment("Written by nrtrace. Usage: setcap.sh [--undo]");
+    page.comment("Written by nrtrace. Usage: setcap.sh [--undo], which restores what each file had before.");
     page.comment(
         "Everybody who may run the file then has these capabilities. The unit's AmbientCapabilities= reach",
     );
@@ -34,17 +35,19 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             quoted(&format!("{} needs no capability: nothing to do", grants.name))
         ));
     } else {
-        body(&mut page, &carriers);
+        body(&mut page, &carriers, &grants.name);
     }
-    interpreters(&mut page, grants, &carriers);
+    left_out(&mut page, grants, &carriers);
     other_needs(&mut page, grants);
     let mut emitted = page.finish("setcap.sh".into(), grants);
     emitted.executable = true;
     emitted
 }
 
-fn body(page: &mut Page, carriers: &Carriers<'_>) {
-    FUNCTIONS.trim_start().lines().for_each(|line| page.line(line));
+fn body(page: &mut Page, carriers: &Carriers<'_>, name: &str) {
+    page.line(&format!("state=/var/lib/nrtrace/{}.setcap", quoted(name)));
+    page.blank();
+    CAPABILITIES.lines().chain(FUNCTIONS.lines()).for_each(|line| page.line(line));
     page.blank();
     page.comment("Does something with each executable that made one of these calls.");
     page.line("each() {");
@@ -81,29 +84,43 @@ check() {
     if [ "$(head -c 2 "$binary" | tr -d '\000')" = '#!' ]; then
         fail 'is a script: file capabilities have no effect on it; use AmbientCapabilities= in the unit'
     fi
-    if [ -n "$(getcap "$binary")" ] && ! setcap -q -v "$1" "$binary" >/dev/null; then
-        fail 'has other capabilities already; look at them with getcap, and remove them with setcap -r'
-    fi
+    joins "$(held "$binary")" || fail 'has capabilities that are not effective, to which none can be added: see getcap'
 }
 
+# What the file had before is kept under its name's checksum.
+kept() { printf '%s/%s' "$state" "$(printf %s "$binary" | cksum | tr ' ' -)"; }
+
 grant() {
-    setcap -q "$1" "$binary"
-    setcap -q -v "$1" "$binary" >/dev/null || fail 'the capabilities did not take; is the file system mounted nosuid?'
+    (umask 077; mkdir -p "$state")
+    add_capabilities "$(kept)" "$binary" "$1" ||
+        fail 'the capabilities did not take; is the file system mounted nosuid?'
     getcap "$binary"
 }
 
-take_back() { setcap -q -r "$binary"; }"#;
+take_back() {
+    [ -e "$(kept)" ] || return 0
+    if [ -f "$binary" ]; then
+        restore_capabilities "$(kept)" "$binary"
+    else
+        printf '%s: is gone\n' "$binary" >&2
+    fi
+    rm -f -- "$(kept)"
+}"#;
 
 /// All are looked at before the first is changed.
-const ACTIONS: &str = r#"if [ "${1-}" = --undo ]; then
-    each take_back
-else
+const ACTIONS: &str = r#"if [ "${1-}" != --undo ]; then
     each check
     each grant
+elif [ -d "$state" ]; then
+    each take_back
+    rmdir -- "$state" /var/lib/nrtrace 2>/dev/null || true
+else
+    echo 'nothing to take back: setcap.sh has not set anything here' >&2
+    exit 1
 fi"#;
 
 /// Says whose capabilities are left out.
-fn interpreters(page: &mut Page, grants: &Grants, carriers: &Carriers<'_>) {
+pub(super) fn left_out(page: &mut Page, grants: &Grants, carriers: &Carriers<'_>) {
     for (capability, grant) in &grants.capabilities {
         let is_carried = carriers.files.values().chain([&carriers.unknown]).any(|of| of.contains(capability));
         if !is_carried {
@@ -112,6 +129,9 @@ fn interpreters(page: &mut Page, grants: &Grants, carriers: &Carriers<'_>) {
                 "a file capability on an interpreter would be in every script",
                 "use AmbientCapabilities= in the unit",
             );
+        }
+        if carriers.too_many.contains(capability) {
+            page.cannot(&grant.why, &too_many_executables(), "use AmbientCapabilities= in the unit");
         }
     }
 }

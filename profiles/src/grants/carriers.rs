@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Grants, Why};
 use crate::profile::Profile;
-use crate::requirement::{Caller, Evidence};
+use crate::requirement::Evidence;
 use crate::{Capability, RawText};
 
 /// Programs that run what others wrote: a capability on one of them would be in every script.
@@ -24,6 +24,8 @@ pub(crate) struct Carriers<'a> {
     pub(crate) interpreters: BTreeMap<&'a RawText, &'a Why>,
     /// Capabilities of an executable that the run did not tell.
     pub(crate) unknown: BTreeSet<Capability>,
+    /// Capabilities of so many executables that not all are told.
+    pub(crate) too_many: BTreeSet<Capability>,
 }
 
 /// The executables that have to carry those capabilities that `wanted` accepts.
@@ -34,9 +36,12 @@ pub(crate) fn carriers<'a>(
 ) -> Carriers<'a> {
     let mut carriers = Carriers::default();
     for (capability, grant) in grants.capabilities.iter().filter(|(capability, _)| wanted(**capability)) {
-        let evidence = profile.requirements.iter().filter(|r| grant.why.needs.contains(&r.id));
-        let mut callers: BTreeSet<&RawText> =
-            evidence.flat_map(|requirement| executables(&requirement.evidence)).collect();
+        let needs = profile.requirements.iter().filter(|r| grant.why.needs.contains(&r.id));
+        let of_each: Vec<BTreeSet<&RawText>> = needs.map(|need| need.evidence.executables()).collect();
+        if of_each.iter().any(|executables| executables.len() >= Evidence::EXECUTABLES) {
+            carriers.too_many.insert(*capability);
+        }
+        let mut callers: BTreeSet<&RawText> = of_each.into_iter().flatten().collect();
         if callers.is_empty() {
             callers.extend(&profile.executable);
         }
@@ -55,11 +60,6 @@ pub(crate) fn carriers<'a>(
     carriers
 }
 
-/// The executables of those that called, as far as they are known.
-fn executables(evidence: &Evidence) -> impl Iterator<Item = &RawText> {
-    evidence.callers.iter().filter_map(|Caller { executable, .. }| executable.as_ref())
-}
-
 /// `/usr/bin/python3.11` is one as `python` is.
 fn is_interpreter(path: &RawText) -> bool {
     let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -67,6 +67,11 @@ fn is_interpreter(path: &RawText) -> bool {
     let versions = name.iter().rev().take_while(|byte| is_version(byte)).count();
     let plain = name.get(..name.len() - versions).unwrap_or_default();
     INTERPRETERS.iter().any(|known| known.as_bytes() == name || known.as_bytes() == plain)
+}
+
+/// Why capabilities of too many executables do not reach all of them.
+pub(crate) fn too_many_executables() -> String {
+    format!("{} executables or more used it, and not all are told", Evidence::EXECUTABLES)
 }
 
 /// As setcap(8) takes them: `cap_kill,cap_sys_time=ep`.

@@ -1,6 +1,7 @@
 mod accesses;
 mod attached;
 mod build;
+mod callers;
 mod fixtures;
 mod modes;
 mod paths;

@@ -125,7 +125,6 @@ module() {
 
 capabilities() {
     straight "$2"
-    [ -e "$state/$1" ] || getcap "$2" >"$state/$1"
-    setcap -q "$3" "$2"
-    setcap -q -v "$3" "$2" >/dev/null || fail "the capabilities did not take; is the file system mounted nosuid?"
+    joins "$(held "$2")" || fail "$2 has capabilities that are not effective, to which none can be added: see getcap"
+    add_capabilities "$state/$1" "$2" "$3" || fail "the capabilities did not take; is the file system mounted nosuid?"
 }

@@ -4,11 +4,13 @@
 //! restored by the second.
 
 use super::escape::shell::{assignment, quoted, readable};
-use super::{Emitted, Page};
+use super::{Emitted, Page, setcap};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Method, Why, capability_text, carriers};
 use crate::profile::Profile;
 
+/// What all scripts do with file capabilities.
+pub(super) const CAPABILITIES: &str = include_str!("capabilities.sh");
 const APPLY: &str = include_str!("apply.sh");
 const UNDO: &str = include_str!("undo.sh");
 
@@ -26,7 +28,7 @@ pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
     page.comment("For hosts without systemd: sysusers.d and tmpfiles.d do the same elsewhere. What was there before is kept for");
     page.comment("undo.sh in /var/lib/nrtrace. It can be run again.");
     shared(&mut page, grants);
-    APPLY.lines().for_each(|line| page.line(line));
+    functions(&mut page, grants, APPLY);
     let account = &grants.account;
     let id = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
     page.blank();
@@ -50,6 +52,17 @@ pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
     }
     page.blank();
     start(&mut page, profile, grants);
+    if grants.on_file {
+        let carriers = carriers(profile, grants, |_| true);
+        setcap::left_out(&mut page, grants, &carriers);
+        for (_, grant) in grants.capabilities.iter().filter(|(of, _)| carriers.unknown.contains(of)) {
+            page.cannot(
+                &grant.why,
+                "the run did not tell which file was executed",
+                "use setcap.sh, which takes it as BINARY=",
+            );
+        }
+    }
     finish(page, "apply.sh", grants)
 }
 
@@ -58,7 +71,7 @@ pub(super) fn undo(profile: &Profile, grants: &Grants) -> Emitted {
     let mut page = head(&format!("Takes back what apply.sh granted to {}.", grants.name));
     page.comment("What holds data that was written since is left, and said.");
     shared(&mut page, grants);
-    UNDO.lines().for_each(|line| page.line(line));
+    functions(&mut page, grants, UNDO);
     for (n, step) in steps(profile, grants).iter().enumerate().rev() {
         page.blank();
         match step.path {
@@ -89,6 +102,14 @@ fn head(title: &str) -> Page {
 fn shared(page: &mut Page, grants: &Grants) {
     page.line("set -eu");
     page.line(&format!("state=/var/lib/nrtrace/{}", quoted(&grants.name)));
+}
+
+fn functions(page: &mut Page, grants: &Grants, of_script: &str) {
+    of_script.lines().for_each(|line| page.line(line));
+    if grants.on_file {
+        page.blank();
+        CAPABILITIES.lines().for_each(|line| page.line(line));
+    }
 }
 
 fn first(call: &str) -> &str {
@@ -147,7 +168,7 @@ fn steps<'a>(profile: &'a Profile, grants: &'a Grants) -> Vec<Step<'a>> {
     if let (true, Some(why)) = (grants.on_file, first_why) {
         for (path, capabilities) in carriers(profile, grants, |_| true).files {
             let apply = format!("capabilities {}", quoted(&capability_text(&capabilities)));
-            out.push(Step { why, path: Some(path), apply, undo: "restore_capabilities".into() });
+            out.push(Step { why, path: Some(path), apply, undo: "take_capabilities".into() });
         }
     }
     out

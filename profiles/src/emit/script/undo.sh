@@ -69,11 +69,10 @@ unload() {
     if [ -e "$state/$1" ]; then modprobe -r -- "$2" || tell "the module $2 is in use: left"; fi
 }
 
-restore_capabilities() {
+take_capabilities() {
     [ -e "$state/$1" ] || return 0
-    before=$(cat "$state/$1")
-    setcap -q -r "$2" || true
-    if [ -n "$before" ]; then setcap -q "${before##* }" "$2"; fi
+    [ -f "$2" ] || { tell "$2 is gone"; return 0; }
+    restore_capabilities "$state/$1" "$2"
 }
 
 forget() {
