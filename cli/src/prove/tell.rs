@@ -3,7 +3,7 @@
 use anyhow::Result;
 use nrtrace_profiles::describe;
 use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
-use nrtrace_profiles::grants::plan;
+use nrtrace_profiles::grants::{Method, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
@@ -104,17 +104,27 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         ));
     }
     for (id, _) in &verified.refused.insufficient {
-        let is_granted = |requirement: &&Requirement| {
-            requirement.id == *id
-                && emit::remedies(&plan, requirement).iter().any(|r| r.verdict == Remedy::Granted)
+        let of_id = |known: &&Requirement| known.id == *id;
+        let is_port = profile
+            .requirements
+            .iter()
+            .find(of_id)
+            .is_some_and(|known| matches!(known.need, Need::Port { .. }));
+        if is_port && plan.port_method == Method::Socket {
+            say(&format!(
+                "Refused: {id}: systemd would have bound it by the socket unit and handed it over, which a trial does \
+                 not do: try the rest with --prefer capability"
+            ));
+            continue;
+        }
+        let is_granted = |requirement: &Requirement| {
+            emit::remedies(&plan, requirement).iter().any(|remedy| remedy.verdict == Remedy::Granted)
         };
-        let granted = profile.requirements.iter().any(|requirement| is_granted(&requirement));
+        let granted = profile.requirements.iter().filter(of_id).any(is_granted);
         let what =
             if granted { "granted, and refused all the same" } else { "refused, and no file grants it" };
         say(&format!("Refused: {id}: {what}"));
-        if let Some(requirement) =
-            profile.requirements.iter().find(|known| known.id == *id).filter(|_| !granted)
-        {
+        if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
             emit::remedies(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
         }
     }
