@@ -78,6 +78,13 @@ pub struct Attached {
     pub own_refusals: bool,
 }
 
+impl Attached {
+    /// The option that names the user in another run like this one: `attach` has another than `run`.
+    pub fn user_option(attached: Option<&Self>) -> &'static str {
+        if attached.is_some() { "--target-user" } else { "--as" }
+    }
+}
+
 /// Whom the program runs as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {

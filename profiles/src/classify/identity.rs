@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{Event, Mode, Object, Outcome};
+use crate::event::{Attached, Event, Mode, Object, Outcome};
 use crate::requirement::{IdentityOperation, Need, Requirement};
 
 use super::context::Context;
@@ -49,8 +49,9 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
                 !name.is_empty() && **id != 0 && **id != context.run.identity.uid
             };
             if let Some((_, name)) = ids.iter().zip(&names).find(other) {
+                let option = Attached::user_option(context.run.attached.as_ref());
                 notes.insert(format!(
-                    "it wants to become {name}, a user of this machine: traced with --as {name} it is judged for that \
+                    "it wants to become {name}, a user of this machine: traced with {option} {name} it is judged for that \
                      user, who may have some of this already"
                 ));
             }

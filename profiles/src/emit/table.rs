@@ -14,7 +14,7 @@ use super::escape::shell;
 use super::remedy::{Verdict, remedies};
 use crate::RawText;
 use crate::describe;
-use crate::event::{Mode, Obstacle, Record};
+use crate::event::{Attached, Mode, Obstacle, Record};
 use crate::grants::Grants;
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
@@ -241,7 +241,8 @@ impl Report {
             self.gave_up(gave_up, profile);
         }
         self.list(BOLD, "What is known of it", profile.knowledge.iter().filter_map(known));
-        let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+        let tips =
+            grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
         self.list(BOLD, "Worth knowing", tips);
         self.list(BOLD, "Notes", profile.notes.iter().cloned());
     }
@@ -290,7 +291,7 @@ impl Report {
             self.item("    ", &insists(fact));
         }
         for hint in hints(gave_up, profile) {
-            self.item("    ", hint);
+            self.item("    ", &hint);
         }
     }
 }
@@ -312,7 +313,7 @@ fn insists(fact: &Fact) -> String {
 }
 
 /// What to try with a program that ended early.
-fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<&'static str> {
+fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<String> {
     let answered = |r: &Requirement| {
         let switches =
             matches!(&r.need, Need::Identity { operation, .. } if *operation != IdentityOperation::Chown);
@@ -324,27 +325,30 @@ fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<&'static str> {
     });
     let mut hints = Vec::new();
     if profile.run.record == Record::Needs {
-        hints.push("Trace it with --record calls: that shows what it looked for and did not find.");
+        hints.push("Trace it with --record calls: that shows what it looked for and did not find.".into());
     }
     if profile.requirements.iter().any(answered) {
         hints.push(
             "Its change of identity was answered with success and not done, which a program that looks afterwards does \
-             not forgive: trace it without the option that names its user, or with --identity switch.",
+             not forgive: trace it without the option that names its user, or with --identity switch.".into(),
         );
     }
     if looked_up && !profile.identity.exists {
         hints.push(
-            "Its user was made up for the run, and it looked for users: make the user first, for example with the \
-             sysusers.d file, and name it with --as.",
+            format!(
+                "Its user was made up for the run, and it looked for users: make the user first, for example with the \
+                 sysusers.d file, and name it with {}.",
+                Attached::user_option(profile.run.attached.as_ref())
+            ),
         );
     }
     if profile.run.mode != Mode::Observation && insists_on_root(gave_up) {
         hints.push(
             "It seems to insist on being root: look for an option that lets it start without, or trace it with \
-             --as-root, which leaves it root's rights and judges each access for the user.",
+             --as-root, which leaves it root's rights and judges each access for the user.".into(),
         );
     }
-    hints.push("It may need more than it lived to ask for: once it starts, trace it again.");
+    hints.push("It may need more than it lived to ask for: once it starts, trace it again.".into());
     hints
 }
 

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::event::Protocol;
+use crate::event::{Attached, Protocol};
 use crate::profile::Profile;
 use crate::requirement::{Limit, Need, Requirement, Severity};
 use crate::{Capability, RawText};
@@ -39,6 +39,8 @@ pub struct Grants {
     pub name: String,
     /// Whom everything is granted to.
     pub account: Account,
+    /// The option of nrtrace that names the user in another run like the profile's.
+    pub user_option: &'static str,
     /// Groups the user joins, by name (or number, where a group has no name).
     pub groups: BTreeMap<String, Membership>,
     /// Directories to make or to own.
@@ -269,13 +271,16 @@ pub struct PresentOwner {
 
 impl PresentOwner {
     /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
-    pub fn tip(&self, owner: &str) -> String {
+    pub fn tip(&self, owner: &str, user_option: &str) -> String {
         const SHOWN: usize = 4;
         let mut paths: Vec<String> = self.paths.iter().take(SHOWN).map(RawText::to_string).collect();
         if self.paths.len() > SHOWN {
             paths.push(format!("{} more", self.paths.len() - SHOWN));
         }
-        format!("{owner} owns {} today: traced again with --as {owner}, it needs less", paths.join(", "))
+        format!(
+            "{owner} owns {} today: traced again with {user_option} {owner}, it needs less",
+            paths.join(", ")
+        )
     }
 }
 
@@ -289,6 +294,7 @@ pub fn grants(profile: &Profile) -> Grants {
 pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
     let mut grants = Grants::empty(account::safe_name(&profile.name), account, choices.clone());
+    grants.user_option = Attached::user_option(profile.run.attached.as_ref());
     let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
     requirements.sort_by(|a, b| a.id.cmp(&b.id));
     let (required, optional): (Vec<_>, Vec<_>) =
@@ -306,7 +312,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
     if grants.account.uid == Some(0) {
-        let hint = "run it with --as USER for a user that is not root";
+        let hint = format!("run it with {} USER for a user that is not root", grants.user_option);
         grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
     }
     known::apply(profile, &mut grants);
@@ -363,6 +369,7 @@ impl Grants {
         Self {
             name,
             account,
+            user_option: Attached::user_option(None),
             groups: BTreeMap::new(),
             directories: BTreeMap::new(),
             files: BTreeMap::new(),

@@ -156,11 +156,16 @@ fn foreign_owner(path: &RawText, inode: &Inode, grants: &Grants) -> Option<Strin
 
 fn refuse_foreign(wish: &Wish, path: &RawText, owner: &str, grants: &mut Grants) {
     let reason = format!("{path} belongs to the user {owner}, whose service would lose it");
-    let hint = format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
+    let hint = elsewhere(owner, grants);
     grants.refuse(wish.id, reason, hint);
     let present = grants.present_owners.entry(owner.to_owned()).or_default();
     present.paths.insert(path.clone());
     present.needs.insert(wish.id.to_owned());
+}
+
+fn elsewhere(owner: &str, grants: &Grants) -> String {
+    let option = grants.user_option;
+    format!("run the program as {owner} ({option} {owner}), or have it use a directory of its own")
 }
 
 fn note_owner(path: &RawText, inode: Option<&Inode>, why: &Why, grants: &mut Grants) {
@@ -248,8 +253,7 @@ fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<(String
         return refusal(reason, "make it as root; the service then needs a directory of its own in it");
     }
     if let Some(owner) = wish.inode_of(holder).and_then(|inode| foreign_owner(holder, inode, grants)) {
-        let hint =
-            format!("run the program as {owner} (--as {owner}), or have it use a directory of its own");
+        let hint = elsewhere(&owner, grants);
         return Some((format!("{holder} belongs to the user {owner}, not to this service"), hint));
     }
     if wish.pattern {

@@ -1,7 +1,7 @@
 //! Enforced runs, and runs with other rights than the user's.
 
 use crate::Capability;
-use crate::event::{Asked, Cause, Exit, FileType, Milestones, Mode, Object, Phase, Trace};
+use crate::event::{Asked, Attached, Cause, Exit, FileType, Milestones, Mode, Object, Phase, Trace};
 use crate::profile::Run;
 use crate::requirement::{Basis, Seconds, Severity};
 
@@ -134,4 +134,9 @@ fn ids_get_the_names_they_have() {
     let names: Vec<&[String]> = profile.requirements.iter().map(|need| &need.evidence.names[..]).collect();
     assert_eq!(names, [&["www-data".to_owned(), "adm".to_owned()][..], &[], &["www-data".to_owned()]]);
     assert!(profile.notes.iter().any(|note| note.contains("--as www-data")), "{:?}", profile.notes);
+    // `attach` has an option of another name.
+    trace.run.attached = Some(Attached { target: "unit x".into(), from_start: true, own_refusals: false });
+    let profile = run(&trace);
+    let notes = profile.notes.join("\n");
+    assert!(notes.contains("--target-user www-data") && !notes.contains("--as "), "{notes}");
 }

@@ -159,7 +159,7 @@ fn rest(profile: &Profile, grants: &Grants) -> Markup {
             .collect()
     });
     let unmet = grants.unmet.iter().map(|u| format!("{}: {}. Instead: {}", u.need, u.reason, u.hint));
-    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
     html! {
         @if !said.is_empty() {
             section.plain { h2 { "The program gave up by itself. It said last" } pre.said { code { (said.join("\n")) } } }

@@ -62,7 +62,7 @@ pub(super) fn remarks(page: &mut Page, grants: &Grants) {
     }
     let advice: Vec<String> = grants.advice.iter().map(reason).collect();
     page.section("To change in the program's own configuration:", advice);
-    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner));
+    let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
     page.section("Worth knowing:", tips);
     page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
 }
