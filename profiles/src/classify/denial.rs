@@ -18,7 +18,7 @@ use super::special;
 /// Finds what would have allowed a refused call, or says that it is not known.
 pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judged) {
     let source = Source { event, check: None, site: CheckSite::Other, context };
-    let obstacle = obstacle(event, errno);
+    let obstacle = obstacle(event, errno).filter(|obstacle| !is_owners_alone(event, errno, obstacle.cause));
     // A filter is what is left when nothing else is known to refuse.
     let certain = obstacle.as_ref().is_some_and(|obstacle| obstacle.cause != Cause::Seccomp);
     let placed = !certain
@@ -42,6 +42,13 @@ fn obstacle(event: &Event, errno: i32) -> Option<Obstacle> {
         _ => None,
     };
     event.obstacle.clone().or(by_errno.map(|cause| Obstacle { cause, at: None }))
+}
+
+/// Most kernel parameters are their owner's to write, which is root, and no capability stands in for that
+/// (`proc_sys_permission`): what seems to be refused for no reason is refused for this.
+fn is_owners_alone(event: &Event, errno: i32, cause: Cause) -> bool {
+    let by_mode = errno == errno::EACCES && matches!(cause, Cause::Policy | Cause::Permission);
+    by_mode && special::is_sysctl(event) && special::writes(event)
 }
 
 /// `bind` to a port below the first unprivileged one.

@@ -30,10 +30,10 @@ const RULES: &[Rule] = &[
     Rule(|_, check, _| check.child_namespace, "asked in a namespace that the program has made itself"),
     Rule(
         |event, check, site| {
-            (check.not_audited || site == CheckSite::NotAudited || site == CheckSite::NetSysctl)
+            (check.not_audited || site == CheckSite::NotAudited || site == CheckSite::Sysctl)
                 && !is_sysctl_write(event, site)
         },
-        "the kernel expects refusals here and goes on; only a write to a network sysctl depends on it",
+        "the kernel expects refusals here and goes on; only a write to a namespace's sysctl depends on it",
     ),
     Rule(|_, _, site| site == CheckSite::CoreDump, "the kernel's doing, after the program's end"),
     Rule(|_, _, site| site == CheckSite::Overcommit, "overcommit accounting on mmap, brk, fork and exec"),
@@ -73,9 +73,9 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
     }
 }
 
-/// A write below `/proc/sys/net`, or its open, succeeds only for the namespace's administrator.
+/// A write to a sysctl of a namespace, or its open, succeeds only for the namespace's administrator.
 fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
-    site == CheckSite::NetSysctl && special::is_sysctl(event) && special::writes(event)
+    site == CheckSite::Sysctl && special::is_sysctl(event) && special::writes(event)
 }
 
 fn is_listing(event: &Event, check: &Check) -> bool {

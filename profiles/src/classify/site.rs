@@ -46,13 +46,13 @@ pub enum CheckSite {
     DropsPrivileges,
     /// A seccomp filter installed without no_new_privs.
     SeccompFilter,
-    /// Network sysctls, whose owner is the network namespace's administrator.
-    NetSysctl,
+    /// Sysctls whose owner is the administrator of a namespace: those of networks, users, process ids and IPC.
+    Sysctl,
 }
 
 use CheckSite::{
-    Bind, Chown, CreateIn, DeleteIn, DropsPrivileges, EntryIn, File, GoesOn, NetSysctl, Other, Overcommit,
-    Own, Search, SetId, Sticky,
+    Bind, Chown, CreateIn, DeleteIn, DropsPrivileges, EntryIn, File, GoesOn, Other, Overcommit, Own, Search,
+    SetId, Sticky, Sysctl,
 };
 
 /// A function of the kernel, what a check below it is for, and why.
@@ -81,7 +81,11 @@ const TABLE: &[Row] = &[
     Row("dquot_alloc_inode", GoesOn, "asks whether quota counts"),
     Row("__dquot_alloc_space", GoesOn, "as above"),
     Row("xfs_trans_dqresv", GoesOn, "as above"),
-    Row("net_ctl_permissions", NetSysctl, "the namespace's administrator has the owner's rights"),
+    Row("net_ctl_permissions", Sysctl, "the namespace's administrator has the owner's rights"),
+    Row("pid_table_root_permissions", Sysctl, "as above, from Linux 6.14 on"),
+    Row("ipc_permissions", Sysctl, "as above"),
+    Row("sysctl_perm", Sysctl, "the caller of all of these"),
+    Row("proc_sys_permission", Sysctl, "as above, where the compiler inlined"),
     Row("cap_task_prctl", DropsPrivileges, "PR_CAPBSET_DROP and PR_SET_SECUREBITS"),
     Row("cap_prctl_drop", DropsPrivileges, "as above"),
     Row("cap_capset", DropsPrivileges, "capset beyond the bounding set"),
@@ -147,7 +151,7 @@ pub fn site(event: &Event, check: &Check) -> CheckSite {
     if let Some(at) = frames.iter().position(|frame| frame.ends_with("_noaudit")) {
         return match frames.get(at + 1) {
             Some(caller) if caller.contains("seccomp") => CheckSite::SeccompFilter,
-            _ if found == Some(NetSysctl) => NetSysctl,
+            _ if found == Some(Sysctl) => Sysctl,
             _ => CheckSite::NotAudited,
         };
     }

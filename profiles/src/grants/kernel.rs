@@ -5,7 +5,7 @@ use super::paths::is_given;
 use super::place::flaw;
 use super::{Device, Grants, LimitGrant, Method, Sysctl, Why};
 use crate::event::{FileType, Inode};
-use crate::requirement::{Access, IdentityOperation, KernelOperation, Limit, Need, Requirement};
+use crate::requirement::{Access, Basis, IdentityOperation, KernelOperation, Limit, Need, Requirement};
 use crate::{Capability, RawText};
 
 /// Grants one need that is not for a path.
@@ -21,7 +21,7 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         Need::Capability { capability } => grant_capability(requirement, *capability, grants),
         Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
         Need::Identity { operation, ids, path } => identity(id, *operation, ids, path.as_ref(), grants),
-        Need::Sysctl { name, value } => sysctl(id, name, value.as_ref(), grants),
+        Need::Sysctl { name, value } => sysctl(requirement, name, value.as_ref(), grants),
         Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
         Need::Kernel { operation, subject, capability } => {
             kernel(id, *operation, subject, *capability, grants)
@@ -212,7 +212,8 @@ fn identity(
 const NEVER_SET: &[&str] =
     &["kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.modules_disabled"];
 
-fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
+fn sysctl(requirement: &Requirement, name: &RawText, value: Option<&RawText>, grants: &mut Grants) {
+    let id = &requirement.id;
     let plain = |text: &RawText, allowed: fn(char) -> bool| {
         text.as_str().filter(|t| !t.is_empty() && t.chars().all(allowed)).map(str::to_owned)
     };
@@ -240,6 +241,11 @@ fn sysctl(id: &str, name: &RawText, value: Option<&RawText>, grants: &mut Grants
         }
         (None, _) => {
             grants.refuse(id, "this is no name of a kernel parameter", "set it by hand before the start")
+        }
+        (_, None) if requirement.basis == Basis::Denied => {
+            let reason = "root alone may write it, and the value is not known, since it was refused";
+            let hint = "set it in /etc/sysctl.d before the start; a run with --as-root shows the value";
+            grants.refuse(id, reason, hint);
         }
         (_, None) => {
             grants.refuse(id, "the value it writes is not known", "set it in /etc/sysctl.d before the start")

@@ -21,6 +21,7 @@
 //!   lose it.
 //! - *Append-only and immutable* files, where writing is not what is asked for; `noexec`, `nodev` and read-only
 //!   mounts where the kernel looks at them before or after the permission bits.
+//! - *Kernel parameters* (`/proc/sys`): the kernel compares the effective ids there, not the filesystem ids.
 //! - `protected_symlinks`, `protected_hardlinks`, `protected_regular` and `protected_fifos`.
 //!
 //! What the oracle cannot know: limits that belong to the tracee rather than to its user (its Landlock rules,
@@ -69,6 +70,8 @@ pub struct Oracle {
     protections: Protections,
     /// Whether this process overrides permission bits, so that what refuses it too is none of these.
     overrides: bool,
+    /// Whether root's group is one of the target's.
+    in_root_group: bool,
 }
 
 /// Why there is no answer.
@@ -147,7 +150,8 @@ impl Oracle {
     fn make(judge: Judge, identity: &Identity) -> Result<Self, Error> {
         let (effective, _) = judge.look_around(judge::capabilities).map_err(|errno| Error::Ask { errno })?;
         let protections = Protections::read(identity.uid);
-        Ok(Self { judge, protections, overrides: effective & DAC_OVERRIDE != 0 })
+        let in_root_group = identity.gid == 0 || identity.groups.contains(&0);
+        Ok(Self { judge, protections, overrides: effective & DAC_OVERRIDE != 0, in_root_group })
     }
 
     /// How the kernel is asked here.
@@ -276,7 +280,7 @@ impl Oracle {
                     Some(walk.refusal(*node, BTreeSet::from([*access]), *errno, *cause))
                 }
                 Step::Ask { node, bits, refusal } => match replies.next().ok_or(Error::Gone)? {
-                    Ok(_) => None,
+                    Ok(_) => self.sysctl(walk, *node, bits),
                     Err(errno) => self.explain(walk, *node, bits, errno, *refusal)?,
                 },
             };
@@ -295,6 +299,18 @@ impl Oracle {
             }
         }
         Ok(refusals)
+    }
+
+    /// What a kernel parameter refuses the target: it belongs to root, and no capability overrides its mode
+    /// (`test_perm` of the kernel's `proc_sysctl.c`).
+    fn sysctl(&self, walk: &Walk, node: usize, bits: &[(i32, Access)]) -> Option<Refusal> {
+        let subject = &walk.nodes[node];
+        let allowed = subject.mode >> if self.in_root_group { 3 } else { 0 };
+        let refused: BTreeSet<Access> =
+            bits.iter().filter(|(bit, _)| allowed as i32 & bit != *bit).map(|(_, access)| *access).collect();
+        let is_roots = subject.uid == 0 && self.protections.uid != 0 && !refused.is_empty();
+        (is_roots && subject.path().as_bytes().starts_with(b"/proc/sys/"))
+            .then(|| walk.refusal(node, refused, Errno::EACCES, Cause::Permission))
     }
 
     /// Which of the bits were refused, and why.

@@ -56,6 +56,26 @@ fn a_closed_directory_and_the_closed_file_behind_it_are_both_told() {
 }
 
 #[test]
+fn a_kernel_parameter_is_its_owners_alone_though_the_judge_keeps_roots_effective_id() {
+    let root = std::fs::File::open("/").unwrap();
+    let ask = |identity: &Identity, path: &str, want: Want| {
+        let oracle = Oracle::new(identity).unwrap();
+        let judgement =
+            oracle.ask_all(&Question::new(root.as_fd(), root.as_fd(), path.as_bytes(), want)).unwrap();
+        let refused =
+            |refusal: nrtrace_tracer::oracle::Refusal| (refusal.access, refusal.errno, refusal.cause);
+        judgement.refusals.into_iter().map(refused).collect::<Vec<_>>()
+    };
+    for path in ["/proc/sys/vm/overcommit_memory", "/proc/sys/net/ipv4/ip_forward"] {
+        let refused = ([Access::Write].into(), libc::EACCES, Cause::Permission);
+        assert_eq!(ask(&user(), path, WRITE), [refused.clone()], "{path}");
+        assert_eq!(ask(&identity(1000, 1000, &[0]), path, Want::Open(libc::O_RDWR)), [refused], "{path}");
+        assert_eq!(ask(&user(), path, Want::Open(libc::O_RDONLY)), [], "{path}");
+        assert_eq!(ask(&identity(0, 0, &[]), path, WRITE), [], "{path}");
+    }
+}
+
+#[test]
 fn only_the_refused_half_of_read_and_write_is_told() {
     let world = World::new(&[entry("file", Kind::File, 0o644, 0)]);
     let judgement = all(&world, "/file", Want::Open(libc::O_RDWR));

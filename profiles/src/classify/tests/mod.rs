@@ -7,6 +7,7 @@ mod modes;
 mod paths;
 mod rejudge;
 mod structures;
+mod sysctls;
 mod total;
 mod traps;
 mod variables;
