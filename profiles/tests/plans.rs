@@ -294,6 +294,36 @@ fn a_rename_or_a_random_name_takes_the_private_directory() {
 }
 
 #[test]
+fn a_data_directory_in_which_several_entries_are_made_is_owned() {
+    let data = |user: (&'static str, u32)| ("/var/lib/thing/data", inode(Directory, user, user, 0o755));
+    let made = |entries: &[(&str, FileType)], user| {
+        let need = |(name, kind): &(&str, FileType)| {
+            path(&format!("/var/lib/thing/data/{name}"), *kind, &[Create], data(user))
+        };
+        profile("thing", &["/usr/bin/thing"], entries.iter().map(need).collect())
+    };
+    let (wal, heads, lock) = (("wal", Directory), ("heads", Directory), ("lock", File));
+    let service = ("thing", 120);
+    // It was made for the service's user, or there are files beside directories: more may follow.
+    check(&made(&[wal, heads], service), &["d /var/lib/thing/data 755 own"]);
+    check(&made(&[wal, heads, lock], service), &["d /var/lib/thing/data 755 own"]);
+    check(&made(&[wal, lock], ROOT), &["d /var/lib/thing/data 755 root"]);
+    // What is always the same can be made beforehand.
+    check(&made(&[wal], service), &["d /var/lib/thing/data/wal 700 own"]);
+    check(
+        &made(&[wal, heads], ROOT),
+        &["d /var/lib/thing/data/heads 700 own", "d /var/lib/thing/data/wal 700 own"],
+    );
+    // Nobody is given a directory that many share, whatever is made in it.
+    let shared =
+        |name: &str, kind| path(&format!("/run/{name}"), kind, &[Create], ("/run", root_directory(0o755)));
+    check(
+        &profile("thing", &["/usr/bin/thing"], vec![shared("a", Directory), shared("b.pid", File)]),
+        &["d /run/a 700 own", "f /run/b.pid 640 own"],
+    );
+}
+
+#[test]
 fn set_user_id_programs_are_not_given_away() {
     let suid = inode(File, ROOT, ROOT, 0o4755);
     let needs = vec![path("/opt/thing/helper", File, &[Write], ("/opt/thing/helper", suid))];

@@ -83,7 +83,7 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
     let group = inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none());
     // Below a directory that changes owner, systemd-tmpfiles would not follow one that does not.
-    let whole = tally.needs_the_directory() || is_below_owned(directory, grants);
+    let whole = tally.needs_the_directory(inode) || is_below_owned(directory, grants);
     let ways = [
         (group.is_some(), Method::Group),
         (!whole, Method::Make),

@@ -110,8 +110,8 @@ impl<'a> Tally<'a> {
         self.changes.iter().chain(&self.on_itself).chain(&self.looks)
     }
 
-    /// Whether nothing less than write access to the directory does.
-    pub(super) fn needs_the_directory(&self) -> bool {
+    /// Whether nothing less than write access to the directory does; `inode` is the directory's, where that is known.
+    pub(super) fn needs_the_directory(&self, inode: Option<&Inode>) -> bool {
         let in_it = |wish: &Wish| {
             wish.pattern
                 || wish.has(Access::Delete)
@@ -121,13 +121,14 @@ impl<'a> Tally<'a> {
                     FileType::File | FileType::Directory | FileType::Fifo | FileType::Unknown
                 )
         };
-        // Directories of fixed names are made one by one, which leaves their own directory closed. Of files there
-        // may be more another day.
-        let files = self.changes.iter().filter(|wish| !wish.is_directory());
-        let files: BTreeSet<&RawText> = files.map(|wish| wish.path).collect();
+        // Directories of fixed names are made one by one, which leaves their own directory closed. Where there are
+        // files too, or the directory was made for a service's user to keep its data in, there may be more another day.
+        let entries: BTreeSet<&RawText> = self.changes.iter().map(|wish| wish.path).collect();
+        let any_file = self.changes.iter().any(|wish| !wish.is_directory());
+        let is_data = any_file || inode.is_some_and(|inode| inode.uid != 0);
         !self.on_itself.is_empty()
             || self.changes.iter().any(in_it)
-            || files.len() > 1
+            || (is_data && entries.len() > 1)
             || (!self.changes.is_empty() && !self.looks.is_empty())
     }
 }
