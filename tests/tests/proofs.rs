@@ -246,6 +246,17 @@ fn a_run_that_fails_with_every_right_proves_nothing() {
 }
 
 #[test]
+fn a_port_that_a_socket_unit_would_have_bound_is_told_apart() {
+    let (finished, _sandbox) = run(&format!(
+        "cd /\n{BIN}/nrtrace run --verify --prefer socket --ready-port 80 --settle 100ms -- /usr/sbin/nginx -g 'daemon off;'\n"
+    ));
+    assert_eq!(finished.status, 1, "{finished}");
+    let told = String::from_utf8_lossy(&finished.stderr);
+    let port = "Refused: port:tcp:0.0.0.0:80: systemd would have bound it by the socket unit";
+    assert!(told.contains(port) && !told.contains("refused all the same"), "{finished}");
+}
+
+#[test]
 fn readiness_by_notification_and_without_the_tools_of_systemd() {
     let (finished, sandbox) = run(&format!(
         "{PREPARE}\nrm /usr/bin/systemd-tmpfiles /usr/bin/systemd-sysusers\ncd /\n\
