@@ -67,9 +67,9 @@ fn a_kernel_parameter_is_its_owners_alone_though_the_judge_keeps_roots_effective
         judgement.refusals.into_iter().map(refused).collect::<Vec<_>>()
     };
     for path in ["/proc/sys/vm/overcommit_memory", "/proc/sys/net/ipv4/ip_forward"] {
-        let refused = ([Access::Write].into(), libc::EACCES, Cause::Permission);
-        assert_eq!(ask(&user(), path, WRITE), [refused.clone()], "{path}");
-        assert_eq!(ask(&identity(1000, 1000, &[0]), path, Want::Open(libc::O_RDWR)), [refused], "{path}");
+        let refused = [([Access::Write].into(), libc::EACCES, Cause::Permission)];
+        assert_eq!(ask(&user(), path, WRITE), refused, "{path}");
+        assert_eq!(ask(&identity(1000, 1000, &[0]), path, Want::Open(libc::O_RDWR)), refused, "{path}");
         assert_eq!(ask(&user(), path, Want::Open(libc::O_RDONLY)), [], "{path}");
         assert_eq!(ask(&identity(0, 0, &[]), path, WRITE), [], "{path}");
     }
