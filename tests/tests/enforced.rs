@@ -326,6 +326,23 @@ fn fixtures_as_root() {
     }
 }
 
+/// Who owns a file may not give it away either, and whoever may needs no more than that.
+#[test]
+fn gifts_as_root() {
+    let command = "sh -c 'mkdir /srv/guarded/d && >/srv/guarded/d/f && chown nobody /srv/guarded/d && \
+                   chown nobody:games /srv/guarded/d/f && chown nobody /srv/guarded/file'";
+    let expected = set(&[
+        "identity:chown:65534,-:/srv/guarded/d",
+        "identity:chown:65534,-:/srv/guarded/file",
+        "identity:chown:65534,60:/srv/guarded/d/f",
+        "path:/srv/guarded/d [create] directory",
+    ]);
+    for backend in ["ebpf", "ptrace"] {
+        let outcome = run("", &format!("--as-root --backend {backend} -- {command}"), "");
+        assert_eq!(outcome.required(), expected, "{backend}: {}", outcome.finished);
+    }
+}
+
 fn words(command: &[String]) -> String {
     command.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }

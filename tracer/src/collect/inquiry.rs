@@ -151,7 +151,10 @@ impl Inquiry {
             let afterwards = if succeeded { self.afterwards(&wanted, case, paths) } else { wanted.want };
             made.extend(self.makes(event, &wanted, afterwards).filter(|_| succeeded));
             let wanted = Wanted { want: afterwards, ..wanted };
-            if self.foretold {
+            // What is given away has another owner by now, and the kernel has asked about that itself.
+            let given = matches!(wanted.want, Want::Own)
+                && event.checks.iter().any(|check| check.capability == Capability::CHOWN);
+            if self.foretold || given {
                 continue;
             }
             let Some(judgement) = self.ask(event, &wanted, case, paths) else { continue };
@@ -200,7 +203,10 @@ impl Inquiry {
         let made_by_run = |component: &Component| self.is_made(&component.path);
         for event in events {
             event.checks.retain(|check| {
-                check.predicted.is_none() || !check.component.as_ref().is_some_and(made_by_run)
+                // Who owns a file may not give it away either.
+                check.predicted.is_none()
+                    || check.capability == Capability::CHOWN
+                    || !check.component.as_ref().is_some_and(made_by_run)
             });
         }
     }
