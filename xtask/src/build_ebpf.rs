@@ -114,8 +114,14 @@ fn compile(workspace: &Path) -> Result<PathBuf> {
     for source in fs::read_dir(&registry).with_context(|| format!("cannot list {}", registry.display()))? {
         flags.push(format!("--remap-path-prefix={}=/dependencies", source?.path().display()));
     }
+    let mut cargo = Command::new("cargo");
+    // What the caller has set for builds of his own would make another object.
+    let profiles = env::vars_os().map(|(name, _)| name);
+    for name in profiles.filter(|name| name.to_string_lossy().starts_with("CARGO_PROFILE_")) {
+        cargo.env_remove(name);
+    }
     succeed(
-        Command::new("cargo")
+        cargo
             .current_dir(workspace)
             .args(["build", "--quiet", "--locked", "--release", "--package=nrtrace-ebpf", "--features=probe"])
             .args(["--bin", BINARY, "--target", TARGET])
@@ -126,6 +132,7 @@ fn compile(workspace: &Path) -> Result<PathBuf> {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", LINKER)
+            .env("CARGO_INCREMENTAL", "0")
             .env_remove("RUSTFLAGS")
             .env_remove("RUSTC_WRAPPER")
             .env_remove("RUSTUP_TOOLCHAIN"),
