@@ -133,6 +133,23 @@ pub enum Access {
     Own,
 }
 
+impl Access {
+    /// What it takes of a file's mode: 4 read, 2 write, 1 execute or search; 0 where the mode does not decide.
+    pub fn bit(self) -> u32 {
+        match self {
+            Self::Read => 4,
+            Self::Write | Self::Append => 2,
+            Self::Execute | Self::Search => 1,
+            Self::Create | Self::Delete | Self::Own => 0,
+        }
+    }
+
+    /// What all of these take.
+    pub fn bits<'a>(all: impl IntoIterator<Item = &'a Self>) -> u32 {
+        all.into_iter().fold(0, |bits, access| bits | access.bit())
+    }
+}
+
 /// A change of identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -162,6 +162,11 @@ pub fn toml_error(text: &str, error: &toml::de::Error) -> String {
     format!("{} at line {line}, column {column}", message.trim().replace('\n', ", "))
 }
 
+/// Permission bits as `ls` writes them: `r-x`.
+pub(crate) fn letters(bits: u32) -> String {
+    [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if bits & bit != 0 { *c } else { '-' }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

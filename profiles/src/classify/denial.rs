@@ -107,21 +107,10 @@ fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<C
         _ if makes && !may_write => Some(CheckSite::CreateIn),
         None if files::may_create(event) && !may_write => Some(CheckSite::CreateIn),
         Some(inode) if !removes && !makes => {
-            let wanted = files::access(event, inode.file_type, true)
-                .iter()
-                .fold(0, |bits, access| bits | bit(*access));
+            let wanted = Access::bits(&files::access(event, inode.file_type, true));
             (!allows(inode, event, identity, wanted)).then_some(CheckSite::File)
         }
         _ => None,
-    }
-}
-
-fn bit(access: Access) -> u32 {
-    match access {
-        Access::Read => 4,
-        Access::Write | Access::Append => 2,
-        Access::Execute | Access::Search => 1,
-        Access::Create | Access::Delete | Access::Own => 0,
     }
 }
 

@@ -42,26 +42,6 @@ pub enum Method {
 }
 
 impl Method {
-    /// All methods.
-    pub const ALL: [Self; 16] = [
-        Self::Configure,
-        Self::Make,
-        Self::Group,
-        Self::Own,
-        Self::Acl,
-        Self::Credential,
-        Self::Socket,
-        Self::Sysctl,
-        Self::Capability,
-        Self::FileCapability,
-        Self::Unit,
-        Self::Boot,
-        Self::Manager,
-        Self::Image,
-        Self::Volume,
-        Self::Nothing,
-    ];
-
     /// The methods that a preference can change the plan to.
     pub const CHOOSABLE: [Self; 11] = [
         Self::Configure,

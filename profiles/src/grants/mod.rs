@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::event::{Attached, Protocol};
 use crate::profile::Profile;
 use crate::requirement::{Limit, Need, Requirement, Severity};
+use crate::text::letters;
 use crate::{Capability, RawText};
 
 pub use account::Account;
@@ -197,10 +198,7 @@ pub struct Acl {
 impl Acl {
     /// The permissions as in `setfacl`: `r--`, `rw-`, `r-x`.
     pub fn text(&self) -> String {
-        [(4, 'r'), (2, 'w'), (1, 'x')]
-            .iter()
-            .map(|(bit, c)| if self.bits & bit != 0 { *c } else { '-' })
-            .collect()
+        letters(self.bits)
     }
 }
 

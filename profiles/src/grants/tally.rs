@@ -78,14 +78,7 @@ impl<'a> Wish<'a> {
 
     /// The permission bits it takes on the object itself: 4 read, 2 write, 1 execute or search.
     pub(super) fn bits(&self) -> u32 {
-        self.access.iter().fold(0, |bits, access| {
-            bits | match access {
-                Access::Read => 4,
-                Access::Write | Access::Append => 2,
-                Access::Execute | Access::Search => 1,
-                Access::Create | Access::Delete | Access::Own => 0,
-            }
-        })
+        Access::bits(self.access)
     }
 }
 

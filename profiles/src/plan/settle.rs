@@ -8,6 +8,7 @@ use super::solve::{self, Set, Way};
 use super::{Component, Entry, GroupOf, Options, Owner, Owners, Remark, Surplus};
 use crate::RawText;
 use crate::event::FileType;
+use crate::text::letters;
 
 const STICKY: u32 = 0o1000;
 const SET_GROUP: u32 = 0o2000;
@@ -325,12 +326,4 @@ impl Settling<'_> {
             }
         }
     }
-}
-
-/// Permission bits as `ls` writes them.
-pub fn letters(bits: u32) -> String {
-    [(READ, 'r'), (WRITE, 'w'), (PASS, 'x')]
-        .iter()
-        .map(|(bit, c)| if bits & bit != 0 { *c } else { '-' })
-        .collect()
 }

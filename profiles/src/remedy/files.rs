@@ -7,6 +7,7 @@ use crate::event::{FileType, Inode};
 use crate::grants::{Method, Spot, spot, usable_group};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement};
+use crate::text::letters;
 
 /// Ways to meet a need for a path.
 pub(super) fn path(profile: &Profile, requirement: &Requirement, list: &mut List<'_>) {
@@ -104,7 +105,7 @@ fn join(group: &str, caution: Option<&str>, list: &mut List<'_>) {
 /// Ways to open what is there.
 fn existing(requirement: &Requirement, path: &RawText, owns: bool, list: &mut List<'_>) {
     let Need::Path { access, file_type, .. } = &requirement.need else { return };
-    let bits = bits(access);
+    let bits = Access::bits(access);
     let writes = bits & 2 != 0;
     let searches = bits == 1 && *file_type == FileType::Directory;
     let at_itself = refused(requirement).filter(|(at, _)| *at == path).map(|(_, inode)| inode);
@@ -152,25 +153,10 @@ fn existing(requirement: &Requirement, path: &RawText, owns: bool, list: &mut Li
     list.add(Method::Volume, Scope::Container, (Low, Low), text, "fsGroup has no effect on hostPath");
 }
 
-fn bits(access: &std::collections::BTreeSet<Access>) -> u32 {
-    access.iter().fold(0, |bits, access| {
-        bits | match access {
-            Access::Read => 4,
-            Access::Write | Access::Append => 2,
-            Access::Execute | Access::Search => 1,
-            Access::Create | Access::Delete | Access::Own => 0,
-        }
-    })
-}
-
-fn letters(bits: u32) -> String {
-    [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if bits & bit != 0 { *c } else { '-' }).collect()
-}
-
 /// Ways to use a device node.
 pub(super) fn device(path: &RawText, requirement: &Requirement, list: &mut List<'_>) {
     let Need::Device { access, file_type, .. } = &requirement.need else { return };
-    let bits = bits(access);
+    let bits = Access::bits(access);
     if let Some((group, caution)) = refused(requirement).and_then(|(_, inode)| usable_group(inode, bits)) {
         join(&group, caution, list);
     }

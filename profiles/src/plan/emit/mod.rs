@@ -10,6 +10,7 @@ use super::{Arrangement, Entry, GroupOf, Owner};
 use crate::emit::Emitted;
 use crate::emit::escape;
 use crate::event::FileType;
+use crate::text::letters;
 
 pub use page::markdown;
 
@@ -65,11 +66,17 @@ fn line(out: &mut String, text: &str) {
     let _ = writeln!(out, "{text}");
 }
 
+/// The names of components.
+fn components<'a>(arrangement: &Arrangement, indexes: impl IntoIterator<Item = &'a usize>) -> String {
+    let names = indexes.into_iter().filter_map(|index| arrangement.components.get(*index));
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// The components that use something, by name, with what they do.
 fn users(arrangement: &Arrangement, entry: &Entry) -> String {
     let names = entry.uses.iter().filter_map(|(user, bits)| {
         let name = arrangement.components.get(*user)?;
-        Some(format!("{name} {}", super::settle::letters(*bits)))
+        Some(format!("{name} {}", letters(*bits)))
     });
     names.collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,9 @@
 //! The page for people: the table as KEP-2568 has it, and what is to be known besides.
 
 use super::super::{Arrangement, Remark};
-use super::line;
+use super::{components, line};
 use crate::event::FileType;
-use crate::text::printable;
+use crate::text::{letters, printable};
 
 /// The arrangement in Markdown.
 pub fn markdown(arrangement: &Arrangement, name: &str) -> String {
@@ -15,21 +15,12 @@ pub fn markdown(arrangement: &Arrangement, name: &str) -> String {
     line(&mut out, "|---|---|---|");
     for (path, entry) in &arrangement.entries {
         let slash = if entry.file_type == FileType::Directory && path.as_bytes() != b"/" { "/" } else { "" };
-        let components: Vec<&str> = entry
-            .uses
-            .keys()
-            .filter_map(|user| arrangement.components.get(*user))
-            .map(String::as_str)
-            .collect();
+        let components = components(arrangement, entry.uses.keys());
         let acl: Vec<String> = entry
             .acl
             .iter()
             .filter_map(|(user, bits)| {
-                Some(format!(
-                    "{}:{}",
-                    arrangement.users.get(*user)?.name,
-                    super::super::settle::letters(*bits)
-                ))
+                Some(format!("{}:{}", arrangement.users.get(*user)?.name, letters(*bits)))
             })
             .collect();
         let acl = if acl.is_empty() { String::new() } else { format!(" and ACL {}", acl.join(" ")) };
@@ -38,7 +29,7 @@ pub fn markdown(arrangement: &Arrangement, name: &str) -> String {
             &format!(
                 "| {}{slash} | {} | {:04o} {} {}{acl} |",
                 cell(&path.to_text()),
-                cell(&components.join(", ")),
+                cell(&components),
                 entry.mode,
                 arrangement.owner(entry),
                 arrangement.group(entry)
@@ -66,12 +57,7 @@ fn accounts(out: &mut String, arrangement: &Arrangement) {
         line(out, &format!("| {} | {}{gid} | {}{kept} |", user.name, user.uid, cell(component)));
     }
     for (index, group) in arrangement.groups.iter().enumerate() {
-        let members: Vec<&str> = group
-            .members
-            .iter()
-            .filter_map(|member| arrangement.components.get(*member))
-            .map(String::as_str)
-            .collect();
+        let members = components(arrangement, &group.members);
         let opens: Vec<String> = arrangement
             .entries
             .iter()
@@ -80,13 +66,7 @@ fn accounts(out: &mut String, arrangement: &Arrangement) {
             .collect();
         line(
             out,
-            &format!(
-                "| {} | {} | {} share {} |",
-                group.name,
-                group.gid,
-                cell(&members.join(", ")),
-                opens.join(", ")
-            ),
+            &format!("| {} | {} | {} share {} |", group.name, group.gid, cell(&members), opens.join(", ")),
         );
     }
 }

@@ -1,10 +1,11 @@
 //! sysusers.d(5), tmpfiles.d(5), and drop-ins.
 
-use super::super::{Arrangement, settle};
-use super::{comment, emitted, file_name, is_kept, is_root, line, users};
+use super::super::Arrangement;
+use super::{comment, components, emitted, file_name, is_kept, is_root, line, users};
 use crate::emit::Emitted;
 use crate::emit::escape::tmpfiles::{field, glob_field, is_portable};
 use crate::event::FileType;
+use crate::text::letters;
 
 /// Users and groups, with the ids that the Kubernetes patches name too.
 pub(super) fn sysusers(arrangement: &Arrangement, name: &str) -> Emitted {
@@ -23,13 +24,7 @@ pub(super) fn sysusers(arrangement: &Arrangement, name: &str) -> Emitted {
     }
     for group in &arrangement.groups {
         line(&mut out, "");
-        let members: Vec<&str> = group
-            .members
-            .iter()
-            .filter_map(|member| arrangement.components.get(*member))
-            .map(String::as_str)
-            .collect();
-        comment(&mut out, 0, &format!("What {} share.", members.join(", ")));
+        comment(&mut out, 0, &format!("What {} share.", components(arrangement, &group.members)));
         line(&mut out, &format!("g {} {}", group.name, group.gid));
         for member in group.members.iter().filter_map(|member| arrangement.users.get(*member)) {
             line(&mut out, &format!("m {} {}", member.name, group.name));
@@ -86,14 +81,14 @@ pub(super) fn tmpfiles(arrangement: &Arrangement, name: &str) -> Emitted {
 fn acl(arrangement: &Arrangement, entry: &super::Entry) -> String {
     let mask = entry.mode >> 3 & 7;
     let mut parts = vec![
-        format!("u::{}", settle::letters(entry.mode >> 6 & 7)),
-        format!("g::{}", settle::letters(entry.group_bits)),
+        format!("u::{}", letters(entry.mode >> 6 & 7)),
+        format!("g::{}", letters(entry.group_bits)),
         "o::---".to_owned(),
-        format!("m::{}", settle::letters(mask)),
+        format!("m::{}", letters(mask)),
     ];
     for (user, bits) in &entry.acl {
         let name = arrangement.users.get(*user).map_or("root", |user| &user.name);
-        parts.push(format!("u:{name}:{}", settle::letters(*bits)));
+        parts.push(format!("u:{name}:{}", letters(*bits)));
     }
     parts.join(",")
 }
