@@ -79,6 +79,18 @@ macro_rules! equal {
 
 nrtrace_tests::scenarios!(equal);
 
+/// No capability is consulted for it: a refusal, or the oracle, tells.
+#[test]
+fn a_kernel_parameter_that_is_roots_alone() {
+    for backend in BACKENDS {
+        for options in ["--record calls", "--enforce", "--as-root"] {
+            let profile = record(backend, options, &["sysctl-of-root"], "");
+            let ids: Vec<&str> = profile.requirements.iter().map(|need| need.id.as_str()).collect();
+            assert_eq!(ids, ["sysctl:vm.overcommit_memory"], "{backend} {options}");
+        }
+    }
+}
+
 /// Takes away what eBPF needs.
 const WITHOUT_EBPF: &str =
     "setpriv --bounding-set=-bpf,-perfmon,-sys_admin --inh-caps=-bpf,-perfmon,-sys_admin nrtrace";
