@@ -117,7 +117,9 @@ pub fn diff(old: &Profile, new: &Profile) -> Diff {
 /// What the old profile has for a need of the new one: the same need, a pattern that it fits, or the names that a new
 /// pattern stands for.
 fn counterparts<'a>(old: &'a [Requirement], need: &Requirement) -> Vec<&'a Requirement> {
-    if let Some(same) = old.iter().find(|known| known.id == need.id) {
+    // Of several with one id, which nrtrace does not write, the very same one.
+    let same = old.iter().find(|known| *known == need);
+    if let Some(same) = same.or_else(|| old.iter().find(|known| known.id == need.id)) {
         return vec![same];
     }
     if let Some(general) = old.iter().find(|known| covers(known, need)) {

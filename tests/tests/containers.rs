@@ -191,7 +191,13 @@ fn a_container_with_a_user_namespace_is_seen_from_its_start() {
                 : >"$OUT"/log
                 nrtrace attach --backend $backend --container web --wait --for 3s -o "$OUT"/$backend-$user 2>>"$OUT"/log & nrtrace=$!
                 waits
-                podman run -d --name web --user $user $ids $apart -v data:/data nginx nginx -g 'daemon off;' >/dev/null
+                start=run; [ $backend = ebpf ] || start=create
+                podman $start --name web --user $user $ids $apart -v data:/data nginx nginx -g 'daemon off;' >"$OUT"/web.log 2>&1 &
+                if [ $backend = ptrace ]; then
+                    wait $!; podman init web >/dev/null
+                    for _ in $(seq 200); do grep -q 'attached to' "$OUT"/log && break; sleep 0.05; done
+                    podman start web >/dev/null
+                fi
                 wait $nrtrace
                 # It may have ended, and then be unmounted only now.
                 for _ in $(seq 50); do podman rm -f web >/dev/null 2>&1 && break; sleep 0.1; done

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::str::FromStr;
 
-use nrtrace_profiles::container::outside;
+use nrtrace_profiles::container::{IdRange, outside};
 use nrtrace_profiles::{Capability, RawText};
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub struct Program {
     /// What it starts with, as bits.
     capabilities: u64,
     filtered: bool,
+    uid_map: Vec<IdRange>,
+    gid_map: Vec<IdRange>,
 }
 
 impl Program {
@@ -59,19 +61,26 @@ impl Program {
                 .collect(),
             capabilities: bits.fold(0, |all, capability| all | 1 << capability.number()),
             filtered: config.pointer("/linux/seccomp").is_some_and(|seccomp| !seccomp.is_null()),
+            uid_map: map_at(config, "/linux/uidMappings"),
+            gid_map: map_at(config, "/linux/gidMappings"),
             command,
         })
     }
 
-    /// What will be known of the program when it runs, in the place of `runtime`, the process that becomes it.
+    /// What is known of the program when it runs, in the place of `runtime`, the process that becomes it or has been it.
     pub fn facts(&self, runtime: &Facts) -> Facts {
-        let uid = |id: u32| outside(&runtime.uid_map, id).unwrap_or(id);
-        let gid = |id: u32| outside(&runtime.gid_map, id).unwrap_or(id);
+        let [uid_map, gid_map] = [(&runtime.uid_map, &self.uid_map), (&runtime.gid_map, &self.gid_map)]
+            .map(|(real, planned)| if real.is_empty() { planned } else { real });
+        let uid = |id: u32| outside(uid_map, id).unwrap_or(id);
+        let gid = |id: u32| outside(gid_map, id).unwrap_or(id);
         let name = self.command[0].rsplit('/').next().unwrap_or_default();
         Facts {
             name: RawText::from(name),
             command: self.command.iter().map(|word| RawText::from(word.as_str())).collect(),
-            exe: self.executable(runtime.pid).map(|path| RawText::from(path.as_str())),
+            exe: self
+                .executable(runtime.pid)
+                .map(|path| RawText::from(path.as_str()))
+                .or(runtime.exe.clone()),
             cwd: RawText::from(self.cwd.as_str()),
             environment: self
                 .environment
@@ -83,6 +92,8 @@ impl Program {
             groups: self.groups.iter().map(|id| gid(*id)).collect(),
             capabilities: self.capabilities,
             filtered: self.filtered,
+            uid_map: uid_map.clone(),
+            gid_map: gid_map.clone(),
             ..runtime.clone()
         }
     }
@@ -100,9 +111,23 @@ impl Program {
     }
 }
 
+/// The ranges of a user namespace.
+fn map_at(config: &Value, pointer: &str) -> Vec<IdRange> {
+    let ranges = config.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let number = |range: &Value, name: &str| range.get(name)?.as_u64().and_then(|id| u32::try_from(id).ok());
+    ranges
+        .filter_map(|range| {
+            Some(IdRange {
+                inside: number(range, "containerID")?,
+                outside: number(range, "hostID")?,
+                length: number(range, "size")?,
+            })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use nrtrace_profiles::container::IdRange;
     use serde_json::json;
 
     use super::*;
@@ -124,6 +149,15 @@ mod tests {
         assert_eq!((facts.capabilities, facts.filtered), (1 << 10, true));
         assert_eq!(facts.command, [RawText::from("web"), RawText::from("-x")]);
         assert_eq!(facts.environment[&OsString::from("A")], "b=c");
+        let config = json!({
+            "process": {"args": ["web"], "user": {"uid": 7, "gid": 8}},
+            "linux": {"uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}]},
+        });
+        let gone = Program::of_config(&config)
+            .unwrap()
+            .facts(&Facts { exe: Some("/web".into()), ..Facts::default() });
+        assert_eq!((gone.uid, gone.gid, gone.exe), (1007, 8, Some("/web".into())));
+        assert_eq!(gone.uid_map, [IdRange { inside: 0, outside: 1000, length: 10 }]);
         assert_eq!(Program::of_config(&json!({"process": {"args": []}})), None);
         assert_eq!(Program::of_config(&json!({})), None);
     }

@@ -189,11 +189,12 @@ fn of_container(text: &str) -> Result<Subject, Error> {
 /// The container, of which nothing runs but the runtime that is about to run its program, with what is known of that.
 fn upcoming(target: &Target) -> Option<Subject> {
     let Target::Container(_) = target else { return None };
-    let subject = find(target).ok().filter(|subject| is_runtime(&subject.main))?;
+    let found = || find(target).ok().filter(|subject| is_runtime(&subject.main));
     // Before it has entered the container, not all of it is as the program will have it.
-    if is_private_view(subject.main.pid) {
+    if is_private_view(found()?.main.pid) {
         return None;
     }
+    let subject = found()?;
     let id = subject.container.as_ref()?.id.as_ref()?;
     let known = state::joined(state::all()).into_iter().find(|known| known.id == *id)?;
     let main = known.program?.facts(&subject.main);

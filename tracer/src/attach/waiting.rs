@@ -130,7 +130,13 @@ pub fn is_not_there(error: &Error) -> bool {
 pub fn is_runtime(facts: &Facts) -> bool {
     const RUNTIMES: [&str; 4] = ["runc", "crun", "youki", "runsc"];
     let name = facts.name.to_text();
-    RUNTIMES.contains(&facts.program().as_str()) || name.starts_with("runc:[") || name.starts_with("youki:")
+    // runc runs from a copy of itself in memory, which has another name.
+    let called = facts.command.first().map(RawText::to_text).unwrap_or_default();
+    let called = called.rsplit('/').next().unwrap_or_default();
+    RUNTIMES.contains(&facts.program().as_str())
+        || RUNTIMES.contains(&called)
+        || name.starts_with("runc:[")
+        || name.starts_with("youki:")
 }
 
 pub struct Waiting<'a> {
@@ -226,12 +232,20 @@ impl Waiting<'_> {
         Some(Arrival { subject, records, time, from_start: true })
     }
 
+    /// A program that has ended already, as far as its record tells, and its container's bundle.
+    fn gone(&self, recorded: Facts) -> Facts {
+        let Some(Target::Container(name)) = self.target else { return recorded };
+        let all = state::joined(state::all());
+        let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
+        known.and_then(|known| known.program).map_or(recorded.clone(), |program| program.facts(&recorded))
+    }
+
     /// What has begun, by what is known of it now; a program that has ended already is known by its record alone.
     fn subject(&self, record: &ProcessRecord, bytes: &[u8]) -> Subject {
         let pid = record.head.pid as i32;
         let foreseen = || self.upcoming.clone().filter(|facts| facts.pid == pid);
         let now = Facts::read(pid).filter(|facts| !facts.is_kernel());
-        let main = now.or_else(foreseen).unwrap_or_else(|| from_record(record, bytes));
+        let main = now.or_else(foreseen).unwrap_or_else(|| self.gone(from_record(record, bytes)));
         if let Some(target) = self.target
             && let Ok(found) = find(target)
             && !is_runtime(&found.main)

@@ -173,8 +173,7 @@ impl Builder {
             frames,
             component,
             foreign: flags & FLAG_FOREIGN_CRED != 0,
-            child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS)
-                && raw.user_ns != self.within.user_ns,
+            child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS) && !self.within.is_in(raw.user_ns),
             predicted: (flags & FLAG_PREDICTED != 0).then(|| asked(raw.opts)),
         }
     }

@@ -10,7 +10,7 @@ use nrtrace_profiles::event::{Credentials, Event, Identity};
 pub struct Within {
     /// Whom it is judged for, with the ids that the host sees.
     pub on_host: Option<Identity>,
-    /// Inode number of its user namespace; 0 for the host's.
+    /// Inode number of its user namespace; 0 for the host's, or when it is not known.
     pub user_ns: u32,
     /// How that maps user ids.
     pub uid_map: Vec<IdRange>,
@@ -27,6 +27,11 @@ pub struct Within {
 }
 
 impl Within {
+    /// Whether its user namespace is that one; of a program that has one, it may be unknown which.
+    pub fn is_in(&self, user_ns: u32) -> bool {
+        user_ns == self.user_ns || (self.user_ns == 0 && !self.uid_map.is_empty())
+    }
+
     /// A user id as the program sees it; one that its user namespace does not have stays as it is.
     pub fn uid(&self, uid: u32) -> u32 {
         inside(&self.uid_map, uid).unwrap_or(uid)
