@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
+use nrtrace_profiles::container::{Container, Mounted, Place};
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::grants::{Choices, Method, plan};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Need;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -45,6 +47,39 @@ fn of_every_sample() {
 fn the_schema_does_refuse() {
     assert!(!complaints("services: {a: {image: b, cap_drop: ALL}}").is_empty());
     assert!(!complaints("services: {a: {image: b, nonsense: 1}}").is_empty());
+}
+
+/// What was traced in a container tells its image, and which of its mounts are needed.
+#[test]
+fn of_a_container() {
+    let mut profile = samples::all().swap_remove(0);
+    let hostile = "a\"b: {$c";
+    profile.container = Some(Container {
+        image: Some(hostile.into()),
+        mounts: vec![Mounted {
+            at: "/".into(),
+            place: Place::Volume,
+            volume: Some("data".into()),
+            host: None,
+            read_only: false,
+        }],
+        ..Container::default()
+    });
+    for need in &mut profile.requirements {
+        if let Need::Path { path, .. } = &need.need {
+            need.evidence.placement = profile.container.as_ref().unwrap().placement(path);
+        }
+    }
+    check(&profile);
+    let text = Format::Compose.emit(&profile, &plan(&profile, &Choices::default())).text;
+    let document: Value = serde_norway::from_str(&text).unwrap();
+    let service = document["services"].as_object().unwrap().values().next().unwrap();
+    // Compose replaces `$$` by `$`.
+    assert_eq!(service["image"], hostile.replace('$', "$$"));
+    assert!(text.contains("is on the volume data at /: chown"), "{text}");
+    let pod = Format::Kubernetes.emit(&profile, &plan(&profile, &Choices::default())).text;
+    let pod: Value = serde_norway::from_str(&pod).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["image"], hostile);
 }
 
 proptest! {

@@ -7,9 +7,9 @@ mod samples;
 use std::collections::BTreeSet;
 
 use nrtrace_profiles::emit::{Format, Style, artefacts, table};
-use nrtrace_profiles::event::FileType;
+use nrtrace_profiles::event::{Exit, FileType};
 use nrtrace_profiles::grants::grants;
-use nrtrace_profiles::profile::{Profile, Written};
+use nrtrace_profiles::profile::{GaveUp, LookedAt, Profile, Written};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
 use nrtrace_profiles::version::ReadError;
 use proptest::prelude::*;
@@ -190,6 +190,31 @@ fn many_files_dealt_with_alike_are_one_row() {
         many.contains("(40 files") && many.contains("40 needs: 40 granted") && !many.contains("39.tab"),
         "{many}"
     );
+}
+
+/// As monit, postgres and their kind, which look at a file's owner themselves and end.
+#[test]
+fn a_file_that_the_program_may_insist_on_owning_is_told() {
+    let hint = |user: (&str, u32), mode, words: &str| {
+        let mut profile = samples::profile("watch", &["watch"], Vec::new());
+        let inode = samples::inode(FileType::File, user, ("root", 0), mode);
+        let looked = LookedAt {
+            call: "stat".into(),
+            path: "/etc/watchrc".into(),
+            outcome: "ok".into(),
+            inode: Some(inode),
+        };
+        let exit = Exit::Exited { status: 1 };
+        profile.gave_up = Some(GaveUp { exit, stderr: vec![words.into()], looked_at: vec![looked] });
+        let text = table(&profile, &grants(&profile), Style::Plain, 300);
+        text.lines().find(|line| line.contains("insist on owning")).map(str::to_owned)
+    };
+    let told = hint(("root", 0), 0o600, "no").unwrap();
+    assert!(told.contains("/etc/watchrc (root:root 0600)") && !told.contains("--as"), "{told}");
+    assert!(hint(("data", 26), 0o700, "no").unwrap().contains("or run it as data (--as data)"));
+    assert!(hint(("root", 0), 0o644, "must be owned by you").is_some());
+    assert_eq!(hint(("root", 0), 0o644, "down"), None);
+    assert_eq!(hint(("watch", 61184), 0o600, "must be owned"), None, "it is the user's");
 }
 
 #[test]

@@ -43,6 +43,7 @@ END
     serves() { for _ in $(seq 100); do test "$(curl -s http://127.0.0.1/)" = served && return; sleep 0.1; done; exit 1; }
 "#;
 
+/// Each test names its container otherwise: the probe of another one, which waits for the name, sees it too.
 fn script(text: &str) -> Sandbox {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(180));
     sandbox.script(&format!("{ENGINE}\n{PRELUDE}\n{text}")).unwrap().ok().unwrap();
@@ -68,12 +69,12 @@ fn a_container_that_fails_at_its_start_is_seen_from_there() {
         fails() {
             name=$1; shift
             : >"$OUT"/log
-            nrtrace attach --container web --wait -o "$OUT"/$name 2>>"$OUT"/log & nrtrace=$!
+            nrtrace attach --container failing --wait -o "$OUT"/$name 2>>"$OUT"/log & nrtrace=$!
             waits
-            podman run --name web --user 1000:1000 $options --tmpfs /tmp "$@" nginx nginx -g 'daemon off;' \
+            podman run --name failing --user 1000:1000 $options --tmpfs /tmp "$@" nginx nginx -g 'daemon off;' \
                 2>"$OUT"/$name.log || true
             wait $nrtrace
-            podman rm web >/dev/null
+            podman rm failing >/dev/null
         }
         # The remedy for each: a directory that belongs to the user.
         install -d -o 1000 -g 1000 -m 0700 /srv/cache /srv/data /srv/run
@@ -83,7 +84,7 @@ fn a_container_that_fails_at_its_start_is_seen_from_there() {
         given="$cache -v /srv/data:/data -v /srv/run:/run"
         fails third $given
         # With the remedies for all, it starts and serves, on a root file system that is read-only.
-        podman run -d --name web --user 1000:1000 $options --read-only --tmpfs /tmp $given \
+        podman run -d --name failing --user 1000:1000 $options --read-only --tmpfs /tmp $given \
             --cap-add=net_bind_service nginx nginx -g 'daemon off;' >/dev/null
         serves
         "#,
@@ -99,7 +100,7 @@ fn a_container_that_fails_at_its_start_is_seen_from_there() {
         said("first")
     );
     let container = first.container.as_ref().unwrap();
-    assert_eq!((container.name.as_deref(), container.engine.as_deref()), (Some("web"), Some("podman")));
+    assert_eq!((container.name.as_deref(), container.engine.as_deref()), (Some("failing"), Some("podman")));
     let second = profile(&sandbox, "second");
     assert_eq!(place(&second, "path:/data/access.log"), Place::Volume);
     let volume = need(&second, "path:/data/access.log").evidence.placement.as_ref().unwrap();
@@ -189,18 +190,18 @@ fn a_container_with_a_user_namespace_is_seen_from_its_start() {
         for backend in ebpf ptrace; do
             for user in 0 1000; do
                 : >"$OUT"/log
-                nrtrace attach --backend $backend --container web --wait --for 3s -o "$OUT"/$backend-$user 2>>"$OUT"/log & nrtrace=$!
+                nrtrace attach --backend $backend --container mapped --wait --for 3s -o "$OUT"/$backend-$user 2>>"$OUT"/log & nrtrace=$!
                 waits
                 start=run; [ $backend = ebpf ] || start=create
-                podman $start --name web --user $user $ids $apart -v data:/data nginx nginx -g 'daemon off;' >"$OUT"/web.log 2>&1 &
+                podman $start --name mapped --user $user $ids $apart -v data:/data nginx nginx -g 'daemon off;' >"$OUT"/web.log 2>&1 &
                 if [ $backend = ptrace ]; then
-                    wait $!; podman init web >/dev/null
+                    wait $!; podman init mapped >/dev/null
                     for _ in $(seq 200); do grep -q 'attached to' "$OUT"/log && break; sleep 0.05; done
-                    podman start web >/dev/null
+                    podman start mapped >/dev/null
                 fi
                 wait $nrtrace
                 # It may have ended, and then be unmounted only now.
-                for _ in $(seq 50); do podman rm -f web >/dev/null 2>&1 && break; sleep 0.1; done
+                for _ in $(seq 50); do podman rm -f mapped >/dev/null 2>&1 && break; sleep 0.1; done
                 podman volume rm data >/dev/null
             done
         done

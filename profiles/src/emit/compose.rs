@@ -6,10 +6,11 @@ use super::escape::yaml;
 use super::kubernetes::bound;
 use super::volumes::{self, Volume};
 use super::{Emitted, Page, reason};
-use crate::Capability;
+use crate::container::{Place, Placement};
 use crate::grants::{Grants, PORT_SYSCTL, Unmet};
 use crate::profile::Profile;
 use crate::requirement::Limit;
+use crate::{Capability, RawText};
 
 /// A string in which nothing is replaced by a variable.
 fn string(text: &str) -> String {
@@ -23,8 +24,9 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let name: String = grants.name.chars().map(|c| if c == '.' { '-' } else { c }).collect();
     page.line("services:");
     page.line(&format!("  {}:", string(&name)));
-    page.indented_comment(4, "Put your image here.");
-    page.line(&format!("    image: {}", string(&format!("{}:latest", name.to_lowercase()))));
+    let (image, about) = volumes::image(profile, &name.to_lowercase());
+    page.indented_comment(4, about);
+    page.line(&format!("    image: {}", string(&image)));
     identity(&mut page, grants);
     confinement(&mut page, grants, &volumes.not_read_only);
     settings(&mut page, profile, grants);
@@ -44,11 +46,33 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             "have the image hold the directory, owned by the user",
         );
     }
+    page.section(
+        "On mounts of the container that was traced; the service needs them too:",
+        volumes.mounted.iter().map(|(path, (placement, _))| mounted(path, placement, grants)),
+    );
     not_here(&mut page, grants);
     page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
     let unmet: Vec<Unmet> =
         grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
     page.finish_with("compose.yaml".into(), &unmet)
+}
+
+/// What is on a mount already, and what makes it usable.
+fn mounted(path: &RawText, placement: &Placement, grants: &Grants) -> String {
+    let owner = format!("{}:{}", grants.account.run_uid, grants.account.run_gid);
+    let volume = placement.volume.as_deref().unwrap_or("without a name");
+    let at = &placement.mount;
+    match placement.place {
+        Place::Bind => {
+            let host = placement.host.as_ref().unwrap_or(path);
+            format!("{path} is {host} of the host, mounted for {at}: chown {owner} there")
+        }
+        Place::Secret | Place::ConfigMap | Place::Projected => {
+            format!("{path} is in {volume}, read-only: give it a mode that {owner} may read")
+        }
+        Place::Tmpfs | Place::EmptyDir => format!("{path} is on a tmpfs at {at}"),
+        _ => format!("{path} is on the volume {volume} at {at}: chown {owner} in it"),
+    }
 }
 
 fn identity(page: &mut Page, grants: &Grants) {

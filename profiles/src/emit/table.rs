@@ -348,8 +348,39 @@ fn hints(gave_up: &GaveUp, profile: &Profile) -> Vec<String> {
              --as-root, which leaves it root's rights and judges each access for the user.".into(),
         );
     }
+    let told = profile.knowledge.iter().any(|fact| fact.checks.is_some());
+    if let Some(hint) = insists_on_owning(gave_up, profile).filter(|_| !told) {
+        hints.push(hint);
+    }
     hints.push("It may need more than it lived to ask for: once it starts, trace it again.".into());
     hints
+}
+
+/// Somebody else's file among the last ones it looked at, where it is that one's alone or the last words are about owning.
+fn insists_on_owning(gave_up: &GaveUp, profile: &Profile) -> Option<String> {
+    const LAST: usize = 3;
+    const WORDS: [&str; 4] = [" own ", "owned", "owner", "permission"];
+    let speaks = gave_up.stderr.iter().any(|line| {
+        let line = line.to_text().to_lowercase();
+        WORDS.iter().any(|word| line.contains(word))
+    });
+    let (looked, inode) = gave_up.looked_at.iter().rev().take(LAST).find_map(|looked| {
+        let inode = looked.inode.as_ref().filter(|inode| inode.uid != profile.identity.uid)?;
+        let own = looked.outcome == "ok" && !looked.path.as_bytes().starts_with(b"/proc/");
+        (own && (speaks || inode.mode & 0o077 == 0)).then_some((looked, inode))
+    })?;
+    let other = match &inode.user {
+        Some(user) if inode.uid != 0 => {
+            format!(", or run it as {user} ({} {user})", Attached::user_option(profile.run.attached.as_ref()))
+        }
+        _ => String::new(),
+    };
+    Some(format!(
+        "It looked at {} ({}) shortly before, and may insist on owning it: trace it again with a copy that belongs to its \
+         user{other}.",
+        looked.path.to_text(),
+        owner(inode)
+    ))
 }
 
 /// Whether the program's last words are about not being root.

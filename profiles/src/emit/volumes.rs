@@ -106,6 +106,16 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
     volumes
 }
 
+/// The image, and what is to be said of it: that of the container that was traced, or one of this name.
+pub(super) fn image(profile: &Profile, name: &str) -> (String, &'static str) {
+    match profile.container.as_ref().and_then(|container| container.image.clone()) {
+        Some(image) => {
+            (image, "The image of the run, which has to hold what the lines of Containerfile say.")
+        }
+        None => (format!("{name}:latest"), "Put your image here."),
+    }
+}
+
 impl Volumes {
     fn add(&mut self, path: RawText, why: Why, class: Class, copied: bool, owned: bool) {
         if !is_mountable(&path) {

@@ -29,11 +29,12 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.line(&format!("  name: {}", string(&name)));
     page.line("spec:");
     parts.pod_context(&mut page, At(2), &Default::default(), true);
-    let image = string(&format!("{name}:latest"));
+    let (image, about) = volumes::image(profile, &name);
+    let image = string(&image);
     parts.init_containers(&mut page, At(2), &image);
     page.line("  containers:");
     page.line(&format!("    - name: {}", string(&name)));
-    page.indented_comment(6, "Put your image here.");
+    page.indented_comment(6, about);
     page.line(&format!("      image: {image}"));
     parts.command(&mut page, At(6));
     parts.environment(&mut page, At(6));

@@ -389,7 +389,7 @@ impl Parts<'_> {
                 _ => format!("{path} is on {volume}, which fsGroup {gid} makes writable"),
             });
         }
-        page.section("Mounted in the container already:", lines);
+        page.section("On mounts of the container that was traced; the pod needs them too:", lines);
     }
 
     fn not_here(&self, page: &mut Page) {
