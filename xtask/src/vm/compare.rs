@@ -161,6 +161,14 @@ impl Part<'_> {
         }
     }
 
+    /// By ptrace, the call on a kernel parameter foretells its need, and no directory is named that refuses, but the
+    /// parameter itself.
+    fn is_foretold(&self, id: &str, found: Option<&Option<String>>) -> bool {
+        let (Some(name), Some(at)) = (id.strip_prefix("sysctl:"), found) else { return false };
+        let itself = format!("/proc/sys/{}", name.replace('.', "/"));
+        self.backend == "ptrace" && at.as_ref().is_none_or(|at| *at == itself)
+    }
+
     /// The requirements, by the groups of `expected.txt`.
     fn expected(&mut self, profiles: &[(&str, Requirements)]) {
         let mut known = Vec::new();
@@ -172,10 +180,7 @@ impl Part<'_> {
                 known.push(id);
                 for (record, found) in profiles {
                     let found = found.get(id);
-                    // By ptrace, the call foretells this one, and no file is named that refuses.
-                    let unnamed =
-                        self.backend == "ptrace" && id.starts_with("sysctl:") && found == Some(&None);
-                    if unnamed || found == Some(&refuses) {
+                    if found == Some(&refuses) || self.is_foretold(id, found) {
                         continue;
                     }
                     good = false;
