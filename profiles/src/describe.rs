@@ -17,6 +17,11 @@ pub fn exit(exit: Exit) -> String {
     }
 }
 
+/// How often something was seen: `once`, `3 times`.
+pub fn times(count: u64) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
 /// What is needed, in a few words: `create, delete file /run/x.pid`. It may hold text from the tracee.
 pub fn need(need: &Need) -> String {
     let words = |set: &std::collections::BTreeSet<_>| set.iter().map(word).collect::<Vec<_>>().join(", ");

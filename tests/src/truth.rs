@@ -183,6 +183,14 @@ impl Truth {
 #[macro_export]
 macro_rules! each_truth {
     ($each:ident) => {
+        $crate::each_serving_truth! { $each postgres = "postgres", vsftpd = "vsftpd", }
+    };
+}
+
+/// The same, without those of programs that cannot serve from another user's files (and with what else is named).
+#[macro_export]
+macro_rules! each_serving_truth {
+    ($each:ident $($more:tt)*) => {
         $each! {
             apache2 = "apache2",
             dnsmasq = "dnsmasq",
@@ -192,10 +200,9 @@ macro_rules! each_truth {
             lighttpd = "lighttpd",
             mosquitto = "mosquitto",
             nginx = "nginx",
-            postgres = "postgres",
             redis_server = "redis-server",
             unbound = "unbound",
-            vsftpd = "vsftpd",
+            $($more)*
         }
     };
 }

@@ -154,15 +154,4 @@ macro_rules! services {
     ($($function:ident = $name:literal),* $(,)?) => { $(#[test] fn $function() { check($name); })* };
 }
 
-services! {
-    apache2 = "apache2",
-    dnsmasq = "dnsmasq",
-    etcd_server = "etcd-server",
-    haproxy = "haproxy",
-    knot = "knot",
-    lighttpd = "lighttpd",
-    mosquitto = "mosquitto",
-    nginx = "nginx",
-    redis_server = "redis-server",
-    unbound = "unbound",
-}
+nrtrace_tests::each_serving_truth!(services);

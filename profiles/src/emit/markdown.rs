@@ -283,7 +283,7 @@ impl Markdown {
             text(&access_of(requirement).join(", ")),
             text(&calls.join(", ")),
             text(&processes.join(", ")),
-            if evidence.count == 1 { "once".into() } else { format!("{} times", evidence.count) },
+            describe::times(evidence.count),
             word(&requirement.phase),
         );
         if let Some(at) = &evidence.refused_at {

@@ -409,12 +409,12 @@ pub(super) fn unexplained(entry: &Unexplained) -> String {
     let frames =
         if entry.frames.is_empty() { String::new() } else { format!(" in {}", entry.frames.join(" < ")) };
     let why = entry.obstacle.as_ref().map(obstacle).unwrap_or_default();
-    let times = if entry.count == 1 { "once".to_owned() } else { format!("{} times", entry.count) };
     format!(
-        "{} {object} by {}{capability}{frames}: {}, {times}{why}",
+        "{} {object} by {}{capability}{frames}: {}, {}{why}",
         entry.call,
         entry.process.to_text(),
         entry.outcome,
+        describe::times(entry.count),
     )
 }
 

@@ -22,7 +22,7 @@ mod waiting;
 
 use std::path::PathBuf;
 
-use nrtrace_profiles::container::Container;
+use nrtrace_profiles::container::{Container, Mounted};
 
 pub use judged::{Judged, judge};
 pub use record::{Plan, record};
@@ -186,17 +186,23 @@ fn of_container(text: &str) -> Result<Subject, Error> {
     Ok(Subject { description, name, scope, main, container })
 }
 
-/// The container, of which nothing runs but the runtime that is about to run its program, with what is known of that.
-fn upcoming(target: &Target) -> Option<Subject> {
+/// The container, of which nothing runs but `runtime`, which is about to run its program, with what is known of that.
+fn upcoming(target: &Target, runtime: &Subject) -> Option<Subject> {
     let Target::Container(_) = target else { return None };
-    let found = || find(target).ok().filter(|subject| is_runtime(&subject.main));
     // Before it has entered the container, not all of it is as the program will have it.
-    if is_private_view(found()?.main.pid) {
+    if is_private_view(runtime.main.pid) {
         return None;
     }
-    let subject = found()?;
-    let id = subject.container.as_ref()?.id.as_ref()?;
+    // Looked at anew, as it may have entered just now.
+    let mut subject = find(target).ok().filter(|subject| is_runtime(&subject.main))?;
+    let container = subject.container.as_mut()?;
+    let id = container.id.as_ref()?;
     let known = state::joined(state::all()).into_iter().find(|known| known.id == *id)?;
+    // A table of mounts that was read while they changed is less than what the bundle says.
+    let is_seen = |planned: &Mounted| container.mounts.iter().any(|seen| seen.at == planned.at);
+    if !known.mounts.iter().all(is_seen) {
+        container.mounts.clone_from(&known.mounts);
+    }
     let main = known.program?.facts(&subject.main);
     let name = known.names.first().cloned().unwrap_or_else(|| main.program());
     Some(Subject { name, main, ..subject })
@@ -208,11 +214,8 @@ fn container_id<'a>(
     known: &'a [Known],
     running: impl Iterator<Item = &'a String>,
 ) -> Result<String, Error> {
-    let mut by_name: Vec<&str> = known
-        .iter()
-        .filter(|known| known.id == text || known.names.iter().any(|name| name == text))
-        .map(|known| known.id.as_str())
-        .collect();
+    let mut by_name: Vec<&str> =
+        known.iter().filter(|known| known.is_called(text)).map(|known| known.id.as_str()).collect();
     by_name.dedup();
     let mut by_start: Vec<&str> = known
         .iter()

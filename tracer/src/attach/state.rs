@@ -36,6 +36,13 @@ pub struct Known {
     pub program: Option<Program>,
 }
 
+impl Known {
+    /// Whether that is its id or one of its names.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.id == text || self.names.iter().any(|name| name == text)
+    }
+}
+
 /// Everything that is known of any container; several runtimes may know of one.
 pub fn all() -> Vec<Known> {
     let mut found = Vec::new();

@@ -45,13 +45,7 @@ pub struct Arrival {
 /// When the source fails.
 pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
     let signals = Signals::take()?;
-    let mut waiting = Waiting {
-        target: Some(target),
-        records: Vec::new(),
-        known: Vec::new(),
-        adopted: None,
-        upcoming: None,
-    };
+    let mut waiting = Waiting { target: Some(target), ..Waiting::without_target() };
     waiting.aim(source)?;
     let mut looks = 0u32;
     loop {
@@ -80,8 +74,8 @@ pub async fn poll(target: &Target) -> Result<Option<(Subject, Begins)>, PollErro
     loop {
         match find(target) {
             Ok(subject) if !is_runtime(&subject.main) => return Ok(Some((subject, Begins::Now))),
-            Ok(_) => {
-                if let Some(subject) = upcoming(target) {
+            Ok(runtime) => {
+                if let Some(subject) = upcoming(target, &runtime) {
                     return Ok(Some((subject, Begins::WithExec)));
                 }
             }
@@ -177,7 +171,7 @@ impl Waiting<'_> {
                 (aim.joins, aim.by_argument) = (ARMED, 1);
                 names.push(name.clone());
                 let all = state::joined(state::all());
-                let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
+                let known = all.into_iter().find(|known| known.is_called(name));
                 names.extend(known.map(|known| container::names(&known.id)).into_iter().flatten());
                 // A whole id is known before its container is.
                 names.extend(
@@ -198,16 +192,18 @@ impl Waiting<'_> {
     /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
     fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
         self.aim(source)?;
-        let Some(target) = self.target else { return Ok(()) };
+        let Some(target) = self.target.filter(|_| self.adopted.is_none() || self.upcoming.is_none()) else {
+            return Ok(());
+        };
+        let Some(runtime) = find(target).ok().filter(|subject| is_runtime(&subject.main)) else {
+            return Ok(());
+        };
         if self.upcoming.is_none() {
-            self.upcoming = upcoming(target).map(|subject| subject.main);
+            self.upcoming = upcoming(target, &runtime).map(|subject| subject.main);
         }
-        if self.adopted.is_none()
-            && let Ok(subject) = find(target)
-            && is_runtime(&subject.main)
-        {
-            source.adopt(subject.main.pid, Begins::WithExec)?;
-            self.adopted = Some(subject.main.pid);
+        if self.adopted.is_none() {
+            source.adopt(runtime.main.pid, Begins::WithExec)?;
+            self.adopted = Some(runtime.main.pid);
         }
         Ok(())
     }
@@ -236,7 +232,7 @@ impl Waiting<'_> {
     fn gone(&self, recorded: Facts) -> Facts {
         let Some(Target::Container(name)) = self.target else { return recorded };
         let all = state::joined(state::all());
-        let known = all.into_iter().find(|known| known.id == *name || known.names.contains(name));
+        let known = all.into_iter().find(|known| known.is_called(name));
         known.and_then(|known| known.program).map_or(recorded.clone(), |program| program.facts(&recorded))
     }
 
@@ -254,7 +250,7 @@ impl Waiting<'_> {
         }
         let sign = container::of_process(pid);
         let named = |known: &state::Known| match self.target {
-            Some(Target::Container(name)) => known.id == *name || known.names.contains(name),
+            Some(Target::Container(name)) => known.is_called(name),
             _ => sign.as_ref().is_some_and(|sign| sign.id == known.id),
         };
         let known = match self.target {

@@ -43,7 +43,7 @@ use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, P
 use nrtrace_profiles::glob::Pattern;
 
 pub(crate) use facts::file_type;
-pub(crate) use paths::upright;
+pub(crate) use paths::{leaf_first, upright};
 
 pub use within::Within;
 

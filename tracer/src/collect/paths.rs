@@ -234,6 +234,12 @@ fn is_sound(head: &Head, path: &[u8], fd_only: bool) -> bool {
     !broken && !cut
 }
 
+/// An absolute path with its components in the order of a walk from the file to the root, as records carry it.
+pub fn leaf_first(path: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).rev().collect();
+    parts.join(&b'/')
+}
+
 /// A leaf-first path the right way round, absolute.
 pub fn upright(leaf_first: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(leaf_first.len() + 1);

@@ -1,7 +1,6 @@
 //! nrtrace in a root directory that is not its mount namespace's, as chroot(8) gives it: the kernel tells paths from the
 //! namespace's root, but all that nrtrace and its user see begins at their own.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -12,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, getcwd};
 
 use super::decode::{Observation, Operation};
+use super::paths::leaf_first;
 use super::tree::own_namespace;
 
 /// Steps up that lead out of any directory: a path has at most half as many components as bytes.
@@ -85,15 +85,12 @@ fn place_root() -> Option<Vec<u8>> {
     }
     chroot(".").ok()?;
     fchdir(&root).ok()?;
-    leaf_first(getcwd().ok()?.as_os_str())
+    told(&getcwd().ok()?)
 }
 
-/// `None` for what is no absolute path: a root that no mount shows any more.
-fn leaf_first(path: &OsStr) -> Option<Vec<u8>> {
-    let path = path.as_bytes().strip_prefix(b"/")?;
-    let mut components: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-    components.reverse();
-    Some(components.join(&b'/'))
+/// As records tell it. `None` for what is no absolute path: a root that no mount shows any more.
+fn told(path: &Path) -> Option<Vec<u8>> {
+    path.is_absolute().then(|| leaf_first(path.as_os_str().as_bytes()))
 }
 
 #[cfg(test)]
@@ -102,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_lies_below_is_told_from_there() {
-        let top = Top { path: leaf_first(OsStr::new("/srv/tree")).unwrap(), mnt_ns: 0 };
+        let top = Top { path: told(Path::new("/srv/tree")).unwrap(), mnt_ns: 0 };
         assert_eq!(top.path, b"tree/srv");
         for (told, seen) in [
             ("tree/srv", ""),
@@ -113,7 +110,7 @@ mod tests {
         ] {
             assert_eq!(top.below(told.as_bytes()), seen.as_bytes(), "{told}");
         }
-        assert_eq!(leaf_first(OsStr::new("/")), Some(Vec::new()));
-        assert_eq!(leaf_first(OsStr::new("(unreachable)/x")), None);
+        assert_eq!(told(Path::new("/")), Some(Vec::new()));
+        assert_eq!(told(Path::new("(unreachable)/x")), None);
     }
 }

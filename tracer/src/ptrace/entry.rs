@@ -10,11 +10,12 @@ use nrtrace_ebpf::table::{
 };
 
 use super::encode::encode;
-use super::facts::{Facts, leaf_first, link};
+use super::facts::{Facts, link};
 use super::judge::{CallAtEntry, Ending, Judge, Predicted, start};
 use super::memory::Text;
 use super::socket;
 use super::tracee::Stopped;
+use crate::collect::leaf_first;
 
 /// Most bytes of a buffer or socket address that a record carries.
 const DATA_MAX: usize = 512;

@@ -9,6 +9,7 @@ use libc::pid_t;
 use nrtrace_ebpf::record::Head;
 
 use super::sys;
+use crate::collect::leaf_first;
 
 /// Facts of a task, each read again only after a call that may have changed it.
 #[derive(Clone, Debug, Default)]
@@ -185,22 +186,9 @@ pub fn link(tid: pid_t, name: &str) -> Option<Vec<u8>> {
 
 const DELETED: &[u8] = b" (deleted)";
 
-/// An absolute path with its components in the order of a walk from the file to the root.
-pub fn leaf_first(path: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).rev().collect();
-    parts.join(&b'/')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_turn_around() {
-        assert_eq!(leaf_first(b"/usr/lib/x"), b"x/lib/usr");
-        assert_eq!(leaf_first(b"/"), b"");
-        assert_eq!(leaf_first(b"pipe:[7]"), b"pipe:[7]");
-    }
 
     #[test]
     fn own_facts_are_read() {

@@ -13,20 +13,12 @@ use nrtrace_profiles::event::{Check, FileType, Object, PathObject, Record};
 
 use super::record::{Sketch, sketch};
 use super::{calls, config, mkdir, started};
-use crate::collect::paths::{clean, split, upright};
+use crate::collect::paths::{clean, leaf_first, split, upright};
 
 const DAC_OVERRIDE: u32 = 1;
 
 fn bytes(path: &Path) -> RawText {
     RawText::from(path.as_os_str().as_bytes())
-}
-
-/// Leaf first, as the probe walks.
-fn leaf_first(path: &Path) -> Vec<u8> {
-    let mut components: Vec<&[u8]> =
-        path.as_os_str().as_bytes().split(|byte| *byte == b'/').skip(1).collect();
-    components.reverse();
-    components.join(&b'/')
 }
 
 fn object(sketch: &Sketch) -> PathObject {
@@ -128,7 +120,9 @@ fn a_chrooted_process_keeps_its_links_inside() {
     let jail = tempfile::tempdir().unwrap();
     fs::create_dir(jail.path().join("etc")).unwrap();
     symlink("/etc", jail.path().join("link")).unwrap();
-    let made = sketch(libc::SYS_mkdir).path("/link/x").string(STR_ROOT, leaf_first(jail.path()));
+    let made = sketch(libc::SYS_mkdir)
+        .path("/link/x")
+        .string(STR_ROOT, leaf_first(jail.path().as_os_str().as_bytes()));
     assert_eq!(object(&made).path, bytes(&jail.path().join("etc/x")));
 }
 
@@ -308,6 +302,9 @@ fn hostile_names_stay_as_they_are() {
 fn texts_are_cut_and_joined() {
     assert_eq!(upright(b"c/b/a"), b"/a/b/c");
     assert_eq!(upright(b""), b"/");
+    assert_eq!(leaf_first(b"/usr/lib/x"), b"x/lib/usr");
+    assert_eq!(leaf_first(b"/"), b"");
+    assert_eq!(leaf_first(b"pipe:[7]"), b"pipe:[7]");
     assert_eq!(clean(b"//a/./b/../../../c/"), b"/c");
     assert_eq!(split(b"/a"), (&b"/"[..], &b"a"[..]));
     assert_eq!(split(b"/a/b"), (&b"/a"[..], &b"b"[..]));
