@@ -29,6 +29,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
 pub fn schema(args: &SchemaArgs) -> Result<ExitCode> {
     let kind = match args.kind {
         SchemaKind::Profile => Kind::Profile,
+        SchemaKind::Changes => Kind::Changes,
         SchemaKind::Trace => Kind::Trace,
         SchemaKind::Policy => Kind::Policy,
         SchemaKind::Check => Kind::Check,

@@ -1,5 +1,6 @@
 //! The `nrtrace` command: arguments, wiring, progress, exit status.
 
+mod apply;
 mod args;
 mod attach;
 mod check;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),
+        Command::Apply(args) => apply::apply(&args),
+        Command::Undo(args) => apply::undo(&args),
         Command::Emit(args) => emit::emit(&args),
         Command::OciRuntime(args) => oci::run(&args),
         Command::Report(args) => show::report(&args),

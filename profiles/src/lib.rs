@@ -5,6 +5,7 @@
 
 pub mod accesses;
 pub mod capability;
+pub mod changes;
 pub mod check;
 pub mod classify;
 pub mod container;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use crate::changes::{self, Changes};
 use crate::check::{Policy, Verdict};
 use crate::diff::Diff;
 use crate::explain::Explanation;
@@ -15,6 +16,8 @@ use crate::trace::{self, SavedTrace};
 pub enum Kind {
     /// `profile.json`.
     Profile,
+    /// `changes.json`, which `apply` reads.
+    Changes,
     /// What `run --save-trace` writes.
     Trace,
     /// What `check --policy` reads; it has no `schema` field.
@@ -29,13 +32,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Profile, Self::Trace, Self::Policy, Self::Check, Self::Diff, Self::Explain];
+    pub const ALL: [Self; 7] =
+        [Self::Profile, Self::Changes, Self::Trace, Self::Policy, Self::Check, Self::Diff, Self::Explain];
 
     /// The value of the file's `schema` field.
     pub const fn version(self) -> &'static str {
         match self {
             Self::Profile => profile::SCHEMA,
+            Self::Changes => changes::SCHEMA,
             Self::Trace => trace::SCHEMA,
             Self::Policy => "nrtrace/policy/v1",
             Self::Check => Verdict::SCHEMA,
@@ -59,6 +63,7 @@ impl Kind {
     pub fn text(self) -> String {
         let schema = match self {
             Self::Profile => of::<Profile>(self),
+            Self::Changes => of::<Changes>(self),
             Self::Trace => of::<SavedTrace>(self),
             Self::Policy => of::<Policy>(self),
             Self::Check => of::<Verdict>(self),

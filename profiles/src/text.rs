@@ -163,7 +163,7 @@ pub fn toml_error(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// Permission bits as `ls` writes them: `r-x`.
-pub(crate) fn letters(bits: u32) -> String {
+pub fn letters(bits: u32) -> String {
     [(4, 'r'), (2, 'w'), (1, 'x')].iter().map(|(bit, c)| if bits & bit != 0 { *c } else { '-' }).collect()
 }
 

@@ -12,11 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Mutex;
 
 use nrtrace_profiles::emit::{Emitted, Format, artefacts};
 use nrtrace_profiles::event::{FileType, Inode};
-use nrtrace_profiles::grants::{Grants, grants};
+use nrtrace_profiles::grants::{Choices, Grants, grants, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Access, Need};
 use nrtrace_profiles::{Capability, RawText};
@@ -282,100 +281,34 @@ fn systemd_does_read_the_drop_in() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("Nonsense"));
 }
 
-fn setcap_script(executable: &Path, directory: &Path) -> PathBuf {
-    let mut profile = samples::nginx();
-    profile.requirements.push(samples::capability(Capability::SYS_TIME));
-    profile.executable = Some(RawText::new(executable.as_os_str().as_bytes()));
-    let emitted = Format::Setcap.emit(&profile, &grants(&profile));
-    assert!(emitted.executable);
-    let script = directory.join("setcap.sh");
-    fs::write(&script, emitted.text).unwrap();
-    script
-}
-
-/// The scripts of all tests keep what was there in the same directory, and remove it.
-static KEPT: Mutex<()> = Mutex::new(());
-
 #[test]
-fn setcap_sh_sets_and_removes_the_capabilities_of_any_file() {
-    let _alone = KEPT.lock().unwrap();
+fn the_shell_reads_the_scripts_and_finds_nrtrace_by_any_name() {
     for name in HOSTILE {
         let directory = TempDir::new().unwrap();
         let slashless: Vec<u8> = name.iter().map(|byte| if *byte == b'/' { b'_' } else { *byte }).collect();
-        let binary = directory.path().join(OsStr::from_bytes(&slashless));
-        fs::copy("/bin/true", &binary).unwrap();
-        let script = setcap_script(&binary, directory.path());
-        quietly(Command::new("sh").arg("-n").arg(&script));
-        quietly(Command::new("bash").arg("-n").arg(&script));
-        let capabilities = "cap_net_bind_service,cap_sys_time=ep";
-        for _ in 0..2 {
-            quietly(Command::new("sh").arg(&script).current_dir(directory.path()));
-            quietly(Command::new("setcap").args(["-q", "-v", capabilities]).arg(&binary));
+        let tool = directory.path().join(OsStr::from_bytes(&slashless));
+        fs::write(&tool, "#!/bin/sh\nprintf '%s\\n' \"$@\" >\"$SAID\"\n").unwrap();
+        fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::write(directory.path().join("changes.json"), "{}").unwrap();
+        let tool = Some(RawText::new(tool.as_os_str().as_bytes()));
+        let mut profile = samples::nginx();
+        profile.requirements.push(samples::capability(Capability::SYS_TIME));
+        let grants = plan(&profile, &Choices { tool, ..Choices::default() });
+        for (format, argument, call) in [
+            (Format::Apply, "", "apply --yes --"),
+            (Format::Undo, "", "undo --yes --"),
+            (Format::Setcap, "", "apply --yes --only capabilities --"),
+            (Format::Setcap, "--undo", "undo --yes --only capabilities --"),
+        ] {
+            let script = directory.path().join("script.sh");
+            fs::write(&script, format.emit(&profile, &grants).text).unwrap();
+            quietly(Command::new("bash").arg("-n").arg(&script));
+            let said = directory.path().join("said");
+            let mut shell = Command::new("sh");
+            shell.arg(&script).args([argument].iter().filter(|word| !word.is_empty()));
+            quietly(shell.env("PATH", "/usr/bin:/bin").env_remove("NRTRACE").env("SAID", &said));
+            let said = fs::read_to_string(said).unwrap().replace('\n', " ");
+            assert!(said.starts_with(call), "{said}");
         }
-        quietly(Command::new("sh").arg(&script).arg("--undo").current_dir(directory.path()));
-        let left = quietly(Command::new("getcap").arg(&binary));
-        assert!(left.stdout.is_empty());
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "the script made files");
-        assert!(!Path::new("/var/lib/nrtrace/nginx.setcap").exists());
-    }
-}
-
-#[test]
-fn setcap_sh_restores_the_capabilities_that_a_file_had() {
-    let _alone = KEPT.lock().unwrap();
-    let directory = TempDir::new().unwrap();
-    let binary = directory.path().join("with a space = and cap_chown=ep");
-    fs::copy("/bin/true", &binary).unwrap();
-    let script = setcap_script(&binary, directory.path());
-    let is = |text: &str| {
-        quietly(Command::new("setcap").args(["-q", "-v", text]).arg(&binary));
-    };
-    let both = "cap_net_bind_service,cap_sys_time=ep";
-    let cases = [
-        (both, both),
-        ("cap_net_raw=ep", "cap_net_raw,cap_net_bind_service,cap_sys_time=ep"),
-        // getcap writes two clauses.
-        ("cap_net_raw=ep cap_kill=ei", "cap_net_bind_service,cap_sys_time,cap_net_raw=ep cap_kill=ei"),
-        ("=ep", "=ep"),
-    ];
-    for (before, granted) in cases {
-        quietly(Command::new("setcap").args(["-q", before]).arg(&binary));
-        for _ in 0..2 {
-            quietly(Command::new("sh").arg(&script));
-            is(granted);
-        }
-        quietly(Command::new("sh").arg(&script).arg("--undo"));
-        is(before);
-    }
-    // The file is replaced, as a package update does: what it had before is no more.
-    quietly(Command::new("sh").arg(&script));
-    quietly(Command::new("setcap").args(["-q", "-r"]).arg(&binary));
-    quietly(Command::new("sh").arg(&script));
-    quietly(Command::new("sh").arg(&script).arg("--undo"));
-    assert!(quietly(Command::new("getcap").arg(&binary)).stdout.is_empty());
-    let again = run(Command::new("sh").arg(&script).arg("--undo"));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing to take back"), "{again:?}");
-    quietly(Command::new("setcap").args(["-q", "cap_net_raw=p"]).arg(&binary));
-    let output = run(Command::new("sh").arg(&script));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("are not effective"), "{output:?}");
-    is("cap_net_raw=p");
-}
-
-#[test]
-fn setcap_sh_refuses_scripts_links_and_what_is_gone() {
-    let directory = TempDir::new().unwrap();
-    let script_file = directory.path().join("daemon");
-    fs::write(&script_file, "#!/bin/sh\n").unwrap();
-    let link = directory.path().join("link");
-    std::os::unix::fs::symlink("/bin/true", &link).unwrap();
-    let cases = [
-        (script_file, "is a script"),
-        (link, "symbolic link"),
-        (directory.path().join("gone"), "not a regular file"),
-    ];
-    for (executable, complaint) in cases {
-        let output = run(Command::new("sh").arg(setcap_script(&executable, directory.path())));
-        assert!(!output.status.success());
-        assert!(String::from_utf8_lossy(&output.stderr).contains(complaint));
     }
 }

@@ -128,7 +128,7 @@ fn equal_profiles_emit_equal_files() {
 #[test]
 fn unmet_needs_are_comments_in_every_artefact() {
     let profile = samples::everything();
-    let pages = ["undo.sh", "report.html", "everyd-non-root.md"];
+    let pages = ["undo.sh", "changes.json", "report.html", "everyd-non-root.md"];
     for emitted in artefacts(&profile).iter().filter(|emitted| !pages.contains(&emitted.file_name.as_str())) {
         for unmet in grants(&profile).unmet {
             let comment =

@@ -82,3 +82,122 @@ fn redis() {
 fn k0s() {
     check("k0s", "", "true");
 }
+
+/// A script about a service that runs as `svc`, and a canary that is no business of its.
+fn hostile(script: &str) {
+    let sandbox = Sandbox::new().unwrap();
+    let setup = r#"
+        useradd -r -M svc
+        chmod 640 /etc/shadow; chown root:shadow /etc/shadow
+        canary() { stat -c '%n %U:%G %a' /etc/shadow; getfacl -cp /etc/shadow; getcap /usr/bin/true; sha256sum /etc/shadow; }
+        as_svc() { setpriv --reuid svc --regid svc --clear-groups --no-new-privs sh -ec "$1"; }
+        trace() { out=$1; shift; nrtrace run -q --as svc -o $out "$@"; }
+    "#;
+    sandbox.script(&format!("{setup}\n{script}")).unwrap().ok().unwrap();
+}
+
+#[test]
+fn a_planted_link_is_not_followed_by_a_second_apply() {
+    hostile(
+        r#"
+        mkdir -p /srv/app; printf k >/srv/app/state; chmod 644 /srv/app/state; chmod 777 /srv/app
+        printf '#!/bin/sh\necho x >>/srv/app/state\n' >/usr/local/bin/app; chmod 755 /usr/local/bin/app
+        canary >/tmp/before
+        for prefer in own acl; do
+            rm -f /srv/app/state; printf k >/srv/app/state; chmod 644 /srv/app/state
+            trace /tmp/o --prefer $prefer -- /usr/local/bin/app
+            sh /tmp/o/apply.sh
+            as_svc 'cd /srv/app; rm -f state s.old; mv state s.old 2>/dev/null || true; ln -s /etc/shadow state'
+            ! sh /tmp/o/apply.sh
+            sh /tmp/o/undo.sh
+            canary | diff /tmp/before -
+        done
+        "#,
+    );
+}
+
+#[test]
+fn a_planted_directory_is_not_followed_by_undo() {
+    hostile(
+        r#"
+        mkdir -p /srv/app/data; echo se >/srv/app/data/shadow; chmod 600 /srv/app/data/shadow; chown svc /srv/app
+        printf '#!/bin/sh\ncat /srv/app/data/shadow >/dev/null; echo x >>/srv/app/data/shadow\n' >/usr/local/bin/app
+        chmod 755 /usr/local/bin/app
+        canary >/tmp/before
+        trace /tmp/o -- /usr/local/bin/app
+        sh /tmp/o/apply.sh
+        [ "$(stat -c %U /srv/app/data/shadow)" = svc ]
+        as_svc 'cd /srv/app; mv data d.old; ln -s /etc data'
+        sh /tmp/o/undo.sh
+        canary | diff /tmp/before -
+        "#,
+    );
+}
+
+#[test]
+fn two_profiles_on_one_executable() {
+    hostile(
+        r#"
+        useradd -r -M other
+        cp /usr/bin/true /usr/local/bin/tool
+        caps() { printf '{"schema":"nrtrace/changes/v1","name":"%s","program":"/usr/local/bin/tool","user":"%s","uid":null,
+            "group":"%s","gid":null,"changes":[],"on_file":true,"file_capabilities":[{"needs":[],"reason":"",
+            "action":"file-capabilities","path":"/usr/local/bin/tool","capabilities":["%s"]}]}' "$1" "$2" "$2" "$3"; }
+        caps a svc CAP_NET_BIND_SERVICE >/tmp/a.json; caps b other CAP_NET_RAW >/tmp/b.json
+        has() { setcap -q -v "$1" /usr/local/bin/tool; }
+        for first in a b; do
+            nrtrace apply --yes /tmp/a.json; nrtrace apply --yes /tmp/b.json
+            has cap_net_bind_service,cap_net_raw=ep
+            nrtrace undo --yes /tmp/$first.json
+            if [ $first = a ]; then has cap_net_raw=ep; nrtrace undo --yes /tmp/b.json
+            else has cap_net_bind_service=ep; nrtrace undo --yes /tmp/a.json; fi
+            [ -z "$(getcap /usr/local/bin/tool)" ]
+        done
+        "#,
+    );
+}
+
+#[test]
+fn what_is_gone_already_is_taken_back_all_the_same() {
+    hostile(
+        r#"
+        printf '{"schema":"nrtrace/changes/v1","name":"m","program":"/x","user":"fresh","uid":null,"group":"fresh","gid":null,
+            "changes":[{"needs":[],"reason":"","action":"join","group":"ssl-cert"}],"file_capabilities":[],"on_file":false}' >/tmp/m.json
+        nrtrace apply --yes /tmp/m.json
+        id -nG fresh | grep -qw ssl-cert
+        gpasswd -d fresh ssl-cert
+        nrtrace undo --yes /tmp/m.json
+        ! id fresh
+        ! nrtrace undo --yes /tmp/m.json
+        [ ! -e /var/lib/nrtrace ]
+        # A group that was there before stays, although userdel would take it along.
+        groupadd -r fresh; nrtrace apply --yes /tmp/m.json; nrtrace undo --yes /tmp/m.json
+        getent group fresh; ! id fresh
+        "#,
+    );
+}
+
+#[test]
+fn killed_at_any_moment() {
+    hostile(
+        r#"
+        mkdir -p /srv/app/deep; for n in $(seq 40); do echo $n >/srv/app/deep/f$n; done
+        { printf '{"schema":"nrtrace/changes/v1","name":"k","program":"/x","user":"svc","uid":null,"group":"svc","gid":null,
+            "file_capabilities":[],"on_file":false,"changes":['
+          for n in $(seq 40); do printf '{"needs":[],"reason":"","action":"file","path":"/srv/app/deep/f%s","make":"regular",
+            "mode":416,"group":null,"existed":true},{"needs":[],"reason":"","action":"directory","path":"/srv/app/new%s/d","mode":448,
+            "group":null,"contents":false},' $n $n; done
+          printf '{"needs":[],"reason":"","action":"acl","path":"/srv/app","bits":7}]}'; } >/tmp/k.json
+        look() { find /srv /var/lib -printf '%p %U:%G %m %y\n' | sort; getfacl -cpn /srv/app; }
+        look >/tmp/before
+        for n in $(seq 30); do
+            timeout -s KILL 0.0$((n * 2 % 9 + 1)) nrtrace apply --yes /tmp/k.json || true
+            timeout -s KILL 0.0$((n % 5 + 1)) nrtrace undo --yes /tmp/k.json || true
+        done
+        nrtrace apply --yes /tmp/k.json
+        [ "$(stat -c '%U %a' /srv/app/deep/f40)" = 'svc 640' ]
+        nrtrace undo --yes /tmp/k.json
+        look | diff /tmp/before -
+        "#,
+    );
+}

@@ -6,9 +6,11 @@
 //! ```
 
 pub mod accounts;
+pub mod acl;
 pub mod apply;
 pub mod attach;
 pub mod backend;
+pub mod changes;
 pub mod collect;
 pub mod course;
 pub mod doctor;

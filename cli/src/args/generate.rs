@@ -43,6 +43,8 @@ pub struct SchemaArgs {
 pub enum SchemaKind {
     /// profile.json
     Profile,
+    /// changes.json, which apply reads
+    Changes,
     /// What run --save-trace writes
     Trace,
     /// What check --policy reads (TOML)

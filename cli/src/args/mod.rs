@@ -1,5 +1,6 @@
 //! The command line.
 
+mod apply;
 mod attach;
 mod common;
 mod course;
@@ -16,6 +17,7 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use apply::{ApplyArgs, UndoArgs, WhatArgs};
 pub use attach::AttachArgs;
 pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
 pub use course::CourseArgs;
@@ -65,6 +67,10 @@ pub enum Command {
     Attach(Box<AttachArgs>),
     /// Be an OCI runtime that gives a container all capabilities, and hand on to the real one
     OciRuntime(OciArgs),
+    /// Do to this machine what a profile needs, and keep what was there before
+    Apply(ApplyArgs),
+    /// Take back what apply did
+    Undo(UndoArgs),
     /// Write artefacts from a saved profile
     Emit(EmitArgs),
     /// Show a saved profile

@@ -115,10 +115,12 @@ pub enum EmitFormat {
     Containerfile,
     /// A Compose service
     Compose,
-    /// A shell script that grants everything on a host without systemd
+    /// The script that has changes.json carried out
     Apply,
     /// The script that takes that back
     Undo,
+    /// What is done to a host, as apply reads it
+    Changes,
     /// sysctl.d(5)
     Sysctl,
     /// modules-load.d(5)
@@ -149,6 +151,7 @@ impl EmitFormat {
             Self::Compose => Format::Compose,
             Self::Apply => Format::Apply,
             Self::Undo => Format::Undo,
+            Self::Changes => Format::Changes,
             Self::Sysctl => Format::Sysctl,
             Self::ModulesLoad => Format::ModulesLoad,
             Self::Table => Format::Table,

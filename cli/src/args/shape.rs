@@ -1,6 +1,9 @@
 //! What the artefacts are like.
 
+use std::os::unix::ffi::OsStrExt;
+
 use clap::{Args, ValueEnum};
+use nrtrace_profiles::RawText;
 use nrtrace_profiles::grants::{Choices, Method};
 
 /// How needs are met where there are several ways.
@@ -14,7 +17,12 @@ pub struct Preference {
 impl Preference {
     /// What the plan is to take.
     pub fn choices(&self) -> Choices {
-        Choices { prefer: self.prefer.iter().map(|method| method.method()).collect(), ..Choices::default() }
+        let tool = std::env::current_exe().ok().map(|path| RawText::new(path.as_os_str().as_bytes()));
+        Choices {
+            prefer: self.prefer.iter().map(|method| method.method()).collect(),
+            tool,
+            ..Choices::default()
+        }
     }
 }
 

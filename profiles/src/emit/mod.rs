@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use table::rows::named;
 
+use crate::changes::Changes;
 use crate::grants::{Grants, Method, Unmet, Why, grants};
 use crate::profile::Profile;
 
@@ -58,6 +59,8 @@ pub enum Format {
     Apply,
     /// The script that takes that back.
     Undo,
+    /// What is done to a host, as `nrtrace apply` reads it.
+    Changes,
     /// sysctl.d(5).
     Sysctl,
     /// modules-load.d(5).
@@ -74,7 +77,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Tmpfiles,
         Self::Sysusers,
         Self::SystemdDropIn,
@@ -86,6 +89,7 @@ impl Format {
         Self::Compose,
         Self::Apply,
         Self::Undo,
+        Self::Changes,
         Self::Sysctl,
         Self::ModulesLoad,
         Self::Table,
@@ -108,6 +112,7 @@ impl Format {
             Self::Compose => "compose",
             Self::Apply => "apply",
             Self::Undo => "undo",
+            Self::Changes => "changes",
             Self::Sysctl => "sysctl",
             Self::ModulesLoad => "modules-load",
             Self::Table => "table",
@@ -130,7 +135,8 @@ impl Format {
             Self::Containerfile => containerfile::emit(profile, grants),
             Self::Compose => compose::emit(profile, grants),
             Self::Apply => script::apply(profile, grants),
-            Self::Undo => script::undo(profile, grants),
+            Self::Undo => script::undo(grants),
+            Self::Changes => Emitted::plain("changes.json", Changes::of(profile, grants).to_json()),
             Self::Sysctl => host::sysctl(grants),
             Self::ModulesLoad => host::modules(grants),
             Self::Table => Emitted::plain("report.txt", table(profile, grants, Style::Plain, 80)),
@@ -178,6 +184,7 @@ pub fn files(profile: &Profile, grants: &Grants) -> Vec<Emitted> {
         Format::Compose,
         Format::Apply,
         Format::Undo,
+        Format::Changes,
         Format::Markdown,
         Format::Html,
     ];

@@ -1,9 +1,8 @@
 //! A script that sets file capabilities, for starts without systemd: setcap(8).
 
-use super::escape::shell::{assignment, quoted};
-use super::script::CAPABILITIES;
-use super::{Emitted, Page};
-use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers, too_many_executables};
+use super::escape::shell::quoted;
+use super::{Emitted, Page, script};
+use crate::grants::{Carriers, FileKind, Grants, carriers, too_many_executables};
 use crate::profile::Profile;
 
 /// The script `setcap.sh`.
@@ -13,14 +12,13 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
         "Sets the file capabilities that {} needs when it is started without systemd.",
         grants.name
     ));
-    page.comment("Written by nrtrace. Usage: setcap.sh [--undo], which restores what each file had before.");
+    page.comment("Written by nrtrace. Usage: setcap.sh [--undo], which takes back what it added.");
     page.comment(
         "Everybody who may run the file then has these capabilities. The unit's AmbientCapabilities= reach",
     );
     page.comment("one service only, so where systemd starts it this script is not needed.");
     page.comment("File capabilities are lost when the file is replaced (package updates), and have no effect on scripts,");
     page.comment("on file systems mounted nosuid, under NoNewPrivileges=yes, nor with allowPrivilegeEscalation: false.");
-    page.line("set -eu");
     page.blank();
     for (capability, grant) in &grants.capabilities {
         page.why(&grant.why);
@@ -35,7 +33,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             quoted(&format!("{} needs no capability: nothing to do", grants.name))
         ));
     } else {
-        body(&mut page, &carriers, &grants.name);
+        body(&mut page, &carriers, grants);
     }
     left_out(&mut page, grants, &carriers);
     other_needs(&mut page, grants);
@@ -44,80 +42,23 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     emitted
 }
 
-fn body(page: &mut Page, carriers: &Carriers<'_>, name: &str) {
-    page.line(&format!("state=/var/lib/nrtrace/{}.setcap", quoted(name)));
-    page.blank();
-    CAPABILITIES.lines().chain(FUNCTIONS.lines()).for_each(|line| page.line(line));
-    page.blank();
-    page.comment("Does something with each executable that made one of these calls.");
-    page.line("each() {");
-    for (path, capabilities) in &carriers.files {
-        page.line(&format!("    {}", assignment("binary", path.as_bytes())));
-        page.line(&format!("    \"$1\" {}", quoted(&capability_text(capabilities))));
-    }
+fn body(page: &mut Page, carriers: &Carriers<'_>, grants: &Grants) {
     for path in carriers.interpreters.keys() {
-        page.line(&format!("    {}", assignment("binary", path.as_bytes())));
-        page.line(
-            "    fail 'is an interpreter: every script would have the capabilities; use AmbientCapabilities= in the unit'",
-        );
+        page.comment(&format!(
+            "{path} is an interpreter: every script would have the capabilities, so it gets none."
+        ));
     }
     if !carriers.unknown.is_empty() {
-        page.indented_comment(
-            4,
+        page.comment(
             "The run did not tell which file was executed: give its absolute path as BINARY=… in front.",
         );
-        page.line("    binary=${BINARY:?set BINARY to the absolute path of the executable}");
-        page.line("    case $binary in /*) ;; *) fail 'is no absolute path' ;; esac");
-        page.line(&format!("    \"$1\" {}", quoted(&capability_text(&carriers.unknown))));
     }
-    page.line("}");
-    page.blank();
-    ACTIONS.lines().for_each(|line| page.line(line));
+    page.line("case ${1-} in");
+    page.line("--undo) set -- undo ;;");
+    page.line("*) set -- apply ${BINARY:+--binary \"$BINARY\"} ;;");
+    page.line("esac");
+    script::call(page, grants, "\"$@\" --yes --only capabilities");
 }
-
-const FUNCTIONS: &str = r#"
-fail() { printf '%s: %s\n' "$binary" "$1" >&2; exit 1; }
-
-check() {
-    [ ! -L "$binary" ] || fail 'is a symbolic link now; trace the program again'
-    [ -f "$binary" ] || fail 'is not a regular file'
-    if [ "$(head -c 2 "$binary" | tr -d '\000')" = '#!' ]; then
-        fail 'is a script: file capabilities have no effect on it; use AmbientCapabilities= in the unit'
-    fi
-    joins "$(held "$binary")" || fail 'has capabilities that are not effective, to which none can be added: see getcap'
-}
-
-# What the file had before is kept under its name's checksum.
-kept() { printf '%s/%s' "$state" "$(printf %s "$binary" | cksum | tr ' ' -)"; }
-
-grant() {
-    (umask 077; mkdir -p "$state")
-    add_capabilities "$(kept)" "$binary" "$1" ||
-        fail 'the capabilities did not take; is the file system mounted nosuid?'
-    getcap "$binary"
-}
-
-take_back() {
-    [ -e "$(kept)" ] || return 0
-    if [ -f "$binary" ]; then
-        restore_capabilities "$(kept)" "$binary"
-    else
-        printf '%s: is gone\n' "$binary" >&2
-    fi
-    rm -f -- "$(kept)"
-}"#;
-
-/// All are looked at before the first is changed.
-const ACTIONS: &str = r#"if [ "${1-}" != --undo ]; then
-    each check
-    each grant
-elif [ -d "$state" ]; then
-    each take_back
-    rmdir -- "$state" /var/lib/nrtrace 2>/dev/null || true
-else
-    echo 'nothing to take back: setcap.sh has not set anything here' >&2
-    exit 1
-fi"#;
 
 /// Says whose capabilities are left out.
 pub(super) fn left_out(page: &mut Page, grants: &Grants, carriers: &Carriers<'_>) {

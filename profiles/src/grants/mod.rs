@@ -26,7 +26,7 @@ use crate::{Capability, RawText};
 
 pub use account::Account;
 pub(crate) use account::is_account_name;
-pub(crate) use carriers::{Carriers, capability_text, carriers, too_many_executables};
+pub(crate) use carriers::{Carriers, capability_text, carriers, is_interpreter, too_many_executables};
 pub use choices::{Choices, Method};
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;

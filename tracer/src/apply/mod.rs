@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::event::Identity;
 
 use crate::accounts;
+use crate::changes::{Job, STATE, Selection};
 use crate::launch::environment::SERVICE_PATH;
 use crate::launch::{Confined, Error};
 
@@ -34,8 +36,8 @@ pub struct Artefacts<'a> {
     pub sysctl: &'a str,
     /// modules-load.d(5)
     pub modules: &'a str,
-    /// The script that sets file capabilities, where these are to be used in place of ambient ones.
-    pub setcap: Option<&'a str>,
+    /// Whose file capabilities are to be used in place of ambient ones.
+    pub file_capabilities: Option<&'a Changes>,
 }
 
 /// What the program is started with, once everything is in place.
@@ -73,11 +75,11 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     limits(&unit, &mut not_applied);
     let mut ambient = unit.ambient;
     let mut no_new_privs = unit.no_new_privs;
-    if let Some(script) = artefacts.setcap {
+    if let Some(changes) = artefacts.file_capabilities {
         (ambient, no_new_privs) = (0, false);
-        if let Err(reason) = run("/bin/sh", &["-s"], script) {
-            not_applied.push(format!("setcap.sh: {reason}"));
-        }
+        let selection = Selection { only_capabilities: true, ..Selection::default() };
+        let job = Job::open(changes, selection, Path::new(STATE), &mut || Ok(())).and_then(Job::apply);
+        not_applied.extend(job.unwrap_or_else(|error| vec![error.to_string()]));
     }
     let confined = Confined { identity, ambient, bounding: unit.bounding, no_new_privs };
     Ok(Applied { confined, environment, not_applied })

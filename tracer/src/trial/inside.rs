@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::stat::{Mode, umask};
+use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
 use nrtrace_profiles::grants::{Method, plan};
@@ -161,14 +162,15 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
         not_applied.push(why.to_owned());
     }
     let text = |format: Format| format.emit(profile, &grants).text;
-    let setcap = (grants.on_file && !grants.capabilities.is_empty()).then(|| text(Format::Setcap));
+    let on_file = grants.on_file && !grants.capabilities.is_empty();
+    let file_capabilities = on_file.then(|| Changes::of(profile, &grants));
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
         tmpfiles: &text(Format::Tmpfiles),
         unit: &text(Format::SystemdDropIn),
         sysctl: &text(Format::Sysctl),
         modules: &text(Format::ModulesLoad),
-        setcap: setcap.as_deref(),
+        file_capabilities: file_capabilities.as_ref(),
     };
     let applied = apply::apply(&artefacts, request.layout.private_network)?;
     not_applied.extend(applied.not_applied);

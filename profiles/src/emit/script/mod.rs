@@ -1,55 +1,19 @@
-//! `apply.sh` and `undo.sh`: everything that is granted, on a host without systemd, and back again.
-//!
-//! Both number what they change in the same order. What was there before is kept under that number by the first, and
-//! restored by the second.
+//! `apply.sh`, `undo.sh` and `setcap.sh`: what is typed to have `changes.json` carried out by `nrtrace apply`, or taken back.
 
 use super::escape::shell::{assignment, quoted, readable};
 use super::{Emitted, Page, setcap};
 use crate::RawText;
-use crate::grants::{FileKind, Grants, Method, Why, capability_text, carriers};
+use crate::grants::{Grants, Method, carriers};
 use crate::profile::Profile;
-
-/// What all scripts do with file capabilities.
-pub(super) const CAPABILITIES: &str = include_str!("capabilities.sh");
-const APPLY: &str = include_str!("apply.sh");
-const UNDO: &str = include_str!("undo.sh");
-
-/// Something to change: what it is for, the function of both scripts with its further arguments, and the path.
-struct Step<'a> {
-    why: &'a Why,
-    path: Option<&'a RawText>,
-    apply: String,
-    undo: String,
-}
 
 /// The script that grants.
 pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
     let mut page = head(&format!("Grants what {} needs to run as {}.", grants.name, grants.account.user));
-    page.comment("For hosts without systemd: sysusers.d and tmpfiles.d do the same elsewhere. What was there before is kept for");
-    page.comment("undo.sh in /var/lib/nrtrace. It can be run again.");
-    shared(&mut page, grants);
-    functions(&mut page, grants, APPLY);
-    let account = &grants.account;
-    let id = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
-    page.blank();
-    page.line(&format!("make_group '' {} {}", quoted(&account.group), quoted(&id(account.gid))));
-    page.line(&format!(
-        "make_user {} {} {}",
-        quoted(&account.user),
-        quoted(&account.group),
-        quoted(&id(account.uid))
-    ));
-    for (n, step) in steps(profile, grants).iter().enumerate() {
-        page.blank();
-        page.why(step.why);
-        match step.path {
-            Some(path) => {
-                page.line(&assignment("path", path.as_bytes()));
-                page.line(&format!("{} {n} \"$path\"{}", first(&step.apply), rest(&step.apply)));
-            }
-            None => page.line(&format!("{} {n}{}", first(&step.apply), rest(&step.apply))),
-        }
-    }
+    page.comment(
+        "nrtrace apply does what changes.json beside this script says, and keeps what was there before in",
+    );
+    page.comment("/var/lib/nrtrace, for undo.sh. It can be run again; nrtrace apply --dry-run tells what it would change.");
+    call(&mut page, grants, "apply --yes");
     page.blank();
     start(&mut page, profile, grants);
     if grants.on_file {
@@ -67,26 +31,10 @@ pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
 }
 
 /// The script that takes it back.
-pub(super) fn undo(profile: &Profile, grants: &Grants) -> Emitted {
+pub(super) fn undo(grants: &Grants) -> Emitted {
     let mut page = head(&format!("Takes back what apply.sh granted to {}.", grants.name));
-    page.comment("What holds data that was written since is left, and said.");
-    shared(&mut page, grants);
-    functions(&mut page, grants, UNDO);
-    for (n, step) in steps(profile, grants).iter().enumerate().rev() {
-        page.blank();
-        match step.path {
-            Some(path) => {
-                page.line(&assignment("path", path.as_bytes()));
-                page.line(&format!("{} {n} \"$path\"{}", first(&step.undo), rest(&step.undo)));
-            }
-            None => page.line(&format!("{} {n}{}", first(&step.undo), rest(&step.undo))),
-        }
-    }
-    page.blank();
-    let account = &grants.account;
-    page.line(&format!("remove_user {}", quoted(&account.user)));
-    page.line(&format!("remove_group '' {}", quoted(&account.group)));
-    page.line("forget");
+    page.comment("What holds data that was written since is left, and said; what others hold stays theirs.");
+    call(&mut page, grants, "undo --yes");
     let mut emitted = page.finish_with("undo.sh".into(), &[]);
     emitted.executable = true;
     emitted
@@ -95,83 +43,22 @@ pub(super) fn undo(profile: &Profile, grants: &Grants) -> Emitted {
 fn head(title: &str) -> Page {
     let mut page = Page { text: "#!/bin/sh\n".into(), unmet: Vec::new() };
     page.comment(title);
-    page.comment("Written by nrtrace. Each comment names the needs that its line serves.");
+    page.comment("Written by nrtrace.");
     page
 }
 
-fn shared(page: &mut Page, grants: &Grants) {
+/// Finds nrtrace, and has it do something with the directory that the script is in.
+pub(super) fn call(page: &mut Page, grants: &Grants, what: &str) {
     page.line("set -eu");
-    page.line(&format!("state=/var/lib/nrtrace/{}", quoted(&grants.name)));
-}
-
-fn functions(page: &mut Page, grants: &Grants, of_script: &str) {
-    of_script.lines().for_each(|line| page.line(line));
-    if grants.on_file {
-        page.blank();
-        CAPABILITIES.lines().for_each(|line| page.line(line));
-    }
-}
-
-fn first(call: &str) -> &str {
-    call.split(' ').next().unwrap_or_default()
-}
-
-fn rest(call: &str) -> String {
-    call.split_once(' ').map(|(_, rest)| format!(" {rest}")).unwrap_or_default()
-}
-
-fn steps<'a>(profile: &'a Profile, grants: &'a Grants) -> Vec<Step<'a>> {
-    let account = &grants.account;
-    let mut out = Vec::new();
-    let own = |group: &Option<String>| quoted(group.as_ref().unwrap_or(&account.group));
-    let user = quoted(&account.user);
-    for (group, membership) in &grants.groups {
-        let group = quoted(group);
-        out.push(Step {
-            why: &membership.why,
-            path: None,
-            apply: format!("join {user} {group} {}", membership.gid),
-            undo: format!("leave {user} {group}"),
-        });
-    }
-    for (path, directory) in &grants.directories {
-        let contents = if directory.contents { " contents" } else { "" };
-        let (mode, group) = (directory.mode, own(&directory.group));
-        let apply = format!("directory {mode:04o} {user} {group}{contents}");
-        out.push(Step { why: &directory.why, path: Some(path), apply, undo: format!("restore{contents}") });
-    }
-    for (path, file) in &grants.files {
-        let kind = match file.kind {
-            FileKind::Regular => "file",
-            FileKind::Fifo => "pipe",
-            FileKind::Existing => "existing",
-        };
-        let mode = file.mode.map(|mode| format!("{mode:04o}")).unwrap_or_default();
-        let group = if file.existed && file.group.is_none() { quoted("") } else { own(&file.group) };
-        let apply = format!("{kind} {} {user} {group}", quoted(&mode));
-        out.push(Step { why: &file.why, path: Some(path), apply, undo: "restore".into() });
-    }
-    for (path, acl) in &grants.acls {
-        let apply = format!("entry {user} {}", quoted(&acl.text()));
-        out.push(Step { why: &acl.why, path: Some(path), apply, undo: "restore".into() });
-    }
-    for (name, sysctl) in &grants.sysctls {
-        let name = quoted(name);
-        let apply = format!("parameter {name} {}", quoted(&sysctl.value));
-        out.push(Step { why: &sysctl.why, path: None, apply, undo: format!("restore_parameter {name}") });
-    }
-    for (name, why) in &grants.modules {
-        let name = quoted(name);
-        out.push(Step { why, path: None, apply: format!("module {name}"), undo: format!("unload {name}") });
-    }
-    let first_why = grants.capabilities.values().map(|grant| &grant.why).next();
-    if let (true, Some(why)) = (grants.on_file, first_why) {
-        for (path, capabilities) in carriers(profile, grants, |_| true).files {
-            let apply = format!("capabilities {}", quoted(&capability_text(&capabilities)));
-            out.push(Step { why, path: Some(path), apply, undo: "take_capabilities".into() });
-        }
-    }
-    out
+    let tool = grants.choices.tool.as_ref().map_or(&b"nrtrace"[..], RawText::as_bytes);
+    page.line(&assignment("nrtrace", tool));
+    page.line("nrtrace=${NRTRACE:-$(command -v nrtrace || printf %s \"$nrtrace\")}");
+    page.line("here=$(dirname -- \"$0\")");
+    page.line("if ! [ -f \"$here/changes.json\" ]; then echo \"$0: changes.json is to lie beside it\" >&2; exit 2; fi");
+    page.line(
+        "if ! [ -x \"$nrtrace\" ]; then echo \"$0: install nrtrace, or name it in the variable NRTRACE\" >&2; exit 3; fi",
+    );
+    page.line(&format!("\"$nrtrace\" {what} -- \"$here\""));
 }
 
 /// How to start the program, as the last words of the script.

@@ -1,0 +1,296 @@
+//! Restores the machine: what one profile gives up, others may still hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nrtrace_profiles::RawText;
+use rustix::fs::{AtFlags, unlinkat};
+
+use super::carry::fail;
+use super::hold::Hold;
+use super::node::{Facts, Kind, Node};
+use super::place::{self, Place};
+use super::plan::{Identity, identify};
+use super::state::{Kept, KeptPath};
+use super::{Error, Job, accounts, kernel};
+
+impl Job<'_> {
+    pub(super) fn take_back(&mut self) -> Result<(), Error> {
+        let stuck = self.release(Held::of(self))?;
+        self.store.save(&self.state)?;
+        if stuck.is_empty() { Ok(()) } else { Err(Error::Stuck(stuck)) }
+    }
+
+    /// Gives up what is held, the last first; what could not be restored, in words, stays held.
+    pub(super) fn release(&mut self, held: Held) -> Result<Vec<String>, Error> {
+        let mut stuck = Stuck::default();
+        for name in &held.modules {
+            stuck.note(self.release_module(name))?;
+        }
+        for name in &held.sysctls {
+            stuck.note(self.release_parameter(name))?;
+        }
+        let mut left = false;
+        for path in held.paths.iter().rev() {
+            // What holds something that is still held is not removed.
+            if stuck.below(path) {
+                stuck.paths.insert(path.clone());
+                continue;
+            }
+            let released = self.release_path(path);
+            stuck.paths.extend(released.is_err().then(|| path.clone()));
+            left |= *released.as_ref().unwrap_or(&true);
+            stuck.note(released.map(drop))?;
+        }
+        for name in &held.members {
+            stuck.note(self.release_member(name))?;
+        }
+        for name in &held.users {
+            stuck.note(self.release_user(name, left))?;
+        }
+        for name in &held.groups {
+            stuck.note(self.release_group(name, left))?;
+        }
+        Ok(stuck.reasons)
+    }
+
+    /// Whether something of the user's was left.
+    fn release_path(&mut self, path: &RawText) -> Result<bool, Error> {
+        let key = self.key.clone();
+        let Some(kept) = self.state.paths.get(path).cloned() else { return Ok(false) };
+        let mut rest = kept.clone();
+        if self.selection.only_capabilities {
+            rest.kept.holds.entry(key.clone()).and_modify(|hold| hold.capabilities = 0);
+            rest.kept.holds.retain(|of, hold| *of != key || *hold != Hold::default());
+        } else {
+            rest.kept.holds.remove(&key);
+        }
+        let left = if rest.kept.holds.is_empty() {
+            self.restore(path, &kept)?
+        } else {
+            let own = self.state.paths.insert(path.clone(), rest.clone());
+            let established = self.establish(path);
+            if established.is_err()
+                && let Some(own) = own
+            {
+                self.state.paths.insert(path.clone(), own);
+            }
+            return established.map(|()| false);
+        };
+        self.state.paths.remove(path);
+        Ok(left)
+    }
+
+    /// Makes a path what it was before anybody held it.
+    fn restore(&mut self, path: &RawText, kept: &KeptPath) -> Result<bool, Error> {
+        let fail = |reason: String| Error::Path { path: path.clone(), reason };
+        let place = match place::find(path) {
+            Ok(place) if place.path == *path => place,
+            Ok(_) | Err(Error::Path { .. }) => {
+                self.tell(format!("{path} is reached through a link by now: left as it is"));
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let before = kept.kept.before.as_ref();
+        let Some(node) = &place.node else {
+            if before.is_some() {
+                self.tell(format!("{path} is gone"));
+            }
+            return Ok(false);
+        };
+        let facts = node.facts().map_err(|errno| fail(errno.to_string()))?;
+        match (identify(kept, node, &facts, place.exposed), before) {
+            (Identity::Stranger, _) => {
+                self.tell(format!("{path} is something else by now: left as it is"));
+                Ok(true)
+            }
+            (_, None) => self.remove(&place, node, &facts),
+            (Identity::Renewed, Some(_)) => {
+                self.tell(format!("{path} was renewed since: left as it is"));
+                Ok(false)
+            }
+            (identity, Some(before)) => {
+                let mut rights = before.rights.clone();
+                if identity == Identity::Users {
+                    // What the user put there runs with nobody else's rights.
+                    rights.mode &= 0o1777;
+                    rights.capabilities = None;
+                }
+                if facts.rights != rights {
+                    self.step()?;
+                    node.settle(&rights).map_err(|errno| fail(errno.to_string()))?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Removes what was made, unless it holds something.
+    fn remove(&mut self, place: &Place, node: &Node, facts: &Facts) -> Result<bool, Error> {
+        let path = &place.path;
+        let fail = |reason: String| Error::Path { path: path.clone(), reason };
+        let Some((directory, name)) = &place.entry else { return Ok(false) };
+        if !node.is_empty().map_err(|errno| fail(errno.to_string()))? {
+            self.tell(format!("{path} is not empty: left"));
+            return Ok(true);
+        }
+        let flags = if facts.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        self.step()?;
+        unlinkat(directory, name, flags).map_err(|errno| fail(errno.to_string()))?;
+        Ok(false)
+    }
+
+    fn release_parameter(&mut self, name: &str) -> Result<(), Error> {
+        let Some(kept) = self.state.sysctls.get_mut(name) else { return Ok(()) };
+        let held = kernel::together(name, kept.holds.values());
+        kept.holds.remove(&self.key);
+        let rest = kernel::together(name, kept.holds.values());
+        let back = rest.or_else(|| kept.before.clone());
+        let now = kernel::value(name).ok();
+        if now != held.as_deref().map(kernel::plain) {
+            self.tell(format!("{name} was set to something else since: left as it is"));
+        } else if let Some(back) = back {
+            self.step()?;
+            kernel::set(name, &back).map_err(|reason| fail(format!("kernel parameter {name}"), reason))?;
+        }
+        self.state.sysctls.retain(|_, kept| !kept.holds.is_empty());
+        Ok(())
+    }
+
+    fn release_module(&mut self, name: &str) -> Result<(), Error> {
+        let Some(kept) = self.state.modules.get_mut(name) else { return Ok(()) };
+        kept.holds.remove(&self.key);
+        if kept.holds.is_empty() && kept.before.is_none() && kernel::has_module(name) {
+            self.step()?;
+            if kernel::unload(name).is_err() {
+                self.tell(format!("the module {name} is in use: left"));
+            }
+        }
+        self.state.modules.retain(|_, kept| !kept.holds.is_empty());
+        Ok(())
+    }
+
+    fn release_member(&mut self, name: &str) -> Result<(), Error> {
+        let Some(kept) = self.state.members.get_mut(name) else { return Ok(()) };
+        let Some((user, group)) = name.split_once(' ') else { return Ok(()) };
+        if kept.holds.len() == 1 && kept.before.is_none() && accounts::is_member(user, group) {
+            self.step()?;
+            accounts::leave(user, group).map_err(|reason| fail(format!("{user} in {group}"), reason))?;
+        }
+        release(&mut self.state.members, name, &self.key);
+        Ok(())
+    }
+
+    fn release_user(&mut self, name: &str, left: bool) -> Result<(), Error> {
+        let Some(kept) = self.state.users.get(name) else { return Ok(()) };
+        if kept.holds.len() == 1 && kept.before.is_none() && accounts::has_user(name) {
+            if left {
+                self.tell(format!("the user {name} is left: it owns what is left"));
+            } else {
+                let keep = self.state.groups.get(name).is_some_and(|group| group.before.is_some());
+                self.step()?;
+                accounts::remove_user(name, keep).map_err(|reason| fail(format!("user {name}"), reason))?;
+            }
+        }
+        release(&mut self.state.users, name, &self.key);
+        Ok(())
+    }
+
+    fn release_group(&mut self, name: &str, left: bool) -> Result<(), Error> {
+        let Some(kept) = self.state.groups.get(name) else { return Ok(()) };
+        let is_ours = kept.holds.len() == 1 && kept.before.is_none() && !left;
+        if is_ours && accounts::has_group(name) {
+            self.step()?;
+            if let Err(reason) = accounts::remove_group(name) {
+                self.tell(format!("the group {name} is left: {reason}"));
+            }
+        }
+        release(&mut self.state.groups, name, &self.key);
+        Ok(())
+    }
+}
+
+fn release<B>(of: &mut BTreeMap<String, Kept<B, ()>>, name: &str, key: &str) {
+    if let Some(kept) = of.get_mut(name) {
+        kept.holds.remove(key);
+    }
+    of.retain(|_, kept| !kept.holds.is_empty());
+}
+
+/// What could not be restored.
+#[derive(Default)]
+struct Stuck {
+    reasons: Vec<String>,
+    paths: BTreeSet<RawText>,
+}
+
+impl Stuck {
+    fn note(&mut self, result: Result<(), Error>) -> Result<(), Error> {
+        match result {
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(error) => self.reasons.push(error.to_string()),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn below(&self, directory: &RawText) -> bool {
+        let start = RawText::new([directory.as_bytes(), b"/"].concat());
+        self.paths.range(&start..).next().is_some_and(|path| path.as_bytes().starts_with(start.as_bytes()))
+    }
+}
+
+/// The names of what a profile holds.
+#[derive(Default)]
+pub(super) struct Held {
+    pub paths: BTreeSet<RawText>,
+    pub groups: BTreeSet<String>,
+    pub users: BTreeSet<String>,
+    pub members: BTreeSet<String>,
+    pub sysctls: BTreeSet<String>,
+    pub modules: BTreeSet<String>,
+}
+
+impl Held {
+    pub fn of(job: &Job<'_>) -> Self {
+        let (state, key) = (&job.state, &job.key);
+        let held = |path: &KeptPath| {
+            let hold = path.kept.holds.get(key);
+            hold.is_some_and(|hold| !job.selection.only_capabilities || hold.capabilities != 0)
+        };
+        let paths = state.paths.iter().filter(|(_, path)| held(path)).map(|(path, _)| path.clone()).collect();
+        if job.selection.only_capabilities {
+            return Self { paths, ..Self::default() };
+        }
+        Self {
+            paths,
+            groups: names(&state.groups, key),
+            users: names(&state.users, key),
+            members: names(&state.members, key),
+            sysctls: names(&state.sysctls, key),
+            modules: names(&state.modules, key),
+        }
+    }
+}
+
+fn names<B, H>(of: &BTreeMap<String, Kept<B, H>>, key: &str) -> BTreeSet<String> {
+    of.iter().filter(|(_, kept)| kept.holds.contains_key(key)).map(|(name, _)| name.clone()).collect()
+}
+
+/// What a profile holds, a line each.
+pub(super) fn held(job: &Job<'_>) -> Vec<String> {
+    let held = Held::of(job);
+    let before = |path: &RawText| match job.state.paths.get(path).and_then(|path| path.kept.before.as_ref()) {
+        Some(Facts { rights, .. }) => {
+            format!("{path}: as before, {}:{} {:04o}", rights.uid, rights.gid, rights.mode)
+        }
+        None => format!("{path}: removed, if it is empty"),
+    };
+    let paths = held.paths.iter().map(before);
+    let sysctls = held.sysctls.iter().map(|name| format!("{name}: as before"));
+    let members = held.members.iter().map(|name| format!("membership {name}: as before"));
+    let users = held.users.iter().map(|name| format!("user {name}: as before"));
+    let groups = held.groups.iter().map(|name| format!("group {name}: as before"));
+    let modules = held.modules.iter().map(|name| format!("module {name}: as before"));
+    paths.chain(sysctls).chain(modules).chain(members).chain(users).chain(groups).collect()
+}
