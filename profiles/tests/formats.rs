@@ -6,6 +6,7 @@ mod samples;
 
 use std::collections::BTreeSet;
 
+use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::{Format, Style, artefacts, table};
 use nrtrace_profiles::event::{Exit, FileType};
 use nrtrace_profiles::grants::grants;
@@ -29,7 +30,7 @@ fn check_all(name: &[u8]) {
     for format in Format::ALL {
         let emitted = format.emit(&profile, &plan);
         // JSON escapes control characters itself and is otherwise the text as it is.
-        if format != Format::Json {
+        if !matches!(format, Format::Json | Format::Changes) {
             check_plain(&emitted);
         }
         match format {
@@ -47,6 +48,10 @@ fn check_all(name: &[u8]) {
                 assert!(
                     other.clone().count() <= 1 && other.clone().all(|line| line.starts_with("ListenStream="))
                 );
+            }
+            Format::Changes => {
+                let changes = Changes::from_json(&emitted.text).unwrap();
+                assert_eq!(changes, Changes::of(&profile, &plan));
             }
             Format::Compose => check_compose(&emitted, &profile, &plan),
             Format::Containerfile => check_containerfile(&emitted),
