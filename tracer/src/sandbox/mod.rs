@@ -11,9 +11,10 @@
 mod mounts;
 mod network;
 mod root;
+mod shares;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,6 +27,7 @@ use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, sethostname};
 use serde::{Deserialize, Serialize};
 
+pub use self::shares::Shares;
 use crate::launch::Error;
 
 /// What a sandbox is like.
@@ -167,12 +169,11 @@ fn first_process(
     // The outer process is in another pid namespace and shows as 0.
     die_with(Pid::from_raw(0))?;
     let before = umask(Mode::empty());
-    let remarks = root::make(layout)?;
+    let remarks = root::make(layout, kept)?;
     umask(before);
     if let Some(name) = &layout.host_name {
         sethostname(name).map_err(failed("setting", "the host name"))?;
     }
-    kept.restore(layout)?;
     if let Some(wanted) = layout.open_files {
         let limits = failed("limiting", "the number of open files");
         let (_, hard) =
@@ -213,6 +214,6 @@ fn die_with(parent: Pid) -> Result<(), Error> {
 }
 
 /// Writes a kernel parameter.
-fn write(path: &str, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(|error| Error::system("writing", path, error))
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(|error| Error::system("writing", path.display().to_string(), error))
 }

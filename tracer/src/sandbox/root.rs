@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 
 use super::mounts::{self, Fate, Mount};
+use super::network::Kept;
 use super::{Bind, Devices, Layout};
 use crate::launch::Error;
 
@@ -46,10 +47,10 @@ impl Held {
 }
 
 /// Makes the root file system, and returns remarks on what is not as it is outside.
-pub fn make(layout: &Layout) -> Result<Vec<String>, Error> {
+pub fn make(layout: &Layout, kept: &Kept) -> Result<Vec<String>, Error> {
     mount_at("none", Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     let mut root = Root::stage(layout)?;
-    root.fill(layout)?;
+    root.fill(layout, kept)?;
     for (bind, source) in layout.binds.iter().zip(&root.sources) {
         root.show(bind, source)?;
     }
@@ -94,7 +95,9 @@ impl Root {
                 }
             }
         }
-        let stage = STAGES.iter().map(Path::new).find(|stage| stage.is_dir());
+        // What is shared is shown with what is mounted below, among which the stage must not be.
+        let is_free = |stage: &&Path| !layout.binds.iter().any(|bind| bind.source.starts_with(stage));
+        let stage = STAGES.iter().map(Path::new).filter(is_free).find(|stage| stage.is_dir());
         let stage =
             stage.ok_or_else(|| Error::system("finding", "a directory to mount on", Errno::ENOENT))?;
         tmpfs(stage, 0o755)?;
@@ -114,8 +117,11 @@ impl Root {
     }
 
     /// Everything below the root.
-    fn fill(&mut self, layout: &Layout) -> Result<(), Error> {
-        mount_at("proc", &self.inside(Path::new("/proc")), Some("proc"), SAFE, None)?;
+    fn fill(&mut self, layout: &Layout, kept: &Kept) -> Result<(), Error> {
+        let proc = self.inside(Path::new("/proc"));
+        mount_at("proc", &proc, Some("proc"), SAFE, None)?;
+        // Before what the machine shows read-only there is made so here too.
+        kept.restore(layout, &proc)?;
         self.sys(layout)?;
         if let Devices::Some(nodes) = &layout.devices {
             self.mounts.retain(|(mount, _)| !mount.point.starts_with("/dev"));
@@ -218,15 +224,21 @@ impl Root {
     }
 
     fn bind(&self, held: &Held, target: &Path, flags: MsFlags, writable: bool) -> Result<(), Errno> {
-        let nothing = None::<&str>;
-        mount(Some(&held.path()), target, nothing, MsFlags::MS_BIND, nothing)?;
-        let closing = if writable { MsFlags::empty() } else { MsFlags::MS_RDONLY };
-        let flags = flags | closing | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-        mount(nothing, target, nothing, flags, nothing)
+        bind(&held.path(), target)?;
+        remount(target, flags | if writable { MsFlags::empty() } else { MsFlags::MS_RDONLY })
     }
 
     /// A file system that belongs to a namespace.
     fn anew(&self, mount: &Mount) {
+        let target = self.inside(&mount.point);
+        let own = self.inside(Path::new("/proc"));
+        if mount.kind == "proc" && mount.root != Path::new("/") {
+            // A part of it that is mounted by itself, as container runtimes do to make it read-only. Where this fails, it
+            // is a part of the whole.
+            let _ = bind(&own.join(mount.root.strip_prefix("/").unwrap_or(&mount.root)), &target)
+                .and_then(|()| remount(&target, mount.flags));
+            return;
+        }
         let options = match mount.kind.as_str() {
             // These two are there already.
             "proc" | "sysfs" if ["/proc", "/sys"].iter().any(|own| mount.point == Path::new(own)) => return,
@@ -235,7 +247,7 @@ impl Root {
             _ => return,
         };
         // Where this fails, the directory is empty.
-        let _ = mount_at(&mount.kind, &self.inside(&mount.point), Some(&mount.kind), mount.flags, options);
+        let _ = mount_at(&mount.kind, &target, Some(&mount.kind), mount.flags, options);
     }
 
     fn show(&self, bind: &Bind, source: &Held) -> Result<(), Error> {
@@ -254,7 +266,14 @@ impl Root {
         } else if !target.exists() {
             fs::write(&target, "").map_err(failed)?;
         }
-        self.bind(source, &target, MsFlags::empty(), bind.writable).map_err(|errno| failed(errno.into()))
+        let shown = if bind.writable {
+            // With what is mounted below: else what lies hidden under it on the machine would be written to.
+            let (flags, nothing) = (MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
+            mount(Some(&source.path()), &target, nothing, flags, nothing)
+        } else {
+            self.bind(source, &target, MsFlags::empty(), false)
+        };
+        shown.map_err(|errno| failed(errno.into()))
     }
 }
 
@@ -308,6 +327,16 @@ fn devices(dev: &Path, nodes: &[(String, u64, u64, u32)]) -> Result<(), Error> {
 
 fn tmpfs(target: &Path, mode: u32) -> Result<(), Error> {
     mount_at("tmpfs", target, Some("tmpfs"), MsFlags::empty(), Some(&format!("mode={mode:o}")))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}
+
+/// Gives a mount other flags; its file system keeps its own.
+pub(super) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
+    let flags = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+    mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
 }
 
 fn mount_at(

@@ -1,5 +1,6 @@
 //! The side in the sandbox.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -13,14 +14,15 @@ use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
 use nrtrace_profiles::grants::{Method, plan};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::{Access, Need};
+use nrtrace_profiles::prove::without;
+use nrtrace_profiles::requirement::{Access, Need, Requirement};
 
 use super::{Answer, REPORT_FD, Report, Request, Rights};
 use crate::apply::{self, Artefacts};
 use crate::backend::{self, Wanted};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
-use crate::sandbox::{self, Outcome};
+use crate::sandbox::{self, Outcome, Shares};
 use crate::session::{Plan, Source};
 
 /// Exit status of the process when the sandbox was ended at its deadline.
@@ -78,10 +80,15 @@ struct Start {
     mode: event::Mode,
     env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     not_applied: Vec<String>,
+    on_shares: BTreeSet<String>,
 }
 
 fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
-    let start = prepare(request)?;
+    // What is prepared is this sandbox, and not what it shows of the machine.
+    let shares = Shares::find(&request.layout.binds)?;
+    shares.close()?;
+    let start = prepare(request, &shares)?;
+    shares.open()?;
     let mut env = start.env;
     env.extend(request.env.iter().cloned());
     let plan = Plan {
@@ -132,11 +139,12 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         status: recorded.status,
         output: recorded.output,
         not_applied: start.not_applied,
+        on_shares: start.on_shares,
         remarks: remarks.to_vec(),
     })
 }
 
-fn prepare(request: &Request) -> Result<Start, Answer> {
+fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
     // As a service manager starts services.
     umask(Mode::from_bits_truncate(0o022));
     let (profile, choices) = match &request.rights {
@@ -149,11 +157,15 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
                 env: Vec::new(),
                 // A program that asks who it is finds what it will find as a service.
                 not_applied: apply::make_user(identity),
+                on_shares: BTreeSet::new(),
             });
         }
         Rights::Granted { profile, choices } => (profile, choices),
     };
-    let mut not_applied = clear_away(profile);
+    let on_shares = on_shares(profile, shares);
+    let mut not_applied = clear_away(profile, &on_shares);
+    not_applied
+        .extend(on_shares.iter().map(|id| format!("{id}, as it lies on what --share shows of the machine")));
     let grants = plan(profile, choices);
     if grants.port_method == Method::Socket && !grants.ports.is_empty() {
         let why =
@@ -162,9 +174,10 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
     }
     let text = |format: Format| format.emit(profile, &grants).text;
     let setcap = (grants.on_file && !grants.capabilities.is_empty()).then(|| text(Format::Setcap));
+    let elsewhere = without(profile, &on_shares);
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
-        tmpfiles: &text(Format::Tmpfiles),
+        tmpfiles: &Format::Tmpfiles.emit(&elsewhere, &plan(&elsewhere, choices)).text,
         unit: &text(Format::SystemdDropIn),
         sysctl: &text(Format::Sysctl),
         modules: &text(Format::ModulesLoad),
@@ -179,13 +192,34 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
         mode: event::Mode::Enforced,
         env: applied.environment,
         not_applied,
+        on_shares,
     })
 }
 
+/// The ids of the needs that are about what is shared: it is left as it is.
+fn on_shares(profile: &Profile, shares: &Shares) -> BTreeSet<String> {
+    let is_shared = |requirement: &&Requirement| {
+        let (path, pattern) = match &requirement.need {
+            Need::Path { path, pattern, .. } => (path, *pattern),
+            Need::Device { path, .. } | Need::Identity { path: Some(path), .. } => (path, false),
+            _ => return false,
+        };
+        let mut bytes = path.as_bytes();
+        if pattern {
+            // What a pattern stands for lies in the directory before it, or below.
+            let end = bytes.iter().position(|byte| b"*?[".contains(byte)).unwrap_or(bytes.len());
+            let end = bytes[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            bytes = &bytes[..end.max(1).min(bytes.len())];
+        }
+        shares.hold(Path::new(std::ffi::OsStr::from_bytes(bytes)))
+    };
+    profile.requirements.iter().filter(is_shared).map(|requirement| requirement.id.clone()).collect()
+}
+
 /// Takes away what the run of the profile made, or a later one: what is there already hides the need to make it.
-fn clear_away(profile: &Profile) -> Vec<String> {
+fn clear_away(profile: &Profile, on_shares: &BTreeSet<String>) -> Vec<String> {
     let mut kept = Vec::new();
-    for requirement in &profile.requirements {
+    for requirement in profile.requirements.iter().filter(|found| !on_shares.contains(&found.id)) {
         let Need::Path { path, access, pattern: false, .. } = &requirement.need else { continue };
         let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
         let Ok(metadata) = path.symlink_metadata() else { continue };

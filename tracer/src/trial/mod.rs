@@ -6,6 +6,7 @@
 
 mod inside;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -103,6 +104,8 @@ pub struct Report {
     pub output: Vec<u8>,
     /// What of the profile could not be applied.
     pub not_applied: Vec<String>,
+    /// Ids of the needs for which nothing was prepared, since they lie on what the sandbox shows of the machine.
+    pub on_shares: BTreeSet<String>,
     /// What of the machine is not in the sandbox as it is outside.
     pub remarks: Vec<String>,
 }
