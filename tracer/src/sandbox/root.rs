@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 
+use super::guard;
 use super::mounts::{self, Fate, Mount};
 use super::network::Kept;
 use super::{Bind, Devices, Layout};
@@ -23,7 +24,7 @@ const STAGES: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/tmp", "/run"];
 /// Options of an overlay, the best first: directories of the machine can be renamed, and nothing is ever flushed.
 const OPTIONS: [&str; 3] = [",index=off,redirect_dir=on,volatile", ",index=off,redirect_dir=on", ""];
 
-const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Something of the machine, held on to from before it goes out of sight.
 struct Held {
@@ -70,6 +71,7 @@ struct Root {
     mounts: Vec<(Mount, Option<Held>)>,
     sources: Vec<Held>,
     overlays: usize,
+    guarded: bool,
     remarks: Vec<String>,
 }
 
@@ -103,7 +105,15 @@ impl Root {
         tmpfs(stage, 0o755)?;
         let path = stage.join("root");
         make_directory(&path, 0o755)?;
-        let mut root = Self { stage: stage.to_owned(), path, mounts, sources, overlays: 0, remarks };
+        let mut root = Self {
+            stage: stage.to_owned(),
+            path,
+            mounts,
+            sources,
+            overlays: 0,
+            guarded: layout.guarded,
+            remarks,
+        };
         let target = root.path.clone();
         root.overlay(&machine, &target, MsFlags::empty()).map_err(|errno| {
             let depth = if errno == Errno::EINVAL {
@@ -133,10 +143,20 @@ impl Root {
                 None => self.anew(&mount),
             }
         }
+        if layout.guarded {
+            self.guard(&proc)?;
+        }
         for (path, mode) in &layout.empty {
             tmpfs(&self.inside(path), *mode)?;
         }
         Ok(())
+    }
+
+    fn guard(&self, proc: &Path) -> Result<(), Error> {
+        guard::proc(proc, &self.stage)?;
+        guard::devices(&self.inside(Path::new("/dev")))?;
+        let sys = self.inside(Path::new("/sys"));
+        remount(&sys, SAFE | MsFlags::MS_RDONLY).map_err(|errno| Error::system("closing", "/sys", errno))
     }
 
     /// The kernel's view of the machine; of the network's devices it shows those of the namespace it was mounted in.
@@ -198,8 +218,9 @@ impl Root {
         let special = held.metadata.file_type();
         let device = special.is_char_device() || special.is_block_device() || special.is_socket();
         let closed = mount.fate() == Fate::Overlay && !device;
+        let guarded = self.guarded && mount.point.starts_with("/sys");
         let point = mount.point.display();
-        match self.bind(held, &target, mount.flags, !closed) {
+        match self.bind(held, &target, mount.flags, !closed && !guarded) {
             Ok(()) if closed => self.remarks.push(format!(
                 "{point} ({}) is read-only in the sandbox: it cannot carry an overlay",
                 mount.kind
@@ -329,7 +350,8 @@ fn tmpfs(target: &Path, mode: u32) -> Result<(), Error> {
     mount_at("tmpfs", target, Some("tmpfs"), MsFlags::empty(), Some(&format!("mode={mode:o}")))
 }
 
-fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
+/// Shows a file or directory at another place too.
+pub(super) fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
 }
 

@@ -17,7 +17,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::without;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
 
-use super::{Answer, REPORT_FD, Report, Request, Rights};
+use super::{ARGUMENT, Answer, Order, REPORT_FD, Report, Request, Rights, sealed};
 use crate::apply::{self, Artefacts};
 use crate::backend::{self, Wanted};
 use crate::launch::{Credentials, Error, IdentityPolicy};
@@ -31,30 +31,52 @@ pub(super) const LATE: u8 = 124;
 /// Becomes the sandbox that standard input asks for. To be called first of all in a process started for it.
 pub fn inside() -> ExitCode {
     let mut text = Vec::new();
-    let request = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
-    let request =
-        request.and_then(|_| serde_json::from_slice::<Request>(&text).map_err(|error| error.to_string()));
+    let order = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
+    let order = order.and_then(|_| serde_json::from_slice::<Order>(&text).map_err(|error| error.to_string()));
     // SAFETY: whoever starts this process passes the descriptor for it alone.
     let report = unsafe { OwnedFd::from_raw_fd(REPORT_FD) };
-    let request = match request {
-        Ok(request) if set_close_on_exec(&report) => request,
-        Ok(_) => return refuse("nobody waits for the report"),
-        Err(error) => return refuse(&format!("this is no request: {error}")),
-    };
-    let mut report = File::from(report);
-    let outcome = sandbox::enter(&request.layout, &mut |remarks| {
-        let answer = match run(&request, remarks) {
-            Ok(report) => Answer::Report(Box::new(report)),
-            Err(failed) => failed,
-        };
-        let text = serde_json::to_vec(&answer).unwrap_or_default();
-        u8::from(report.write_all(&text).is_err())
+    if nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_GETFD).is_err() {
+        std::mem::forget(report);
+        return refuse("nobody waits for the report");
+    }
+    match order {
+        Ok(Order::Make(request)) => make(request),
+        Ok(Order::Run(request, remarks)) => first(&request, &remarks, report),
+        Err(error) => refuse(&format!("this is no request: {error}")),
+    }
+}
+
+/// Makes the sandbox and keeps it.
+fn make(request: Request) -> ExitCode {
+    let layout = request.layout.clone();
+    let outcome = sandbox::hold(&layout, &mut |remarks| {
+        let order = Order::Run(request.clone(), remarks.to_vec());
+        let text = serde_json::to_vec(&order).unwrap_or_default();
+        sealed::execute(ARGUMENT, &text, REPORT_FD)
     });
     match outcome {
         Ok(Outcome::Ended(status)) => ExitCode::from(status),
         Ok(Outcome::Late) => ExitCode::from(LATE),
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+/// Process 1 of the sandbox: has the program run.
+fn first(request: &Request, remarks: &[String], report: OwnedFd) -> ExitCode {
+    // The program finds nothing to read there, and none of what was read here.
+    if !set_close_on_exec(&report) || sealed::empty_input().is_err() {
+        return refuse("the report's descriptor cannot be kept from the program");
+    }
+    let mut report = File::from(report);
+    let status = sandbox::bury(&mut || {
+        let answer = match run(request, remarks) {
+            Ok(report) => Answer::Report(Box::new(report)),
+            Err(failed) => failed,
+        };
+        let text = serde_json::to_vec(&answer).unwrap_or_default();
+        u8::from(report.write_all(&text).is_err())
+    });
+    status.map_or_else(|error| refuse(&error.to_string()), ExitCode::from)
 }
 
 fn refuse(message: &str) -> ExitCode {
