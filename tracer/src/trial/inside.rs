@@ -117,6 +117,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         command: request.command.clone(),
         credentials: start.credentials,
         identity_policy: start.policy,
+        guarded: true,
         keep_env: request.keep_env,
         env,
         run_for: request.run_for,
