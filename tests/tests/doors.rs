@@ -17,9 +17,8 @@ fn tried(backend: &str) {
             stat -c '%n %a %u %s %Y' /opt/nr; sha256sum /opt/nr
             find /usr/lib /usr/bin /usr/sbin /opt -xdev -perm /7000 -printf '%p %m %u\n' | sort
             stat -c '%n %a %u %t:%T' /dev/*
-            find /sys/fs/cgroup -name a-door
             cut -d' ' -f3- /proc/self/mountinfo | sort
-            python3 -c 'import ctypes; t = (ctypes.c_long * 64)(); ctypes.CDLL(None).adjtimex(t); print(t[4] == 4242)'
+            python3 -c 'import ctypes; t = (ctypes.c_long * 64)(); ctypes.CDLL(None).adjtimex(t); print(t[4])'
         }}
         snapshot >{OUT}/before
         cd /

@@ -17,14 +17,6 @@ fn tell(door: &str, result: libc::c_long) {
 }
 
 fn main() {
-    println!(
-        "capabilities: {}",
-        fs::read_to_string("/proc/self/status")
-            .unwrap_or_default()
-            .lines()
-            .filter(|line| line.starts_with("CapEff"))
-            .collect::<String>()
-    );
     executables();
     devices();
     mounts();
@@ -83,7 +75,9 @@ fn mounts() {
     for point in groups.filter_map(|line| line.split(' ').nth(4)) {
         let remount = CString::new(point).unwrap_or_default();
         mount(c"none", &remount, c"", libc::MS_REMOUNT | libc::MS_BIND);
-        println!("cgroup: {}", fs::create_dir(Path::new(point).join("a-door")).is_ok());
+        let group = Path::new(point).join("a-door");
+        println!("cgroup: {}", fs::create_dir(&group).is_ok());
+        let _ = fs::remove_dir(&group);
     }
 }
 
@@ -95,7 +89,7 @@ fn clock() {
         tell("clock read", libc::adjtimex(&raw mut timex).into());
         println!("tick: {}", timex.tick > 0);
         timex.modes = libc::ADJ_ESTERROR;
-        timex.esterror = 4242;
+        timex.esterror = 100_000 + libc::c_long::from(std::process::id() as u16);
         tell("adjtimex", libc::adjtimex(&raw mut timex).into());
         let mut now: libc::timespec = std::mem::zeroed();
         libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now);
@@ -110,7 +104,9 @@ fn kernel() {
         tell("reboot", libc::syscall(libc::SYS_reboot, 0, 0, 0, 0));
         tell("swapon", libc::swapon(c"/tmp/null".as_ptr(), 0).into());
         tell("bpf", libc::syscall(libc::SYS_bpf, 5, 0, 0));
-        tell("syslog", libc::syscall(libc::SYS_syslog, 8, 0, 4));
+        let level = fs::read_to_string("/proc/sys/kernel/printk").unwrap_or_default();
+        let level: i64 = level.split_whitespace().next().and_then(|level| level.parse().ok()).unwrap_or(7);
+        tell("syslog", libc::syscall(libc::SYS_syslog, 8, 0, level));
         #[cfg(target_arch = "x86_64")]
         tell("iopl", libc::syscall(libc::SYS_iopl, 0));
     }
