@@ -110,6 +110,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
             IdentityArg::Switch => IdentityPolicy::Switch,
             IdentityArg::Deny => IdentityPolicy::Deny,
         },
+        guarded: false,
         keep_env: args.variables.keep_env,
         env: args.variables.env.clone(),
         run_for: args.lifetime.run_for,

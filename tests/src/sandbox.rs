@@ -57,6 +57,7 @@ fn layout(out: &Path) -> Layout {
         ),
         binds: vec![Bind { source: out.into(), target: OUT.into(), writable: true }],
         unprivileged_port_start: Some(1024),
+        guarded: false,
         open_files: Some(1024),
     }
 }

@@ -319,3 +319,88 @@ fn the_machine_is_as_it_was_after_many_trials_and_kills() {
     let finished = sandbox.script(&script).unwrap();
     assert_eq!(finished.status, 0, "{finished}");
 }
+
+/// Data that a service has gone on to write since its recorded run made the directory.
+const CANARY: &str = r#"
+    useradd -r -M svc
+    mkdir -m 755 /srv/db /srv/own
+    ln -s db /srv/link
+    cat >/opt/prog <<'X'
+#!/bin/sh
+[ -e /srv/db/data/table ] || { mkdir /srv/db/data && echo row >/srv/db/data/table; } || exit 1
+[ -e /srv/own/made ] || echo x >/srv/own/made || exit 1
+X
+    chmod 755 /opt/prog
+    snapshot() {
+        find /srv -printf '%p %u %g %m %y %s %T@ %i\n' | sort
+        find /srv -type f -exec sha256sum {} + | sort
+        getfacl -Rp /srv; getcap -r /srv
+        python3 -c 'import os; print(os.listxattr("/srv/db/data/table"))'
+    }
+    precious() {
+        echo precious >>/srv/db/data/table
+        echo other >/srv/db/data/file2
+        mkdir -p /srv/db/data/sub && ln -sf /etc/shadow /srv/db/data/sub/link
+        chown -R svc:daemon /srv/db/data && chmod 700 /srv/db/data && chmod 4711 /srv/db/data/file2
+        setfacl -m u:daemon:rx /srv/db/data/sub
+        python3 -c 'import os; os.setxattr("/srv/db/data/table", "trusted.canary", b"alive")'
+        setcap cap_net_raw=ep /srv/db/data/table
+    }
+"#;
+
+/// `--share` shows living data: the program may write there, nrtrace may not.
+#[test]
+fn what_is_shared_is_neither_cleared_away_nor_changed() {
+    let (finished, sandbox) = run(&format!(
+        r#"{CANARY}
+        cd /
+        {BIN}/nrtrace run -q --as svc -o {OUT}/result -- /opt/prog
+        precious
+        snapshot >{OUT}/before
+        each() {{ echo "== $*" >>{OUT}/log; "$@" --settle 50ms >>{OUT}/log 2>&1 && echo "status 0" >>{OUT}/log || echo "status $?" >>{OUT}/log
+            snapshot >{OUT}/after; diff {OUT}/before {OUT}/after; }}
+        for share in /srv/db /srv/link /srv/db/../db/data /srv /srv/db/data/table; do
+            each {BIN}/nrtrace verify {OUT}/result/profile.json --share $share
+            each {BIN}/nrtrace minimize {OUT}/result/profile.json --restart -o {OUT}/min --share $share
+            cp {OUT}/min/profile.json {OUT}/min-${{share##*/}}.json
+        done
+        mv /usr/bin/systemd-tmpfiles /usr/bin/systemd-tmpfiles.away
+        each {BIN}/nrtrace verify {OUT}/result/profile.json --share /srv/db
+        each {BIN}/nrtrace verify {OUT}/result/profile.json --share /srv/db --file-capabilities --update
+        each {BIN}/nrtrace run --verify --as svc --share /srv/db -- /opt/prog
+        each {BIN}/nrtrace run --minimize --as svc --share /srv/db --share /srv/db/data -- /opt/prog
+        "#
+    ));
+    let log = std::fs::read_to_string(sandbox.out().join("log")).unwrap_or_default();
+    assert_eq!(finished.status, 0, "{finished}\n{log}");
+    let not_applied = "path:/srv/db/data, as it lies on what --share shows of the machine";
+    assert!(log.contains(not_applied) && log.contains("of which nothing is proved"), "{log}");
+    let text = std::fs::read_to_string(sandbox.out().join("min-db.json")).unwrap();
+    let profile = Profile::from_json(&text).unwrap();
+    let data = profile.requirements.iter().find(|need| need.id == "path:/srv/db/data").unwrap();
+    assert!(data.severity == Severity::Required && data.proof.is_none(), "{data:?}\n{log}");
+    let own = profile.requirements.iter().find(|need| need.id.starts_with("path:/srv/own")).unwrap();
+    assert_eq!(own.proof.as_ref().map(|proof| proof.finding), Some(Finding::Removal), "{own:?}\n{log}");
+    let proof = profile.proof.as_ref().unwrap();
+    assert!(!proof.minimal && proof.not_applied.iter().any(|text| text == not_applied), "{proof:?}");
+}
+
+/// Trials make users, and the sandbox's `/proc` is another.
+#[test]
+fn what_holds_the_accounts_cannot_be_shared() {
+    let (finished, _sandbox) = run(&format!(
+        r#"ln -s /etc /srv/link
+        sha256sum /etc/passwd /etc/group /etc/shadow >{OUT}/sums
+        for share in / /etc /etc/passwd /srv/link /proc /sys /dev; do
+            code=0; {BIN}/nrtrace run --verify --share $share --settle 1ms -- /bin/mkdir /var/lib/zed || code=$?
+            echo "$share $code"
+        done
+        sha256sum -c --quiet {OUT}/sums
+        "#
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let out = String::from_utf8_lossy(&finished.stdout);
+    assert!(out.lines().count() == 7 && out.lines().all(|line| line.ends_with(" 2")), "{finished}");
+    let told = String::from_utf8_lossy(&finished.stderr);
+    assert!(told.contains("--share /srv/link: it holds /etc/passwd"), "{finished}");
+}

@@ -118,6 +118,8 @@ pub struct Plan {
     pub credentials: Credentials,
     /// What becomes of its changes of identity.
     pub identity_policy: IdentityPolicy,
+    /// Whether its calls that would change the machine are answered in the kernel's place, as in a sandbox.
+    pub guarded: bool,
     /// Whether it keeps all of the caller's environment.
     pub keep_env: bool,
     /// Variables that win over all others.
@@ -213,6 +215,7 @@ pub async fn run(
         environment: &prepared.variables,
         credentials: &plan.credentials,
         policy: plan.identity_policy,
+        guarded: plan.guarded,
         privileges: prepared.privileges,
         trace_filter: &trace_filter,
         signal_mask: signals.mask_before(),
@@ -229,13 +232,17 @@ pub async fn run(
     let mut notes = prepared.notes;
     if started.unsupervised {
         notes.push(
-            "changes of identity were answered by the filter alone, because another seccomp listener (a container's, \
+            "changes of identity, and in a sandbox of the machine, were answered by the filter alone, because another seccomp listener (a container's, \
              perhaps) is installed above: which files were given to whom was not recorded"
                 .into(),
         );
     }
     let (child, guardian) = (started.child, started.guardian);
-    let supervisor = started.listener.map(|fd| Supervisor::start(fd, plan.identity_policy)).transpose()?;
+    let supervisor = started.listener.map(|fd| {
+        // A call that is answered does not stop for a tracer.
+        Supervisor::start(fd, plan.identity_policy, !trace_filter.is_empty())
+    });
+    let supervisor = supervisor.transpose()?;
     let beside = Beside { supervisor, guardian, attendant: &mut attendant };
     let running = Running::new(plan, source, sink, progress, &signals, child, beside);
     let outcome = running.until_gone(&mut notes).await?;

@@ -1,5 +1,6 @@
 //! The smallest profile that the program lives with.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::progress::Trials;
 pub struct Wanted<'a> {
     pub prover: &'a Prover,
     pub search: &'a SearchArgs,
+    /// Needs that trials say nothing about, and that stay.
+    pub untried: &'a BTreeSet<String>,
     /// Where what was tried is kept meanwhile; `None` for nowhere.
     pub journal: Option<&'a Path>,
     pub talk: &'a Talk,
@@ -44,7 +47,9 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let mut trials = profile.proof.as_ref().map_or(0, |proof| proof.trials);
     for _ in 0..LONGER {
         let mut trying = Trying::new(&prover, profile, jobs, journal, &shown);
-        let found = prove::minimize(atoms(profile), &mut trying)?;
+        let mut atoms = atoms(profile);
+        atoms.retain(|atom| atom.needs.is_disjoint(wanted.untried));
+        let found = prove::minimize(atoms, &mut trying)?;
         journal = trying.into_journal();
         trials += found.trials;
         if !found.lives() {
@@ -117,7 +122,7 @@ fn finish(prover: &Prover, profile: &mut Profile, found: &Found, trials: u32, ta
     let last = profile.proof.take();
     profile.proof = Some(ProfileProof {
         lives: true,
-        minimal: true,
+        minimal: verified.refused.untried.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),

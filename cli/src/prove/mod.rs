@@ -4,6 +4,7 @@ mod bench;
 mod journal;
 mod minimize;
 mod run;
+mod share;
 mod tell;
 mod verify;
 
@@ -28,6 +29,8 @@ use crate::args::{
 use crate::failure::BadInput;
 use crate::output::OutputDir;
 use crate::show;
+
+use share::shared;
 
 pub use run::{Wanted, run};
 
@@ -151,17 +154,6 @@ fn is_private(args: &SandboxArgs, default: bool) -> bool {
     args.network.map_or(default, |network| network == NetworkArg::Private)
 }
 
-fn shared(args: &SandboxArgs) -> Result<Vec<Bind>> {
-    let bind = |path: &PathBuf| {
-        let path = std::path::absolute(path)?;
-        if !path.exists() {
-            return Err(BadInput(format!("--share: there is no {}", path.display())).into());
-        }
-        Ok(Bind { source: path.clone(), target: path, writable: true })
-    };
-    args.share.iter().map(bind).collect()
-}
-
 /// `nrtrace verify`
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let prove = &args.prove;
@@ -192,7 +184,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         Some(directory) => directory.join("minimize.journal"),
         None => beside(&prove.profile),
     };
-    let wanted = minimize::Wanted { prover: &prover, search: &args.search, journal: Some(&beside), talk };
+    let untried = &verified.refused.untried;
+    let wanted =
+        minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
     let proved = minimize::minimize(&wanted, &mut profile)?;
     if output.is_some() || args.update {
         write(output.as_ref(), prove, &prover, &profile)?;

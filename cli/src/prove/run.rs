@@ -87,8 +87,13 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     write(wanted, &prover, &profile)?;
     if proved && args.minimize {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
-        let search =
-            minimize::Wanted { prover: &prover, search: &args.search, journal: journal.as_deref(), talk };
+        let search = minimize::Wanted {
+            prover: &prover,
+            search: &args.search,
+            untried: &verified.refused.untried,
+            journal: journal.as_deref(),
+            talk,
+        };
         proved = minimize::minimize(&search, &mut profile)?;
         write(wanted, &prover, &profile)?;
         tell::minimized(proved, &profile, &prover, &args.results)?;

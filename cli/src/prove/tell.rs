@@ -63,7 +63,12 @@ fn lives(verified: &Verified, profile: &Profile, prover: &Prover, who: &str) {
         None => "it did its work or stayed alive; give --ready to prove more".to_owned(),
     };
     let exercise = if prover.course.exercise.is_some() { ", exercised" } else { "" };
-    say(&format!("Proved: {who} lives with what the profile grants{exercise}: {readiness}"));
+    let untried = match verified.refused.untried.len() {
+        0 => String::new(),
+        1 => ", but for one need on what is shared, of which nothing is proved".to_owned(),
+        more => format!(", but for {more} needs on what is shared, of which nothing is proved"),
+    };
+    say(&format!("Proved: {who} lives with what the profile grants{untried}{exercise}: {readiness}"));
     if verified.flaked > 0 {
         say(&format!(
             "It is flaky: {} of {} trials failed without a reason to be seen",
@@ -115,6 +120,10 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
                 "Refused: {id}: systemd would have bound it by the socket unit and handed it over, which a trial does \
                  not do: try the rest with --prefer capability"
             ));
+            continue;
+        }
+        if verified.refused.untried.contains(id) {
+            say(&format!("Refused: {id}: it lies on what is shared, where a trial grants nothing"));
             continue;
         }
         let is_granted = |requirement: &Requirement| {

@@ -98,7 +98,8 @@ pub fn verify(prover: &Prover, profile: &mut Profile, update: bool, talk: &Talk)
 fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Option<Failure>)> {
     let report = prover.trial(profile, &prover.course, true)?;
     let seen = classify::profile(&report.trace, &profile.name);
-    let refused = refused(profile, &seen);
+    let mut refused = refused(profile, &seen);
+    refused.untried = report.on_shares.clone();
     let failure = match &report.verdict {
         Some(Verdict::Failed(failure)) => Some(failure.clone()),
         _ => None,

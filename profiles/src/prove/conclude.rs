@@ -20,7 +20,8 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
         add_tolerated(profile, refused);
     }
     let missing: BTreeSet<&str> = trial.missing.iter().map(|refused| refused.id.as_str()).collect();
-    for requirement in &mut profile.requirements {
+    let tried = |requirement: &&mut Requirement| !trial.untried.contains(&requirement.id);
+    for requirement in profile.requirements.iter_mut().filter(tried) {
         if requirement.severity == Severity::Required && granted.contains(&requirement.id) {
             requirement.proof.get_or_insert(proof(Finding::Granted));
         } else if requirement.severity != Severity::Probe || missing.contains(requirement.id.as_str()) {
@@ -28,7 +29,8 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
             tolerate(requirement);
         }
     }
-    for (id, access) in trial.insufficient.iter().chain(&trial.at_the_end) {
+    let refused = trial.insufficient.iter().chain(&trial.at_the_end);
+    for (id, access) in refused.filter(|(id, _)| !trial.untried.contains(id)) {
         note_tolerated(profile, id, access);
     }
 }

@@ -17,6 +17,8 @@ pub struct Trial {
     pub insufficient: Vec<(String, BTreeSet<Access>)>,
     /// Refused once the program had been told to stop: the ids, and what was refused.
     pub at_the_end: Vec<(String, BTreeSet<Access>)>,
+    /// Ids of needs that it says nothing about: they were neither granted nor taken away in it.
+    pub untried: BTreeSet<String>,
 }
 
 /// Compares the recording of a trial, classified as `seen`, with the profile whose grants it ran with.

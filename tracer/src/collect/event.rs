@@ -290,7 +290,7 @@ impl Builder {
 
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
     pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
-        let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome } = call;
+        let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome, consulted } = call;
         if let Object::Gift { path, .. } = &mut object {
             // The supervisor looked while the thread waited for it; the record is told afterwards.
             let traits = super::calls::traits(name);
@@ -301,6 +301,9 @@ impl Builder {
             }
             let mnt_ns = self.processes.get(pid).map(|known| known.mnt_ns).filter(|_| path.parent.is_none());
             mnt_ns.into_iter().for_each(|mnt_ns| self.paths.add_facts(path, mnt_ns, time));
+        }
+        if let (Some(told), Object::Nothing) = (operation.filter(|_| consulted.is_some()), &object) {
+            object = object::of(told, name, super::calls::traits(name), &mut self.paths, &self.bound);
         }
         self.count_unresolved(&mut object, name);
         let known = self.processes.get(pid).and_then(|known| known.credentials);
@@ -317,7 +320,10 @@ impl Builder {
             call: Call { name: name.into(), args, data: None, structure: Vec::new() },
             object,
             outcome,
-            checks: Vec::new(),
+            checks: consulted
+                .map(|(capability, granted)| answered(capability, granted))
+                .into_iter()
+                .collect(),
             obstacle: None,
         }
     }
@@ -373,6 +379,20 @@ impl Builder {
                 self.paths.add_facts(path, mnt_ns, event.last + self.start);
             }
         }
+    }
+}
+
+/// The check that the kernel would have made.
+fn answered(capability: Capability, granted: bool) -> Check {
+    Check {
+        capability,
+        granted,
+        frames: Vec::new().into(),
+        component: None,
+        foreign: false,
+        not_audited: false,
+        child_namespace: false,
+        predicted: Some(Asked::Other),
     }
 }
 

@@ -9,7 +9,7 @@ use nrtrace_ebpf::record::FLAG_COMPAT;
 
 use super::calls::{Calls, traits};
 use super::decode::{Operation, StoredOperation};
-use crate::launch::IdentityCall;
+use crate::launch::{IdentityCall, machine};
 
 /// How long one side waits for the other, in nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
@@ -34,7 +34,7 @@ const NAMES: [&str; 13] = [
 
 /// Whether the supervisor may have decided on a call of this name.
 pub fn is_identity(name: &str) -> bool {
-    NAMES.contains(&native(name))
+    NAMES.contains(&native(name)) || machine::is_listed(name)
 }
 
 /// The native name of a call that the i386 table has twice, with ids of 16 and of 32 bits.

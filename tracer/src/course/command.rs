@@ -59,6 +59,7 @@ impl Command {
             environment: &environment,
             credentials: &Credentials::Unchanged,
             policy: IdentityPolicy::Switch,
+            guarded: false,
             privileges: Privileges::of_self()?,
             trace_filter: &[],
             signal_mask,

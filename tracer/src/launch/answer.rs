@@ -1,18 +1,19 @@
 //! What a caught call is answered.
 
 use std::fs;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
-use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, Outcome, PathObject};
+use nrtrace_profiles::{Capability, RawText};
 
 use super::filesystem::{Target, View, directory};
 use super::identity_filter::{IdentityPolicy, Takes};
+use super::machine::{self, Mounting, Row, Way};
 use super::proc_status::Status;
 
 /// The id that leaves things as they are.
@@ -32,6 +33,8 @@ pub(super) struct Caught {
     pub takes: Takes,
     /// Whether its ids have 16 bits.
     pub narrow: bool,
+    /// Whether it came by the native table.
+    pub native: bool,
     /// Its arguments.
     pub args: [u64; 6],
     /// When it was made.
@@ -53,12 +56,14 @@ pub(super) enum Answer {
 pub(super) struct Decided {
     pub answer: Answer,
     pub record: Option<(Object, Outcome)>,
+    /// What the kernel would have consulted, and whether the process has it.
+    pub consulted: Option<(Capability, bool)>,
     pub comm: RawText,
 }
 
 impl From<Answer> for Decided {
     fn from(answer: Answer) -> Self {
-        Self { answer, record: None, comm: RawText::default() }
+        Self { answer, record: None, consulted: None, comm: RawText::default() }
     }
 }
 
@@ -77,12 +82,14 @@ enum Change {
 /// Decides.
 pub(super) struct Judge {
     policy: IdentityPolicy,
+    /// Nobody but the supervisor sees the calls that it is asked about.
+    alone: bool,
     user_namespace: PathBuf,
 }
 
 impl Judge {
-    pub(super) fn new(policy: IdentityPolicy) -> std::io::Result<Self> {
-        Ok(Self { policy, user_namespace: fs::read_link("/proc/self/ns/user")? })
+    pub(super) fn new(policy: IdentityPolicy, alone: bool) -> std::io::Result<Self> {
+        Ok(Self { policy, alone, user_namespace: fs::read_link("/proc/self/ns/user")? })
     }
 
     /// Decides on `caught`. `is_valid` tells whether the call still waits: what was read from its thread meant another
@@ -95,6 +102,7 @@ impl Judge {
         }
         let mut decided = match caught.takes {
             Takes::Groups => self.groups(caught),
+            Takes::Machine(row) => self.machine(caught, row),
             takes => match takes.owner_index() {
                 Some(index) => self.gift(caught, index),
                 None => self.ids(caught),
@@ -156,13 +164,99 @@ impl Judge {
         self.record(Object::Gift { path, uid, gid }, Answer::Value(0), Answer::Errno(Errno::EPERM))
     }
 
+    fn machine(&self, caught: &Caught, row: &Row) -> Decided {
+        let held = caught.status.effective >> row.capability.number() & 1 == 1;
+        let reads = match row.way {
+            Way::Clock(at) => modes(caught, at) == Ok(0),
+            Way::Node(at) => machine::is_harmless(caught.args[at], caught.args[at + 1]),
+            _ => false,
+        };
+        let kernel = |outcome| (Answer::Continue, outcome);
+        let answered = (Answer::Value(0), Outcome::Answered);
+        let refused = (Answer::Errno(Errno::EPERM), Outcome::Failure { errno: libc::EPERM });
+        let (answer, outcome) = match row.way {
+            // The clock may be read by everybody.
+            Way::Clock(at) if reads && held => return read_clock(caught, at).into(),
+            Way::Clock(_) if reads => return Answer::Continue.into(),
+            // Who has not the capability gets nowhere: no thread can get it while it waits for this.
+            _ if !held && !self.alone => return Answer::Continue.into(),
+            _ if !held => refused,
+            Way::Unknown => return Answer::Errno(Errno::ENOSYS).into(),
+            Way::Node(_) if reads => kernel(Outcome::Unknown),
+            Way::Answered | Way::Clock(_) | Way::Node(_) => answered,
+            Way::Refused => refused,
+            Way::Mount => {
+                let kind = || read_path(caught.tid, caught.args[2]).unwrap_or_default();
+                match machine::mounting(caught.args[3], kind) {
+                    Mounting::Done => kernel(Outcome::Unknown),
+                    Mounting::Answered => answered,
+                    Mounting::Refused => refused,
+                }
+            }
+        };
+        if answer == Answer::Continue && !self.alone {
+            return answer.into();
+        }
+        let object = match row.way {
+            Way::Mount => named(read_path(caught.tid, caught.args[1])),
+            _ => Object::Nothing,
+        };
+        let consulted = Some((row.capability, answer != Answer::Errno(Errno::EPERM)));
+        Decided { record: Some((object, outcome)), consulted, ..Decided::from(answer) }
+    }
+
     fn record(&self, object: Object, success: Answer, refusal: Answer) -> Decided {
         let (answer, outcome) = match self.policy {
             IdentityPolicy::Deny => (refusal, Outcome::Failure { errno: libc::EPERM }),
             IdentityPolicy::Keep | IdentityPolicy::Switch => (success, Outcome::Answered),
         };
-        Decided { answer, record: Some((object, outcome)), comm: RawText::default() }
+        Decided { record: Some((object, outcome)), ..Decided::from(answer) }
     }
+}
+
+/// What a `struct timex` asks to be changed.
+fn modes(caught: &Caught, at: usize) -> Result<u32, Errno> {
+    let mut modes = [0; 4];
+    match read_memory(caught.tid, caught.args[at], &mut modes)? {
+        4 => Ok(u32::from_ne_bytes(modes)),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// Reads the clock for the caller: by itself, it could ask for a change after it was seen to ask for none.
+fn read_clock(caught: &Caught, at: usize) -> Answer {
+    let realtime = at == 0 || caught.args[0] as i32 == libc::CLOCK_REALTIME;
+    if !caught.native || !realtime {
+        return Answer::Errno(Errno::EPERM);
+    }
+    // SAFETY: the structure consists of integers, for which zero is valid: it asks for no change.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid for the whole call.
+    let state = unsafe { libc::adjtimex(&raw mut timex) };
+    // SAFETY: a structure of integers, without padding that was not zeroed, read as the bytes it consists of.
+    let bytes = unsafe {
+        std::slice::from_raw_parts((&raw const timex).cast::<u8>(), std::mem::size_of::<libc::timex>())
+    };
+    let Ok(base) = usize::try_from(caught.args[at]) else { return Answer::Errno(Errno::EFAULT) };
+    let remote = [RemoteIoVec { base, len: bytes.len() }];
+    match process_vm_writev(Pid::from_raw(caught.tid), &[IoSlice::new(bytes)], &remote) {
+        Ok(written) if written == bytes.len() => Answer::Value(state.into()),
+        _ => Answer::Errno(Errno::EFAULT),
+    }
+}
+
+/// A file by the name that a call was given.
+fn named(path: Result<Vec<u8>, Errno>) -> Object {
+    let Ok(path) = path else { return Object::Nothing };
+    let resolved = path.starts_with(b"/");
+    let path = RawText::new(path);
+    Object::Path(PathObject {
+        given: path.clone(),
+        seen: path.clone(),
+        path,
+        resolved,
+        ..PathObject::default()
+    })
 }
 
 fn id(argument: u64, narrow: bool) -> u32 {

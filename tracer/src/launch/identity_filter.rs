@@ -2,6 +2,8 @@
 
 use libc::{sock_filter, sock_fprog};
 
+use super::machine;
+
 /// What becomes of the program's changes of identity (`setuid` and its kind, `chown` to somebody else).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum IdentityPolicy {
@@ -36,6 +38,8 @@ pub(super) enum Takes {
     FdOwner,
     /// A directory's descriptor, a path, an owner, a group and flags.
     AtOwner,
+    /// Something of the machine.
+    Machine(&'static machine::Row),
 }
 
 impl Takes {
@@ -44,21 +48,23 @@ impl Takes {
         match self {
             Self::PathOwner { .. } | Self::FdOwner => Some(1),
             Self::AtOwner => Some(2),
-            Self::Uids(_) | Self::Gids(_) | Self::FsUid | Self::FsGid | Self::Groups => None,
+            Self::Uids(_) | Self::Gids(_) | Self::FsUid | Self::FsGid | Self::Groups | Self::Machine(_) => {
+                None
+            }
         }
     }
 }
 
 /// One call: its name, its number in the native table (if it is there), its numbers in the 32-bit table with 16-bit
 /// and with 32-bit ids, and what it takes.
-pub(super) struct Row {
+struct Row {
     /// The name in the native table.
-    pub name: &'static str,
+    name: &'static str,
     native: Option<libc::c_long>,
     narrow: Option<u32>,
     wide: Option<u32>,
     /// What it changes.
-    pub takes: Takes,
+    takes: Takes,
 }
 
 const fn row(
@@ -109,18 +115,26 @@ const ROWS: [Row; 13] = [
     row("fchownat", Some(libc::SYS_fchownat), None, Some(arch::COMPAT_FCHOWNAT), Takes::AtOwner),
 ];
 
-/// The row of a caught call, and whether its ids have 16 bits only.
-pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static Row, bool)> {
-    let nr = nr as u32;
-    if audit_arch == arch::NATIVE {
-        let nr = libc::c_long::from((nr & !arch::VARIANT_BIT) as i32);
-        return ROWS.iter().find(|row| row.native == Some(nr)).map(|row| (row, false));
-    }
-    ROWS.iter().find_map(|row| match nr {
-        _ if row.narrow == Some(nr) => Some((row, true)),
-        _ if row.wide == Some(nr) => Some((row, false)),
+/// A caught call: its name, what it takes, and whether its ids have 16 bits only.
+pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static str, Takes, bool)> {
+    let nr = nr as u32 & if is_native(audit_arch) { !arch::VARIANT_BIT } else { !0 };
+    let changes = ROWS.iter().find_map(|row| match nr {
+        _ if is_native(audit_arch) => {
+            (row.native == Some(libc::c_long::from(nr as i32))).then_some((row.name, row.takes, false))
+        }
+        _ if row.narrow == Some(nr) => Some((row.name, row.takes, true)),
+        _ if row.wide == Some(nr) => Some((row.name, row.takes, false)),
         _ => None,
+    });
+    changes.or_else(|| {
+        let row = machine::lookup(!is_native(audit_arch), nr)?;
+        Some((row.name, Takes::Machine(row), false))
     })
+}
+
+/// Whether it is the native table.
+pub(super) fn is_native(audit_arch: u32) -> bool {
+    audit_arch == arch::NATIVE
 }
 
 // Offsets in struct seccomp_data; both architectures are little-endian.
@@ -136,11 +150,18 @@ fn load(offset: u32) -> sock_filter {
     statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
 }
 
-fn and(mask: u32) -> sock_filter {
+/// Loads the low half of an argument.
+pub(super) fn load_argument(index: usize) -> sock_filter {
+    load(OFFSET_ARGS + 8 * index as u32)
+}
+
+/// Keeps these bits of what is loaded.
+pub(super) fn masked(mask: u32) -> sock_filter {
     statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask)
 }
 
-fn ret(action: u32) -> sock_filter {
+/// Ends the filter.
+pub(super) fn ret(action: u32) -> sock_filter {
     statement(libc::BPF_RET | libc::BPF_K, action)
 }
 
@@ -149,25 +170,39 @@ fn skip(count: usize) -> sock_filter {
 }
 
 /// Skips `then` instructions when the accumulator is `k`, else `otherwise`.
-fn if_equal(k: u32, then: u8, otherwise: u8) -> sock_filter {
+pub(super) fn if_equal(k: u32, then: u8, otherwise: u8) -> sock_filter {
     sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: then, jf: otherwise, k }
 }
 
-/// A filter that answers the calls of the table with `action` and lets all others pass. Gifts to the user itself pass
-/// as well: the kernel may judge those.
-pub(super) fn program(uid: u32, gid: u32, action: u32) -> Vec<sock_filter> {
+/// What a filter catches, and what it does about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Caught {
+    /// Changes of identity, and gifts that are not to this user and group.
+    pub identity: Option<(u32, u32, u32)>,
+    /// Calls that change the machine.
+    pub machine: Option<u32>,
+}
+
+/// A filter that answers the calls of the tables with the action given for each and lets all others pass. Gifts to the user
+/// itself pass as well: the kernel may judge those.
+pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
+    let rows = if caught.identity.is_some() { &ROWS[..] } else { &[] };
+    let (uid, gid, action) = caught.identity.unwrap_or_default();
     let block = |takes: Takes, narrow: bool| match takes.owner_index() {
         None => vec![ret(action)],
         Some(index) => gift_block(index as u32, uid, gid, narrow, action),
     };
-    let native: Vec<_> =
-        ROWS.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
-    let narrow = ROWS.iter().filter_map(|row| Some((row.narrow?, block(row.takes, true))));
-    let compat: Vec<_> =
-        narrow.chain(ROWS.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
+    let machine = |compat| caught.machine.map(|action| machine::blocks(compat, action)).unwrap_or_default();
+    let mut native: Vec<_> =
+        rows.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
+    native.extend(machine(false));
+    let narrow = rows.iter().filter_map(|row| Some((row.narrow?, block(row.takes, true))));
+    let mut compat: Vec<_> =
+        narrow.chain(rows.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
+    compat.extend(machine(true));
     let mut filter = vec![load(OFFSET_ARCH)];
     for (arch, mask, calls) in [(arch::NATIVE, !arch::VARIANT_BIT, native), (arch::COMPAT, !0, compat)] {
-        let mut section = vec![load(OFFSET_NR), and(mask)];
+        let mut section = vec![load(OFFSET_NR), masked(mask)];
         for (nr, block) in calls {
             section.extend([if_equal(nr, 1, 0), skip(block.len())]);
             section.extend(block);
@@ -185,11 +220,11 @@ fn gift_block(index: u32, uid: u32, gid: u32, narrow: bool, action: u32) -> Vec<
     let (owner, group) = (OFFSET_ARGS + 8 * index, OFFSET_ARGS + 8 * (index + 1));
     vec![
         load(owner),
-        and(bits),
+        masked(bits),
         if_equal(bits, 1, 0),
         if_equal(uid, 0, 5),
         load(group),
-        and(bits),
+        masked(bits),
         if_equal(bits, 1, 0),
         if_equal(gid, 0, 1),
         ret(libc::SECCOMP_RET_ALLOW),
@@ -228,16 +263,22 @@ mod tests {
         }
     }
 
+    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None };
     const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
 
     #[test]
     fn each_call_of_the_table_is_caught_and_no_other() {
-        let filter = program(61184, 61185, CAUGHT);
+        let filter = program(Caught { machine: Some(CAUGHT), ..OWN });
         assert!(filter.len() < 4096);
+        let always = |takes| match takes {
+            Takes::Machine(row) => !matches!(row.name, "mknod" | "mknodat" | "bpf" | "syslog"),
+            _ => true,
+        };
         for audit_arch in [arch::NATIVE, arch::COMPAT] {
             for nr in 0..600 {
-                let expected = if lookup(audit_arch, nr).is_some() { CAUGHT } else { PASSED };
+                let caught = lookup(audit_arch, nr).is_some_and(|(_, takes, _)| always(takes));
+                let expected = if caught { CAUGHT } else { PASSED };
                 assert_eq!(answer(&filter, audit_arch, nr as u32, [0; 4]), expected, "{audit_arch:x} {nr}");
             }
         }
@@ -247,8 +288,27 @@ mod tests {
     }
 
     #[test]
+    fn of_some_calls_the_arguments_tell() {
+        let filter = program(Caught { identity: None, machine: Some(CAUGHT) });
+        let cases = [
+            (libc::SYS_mknodat, [3, 9, libc::S_IFBLK | 0o600, 0x801], CAUGHT),
+            (libc::SYS_mknodat, [3, 9, libc::S_IFCHR | 0o600, 0x103], CAUGHT),
+            (libc::SYS_mknodat, [3, 9, libc::S_IFIFO | 0o600, 0], PASSED),
+            (libc::SYS_bpf, [5, 0, 0, 0], CAUGHT),
+            (libc::SYS_bpf, [0, 0, 0, 0], PASSED),
+            (libc::SYS_syslog, [5, 0, 0, 0], CAUGHT),
+            (libc::SYS_syslog, [8, 0, 0, 0], CAUGHT),
+            (libc::SYS_syslog, [3, 0, 0, 0], PASSED),
+            (libc::SYS_setuid, [33, 0, 0, 0], PASSED),
+        ];
+        for (nr, args, expected) in cases {
+            assert_eq!(answer(&filter, arch::NATIVE, nr as u32, args), expected, "{nr} {args:?}");
+        }
+    }
+
+    #[test]
     fn gifts_to_oneself_pass() {
-        let filter = program(61184, 61185, CAUGHT);
+        let filter = program(OWN);
         let unchanged = u32::MAX;
         let cases = [
             (61184, 61185, PASSED),

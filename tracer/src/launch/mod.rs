@@ -9,6 +9,7 @@ pub mod guardian;
 pub mod identity;
 pub mod identity_filter;
 mod keeper;
+pub(crate) mod machine;
 pub mod privileges;
 mod proc_status;
 pub mod signals;

@@ -83,6 +83,8 @@ pub struct Launch<'a> {
     pub credentials: &'a Credentials,
     /// What becomes of its changes of identity; of effect in a permissive run alone.
     pub policy: IdentityPolicy,
+    /// Whether calls that would change the machine are answered in the kernel's place.
+    pub guarded: bool,
     /// What nrtrace can give.
     pub privileges: Privileges,
     /// The seccomp filter of a tracer, installed first of all; empty where there is none.

@@ -11,8 +11,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Object, Outcome};
+use nrtrace_profiles::{Capability, RawText};
 
 use super::answer::{Answer, Caught, Judge};
 use super::identity_filter::{self, IdentityPolicy};
@@ -25,7 +25,7 @@ mod ioctl {
     nix::ioctl_write_ptr!(is_valid, b'!', 2, u64);
 }
 
-/// A change of identity or a gift of ownership that nrtrace answered in the kernel's place.
+/// A change of identity, a gift of ownership or, in a sandbox, a change of the machine that nrtrace answered in the kernel's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityCall {
     /// Process (thread group), numbered as in nrtrace's pid namespace.
@@ -42,8 +42,12 @@ pub struct IdentityCall {
     pub args: [u64; 6],
     /// The ids, or the file with its new owner and group.
     pub object: Object,
-    /// What the program was told: [`Outcome::Answered`], or a failure with EPERM.
+    /// What the program was told: [`Outcome::Answered`], or a failure with EPERM; [`Outcome::Unknown`] where the kernel did
+    /// it and nobody else saw.
     pub outcome: Outcome,
+    /// The capability that the kernel would have consulted, and whether the process has it, for a call that would have
+    /// changed the machine.
+    pub consulted: Option<(Capability, bool)>,
 }
 
 /// Threads that answer. One that waits for a file system (a FUSE daemon of the tree, say) does not hold up the others.
@@ -59,11 +63,11 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts to answer what `listener` brings.
+    /// Starts to answer what `listener` brings. Where it is `alone`, nobody else sees these calls.
     ///
     /// # Errors
     /// When no thread or descriptor can be had.
-    pub fn start(listener: OwnedFd, policy: IdentityPolicy) -> Result<Self, Error> {
+    pub fn start(listener: OwnedFd, policy: IdentityPolicy, alone: bool) -> Result<Self, Error> {
         let failed = |error| Error::system("starting", "the identity supervisor", error);
         let quit = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|error| failed(error.into()))?;
         let quit = Arc::new(quit);
@@ -71,7 +75,7 @@ impl Supervisor {
             listener,
             turn: Mutex::new(()),
             quit: Arc::clone(&quit),
-            judge: Judge::new(policy).map_err(failed)?,
+            judge: Judge::new(policy, alone).map_err(failed)?,
         });
         let (sender, calls) = mpsc::channel();
         let supervisor = Self { calls, quit };
@@ -147,6 +151,7 @@ impl Desk {
                     args: caught.args,
                     object,
                     outcome,
+                    consulted: decided.consulted,
                 };
                 if calls.send(call).is_err() {
                     return;
@@ -205,15 +210,16 @@ impl Desk {
 
 fn read(notification: &libc::seccomp_notif) -> Option<(Caught, &'static str)> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-    let (row, narrow) = identity_filter::lookup(notification.data.arch, notification.data.nr)?;
+    let (name, takes, narrow) = identity_filter::lookup(notification.data.arch, notification.data.nr)?;
     let tid = notification.pid as i32;
     let caught = Caught {
         tid,
         status: Status::read(tid)?,
-        takes: row.takes,
+        takes,
         narrow,
+        native: identity_filter::is_native(notification.data.arch),
         args: notification.data.args,
         time: time.as_nanos() as u64,
     };
-    Some((caught, row.name))
+    Some((caught, name))
 }

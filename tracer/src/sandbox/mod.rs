@@ -6,14 +6,17 @@
 //! with the last process. So nothing has to be cleaned up, however it ends.
 //!
 //! What is written stays in memory (tmpfs) and is gone with the sandbox. The kernel's own files (`/proc`, `/sys`) and
-//! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it.
+//! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it, unless the sandbox
+//! is guarded.
 
+mod guard;
 mod mounts;
 mod network;
 mod root;
+mod shares;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,6 +29,7 @@ use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, sethostname};
 use serde::{Deserialize, Serialize};
 
+pub use self::shares::Shares;
 use crate::launch::Error;
 
 /// What a sandbox is like.
@@ -47,6 +51,9 @@ pub struct Layout {
     pub binds: Vec<Bind>,
     /// First port that needs no privilege, in a network of its own; the machine's unless given.
     pub unprivileged_port_start: Option<u16>,
+    /// Whether the ways are shut by which a program with capabilities changes the machine from inside: what the kernel
+    /// shows in `/sys` is read-only, and there are no block devices.
+    pub guarded: bool,
     /// Soft limit on the number of open files; the caller's unless given.
     pub open_files: Option<u64>,
 }
@@ -91,6 +98,18 @@ const BROKEN: u8 = 125;
 /// # Errors
 /// When the namespaces or mounts cannot be made. What fails inside is told on standard error, and the status is 125.
 pub fn enter(layout: &Layout, body: &mut dyn FnMut(&[String]) -> u8) -> Result<Outcome, Error> {
+    hold(layout, &mut |remarks| bury(&mut || body(remarks)))
+}
+
+/// Makes a sandbox and calls `first` as process 1 of it; that can execute a program which goes on with [`bury`], so that
+/// nothing in the sandbox is mapped from the machine. Otherwise as [`enter`].
+///
+/// # Errors
+/// As for [`enter`].
+pub fn hold(
+    layout: &Layout,
+    first: &mut dyn FnMut(&[String]) -> Result<u8, Error>,
+) -> Result<Outcome, Error> {
     die_with(Pid::from_raw(layout.parent as i32))?;
     let network = if layout.private_network { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
     let flags = CloneFlags::CLONE_NEWNS
@@ -103,7 +122,7 @@ pub fn enter(layout: &Layout, body: &mut dyn FnMut(&[String]) -> u8) -> Result<O
     // SAFETY: this process has one thread, so the child may use whatever it likes.
     match unsafe { fork() }.map_err(failed("forking", "process 1 of a sandbox"))? {
         ForkResult::Child => {
-            let status = first_process(layout, &kept, body).unwrap_or_else(|error| {
+            let status = first_process(layout, &kept, first).unwrap_or_else(|error| {
                 eprintln!("sandbox: {error}");
                 BROKEN
             });
@@ -158,33 +177,40 @@ fn status_of(status: WaitStatus) -> Option<u8> {
     }
 }
 
-/// Process 1: makes the mounts, and buries what is orphaned until the body has ended.
+/// Process 1: makes the mounts.
 fn first_process(
     layout: &Layout,
     kept: &network::Kept,
-    body: &mut dyn FnMut(&[String]) -> u8,
+    first: &mut dyn FnMut(&[String]) -> Result<u8, Error>,
 ) -> Result<u8, Error> {
     // The outer process is in another pid namespace and shows as 0.
     die_with(Pid::from_raw(0))?;
     let before = umask(Mode::empty());
-    let remarks = root::make(layout)?;
+    let remarks = root::make(layout, kept)?;
     umask(before);
     if let Some(name) = &layout.host_name {
         sethostname(name).map_err(failed("setting", "the host name"))?;
     }
-    kept.restore(layout)?;
     if let Some(wanted) = layout.open_files {
         let limits = failed("limiting", "the number of open files");
         let (_, hard) =
             getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| Error::system("reading", "limits", errno))?;
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard).map_err(limits)?;
     }
+    first(&remarks)
+}
+
+/// Calls `body` in a child of process 1, which this is, and buries what is orphaned until it has ended; its status.
+///
+/// # Errors
+/// When it cannot fork or wait.
+pub fn bury(body: &mut dyn FnMut() -> u8) -> Result<u8, Error> {
     // SAFETY: this process has one thread, so the child may use whatever it likes.
     let child = match unsafe { fork() }.map_err(failed("forking", "in a sandbox"))? {
         ForkResult::Child => {
             let ready = die_with(Pid::from_raw(1));
             let status = match ready {
-                Ok(()) => body(&remarks),
+                Ok(()) => body(),
                 Err(error) => {
                     eprintln!("sandbox: {error}");
                     BROKEN
@@ -213,6 +239,6 @@ fn die_with(parent: Pid) -> Result<(), Error> {
 }
 
 /// Writes a kernel parameter.
-fn write(path: &str, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(|error| Error::system("writing", path, error))
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    fs::write(path, text).map_err(|error| Error::system("writing", path.display().to_string(), error))
 }

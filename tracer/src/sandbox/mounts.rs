@@ -11,6 +11,10 @@ use crate::launch::Error;
 /// A mount of this machine that can be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number in `/proc/PID/mountinfo`.
+    pub id: u64,
+    /// The directory or file of its file system that is its root.
+    pub root: PathBuf,
     /// Where.
     pub point: PathBuf,
     /// The type of its file system.
@@ -91,7 +95,10 @@ fn parse(text: &[u8]) -> Vec<Mount> {
 /// A line of proc_pid_mountinfo(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let point = PathBuf::from(std::ffi::OsString::from_vec(unescaped(fields.get(4)?)));
+    let path =
+        |index: usize| Some(PathBuf::from(std::ffi::OsString::from_vec(unescaped(fields.get(index)?))));
+    let (root, point) = (path(3)?, path(4)?);
+    let id = std::str::from_utf8(fields.first()?).ok()?.parse().ok()?;
     let dash = fields.iter().position(|field| *field == b"-")?;
     let kind = String::from_utf8_lossy(fields.get(dash + 1)?).into_owned();
     let of_mount = fields.get(5)?.split(|byte| *byte == b',');
@@ -113,7 +120,7 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     if of_file_system.into_iter().any(|option| option == b"ro") {
         flags |= MsFlags::MS_RDONLY;
     }
-    Some(Mount { point, kind, flags })
+    Some(Mount { id, root, point, kind, flags })
 }
 
 /// Space, tab, line end and backslash are written as octal numbers.

@@ -12,7 +12,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{chdir, pivot_root};
 
+use super::guard;
 use super::mounts::{self, Fate, Mount};
+use super::network::Kept;
 use super::{Bind, Devices, Layout};
 use crate::launch::Error;
 
@@ -22,7 +24,7 @@ const STAGES: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/tmp", "/run"];
 /// Options of an overlay, the best first: directories of the machine can be renamed, and nothing is ever flushed.
 const OPTIONS: [&str; 3] = [",index=off,redirect_dir=on,volatile", ",index=off,redirect_dir=on", ""];
 
-const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 
 /// Something of the machine, held on to from before it goes out of sight.
 struct Held {
@@ -46,10 +48,10 @@ impl Held {
 }
 
 /// Makes the root file system, and returns remarks on what is not as it is outside.
-pub fn make(layout: &Layout) -> Result<Vec<String>, Error> {
+pub fn make(layout: &Layout, kept: &Kept) -> Result<Vec<String>, Error> {
     mount_at("none", Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     let mut root = Root::stage(layout)?;
-    root.fill(layout)?;
+    root.fill(layout, kept)?;
     for (bind, source) in layout.binds.iter().zip(&root.sources) {
         root.show(bind, source)?;
     }
@@ -69,6 +71,7 @@ struct Root {
     mounts: Vec<(Mount, Option<Held>)>,
     sources: Vec<Held>,
     overlays: usize,
+    guarded: bool,
     remarks: Vec<String>,
 }
 
@@ -94,13 +97,23 @@ impl Root {
                 }
             }
         }
-        let stage = STAGES.iter().map(Path::new).find(|stage| stage.is_dir());
+        // What is shared is shown with what is mounted below, among which the stage must not be.
+        let is_free = |stage: &&Path| !layout.binds.iter().any(|bind| bind.source.starts_with(stage));
+        let stage = STAGES.iter().map(Path::new).filter(is_free).find(|stage| stage.is_dir());
         let stage =
             stage.ok_or_else(|| Error::system("finding", "a directory to mount on", Errno::ENOENT))?;
         tmpfs(stage, 0o755)?;
         let path = stage.join("root");
         make_directory(&path, 0o755)?;
-        let mut root = Self { stage: stage.to_owned(), path, mounts, sources, overlays: 0, remarks };
+        let mut root = Self {
+            stage: stage.to_owned(),
+            path,
+            mounts,
+            sources,
+            overlays: 0,
+            guarded: layout.guarded,
+            remarks,
+        };
         let target = root.path.clone();
         root.overlay(&machine, &target, MsFlags::empty()).map_err(|errno| {
             let depth = if errno == Errno::EINVAL {
@@ -114,8 +127,11 @@ impl Root {
     }
 
     /// Everything below the root.
-    fn fill(&mut self, layout: &Layout) -> Result<(), Error> {
-        mount_at("proc", &self.inside(Path::new("/proc")), Some("proc"), SAFE, None)?;
+    fn fill(&mut self, layout: &Layout, kept: &Kept) -> Result<(), Error> {
+        let proc = self.inside(Path::new("/proc"));
+        mount_at("proc", &proc, Some("proc"), SAFE, None)?;
+        // Before what the machine shows read-only there is made so here too.
+        kept.restore(layout, &proc)?;
         self.sys(layout)?;
         if let Devices::Some(nodes) = &layout.devices {
             self.mounts.retain(|(mount, _)| !mount.point.starts_with("/dev"));
@@ -127,10 +143,20 @@ impl Root {
                 None => self.anew(&mount),
             }
         }
+        if layout.guarded {
+            self.guard(&proc)?;
+        }
         for (path, mode) in &layout.empty {
             tmpfs(&self.inside(path), *mode)?;
         }
         Ok(())
+    }
+
+    fn guard(&self, proc: &Path) -> Result<(), Error> {
+        guard::proc(proc, &self.stage)?;
+        guard::devices(&self.inside(Path::new("/dev")))?;
+        let sys = self.inside(Path::new("/sys"));
+        remount(&sys, SAFE | MsFlags::MS_RDONLY).map_err(|errno| Error::system("closing", "/sys", errno))
     }
 
     /// The kernel's view of the machine; of the network's devices it shows those of the namespace it was mounted in.
@@ -192,8 +218,9 @@ impl Root {
         let special = held.metadata.file_type();
         let device = special.is_char_device() || special.is_block_device() || special.is_socket();
         let closed = mount.fate() == Fate::Overlay && !device;
+        let guarded = self.guarded && mount.point.starts_with("/sys");
         let point = mount.point.display();
-        match self.bind(held, &target, mount.flags, !closed) {
+        match self.bind(held, &target, mount.flags, !closed && !guarded) {
             Ok(()) if closed => self.remarks.push(format!(
                 "{point} ({}) is read-only in the sandbox: it cannot carry an overlay",
                 mount.kind
@@ -218,15 +245,21 @@ impl Root {
     }
 
     fn bind(&self, held: &Held, target: &Path, flags: MsFlags, writable: bool) -> Result<(), Errno> {
-        let nothing = None::<&str>;
-        mount(Some(&held.path()), target, nothing, MsFlags::MS_BIND, nothing)?;
-        let closing = if writable { MsFlags::empty() } else { MsFlags::MS_RDONLY };
-        let flags = flags | closing | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-        mount(nothing, target, nothing, flags, nothing)
+        bind(&held.path(), target)?;
+        remount(target, flags | if writable { MsFlags::empty() } else { MsFlags::MS_RDONLY })
     }
 
     /// A file system that belongs to a namespace.
     fn anew(&self, mount: &Mount) {
+        let target = self.inside(&mount.point);
+        let own = self.inside(Path::new("/proc"));
+        if mount.kind == "proc" && mount.root != Path::new("/") {
+            // A part of it that is mounted by itself, as container runtimes do to make it read-only. Where this fails, it
+            // is a part of the whole.
+            let _ = bind(&own.join(mount.root.strip_prefix("/").unwrap_or(&mount.root)), &target)
+                .and_then(|()| remount(&target, mount.flags));
+            return;
+        }
         let options = match mount.kind.as_str() {
             // These two are there already.
             "proc" | "sysfs" if ["/proc", "/sys"].iter().any(|own| mount.point == Path::new(own)) => return,
@@ -235,7 +268,7 @@ impl Root {
             _ => return,
         };
         // Where this fails, the directory is empty.
-        let _ = mount_at(&mount.kind, &self.inside(&mount.point), Some(&mount.kind), mount.flags, options);
+        let _ = mount_at(&mount.kind, &target, Some(&mount.kind), mount.flags, options);
     }
 
     fn show(&self, bind: &Bind, source: &Held) -> Result<(), Error> {
@@ -254,7 +287,14 @@ impl Root {
         } else if !target.exists() {
             fs::write(&target, "").map_err(failed)?;
         }
-        self.bind(source, &target, MsFlags::empty(), bind.writable).map_err(|errno| failed(errno.into()))
+        let shown = if bind.writable {
+            // With what is mounted below: else what lies hidden under it on the machine would be written to.
+            let (flags, nothing) = (MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
+            mount(Some(&source.path()), &target, nothing, flags, nothing)
+        } else {
+            self.bind(source, &target, MsFlags::empty(), false)
+        };
+        shown.map_err(|errno| failed(errno.into()))
     }
 }
 
@@ -308,6 +348,17 @@ fn devices(dev: &Path, nodes: &[(String, u64, u64, u32)]) -> Result<(), Error> {
 
 fn tmpfs(target: &Path, mode: u32) -> Result<(), Error> {
     mount_at("tmpfs", target, Some("tmpfs"), MsFlags::empty(), Some(&format!("mode={mode:o}")))
+}
+
+/// Shows a file or directory at another place too.
+pub(super) fn bind(source: &Path, target: &Path) -> Result<(), Errno> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}
+
+/// Gives a mount other flags; its file system keeps its own.
+pub(super) fn remount(target: &Path, flags: MsFlags) -> Result<(), Errno> {
+    let flags = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+    mount(None::<&str>, target, None::<&str>, flags, None::<&str>)
 }
 
 fn mount_at(

@@ -1,5 +1,6 @@
 //! The side in the sandbox.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -14,14 +15,15 @@ use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
 use nrtrace_profiles::grants::{Method, plan};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::{Access, Need};
+use nrtrace_profiles::prove::without;
+use nrtrace_profiles::requirement::{Access, Need, Requirement};
 
-use super::{Answer, REPORT_FD, Report, Request, Rights};
+use super::{ARGUMENT, Answer, Order, REPORT_FD, Report, Request, Rights, sealed};
 use crate::apply::{self, Artefacts};
 use crate::backend::{self, Wanted};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
-use crate::sandbox::{self, Outcome};
+use crate::sandbox::{self, Outcome, Shares};
 use crate::session::{Plan, Source};
 
 /// Exit status of the process when the sandbox was ended at its deadline.
@@ -30,30 +32,52 @@ pub(super) const LATE: u8 = 124;
 /// Becomes the sandbox that standard input asks for. To be called first of all in a process started for it.
 pub fn inside() -> ExitCode {
     let mut text = Vec::new();
-    let request = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
-    let request =
-        request.and_then(|_| serde_json::from_slice::<Request>(&text).map_err(|error| error.to_string()));
+    let order = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
+    let order = order.and_then(|_| serde_json::from_slice::<Order>(&text).map_err(|error| error.to_string()));
     // SAFETY: whoever starts this process passes the descriptor for it alone.
     let report = unsafe { OwnedFd::from_raw_fd(REPORT_FD) };
-    let request = match request {
-        Ok(request) if set_close_on_exec(&report) => request,
-        Ok(_) => return refuse("nobody waits for the report"),
-        Err(error) => return refuse(&format!("this is no request: {error}")),
-    };
-    let mut report = File::from(report);
-    let outcome = sandbox::enter(&request.layout, &mut |remarks| {
-        let answer = match run(&request, remarks) {
-            Ok(report) => Answer::Report(Box::new(report)),
-            Err(failed) => failed,
-        };
-        let text = serde_json::to_vec(&answer).unwrap_or_default();
-        u8::from(report.write_all(&text).is_err())
+    if nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_GETFD).is_err() {
+        std::mem::forget(report);
+        return refuse("nobody waits for the report");
+    }
+    match order {
+        Ok(Order::Make(request)) => make(request),
+        Ok(Order::Run(request, remarks)) => first(&request, &remarks, report),
+        Err(error) => refuse(&format!("this is no request: {error}")),
+    }
+}
+
+/// Makes the sandbox and keeps it.
+fn make(request: Request) -> ExitCode {
+    let layout = request.layout.clone();
+    let outcome = sandbox::hold(&layout, &mut |remarks| {
+        let order = Order::Run(request.clone(), remarks.to_vec());
+        let text = serde_json::to_vec(&order).unwrap_or_default();
+        sealed::execute(ARGUMENT, &text, REPORT_FD)
     });
     match outcome {
         Ok(Outcome::Ended(status)) => ExitCode::from(status),
         Ok(Outcome::Late) => ExitCode::from(LATE),
         Err(error) => refuse(&error.to_string()),
     }
+}
+
+/// Process 1 of the sandbox: has the program run.
+fn first(request: &Request, remarks: &[String], report: OwnedFd) -> ExitCode {
+    // The program finds nothing to read there, and none of what was read here.
+    if !set_close_on_exec(&report) || sealed::empty_input().is_err() {
+        return refuse("the report's descriptor cannot be kept from the program");
+    }
+    let mut report = File::from(report);
+    let status = sandbox::bury(&mut || {
+        let answer = match run(request, remarks) {
+            Ok(report) => Answer::Report(Box::new(report)),
+            Err(failed) => failed,
+        };
+        let text = serde_json::to_vec(&answer).unwrap_or_default();
+        u8::from(report.write_all(&text).is_err())
+    });
+    status.map_or_else(|error| refuse(&error.to_string()), ExitCode::from)
 }
 
 fn refuse(message: &str) -> ExitCode {
@@ -79,16 +103,22 @@ struct Start {
     mode: event::Mode,
     env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     not_applied: Vec<String>,
+    on_shares: BTreeSet<String>,
 }
 
 fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
-    let start = prepare(request)?;
+    // What is prepared is this sandbox, and not what it shows of the machine.
+    let shares = Shares::find(&request.layout.binds)?;
+    shares.close()?;
+    let start = prepare(request, &shares)?;
+    shares.open()?;
     let mut env = start.env;
     env.extend(request.env.iter().cloned());
     let plan = Plan {
         command: request.command.clone(),
         credentials: start.credentials,
         identity_policy: start.policy,
+        guarded: true,
         keep_env: request.keep_env,
         env,
         run_for: request.run_for,
@@ -133,11 +163,12 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         status: recorded.status,
         output: recorded.output,
         not_applied: start.not_applied,
+        on_shares: start.on_shares,
         remarks: remarks.to_vec(),
     })
 }
 
-fn prepare(request: &Request) -> Result<Start, Answer> {
+fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
     // As a service manager starts services.
     umask(Mode::from_bits_truncate(0o022));
     let (profile, choices) = match &request.rights {
@@ -150,11 +181,15 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
                 env: Vec::new(),
                 // A program that asks who it is finds what it will find as a service.
                 not_applied: apply::make_user(identity),
+                on_shares: BTreeSet::new(),
             });
         }
         Rights::Granted { profile, choices } => (profile, choices),
     };
-    let mut not_applied = clear_away(profile);
+    let on_shares = on_shares(profile, shares);
+    let mut not_applied = clear_away(profile, &on_shares);
+    not_applied
+        .extend(on_shares.iter().map(|id| format!("{id}, as it lies on what --share shows of the machine")));
     let grants = plan(profile, choices);
     if grants.port_method == Method::Socket && !grants.ports.is_empty() {
         let why =
@@ -164,9 +199,10 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
     let text = |format: Format| format.emit(profile, &grants).text;
     let on_file = grants.on_file && !grants.capabilities.is_empty();
     let file_capabilities = on_file.then(|| Changes::of(profile, &grants));
+    let elsewhere = without(profile, &on_shares);
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
-        tmpfiles: &text(Format::Tmpfiles),
+        tmpfiles: &Format::Tmpfiles.emit(&elsewhere, &plan(&elsewhere, choices)).text,
         unit: &text(Format::SystemdDropIn),
         sysctl: &text(Format::Sysctl),
         modules: &text(Format::ModulesLoad),
@@ -181,13 +217,34 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
         mode: event::Mode::Enforced,
         env: applied.environment,
         not_applied,
+        on_shares,
     })
 }
 
+/// The ids of the needs that are about what is shared: it is left as it is.
+fn on_shares(profile: &Profile, shares: &Shares) -> BTreeSet<String> {
+    let is_shared = |requirement: &&Requirement| {
+        let (path, pattern) = match &requirement.need {
+            Need::Path { path, pattern, .. } => (path, *pattern),
+            Need::Device { path, .. } | Need::Identity { path: Some(path), .. } => (path, false),
+            _ => return false,
+        };
+        let mut bytes = path.as_bytes();
+        if pattern {
+            // What a pattern stands for lies in the directory before it, or below.
+            let end = bytes.iter().position(|byte| b"*?[".contains(byte)).unwrap_or(bytes.len());
+            let end = bytes[..end].iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            bytes = &bytes[..end.max(1).min(bytes.len())];
+        }
+        shares.hold(Path::new(std::ffi::OsStr::from_bytes(bytes)))
+    };
+    profile.requirements.iter().filter(is_shared).map(|requirement| requirement.id.clone()).collect()
+}
+
 /// Takes away what the run of the profile made, or a later one: what is there already hides the need to make it.
-fn clear_away(profile: &Profile) -> Vec<String> {
+fn clear_away(profile: &Profile, on_shares: &BTreeSet<String>) -> Vec<String> {
     let mut kept = Vec::new();
-    for requirement in &profile.requirements {
+    for requirement in profile.requirements.iter().filter(|found| !on_shares.contains(&found.id)) {
         let Need::Path { path, access, pattern: false, .. } = &requirement.need else { continue };
         let path = Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
         let Ok(metadata) = path.symlink_metadata() else { continue };

@@ -5,7 +5,9 @@
 //! either side ends.
 
 mod inside;
+mod sealed;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -103,8 +105,19 @@ pub struct Report {
     pub output: Vec<u8>,
     /// What of the profile could not be applied.
     pub not_applied: Vec<String>,
+    /// Ids of the needs for which nothing was prepared, since they lie on what the sandbox shows of the machine.
+    pub on_shares: BTreeSet<String>,
     /// What of the machine is not in the sandbox as it is outside.
     pub remarks: Vec<String>,
+}
+
+/// What a process that is started for it is to do.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// Make the sandbox.
+    Make(Request),
+    /// Run the program: this is process 1 of the sandbox, executed anew in it. With remarks on what the sandbox is like.
+    Run(Request, Vec<String>),
 }
 
 /// What comes back from the sandbox.
@@ -157,6 +170,7 @@ pub fn machine(private_network: bool, shared: Vec<Bind>, deadline: Duration) -> 
         devices: Devices::Machine,
         binds: shared,
         unprivileged_port_start: None,
+        guarded: true,
         open_files: None,
     }
 }
@@ -169,7 +183,7 @@ pub fn run(request: &Request) -> Result<Report, TrialError> {
     let sandbox = |error: &dyn std::fmt::Display| TrialError::Sandbox(error.to_string());
     let privileges = Privileges::of_self().and_then(|held| held.require_permissive());
     privileges.map_err(TrialError::Privileges)?;
-    let text = serde_json::to_vec(request).map_err(|error| sandbox(&error))?;
+    let text = serde_json::to_vec(&Order::Make(request.clone())).map_err(|error| sandbox(&error))?;
     let memory = memfd_create("report", MFdFlags::MFD_CLOEXEC).map_err(|error| sandbox(&error))?;
     let report = memory.as_raw_fd();
     let said = if request.capture == Capture::Keep { Stdio::piped() } else { Stdio::inherit() };

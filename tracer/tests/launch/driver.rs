@@ -81,6 +81,7 @@ fn plan(description: &Value) -> Result<Plan, Error> {
             Some("deny") => IdentityPolicy::Deny,
             _ => IdentityPolicy::Keep,
         },
+        guarded: false,
         keep_env: false,
         env: vec![(VARIABLE.into(), text("inner").unwrap_or_default().into())]
             .into_iter()

@@ -252,6 +252,7 @@ fn setuid(time: u64) -> IdentityCall {
         args: [33, 0, 0, 0, 0, 0],
         object: Object::Ids { ids: vec![33] },
         outcome: Outcome::Answered,
+        consulted: None,
     }
 }
 

@@ -11,7 +11,7 @@ use nix::sys::signal::SigSet;
 
 use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch};
 use crate::launch::channel::{self, Message};
-use crate::launch::identity_filter::{self, IdentityPolicy};
+use crate::launch::identity_filter::{self, Caught, IdentityPolicy};
 use crate::launch::{Error, Step};
 use crate::ptrace;
 
@@ -66,11 +66,18 @@ impl Setup {
             }
             Credentials::Unchanged => (None, None),
         };
-        let filter = |action| match launch.credentials {
-            Credentials::Permissive(identity) if launch.policy != IdentityPolicy::Switch => {
-                identity_filter::program(identity.uid, identity.gid, action)
+        let filter = |action, closed| {
+            let identity = match launch.credentials {
+                Credentials::Permissive(identity) if launch.policy != IdentityPolicy::Switch => {
+                    Some((identity.uid, identity.gid, action))
+                }
+                _ => None,
+            };
+            let machine = launch.guarded.then_some(closed);
+            if identity.is_none() && machine.is_none() {
+                return Vec::new();
             }
-            _ => Vec::new(),
+            identity_filter::program(Caught { identity, machine })
         };
         let refusal = match launch.policy {
             IdentityPolicy::Deny => libc::EPERM as u32,
@@ -91,8 +98,11 @@ impl Setup {
             given,
             confined,
             traced: launch.trace_filter.to_vec(),
-            caught: filter(libc::SECCOMP_RET_USER_NOTIF),
-            unsupervised: filter(libc::SECCOMP_RET_ERRNO | refusal),
+            caught: filter(libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_USER_NOTIF),
+            unsupervised: filter(
+                libc::SECCOMP_RET_ERRNO | refusal,
+                libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            ),
         })
     }
 
@@ -141,6 +151,10 @@ impl Setup {
                 ptrace::install(&self.traced)
                     .map_err(|error| (Step::Trace, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
             }
+            // Who is confined may not install it any more, and changes identity by leave of this filter.
+            if self.confined.is_some() && !self.caught.is_empty() {
+                self.install_filter()?;
+            }
             if let Some((bounding, _)) = self.confined {
                 drop_from_bounding(bounding)?;
                 // Until execve(2), which clears it.
@@ -159,7 +173,7 @@ impl Setup {
             if let Some(given) = self.given {
                 set_capabilities(given)?;
             }
-            if !self.caught.is_empty() {
+            if self.confined.is_none() && !self.caught.is_empty() {
                 self.install_filter()?;
             }
             if let Some((_, true)) = self.confined {
