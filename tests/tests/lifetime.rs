@@ -12,6 +12,7 @@ const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
 /// Bash: `beats` is how often the tracee has left a sign of life; `silent` fails if it still does.
 const PRELUDE: &str = r#"
     beats() { wc -l <"$OUT"/beats; }
+    beating() { for _ in $(seq 200); do test "$(beats)" -gt 10 && return; sleep 0.05; done; exit 1; }
     silent() {
         local before=$(beats); sleep 0.3
         test "$before" = "$(beats)"
@@ -55,13 +56,13 @@ fn stopped_helpers_go_on() {
         let script = format!(
             "{PRELUDE}
             touch \"$OUT\"/beats; chmod 666 \"$OUT\"/beats
-            timeout -k 3 30 nrtrace run -q --backend {backend} --for 1500ms --grace 500ms -o \"$OUT\"/result \\
+            timeout -k 3 30 nrtrace run -q --backend {backend} --for 4s --grace 500ms -o \"$OUT\"/result \\
                 -- fixture survive {order} \"$OUT\"/beats &
             nrtrace=$!
-            sleep 1; test \"$(beats)\" -gt 10
+            beating
             SECONDS=0
             wait $nrtrace
-            test $SECONDS -lt 5
+            test $SECONDS -lt 7
             silent"
         );
         sandbox.script(&script).unwrap().ok().unwrap();
@@ -75,7 +76,7 @@ fn a_process_without_its_first_thread_is_stopped() {
         let script = format!(
             "{PRELUDE}
             touch \"$OUT\"/beats; chmod 666 \"$OUT\"/beats
-            timeout -k 3 30 nrtrace run -q --backend {backend} --for 500ms --grace 300ms \\
+            timeout -k 3 30 nrtrace run -q --backend {backend} --for 1s --grace 300ms \\
                 -- fixture headless \"$OUT\"/beats
             test \"$(beats)\" -gt 10
             silent"
