@@ -24,7 +24,7 @@ use nrtrace_tracer::session::Plan;
 
 use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Talk};
 use crate::engine;
-use crate::failure::BadInput;
+use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
 use crate::output::OutputDir;
 use crate::progress::Line;
@@ -82,6 +82,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         if args.results.talk.quiet {
             terminal::tell(format_args!("nrtrace: the program {}", printable(&failure.to_string())));
         }
+    }
+    if recorded.trace.end.cut_off {
+        terminal::tell(format_args!(
+            "nrtrace: error: nrtrace's guardian was killed, by the program itself or from outside: the program was cut off, \
+             and its whole tree ended"
+        ));
     }
     replay::save(args, &recorded, &settled.name, profile.executable.as_ref())?;
     settled.library.annotate(&mut profile);
@@ -239,6 +245,9 @@ pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) ->
 
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.
 fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
+    if recorded.trace.end.cut_off {
+        return BROKEN;
+    }
     // One that ended by itself has a status of its own, but one that ended before it was ready did not do its work.
     let failed = match recorded.verdict {
         Some(Verdict::Failed(Failure::Ended { exit, was_ready, .. })) => {

@@ -225,8 +225,8 @@ fn cautions(old: &Profile, new: &Profile) -> Vec<String> {
     );
     differ("record", word(&old.run.record), word(&new.run.record), "capability checks alone show less");
     for (which, profile) in [("old", old), ("new", new)] {
-        if !profile.run.complete {
-            out.push(format!("the {which} profile is incomplete: {} records were lost", profile.run.lost));
+        if let Some(shortfall) = profile.run.shortfall() {
+            out.push(format!("the {which} profile is incomplete: {shortfall}"));
         }
     }
     out

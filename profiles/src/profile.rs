@@ -85,7 +85,7 @@ pub struct Run {
     pub lost: u64,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
-    /// False when records were lost: there may be needs that are not listed.
+    /// False when records were lost, or the program was cut off: there may be needs that are not listed.
     pub complete: bool,
     /// How the program ended.
     pub exit: Exit,
@@ -108,6 +108,17 @@ pub struct Run {
     /// What was attached to, when the program ran already or was started by somebody else.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attached: Option<Attached>,
+}
+
+impl Run {
+    /// Why the record is not complete, in words; nothing where it is.
+    pub fn shortfall(&self) -> Option<String> {
+        match (self.complete, self.lost) {
+            (true, _) => None,
+            (false, 0) => Some("the program was cut off".to_owned()),
+            (false, lost) => Some(format!("{lost} records were lost")),
+        }
+    }
 }
 
 /// The phases of a run whose readiness was waited for, in seconds from the program's start.

@@ -174,6 +174,10 @@ impl Source for Traced {
         self.tracer.adopt(pid, from_exec).map_err(launch::Error::source)
     }
 
+    fn watches(&self, pid: i32, _pidfd: BorrowedFd<'_>) -> bool {
+        self.tracer.traces(pid)
+    }
+
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tracer.as_fd()
     }

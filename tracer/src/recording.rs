@@ -102,6 +102,7 @@ pub async fn record(
         exit: ended.exit,
         milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
         daemon: ended.daemon,
+        cut_off: ended.cut_off,
         duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
         stderr: collected.stderr,
         notes,
@@ -131,6 +132,10 @@ impl Source for Probe {
 
     fn aim(&mut self, aim: &Aim) -> Result<bool, Error> {
         Probe::aim(self, aim).map(|()| true).map_err(Error::source)
+    }
+
+    fn watches(&self, _pid: i32, pidfd: BorrowedFd<'_>) -> bool {
+        Probe::watches(self, pidfd)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -78,6 +78,12 @@ pub trait Source {
         Vec::new()
     }
 
+    /// Whether it watches that process: what it has begun to watch, or something that descends from it.
+    fn watches(&self, pid: i32, pidfd: BorrowedFd<'_>) -> bool {
+        let (_, _) = (pid, pidfd);
+        false
+    }
+
     /// The process that does the watching, if it is a child of this one.
     fn helper(&self) -> Option<i32> {
         None
@@ -174,6 +180,8 @@ pub struct Ended {
     pub status: i32,
     /// Whether it exited with success and left a daemon behind, which was stopped.
     pub daemon: bool,
+    /// Whether the guardian was killed, by the program or from outside, and the tree ended for that.
+    pub cut_off: bool,
     /// From its start to the end of its tree.
     pub duration: Duration,
     /// When it was started: `CLOCK_MONOTONIC`, in nanoseconds.
@@ -251,6 +259,7 @@ pub async fn run(
         exit: outcome.exit,
         status: outcome.status,
         daemon: outcome.daemon,
+        cut_off: outcome.cut_off,
         duration: Duration::from_nanos(monotonic().saturating_sub(start)),
         start,
         program: prepared.program,

@@ -271,8 +271,8 @@ impl Checker<'_> {
         let profile = self.input.profile;
         let run = &profile.run;
         let fails = !self.input.policy.allow_incomplete;
-        if !run.complete {
-            let message = format!("the record is incomplete: {} records were lost", run.lost);
+        if let Some(shortfall) = run.shortfall() {
+            let message = format!("the record is incomplete: {shortfall}");
             let accept = "trace it again, with a larger --buffer; or --allow-incomplete";
             self.whole(Rule::Incomplete, fails, message, accept);
         }

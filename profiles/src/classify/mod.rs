@@ -85,7 +85,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             kernel: run.kernel.clone(),
             lost: end.lost,
             unresolved: end.unresolved,
-            complete: end.lost == 0,
+            complete: end.lost == 0 && !end.cut_off,
             exit: end.exit,
             daemon: end.daemon,
             duration: Seconds(end.duration),

@@ -142,14 +142,13 @@ impl Report {
                 describe::exit(run.exit)
             ),
         );
-        if run.complete {
-            self.item("  record   ", &format!("complete ({})", word(&run.record)));
-        } else {
-            let text = format!(
-                "{} records lost, {} paths unresolved: there may be more needs",
-                run.lost, run.unresolved
-            );
-            self.title(RED, &format!("  INCOMPLETE: {text}"));
+        match run.shortfall() {
+            None => self.item("  record   ", &format!("complete ({})", word(&run.record))),
+            Some(shortfall) => {
+                let text =
+                    format!("{shortfall}, {} paths unresolved: there may be more needs", run.unresolved);
+                self.title(RED, &format!("  INCOMPLETE: {text}"));
+            }
         }
         if let Some(phases) = run.timeline.and_then(|timeline| phases(&timeline, run.duration)) {
             self.item("  phases   ", &phases);

@@ -20,6 +20,9 @@ pub struct TraceEnd {
     /// Whether it exited with success and others of its tree lived on: it turned itself into a daemon.
     #[serde(default)]
     pub daemon: bool,
+    /// Whether the recorder was attacked, and ended the program for that: what it would have gone on to do is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub cut_off: bool,
     /// Nanoseconds from the program's start to the end of the recording.
     pub duration: u64,
     /// The last lines the program wrote on standard error.

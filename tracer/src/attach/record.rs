@@ -98,6 +98,7 @@ pub async fn record(
         stderr: collected.stderr,
         accounts: collected.accounts,
         daemon: false,
+        cut_off: false,
         notes,
     };
     let program = main.exe.as_ref().map(|exe| PathBuf::from(process::os(exe))).unwrap_or_default();

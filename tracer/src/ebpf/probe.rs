@@ -145,6 +145,14 @@ impl Probe {
         Ok(sys::set_mark(marks.fd().as_fd(), task, &mark))
     }
 
+    /// Whether the process behind a pidfd is marked: it was watched, or descends from what was.
+    pub fn watches(&self, process: BorrowedFd<'_>) -> bool {
+        match self.ebpf.map("MARKS") {
+            Some(Map::Unsupported(marks)) => sys::has_mark(marks.fd().as_fd(), process),
+            _ => false,
+        }
+    }
+
     /// The ring buffer, for epoll(7). It becomes readable only when much has gathered: call [`Probe::drain`] every
     /// 20 ms or so as well.
     pub fn as_fd(&self) -> BorrowedFd<'_> {

@@ -1,10 +1,12 @@
-//! The one BPF system call that `aya` has no function for.
+//! The BPF system calls on task storage, that `aya` has no functions for.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nrtrace_ebpf::layout::Mark;
 
+/// `BPF_MAP_LOOKUP_ELEM` of `enum bpf_cmd`.
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`.
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 
@@ -39,4 +41,22 @@ pub fn set_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, mark: &Mark) -> io::
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether the task behind `pidfd` has a mark in the task storage map `map`.
+pub fn has_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> bool {
+    let key: libc::c_int = pidfd.as_raw_fd();
+    let mut mark = Mark::default();
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: (&raw const key) as u64,
+        value: (&raw mut mark) as u64,
+        flags: 0,
+    };
+    // SAFETY: the attribute has the kernel's layout; key and value live until the call returns, and have the sizes
+    // the map was made with, so that the kernel writes a whole mark.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_ELEM, &raw const attr, size_of::<ElementAttr>()) };
+    result == 0
 }

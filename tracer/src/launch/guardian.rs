@@ -31,6 +31,18 @@ pub struct Guardian {
     keeper: Pid,
     channel: Option<OwnedFd>,
     gone: bool,
+    heard: Heard,
+}
+
+/// What its channel has told of the tree's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nothing.
+    Nothing,
+    /// The guardian's last word: nobody is left.
+    Last,
+    /// The guardian's end, without that.
+    Silence,
 }
 
 /// A child of the guardian.
@@ -47,6 +59,8 @@ const KIND_FAILED: u8 = 1;
 const KIND_EXITED: u8 = 2;
 const KIND_SIGNALED: u8 = 3;
 const KIND_GUARDIAN: u8 = 4;
+/// The last word.
+const KIND_LAST: u8 = 5;
 
 /// What can fail in the guardian, by its place in messages.
 const OPERATIONS: [&str; 4] =
@@ -90,7 +104,13 @@ impl Guardian {
             unreachable!("the child does not return");
         };
         drop(theirs);
-        let mut guardian = Self { pid: child, keeper: child, channel: Some(ours), gone: false };
+        let mut guardian = Self {
+            pid: child,
+            keeper: child,
+            channel: Some(ours),
+            gone: false,
+            heard: Heard::Nothing,
+        };
         restored.map_err(failed("unblocking signals for"))?;
         let next = || match guardian.receive(MsgFlags::empty()).map_err(failed("hearing of"))? {
             Some(message) => Ok(message),
@@ -118,19 +138,44 @@ impl Guardian {
     }
 
     /// How the program ended, told once.
-    pub fn end_of_program(&self) -> Option<End> {
-        match self.receive(MsgFlags::MSG_DONTWAIT) {
-            Ok(Some((Message { kind: KIND_EXITED, value, .. }, _))) => Some(End::Exited(value)),
-            Ok(Some((Message { kind: KIND_SIGNALED, value, .. }, _))) => Some(End::Signaled(value)),
-            _ => None,
+    pub fn end_of_program(&mut self) -> Option<End> {
+        loop {
+            let (message, _) = match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(Some(received)) => received,
+                Err(Errno::EAGAIN) => return None,
+                Ok(None) | Err(_) => {
+                    if self.channel.is_some() && self.heard == Heard::Nothing {
+                        self.heard = Heard::Silence;
+                    }
+                    return None;
+                }
+            };
+            match message.kind {
+                KIND_EXITED => return Some(End::Exited(message.value)),
+                KIND_SIGNALED => return Some(End::Signaled(message.value)),
+                KIND_LAST => self.heard = Heard::Last,
+                _ => {}
+            }
         }
     }
 
-    /// Whether it has ended, and with it the tree.
+    /// Whether it was killed before its tree was gone, as far as has been heard. Its number is not to be used then.
+    pub fn was_killed(&self) -> bool {
+        self.heard == Heard::Silence || (self.gone && self.heard == Heard::Nothing)
+    }
+
+    /// Whether it has ended, and with it the tree. A keeper that somebody has stopped goes on.
     pub fn is_gone(&mut self) -> bool {
         if !self.gone {
-            let ended = waitpid(self.keeper, Some(WaitPidFlag::WNOHANG));
-            self.gone = !matches!(ended, Ok(WaitStatus::StillAlive) | Err(Errno::EINTR));
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+            match waitpid(self.keeper, Some(flags)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                // SAFETY: a plain system call; the child has not been waited for.
+                Ok(WaitStatus::Stopped(..)) => unsafe {
+                    libc::kill(self.keeper.as_raw(), libc::SIGCONT);
+                },
+                _ => self.gone = true,
+            }
         }
         self.gone
     }
@@ -298,8 +343,11 @@ fn reap(channel: c_int, ward: i32) {
             }
             Ok(Some(_)) | Err(Errno::EINTR) => {}
             Ok(None) => return,
-            // SAFETY: ends this process.
-            Err(_) => unsafe { libc::_exit(0) },
+            Err(_) => {
+                let _ = channel::send(channel, Message { kind: KIND_LAST, part: 0, value: 0 }, -1);
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(0) }
+            }
         }
     }
 }

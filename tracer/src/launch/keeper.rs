@@ -2,7 +2,8 @@
 //!
 //! It is the guardian's parent, and child subreaper above it: what the guardian leaves behind becomes the keeper's, which
 //! kills it. So the program's tree outlives nrtrace only if all three are killed in one moment. As the guardian, it has
-//! a session and a name of its own and is deaf to signals; beyond waiting it does nothing.
+//! a session and a name of its own and is deaf to signals. SIGSTOP, to which nobody is deaf, it undoes for the guardian,
+//! as nrtrace does for the keeper; beyond waiting it does nothing else.
 
 use std::time::Duration;
 
@@ -53,9 +54,14 @@ fn wait_for(guardian: i32) -> ! {
             tree::kill_all(std::process::id() as i32);
             std::thread::sleep(Duration::from_millis(1));
         }
-        let flags = if orphaned { libc::WNOHANG } else { 0 };
-        // SAFETY: the status is not wanted.
-        match Errno::result(unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | flags) }) {
+        let flags = libc::__WALL | if orphaned { libc::WNOHANG } else { libc::WUNTRACED };
+        let mut status = 0;
+        // SAFETY: the status is a local of the type the call writes.
+        match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, flags) }) {
+            // SAFETY: a plain system call; the child has not been waited for.
+            Ok(pid) if pid == guardian && libc::WIFSTOPPED(status) => unsafe {
+                libc::kill(guardian, libc::SIGCONT);
+            },
             Ok(pid) => orphaned |= pid == guardian,
             Err(Errno::EINTR) => {}
             // SAFETY: nobody is left: ends this process.

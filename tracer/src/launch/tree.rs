@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -15,7 +15,7 @@ pub struct Member {
     pub parent: i32,
     /// When it started, in clock ticks since boot.
     pub start: u64,
-    /// Whether it has ended and waits to be reaped.
+    /// Whether all of it has ended and waits to be reaped. One whose first thread alone has ended goes on.
     pub zombie: bool,
 }
 
@@ -33,7 +33,7 @@ impl Member {
             pid,
             parent: fields.get(1)?.parse().ok()?,
             start: fields.get(19)?.parse().ok()?,
-            zombie: matches!(*fields.first()?, "Z" | "X"),
+            zombie: matches!(*fields.first()?, "Z" | "X") && fields.get(17)?.parse::<u32>().ok()? <= 1,
         })
     }
 
@@ -42,6 +42,11 @@ impl Member {
     /// # Errors
     /// ESRCH when it is gone, else what the kernel answers.
     pub fn signal(&self, signal: i32) -> Result<(), Errno> {
+        send(&self.pidfd()?, signal)
+    }
+
+    /// A descriptor for it.
+    fn pidfd(&self) -> Result<OwnedFd, Errno> {
         // SAFETY: a plain system call; the result is checked.
         let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) })?;
         // SAFETY: the descriptor is new and belongs to nobody else.
@@ -50,7 +55,7 @@ impl Member {
         if Self::read(self.pid).is_none_or(|now| now.start != self.start) {
             return Err(Errno::ESRCH);
         }
-        send(&fd, signal)
+        Ok(fd)
     }
 }
 
@@ -72,9 +77,21 @@ pub fn member(pid: i32) -> Option<Member> {
 
 /// All processes below `root`, parents before children.
 pub fn descendants(root: i32) -> Vec<Member> {
+    below(root, all())
+}
+
+fn all() -> impl Iterator<Item = Member> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    below(root, pids.filter_map(Member::read))
+    pids.filter_map(Member::read)
+}
+
+/// All processes that `belongs` knows for part of the tree, wherever they hang by now.
+pub fn scattered(belongs: &dyn Fn(i32, BorrowedFd<'_>) -> bool) -> Vec<Member> {
+    all()
+        .filter(|member| !member.zombie)
+        .filter(|member| member.pidfd().is_ok_and(|pidfd| belongs(member.pid, pidfd.as_fd())))
+        .collect()
 }
 
 fn below(root: i32, all: impl Iterator<Item = Member>) -> Vec<Member> {
@@ -121,11 +138,16 @@ pub fn ask_to_end(root: i32, asked: &mut BTreeSet<(i32, u64)>) {
 
 /// Kills everything below `root`, until a look finds nothing new.
 pub fn kill_all(root: i32) {
+    kill(|| descendants(root));
+}
+
+/// Kills all that `look` finds, until it finds nothing new.
+pub fn kill(look: impl Fn() -> Vec<Member>) {
     let mut killed = BTreeSet::new();
     // Each look may find what was forked during the last; a fork bomb needs several.
     for _ in 0..64 {
         let mut news = false;
-        for member in descendants(root).into_iter().filter(|member| !member.zombie) {
+        for member in look().into_iter().filter(|member| !member.zombie) {
             news |= killed.insert((member.pid, member.start));
             // Gone, or not to be killed by us: then it stays in sight.
             let _ = member.signal(libc::SIGKILL);

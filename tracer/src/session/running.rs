@@ -17,7 +17,7 @@ use crate::launch::guardian::{Guardian, Ward};
 use crate::launch::signals::{Ending, Origin, Received, Sender, Signals, reaction};
 use crate::launch::stop::{Stage, Stop};
 use crate::launch::supervisor::Supervisor;
-use crate::launch::tree::{self, End};
+use crate::launch::tree::{self, End, Member};
 use crate::launch::{Error, signals};
 
 /// One in so many ticks is told as progress.
@@ -47,6 +47,8 @@ pub(super) struct Running<'a> {
     interrupted: bool,
     /// How the program itself ended, and whether the run had begun to end by then.
     end: Option<(End, bool)>,
+    /// Somebody has killed the guardian, and so cut the run off.
+    cut_off: bool,
     ticks: u32,
 }
 
@@ -76,6 +78,7 @@ impl<'a> Running<'a> {
             asked: BTreeSet::new(),
             interrupted: false,
             end: None,
+            cut_off: false,
             ticks: 0,
         }
     }
@@ -103,22 +106,20 @@ impl<'a> Running<'a> {
             }
         }
         if self.stop.stage() == Stage::GivenUp {
-            let left: Vec<String> =
-                tree::descendants(self.guardian.pid()).iter().map(|member| member.pid.to_string()).collect();
+            let left: BTreeSet<String> =
+                self.alive().iter().map(|member| member.pid.to_string()).collect();
             notes.push(format!(
                 "these processes could not be killed and were left behind: {}",
-                left.join(" ")
+                left.into_iter().collect::<Vec<_>>().join(" ")
             ));
             self.guardian.abandon();
         }
-        if self.end.is_none() && self.stop.stage() != Stage::GivenUp {
-            // It takes the program along.
+        if self.cut_off {
             notes.push(
-                "the guardian, nrtrace's helper between it and the program, was killed from outside, and the whole \
-                 program with it: how that ended is not known"
+                "the program was cut off: the guardian, nrtrace's helper between it and the program, was killed, by the \
+                 program itself or from outside, so the whole tree was ended"
                     .into(),
             );
-            self.end = Some((End::Signaled(libc::SIGKILL), self.stop.stage() > Stage::Running));
         }
         self.drain();
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
@@ -139,10 +140,43 @@ impl<'a> Running<'a> {
             self.handle_signals();
             self.end = Some((end, self.stop.stage() > Stage::Running));
         }
+        // Whoever ended the guardian may have left its tree.
+        let escaped = gone && !self.scattered().is_empty();
+        if (escaped || self.guardian.was_killed()) && !self.cut_off {
+            self.cut_off();
+        }
         if !gone && self.source.helper().is_some_and(has_ended) {
             return Err(Error::Helper);
         }
-        Ok(gone)
+        Ok(gone && !escaped)
+    }
+
+    /// The guardian was killed: the tree is killed by its mark.
+    fn cut_off(&mut self) {
+        self.cut_off = true;
+        let was_running = self.stop.stage() == Stage::Running;
+        // It goes with the guardian, if that has not told how it ended.
+        self.end.get_or_insert((End::Signaled(libc::SIGKILL), !was_running));
+        self.begin(Stage::Killing);
+    }
+
+    /// What is watched and lives, wherever it hangs by now.
+    fn scattered(&self) -> Vec<Member> {
+        tree::scattered(&|pid, pidfd| self.source.watches(pid, pidfd))
+    }
+
+    /// What lives of the tree.
+    fn alive(&self) -> Vec<Member> {
+        let mut found = self.scattered();
+        // The number of a guardian that was killed may be somebody else's.
+        if !self.guardian.was_killed() {
+            found.extend(tree::descendants(self.guardian.pid()).into_iter().filter(|member| !member.zombie));
+        }
+        found
+    }
+
+    fn kill(&self) {
+        tree::kill(|| self.alive());
     }
 
     fn drain(&mut self) {
@@ -168,7 +202,7 @@ impl<'a> Running<'a> {
         match self.stop.stage() {
             // Whoever was adopted meanwhile.
             Stage::Terminating => tree::ask_to_end(self.guardian.pid(), &mut self.asked),
-            Stage::Killing => tree::kill_all(self.guardian.pid()),
+            Stage::Killing => self.kill(),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
         if self.ticks.is_multiple_of(TOLD) {
@@ -214,7 +248,7 @@ impl<'a> Running<'a> {
     fn entered(&mut self) {
         match self.stop.stage() {
             Stage::Terminating => tree::ask_to_end(self.guardian.pid(), &mut self.asked),
-            Stage::Killing => tree::kill_all(self.guardian.pid()),
+            Stage::Killing => self.kill(),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
         (self.progress)(Progress::Stopping(self.stop.stage()));
@@ -253,7 +287,8 @@ impl<'a> Running<'a> {
     fn outcome(&self) -> Outcome {
         let stopped = self.stop.stage() > Stage::Running;
         let Some((end, ended_in_stop)) = self.end else {
-            return Outcome { exit: Exit::Running, status: 0, daemon: false, end: None };
+            let cut_off = self.cut_off;
+            return Outcome { exit: Exit::Running, status: 0, daemon: false, end: None, cut_off };
         };
         let exit = match end {
             End::Exited(status) if ended_in_stop => Exit::Stopped { status: Some(status) },
@@ -264,7 +299,7 @@ impl<'a> Running<'a> {
             End::Signaled(signal) => Exit::Signaled { signal },
         };
         let daemon = matches!(end, End::Exited(0)) && stopped && !ended_in_stop;
-        Outcome { exit, status: end.shell_status(), daemon, end: Some(end) }
+        Outcome { exit, status: end.shell_status(), daemon, end: Some(end), cut_off: self.cut_off }
     }
 }
 
@@ -278,6 +313,8 @@ pub(super) struct Outcome {
     pub(super) daemon: bool,
     /// How the program itself ended, where that is known.
     pub(super) end: Option<End>,
+    /// Whether the guardian was killed, and so the run cut off.
+    pub(super) cut_off: bool,
 }
 
 fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {
