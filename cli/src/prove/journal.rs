@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::Tried;
+use nrtrace_profiles::text::json;
 use serde::{Deserialize, Serialize};
 
 use super::Prover;
@@ -78,7 +79,7 @@ impl Journal {
         }
         let Some((directory, path)) = &self.file else { return Ok(()) };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        directory.write(&name, &serde_json::to_string(&self.text)?, false)
+        directory.write(&name, &json(&self.text), false)
     }
 
     /// The search is done: nothing is to be gone on with.
