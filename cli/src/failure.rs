@@ -14,7 +14,7 @@ use crate::terminal;
 /// The command line or an input file is wrong.
 const USAGE: u8 = 2;
 /// nrtrace could not do its work.
-const BROKEN: u8 = 3;
+pub const BROKEN: u8 = 3;
 
 /// An input that cannot be used, and why; exit status 2.
 #[derive(Debug, thiserror::Error)]

@@ -170,15 +170,27 @@ fn json(verified: &Verified, profile: &Profile) -> String {
 }
 
 /// The recorded run failed, and no trial was made.
-pub fn unproved(verified: &Verified, profile: &Profile, prover: &Prover, args: &RunArgs) -> Result<()> {
+pub fn unproved(
+    verified: &Verified,
+    profile: &Profile,
+    prover: &Prover,
+    args: &RunArgs,
+    written: bool,
+) -> Result<()> {
     if args.results.format == ReportFormat::Json && !args.minimize {
         return terminal::print(&json(verified, profile));
     }
-    minimized(false, profile, prover, &args.results)
+    minimized(false, profile, prover, &args.results, written)
 }
 
 /// The outcome of `minimize`.
-pub fn minimized(proved: bool, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
+pub fn minimized(
+    proved: bool,
+    profile: &Profile,
+    prover: &Prover,
+    results: &Results,
+    written: bool,
+) -> Result<()> {
     let grants = &plan(profile, &prover.choices);
     match results.format {
         ReportFormat::Json => terminal::print(&profile.to_json()),
@@ -192,7 +204,7 @@ pub fn minimized(proved: bool, profile: &Profile, prover: &Prover, results: &Res
             if !proved {
                 say("Not proved: see above");
             }
-            if let Some(output) = &results.output {
+            if let Some(output) = results.output.as_ref().filter(|_| written) {
                 say(&format!("Profile and artefacts are in {}", output.display()));
             }
             Ok(())
