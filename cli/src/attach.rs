@@ -6,6 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use nrtrace_profiles::classify;
 use nrtrace_profiles::container::outside;
 use nrtrace_profiles::event::{Identity, Mode};
+use nrtrace_profiles::knowledge::Library;
+use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::attach::process::Facts;
 use nrtrace_tracer::attach::{self, Arrival, Judged, Plan, Subject, Target};
@@ -15,11 +17,11 @@ use nrtrace_tracer::recording::Recorded;
 use nrtrace_tracer::session::{Begins, Progress};
 use tokio::runtime::Runtime;
 
-use crate::args::{AttachArgs, RecordArg, Results};
+use crate::args::{AttachArgs, RecordArg};
 use crate::failure::BadInput;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir};
 use crate::progress::Line;
-use crate::run::{prepare, show, write};
+use crate::run::{complete, conclude, prepare};
 use crate::{knowledge, terminal};
 
 /// What is attached to, and what watches it.
@@ -34,7 +36,7 @@ struct Settled {
 pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
     let target = args.aim.target().ok_or_else(|| BadInput("name what to attach to".into()))?;
     // Read and opened now, so that a wrong path is told before anything is waited for.
-    knowledge::library(&args.results.more)?;
+    let library = knowledge::library(&args.results.more)?;
     if !args.watch.paths.is_empty() && args.watch.record == RecordArg::Needs {
         return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
     }
@@ -65,26 +67,19 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
-    conclude(&args.results, args.whole_unit, subject, &recorded?, output.as_ref())?;
-    Ok(ExitCode::SUCCESS)
+    let profile = profile(subject, &recorded?, &library);
+    let mut losses = Losses::default();
+    conclude(&args.results, args.whole_unit, &profile, output.as_ref(), &mut losses);
+    Ok(losses.status(complete(0, &profile)))
 }
 
-/// Writes and shows what a recording means.
-pub fn conclude(
-    results: &Results,
-    whole_unit: bool,
-    subject: &Subject,
-    recorded: &Recorded,
-    output: Option<&OutputDir>,
-) -> Result<()> {
+/// What a recording means.
+pub fn profile(subject: &Subject, recorded: &Recorded, library: &Library) -> Profile {
     let name = identity::name_for(&subject.name);
     let mut profile = classify::profile(&recorded.trace, &name);
     profile.executable = subject.main.exe.clone();
-    knowledge::library(&results.more)?.annotate(&mut profile);
-    if let Some(output) = output {
-        write(output, &profile, &results.shape.choices(), whole_unit)?;
-    }
-    show(results, &profile, output)
+    library.annotate(&mut profile);
+    profile
 }
 
 fn settle(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled> {

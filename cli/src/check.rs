@@ -14,7 +14,8 @@ use nrtrace_profiles::profile::Profile;
 
 use crate::args::{CheckArgs, CheckFormat, Written};
 use crate::failure::BadInput;
-use crate::{input, output, terminal};
+use crate::output::{Losses, Target};
+use crate::{input, terminal};
 
 /// Something was found that was not agreed on.
 const FOUND: u8 = 1;
@@ -40,8 +41,8 @@ pub fn check(args: &CheckArgs) -> Result<ExitCode> {
         policy: &policy,
         policy_path: policy_path.as_deref(),
     });
-    tell(args, &verdict)?;
-    Ok(if verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+    let status = if verdict.passed { ExitCode::SUCCESS } else { ExitCode::from(FOUND) };
+    Ok(tell(args, &verdict).status(status))
 }
 
 /// The policy file, and what the command line adds.
@@ -72,24 +73,27 @@ fn policy_of(args: &CheckArgs) -> Result<Policy> {
     Ok(policy)
 }
 
-fn tell(args: &CheckArgs, verdict: &Verdict) -> Result<()> {
+fn tell(args: &CheckArgs, verdict: &Verdict) -> Losses {
+    let mut losses = Losses::default();
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let time = time.trim_end_matches('Z');
     let style = terminal::style(args.color, &std::io::stdout());
-    terminal::print(&format(args.format).write(verdict, style, time))?;
+    losses.unless(terminal::print(&format(args.format).write(verdict, style, time)));
     for Written { format: kind, path } in &args.write {
-        output::write_or_print(Some(path), &format(*kind).write(verdict, Style::Plain, time))?;
+        let text = format(*kind).write(verdict, Style::Plain, time);
+        losses.unless(Target::open(Some(path)).and_then(|target| target.write(&text)));
     }
     // The summary is a file that every step of a job adds to.
     let summary = std::env::var_os(STEP_SUMMARY).filter(|path| !path.is_empty());
     if let (CheckFormat::Github, Some(path)) = (args.format, summary) {
         let text = Format::Markdown.write(verdict, Style::Plain, time);
         let opened = OpenOptions::new().create(true).append(true).open(&path);
-        opened
+        let added = opened
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .with_context(|| format!("cannot add to {}, which {STEP_SUMMARY} names", path.display()))?;
+            .with_context(|| format!("cannot add to {}, which {STEP_SUMMARY} names", path.display()));
+        losses.unless(added);
     }
-    Ok(())
+    losses
 }
 
 fn format(format: CheckFormat) -> Format {

@@ -7,7 +7,7 @@ use nrtrace_profiles::describe;
 use nrtrace_profiles::diff::{Diff, diff as compare};
 use nrtrace_profiles::emit::Style;
 use nrtrace_profiles::requirement::word;
-use nrtrace_profiles::text::printable;
+use nrtrace_profiles::text::{indented_json, printable};
 
 use crate::args::{DiffArgs, DiffFormat};
 use crate::{input, terminal};
@@ -20,7 +20,7 @@ pub fn diff(args: &DiffArgs) -> Result<ExitCode> {
     let found = compare(&input::profile(&args.old)?, &input::profile(&args.new)?);
     let text = match args.format {
         DiffFormat::Text => page(&found, terminal::style(args.color, &std::io::stdout())),
-        DiffFormat::Json => format!("{}\n", serde_json::to_string_pretty(&found)?),
+        DiffFormat::Json => indented_json(&found),
     };
     terminal::print(&text)?;
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })

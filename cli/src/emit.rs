@@ -9,7 +9,7 @@ use nrtrace_profiles::profile::Profile;
 
 use crate::args::{EmitArgs, EmitFormat};
 use crate::failure::BadInput;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir};
 use crate::{input, show, terminal};
 
 /// What a manifest can hold: far more than an API server takes as one object.
@@ -20,15 +20,14 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
     let profile = show::load(&args.profile, &args.more)?;
     let grants = plan(&profile, &args.shape.choices());
     let emitted = wanted(args, &profile, &grants)?;
+    let mut losses = Losses::default();
     match (&args.output, &emitted[..]) {
         (Some(path), _) => {
             let output = OutputDir::open(path)?;
             if args.format.is_empty() && args.patch.is_none() {
-                output.write("profile.json", &profile.to_json(), false)?;
+                losses.unless(output.write("profile.json", &profile.to_json(), false));
             }
-            for file in &emitted {
-                output.write(&file.file_name, &file.text, file.executable)?;
-            }
+            output.write_all(emitted, &mut losses);
         }
         (None, [only]) => terminal::print(&only.text)?,
         (None, _) => {
@@ -38,7 +37,7 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
             return Err(BadInput(message).into());
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(losses.status(ExitCode::SUCCESS))
 }
 
 fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emitted>> {

@@ -12,11 +12,12 @@ use nrtrace_tracer::backend::{Choice, Wanted};
 use nrtrace_tracer::launch::identity;
 
 use crate::args::{RecordArg, RunArgs};
-use crate::attach::conclude;
+use crate::attach::profile;
 use crate::failure::BadInput;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir, Target};
 use crate::progress::Line;
-use crate::run::prepare;
+use crate::run::{complete, conclude, prepare};
+use crate::{knowledge, replay};
 
 /// The kind of engine that is to be run for what it starts. Whoever says whom the command is to run as means the engine
 /// itself.
@@ -40,7 +41,10 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
             "what a container engine starts can be watched by eBPF alone; attach to its container instead";
         return Err(BadInput(advice.into()).into());
     }
+    // Read and opened now, so that a wrong path is told before anything is started.
+    let library = knowledge::library(&args.results.more)?;
     let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;
     let nobody = identity::resolve(None, &[], "nobody")?;
     let record = args.watch.record.record();
     let wanted = Wanted {
@@ -82,11 +86,21 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     ));
     line.clear();
     let ended = engine.end(args.lifetime.grace);
-    conclude(&args.results, args.whole.unit, &subject, &recorded?, output.as_ref())?;
-    let (status, stopped) = ended?;
-    if stopped || args.ignore_status {
-        return Ok(ExitCode::SUCCESS);
+    let recorded = recorded?;
+    let profile = profile(&subject, &recorded, &library);
+    let mut losses = Losses::default();
+    if let Some(target) = recording {
+        losses.unless(target.write(&replay::saved(&recorded, &profile.name, profile.executable.as_ref())));
     }
-    let status = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)))
+    conclude(&args.results, args.whole.unit, &profile, output.as_ref(), &mut losses);
+    let status = match ended {
+        Ok((_, true)) => 0,
+        Ok(_) if args.ignore_status => 0,
+        Ok((status, _)) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1),
+        Err(error) => {
+            losses.unless(Err(error.into()));
+            0
+        }
+    };
+    Ok(losses.status(complete(u8::try_from(status).unwrap_or(u8::MAX), &profile)))
 }

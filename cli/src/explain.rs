@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
 use nrtrace_profiles::explain::{Explanation, explain as explanation, find};
-use nrtrace_profiles::text::printable;
+use nrtrace_profiles::text::{indented_json, printable};
 
 use crate::args::{DiffFormat, ExplainArgs};
 use crate::failure::BadInput;
@@ -18,7 +18,7 @@ pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     let found = explanation(&profile, need);
     let text = match args.format {
         DiffFormat::Text => page(&found, terminal::style(args.color, &std::io::stdout())),
-        DiffFormat::Json => format!("{}\n", serde_json::to_string_pretty(&found)?),
+        DiffFormat::Json => indented_json(&found),
     };
     terminal::print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -24,7 +24,7 @@ pub fn library(more: &KnowledgeDirs) -> Result<Library> {
     let mut library = Library::built_in();
     for directory in &more.directories {
         for path in files(directory)? {
-            let (name, text) = read(&path)?;
+            let (name, text) = (name_of(&path), input::found(&path, knowledge::LARGEST as u64)?);
             library
                 .add(&path.display().to_string(), &name, &text)
                 .map_err(|error| BadInput(error.to_string()))?;
@@ -52,10 +52,9 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The name that a file is about, and its text.
-fn read(path: &Path) -> Result<(String, String)> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok((name, input::text(path, knowledge::LARGEST as u64)?))
+/// The name that a file is about.
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Lists, shows or checks.
@@ -158,7 +157,7 @@ fn brief(remedy: &Remedy) -> String {
 fn check(files: &[PathBuf]) -> Result<ExitCode> {
     let mut sound = true;
     for path in files {
-        let (name, text) = read(path)?;
+        let (name, text) = (name_of(path), input::text(path, knowledge::LARGEST as u64)?);
         match knowledge::check(&name, &text) {
             Ok(program) => {
                 terminal::print(&format!("{}: sound, {} facts\n", path.display(), program.told().count()))?

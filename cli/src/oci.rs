@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::Capability;
+use nrtrace_tracer::files::read_regular;
 use nrtrace_tracer::launch::privileges::Privileges;
 use serde_json::{Value, json};
 
@@ -24,6 +25,8 @@ use crate::failure::BadInput;
 pub const NAME: &str = "nrtrace-oci-runtime";
 /// The user of images without one: that of distroless images.
 const NONROOT: u32 = 65_532;
+/// The largest `config.json` that is read: far more than an engine writes.
+const LARGEST: u64 = 16 << 20;
 /// Options of runc and crun before the subcommand that take a value.
 const VALUED: [&str; 6] = ["--root", "--log", "--log-format", "--criu", "--rootless", "--cgroup-manager"];
 /// Directories searched for the real runtime, besides those of `PATH`.
@@ -104,7 +107,7 @@ fn bundle(arguments: &[OsString]) -> Option<PathBuf> {
 }
 
 fn edit(path: &Path, user: Option<(u32, u32)>) -> Result<()> {
-    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_regular(path, LARGEST).with_context(|| format!("cannot read {}", path.display()))?;
     let config: Value =
         serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", path.display()))?;
     let privileges = Privileges::of_self()?;

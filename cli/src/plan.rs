@@ -16,7 +16,7 @@ use nrtrace_tracer::accounts;
 
 use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 use crate::failure::BadInput;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir};
 use crate::{input, terminal};
 
 /// There are conflicts.
@@ -28,13 +28,13 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let paths = if args.paths.is_empty() { recorded } else { args.paths.clone() };
     let options = options(args, &components, paths)?;
     let arrangement = plan::plan(&components, &options).map_err(|error| BadInput(error.to_string()))?;
+    let mut losses = Losses::default();
     match &args.output {
         Some(path) => {
-            let output = OutputDir::open(path)?;
-            for file in emit::files(&arrangement, &args.name) {
-                output.write(&file.file_name, &file.text, file.executable)?;
+            OutputDir::open(path)?.write_all(emit::files(&arrangement, &args.name), &mut losses);
+            if losses.is_empty() {
+                terminal::tell(format_args!("The plan is in {}", path.display()));
             }
-            terminal::tell(format_args!("The plan is in {}", path.display()));
         }
         None => terminal::print(&match args.format {
             PlanFormat::Markdown => emit::markdown(&arrangement, &args.name),
@@ -44,13 +44,13 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
         })?,
     }
     if arrangement.conflicts.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(losses.status(ExitCode::SUCCESS));
     }
     let count = arrangement.conflicts.len();
     terminal::tell(format_args!(
         "nrtrace: {count} wishes are in conflict: see the section \"Conflicts\" of the page"
     ));
-    Ok(ExitCode::from(FOUND))
+    Ok(losses.status(ExitCode::from(FOUND)))
 }
 
 /// The components in the order of their first profiles, with all their runs taken together, and the patterns of the runs.
@@ -174,7 +174,7 @@ fn capabilities(profile: &Profile) -> BTreeSet<Capability> {
 }
 
 fn options(args: &PlanArgs, components: &[Component], paths: Vec<Pattern>) -> Result<Options> {
-    let defs = std::fs::read_to_string("/etc/login.defs").unwrap_or_default();
+    let defs = input::system("/etc/login.defs");
     let mut given = BTreeMap::new();
     for (name, uid, gid) in &args.ids {
         if given.insert(name.clone(), (*uid, *gid)).is_some() {
@@ -223,8 +223,7 @@ fn system_range(defs: &str, kind: &str) -> RangeInclusive<u32> {
 
 /// The ids in the third field of each line.
 fn ids_in(file: &str) -> BTreeSet<u32> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect()
+    input::system(file).lines().filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use nrtrace_profiles::trace::{self, SavedTrace};
 use nrtrace_tracer::launch::identity;
 use nrtrace_tracer::recording::Recorded;
 
-use crate::args::{ReplayArgs, ReportFormat, RunArgs};
-use crate::output::{self, OutputDir};
+use crate::args::{ReplayArgs, ReportFormat};
+use crate::output::{Losses, OutputDir};
 use crate::{input, knowledge, run, terminal};
 
 /// Classifies a recording again, and writes what follows from it. Nothing is run.
 pub fn replay(args: &ReplayArgs) -> Result<ExitCode> {
+    let output = args.output.as_deref().map(OutputDir::open).transpose()?;
     let path = &args.trace;
     let text = input::text(path, trace::FORMAT.max_bytes)?;
     let saved = SavedTrace::from_json(&text).with_context(|| path.display().to_string())?;
@@ -32,11 +33,12 @@ pub fn replay(args: &ReplayArgs) -> Result<ExitCode> {
     let mut profile = classify::profile(&trace, &name);
     profile.executable = executable.or(profile.executable);
     knowledge::library(&args.more)?.annotate(&mut profile);
-    if let Some(directory) = &args.output {
-        run::write(&OutputDir::open(directory)?, &profile, &args.shape.choices(), args.whole.unit)?;
+    let mut losses = Losses::default();
+    if let Some(output) = &output {
+        run::write(output, &profile, &args.shape.choices(), args.whole.unit, &mut losses);
     }
-    print(args, &profile)?;
-    Ok(ExitCode::SUCCESS)
+    losses.unless(print(args, &profile));
+    Ok(losses.status(run::complete(0, &profile)))
 }
 
 fn print(args: &ReplayArgs, profile: &Profile) -> Result<()> {
@@ -52,14 +54,13 @@ fn print(args: &ReplayArgs, profile: &Profile) -> Result<()> {
     }
 }
 
-/// Writes the recording of a run, where that was asked for.
-pub fn save(args: &RunArgs, recorded: &Recorded, name: &str, executable: Option<&RawText>) -> Result<()> {
-    let Some(path) = &args.save_trace else { return Ok(()) };
+/// The recording of a run as a file.
+pub fn saved(recorded: &Recorded, name: &str, executable: Option<&RawText>) -> String {
     let saved = SavedTrace {
         schema: trace::SCHEMA.to_owned(),
         name: name.to_owned(),
         executable: executable.cloned(),
         trace: recorded.trace.clone(),
     };
-    output::write_or_print(Some(path), &saved.to_json())
+    saved.to_json()
 }

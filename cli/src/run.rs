@@ -26,7 +26,7 @@ use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Talk};
 use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir, Target};
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
@@ -41,6 +41,8 @@ struct Settled {
     plan: Plan,
     facts: Facts,
     output: Option<OutputDir>,
+    /// Where the recording itself goes.
+    recording: Option<Target>,
 }
 
 /// Runs the program, and says what it needs.
@@ -50,7 +52,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let mut settled = settle(args)?;
     if args.verify || args.minimize {
-        let Settled { name, facts, plan, output, library } = settled;
+        let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
         return prove::run(&prove::Wanted { args, name, identity, policy, library, output });
     }
@@ -89,13 +91,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
              and its whole tree ended"
         ));
     }
-    replay::save(args, &recorded, &settled.name, profile.executable.as_ref())?;
-    settled.library.annotate(&mut profile);
-    if let Some(output) = &settled.output {
-        write(output, &profile, &args.results.shape.choices(), args.whole.unit)?;
+    let mut losses = Losses::default();
+    if let Some(target) = &settled.recording {
+        let saved = replay::saved(&recorded, &settled.name, profile.executable.as_ref());
+        losses.unless(target.write(&saved));
     }
-    show(&args.results, &profile, settled.output.as_ref())?;
-    Ok(ExitCode::from(status(args, &recorded, &profile)))
+    settled.library.annotate(&mut profile);
+    conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
+    Ok(losses.status(complete(status(args, &recorded), &profile)))
 }
 
 fn settle(args: &RunArgs) -> Result<Settled> {
@@ -124,14 +127,15 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         course: course(args)?,
         capture: Capture::Pass,
     };
-    // Opened now, so that a wrong path is told before the program runs.
-    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
     let paths = args.watch.paths.clone();
     if !paths.is_empty() && record == Record::Needs {
         return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
     }
     let facts = Facts { identity, mode, backend: Backend::Ebpf, record, paths };
-    Ok(Settled { library, name: identity::name_for(&base), plan, facts, output })
+    // Opened now, so that a wrong path is told before the program runs.
+    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;
+    Ok(Settled { library, name: identity::name_for(&base), plan, facts, output, recording })
 }
 
 /// What the run is to come to, where that was asked for.
@@ -210,18 +214,30 @@ fn who(settled: &Settled) -> String {
 }
 
 /// Writes the profile and all artefacts, by what was preferred, with a whole unit if asked for.
-pub fn write(output: &OutputDir, profile: &Profile, choices: &Choices, unit: bool) -> Result<()> {
+pub fn write(output: &OutputDir, profile: &Profile, choices: &Choices, unit: bool, losses: &mut Losses) {
     let grants = plan(profile, choices);
-    output.write("profile.json", &profile.to_json(), false)?;
+    losses.unless(output.write("profile.json", &profile.to_json(), false));
     let unit = unit.then(|| Format::SystemdUnit.emit(profile, &grants));
-    for artefact in emit::files(profile, &grants).into_iter().chain(unit) {
-        output.write(&artefact.file_name, &artefact.text, artefact.executable)?;
+    output.write_all(emit::files(profile, &grants).into_iter().chain(unit), losses);
+}
+
+/// Writes what was asked for, and shows it whatever became of the files.
+pub fn conclude(
+    results: &Results,
+    unit: bool,
+    profile: &Profile,
+    output: Option<&OutputDir>,
+    losses: &mut Losses,
+) {
+    if let Some(output) = output {
+        write(output, profile, &results.shape.choices(), unit, losses);
     }
-    Ok(())
+    let output = output.filter(|_| losses.is_empty());
+    losses.unless(show(results, profile, output));
 }
 
 /// Shows the result as it was asked for.
-pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
+fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
     let grants = &plan(profile, &results.shape.choices());
     match results.format {
         // The program may have written to standard output as well; this is why the table goes elsewhere.
@@ -243,8 +259,20 @@ pub fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) ->
     Ok(())
 }
 
+/// An incomplete record is a finding, where there is no other.
+pub fn complete(status: u8, profile: &Profile) -> ExitCode {
+    if profile.run.complete {
+        return ExitCode::from(status);
+    }
+    terminal::tell(format_args!(
+        "nrtrace: the record is not complete ({} records lost), so there may be more needs",
+        profile.run.lost
+    ));
+    ExitCode::from(status.max(1))
+}
+
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.
-fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
+fn status(args: &RunArgs, recorded: &Recorded) -> u8 {
     if recorded.trace.end.cut_off {
         return BROKEN;
     }
@@ -260,7 +288,7 @@ fn status(args: &RunArgs, recorded: &Recorded, profile: &Profile) -> u8 {
         return 1;
     }
     let stopped = matches!(recorded.trace.end.exit, Exit::Stopped { .. } | Exit::Running);
-    if stopped || (args.ignore_status && profile.run.complete) {
+    if stopped || args.ignore_status {
         return 0;
     }
     u8::try_from(recorded.status).unwrap_or(u8::MAX)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::grants::{FileKind, Grants, Why, carriers, is_interpreter};
 use crate::profile::Profile;
 use crate::version::{Format, ReadError};
-use crate::{Capability, RawText};
+use crate::{Capability, RawText, text};
 
 /// The value of [`Changes::schema`].
 pub const SCHEMA: &str = "nrtrace/changes/v1";
@@ -166,9 +166,7 @@ impl Changes {
 
     /// The file's text.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
+        text::indented_json(self)
     }
 
     /// Whose changes these are: profiles of one program for one user follow one another, all others stand beside.

@@ -11,6 +11,7 @@ use crate::event::{Attached, Backend, Exit, FileType, Identity, Mode, Obstacle, 
 use crate::knowledge::Fact;
 use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
+use crate::text;
 use crate::version::{Format, ReadError};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -235,10 +236,7 @@ pub struct LookedAt {
 impl Profile {
     /// The profile as indented JSON with a closing line end: the text of `profile.json`.
     pub fn to_json(&self) -> String {
-        // Only a map with keys that are no strings or a failing writer could make this fail; there are none.
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
+        text::indented_json(self)
     }
 
     /// Reads what [`Profile::to_json`] wrote, in this version or an older one.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Shown and serialised as text in which a backslash is `\\`, and each byte that is not part of
 /// valid UTF-8 is `\xHH`; so every value has exactly one text and every text one value. Control characters
-/// stay as they are in the serialised form (JSON escapes them itself), and are escaped by [`fmt::Display`],
+/// stay as they are in the serialised form ([`json`] escapes them), and are escaped by [`fmt::Display`],
 /// which is meant for terminals. A clone shares the bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawText(Arc<[u8]>);
@@ -101,9 +101,42 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Control characters, line and paragraph separators, and what is seen by nobody or turns the direction of text around
+/// (Unicode's categories Cc, Zl, Zp, and Cf but for signs that are seen).
 fn is_unprintable(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A value as JSON on one line, in which no character that is not printable stands as itself.
+pub fn json(value: &impl Serialize) -> String {
+    // Only a map with keys that are no strings or a failing writer could make this fail; there are none.
+    seen(serde_json::to_string(value).unwrap_or_default())
+}
+
+/// The same on indented lines, with a closing line end.
+pub fn indented_json(value: &impl Serialize) -> String {
+    seen(serde_json::to_string_pretty(value).unwrap_or_default()) + "\n"
+}
+
+/// JSON in which what is not printable is written as an escape of JSON's. Those of ASCII are escaped by the serialiser,
+/// but for DEL, and outside of strings there are no others.
+fn seen(text: String) -> String {
+    let is_hidden = |c: char| c > '~' && is_unprintable(c);
+    if !text.contains(is_hidden) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_hidden(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 impl fmt::Debug for RawText {
@@ -182,9 +215,24 @@ mod tests {
         }
 
         #[test]
+        fn json_shows_what_it_holds(text in "[\\PC\\p{Cf}\\p{Zl}\\p{Zp}\\x7f\\u{80}-\\u{9f}\n\"]*") {
+            for json in [json(&text), indented_json(&text)] {
+                prop_assert!(!json.trim_end().chars().any(is_unprintable), "{}", json);
+                prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text.as_str());
+            }
+        }
+
+        #[test]
         fn display_has_no_control_characters(bytes: Vec<u8>) {
             prop_assert!(!RawText::new(bytes).to_string().chars().any(char::is_control));
         }
+    }
+
+    #[test]
+    fn what_is_not_seen_is_written_as_an_escape() {
+        let hidden = "a\u{202e}b\u{2066}\u{200b}\u{feff}\u{61c}\u{2028}\u{2029}\u{7f}\u{e0041}é";
+        let seen = "a\\u202eb\\u2066\\u200b\\ufeff\\u061c\\u2028\\u2029\\u007f\\udb40\\udc41é";
+        assert_eq!(json(&RawText::from(hidden)), format!("\"{seen}\""));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RawText;
 use crate::event::Trace;
+use crate::text;
 use crate::version::{Format, ReadError};
 
 /// [`SavedTrace::schema`] of the recordings this version writes.
@@ -30,10 +31,7 @@ pub struct SavedTrace {
 impl SavedTrace {
     /// The recording as JSON on one line.
     pub fn to_json(&self) -> String {
-        // Only a map with keys that are no strings or a failing writer could make this fail; there are none.
-        let mut text = serde_json::to_string(self).unwrap_or_default();
-        text.push('\n');
-        text
+        text::json(self) + "\n"
     }
 
     /// Reads what [`SavedTrace::to_json`] wrote, in this version or an older one.

@@ -15,6 +15,7 @@ pub mod collect;
 pub mod course;
 pub mod doctor;
 pub mod ebpf;
+pub mod files;
 pub mod launch;
 pub mod oracle;
 pub mod predict;

@@ -132,7 +132,7 @@ impl Bench for Trying<'_> {
                 self.tell(&removed[place], &tried, left + open);
                 results[place] = Some(tried);
             }
-            self.journal.add(entries)?;
+            self.journal.add(entries, self.shown);
         }
         Ok(results.into_iter().flatten().collect())
     }

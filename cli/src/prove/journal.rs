@@ -2,19 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::Tried;
+use nrtrace_profiles::text::json;
+use nrtrace_tracer::files::read_regular;
 use serde::{Deserialize, Serialize};
 
 use super::Prover;
 use crate::output::OutputDir;
+use crate::progress::Trials;
+
+/// The largest journal that is read: far more trials than a search makes.
+const LARGEST: u64 = 64 << 20;
 
 /// The file.
 pub struct Journal {
-    file: Option<(OutputDir, PathBuf)>,
+    file: Option<(OutputDir, String)>,
     text: Text,
 }
 
@@ -47,18 +52,29 @@ impl Entry {
 
 impl Journal {
     /// Opens the journal of these trials: what is in it is kept unless it is about something else, or `restart`.
-    pub fn open(path: Option<&Path>, prover: &Prover, profile: &Profile, restart: bool) -> Result<Self> {
+    pub fn open(
+        path: Option<&Path>,
+        prover: &Prover,
+        profile: &Profile,
+        restart: bool,
+        shown: &Trials,
+    ) -> Self {
         let subject = subject(prover, profile);
         let text = path
-            .and_then(|path| std::fs::read(path).ok())
+            .and_then(|path| read_regular(path, LARGEST).ok())
             .and_then(|text| serde_json::from_slice::<Text>(&text).ok());
         let text = text.filter(|text| text.subject == subject && !restart);
         let text = text.unwrap_or_else(|| Text { subject, trials: BTreeMap::new() });
         let file = path.map(|path| {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            Ok::<_, anyhow::Error>((OutputDir::open(parent.unwrap_or(Path::new(".")))?, path.to_owned()))
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            OutputDir::open(parent.unwrap_or(Path::new("."))).map(|directory| (directory, name))
         });
-        Ok(Self { file: file.transpose()?, text })
+        let file = file.transpose().unwrap_or_else(|error| {
+            shown.note(&without(&error));
+            None
+        });
+        Self { file, text }
     }
 
     /// Trials there are already.
@@ -71,23 +87,29 @@ impl Journal {
         self.text.trials.get(set).map_or(&[], Vec::as_slice)
     }
 
-    /// Adds trials, and writes the file whole.
-    pub fn add(&mut self, entries: Vec<(String, Entry)>) -> Result<()> {
+    /// Adds trials, and writes the file whole. Where that fails, the search goes on without, which is said once.
+    pub fn add(&mut self, entries: Vec<(String, Entry)>, shown: &Trials) {
         for (set, entry) in entries {
             self.text.trials.entry(set).or_default().push(entry);
         }
-        let Some((directory, path)) = &self.file else { return Ok(()) };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        directory.write(&name, &serde_json::to_string(&self.text)?, false)
+        let Some((directory, name)) = &self.file else { return };
+        if let Err(error) = directory.write(name, &json(&self.text), false) {
+            shown.note(&without(&error));
+            self.file = None;
+        }
     }
 
     /// The search is done: nothing is to be gone on with.
     pub fn remove(self) {
-        if let Some((_, path)) = self.file {
-            // Where it was never written, or cannot be removed, it does no harm.
-            let _ = std::fs::remove_file(path);
+        if let Some((directory, name)) = self.file {
+            directory.remove(&name);
         }
     }
+}
+
+/// What a search without a journal lacks.
+fn without(error: &anyhow::Error) -> String {
+    format!("{error:#}: should this search be interrupted, it begins anew")
 }
 
 /// A set of needs, and how long the program had to live, as a key.

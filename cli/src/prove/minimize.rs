@@ -40,7 +40,7 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
-    let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart)?;
+    let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
         shown.note(&format!("going on after {} trials of an earlier search", journal.len()));
     }

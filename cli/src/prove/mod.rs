@@ -27,7 +27,7 @@ use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
 use crate::failure::BadInput;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 
 use share::shared;
@@ -158,21 +158,20 @@ fn is_private(args: &SandboxArgs, default: bool) -> bool {
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
-    let output = prove.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false)?;
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
-    if output.is_some() || args.update {
-        write(output.as_ref(), prove, &prover, &profile)?;
-    }
-    tell::verified(&verified, &profile, &prover, &prove.results)?;
-    Ok(if verified.lives() { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
+    let mut losses = Losses::default();
+    write(destination.as_ref(), prove, &prover, &profile, &mut losses);
+    losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
+    Ok(losses.status(proved(verified.lives())))
 }
 
 /// `nrtrace minimize`
 pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
-    let output = prove.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, true)?;
     let talk = &prove.results.talk;
     let verified = verify::verify(&prover, &mut profile, false, talk)?;
@@ -187,12 +186,16 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let untried = &verified.refused.untried;
     let wanted =
         minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
-    let proved = minimize::minimize(&wanted, &mut profile)?;
-    if output.is_some() || args.update {
-        write(output.as_ref(), prove, &prover, &profile)?;
-    }
-    tell::minimized(proved, &profile, &prover, &prove.results)?;
-    Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
+    let lives = minimize::minimize(&wanted, &mut profile)?;
+    let mut losses = Losses::default();
+    write(destination.as_ref(), prove, &prover, &profile, &mut losses);
+    let written = destination.is_some() && losses.is_empty();
+    losses.unless(tell::minimized(lives, &profile, &prover, &prove.results, written));
+    Ok(losses.status(proved(lives)))
+}
+
+fn proved(lives: bool) -> ExitCode {
+    if lives { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) }
 }
 
 /// A file beside a profile.
@@ -202,17 +205,49 @@ fn beside(profile: &Path) -> PathBuf {
     profile.with_file_name(name)
 }
 
-/// Writes the profile to the output directory, or back to where it came from, with the artefacts that lie beside it.
-fn write(output: Option<&OutputDir>, args: &ProveArgs, prover: &Prover, profile: &Profile) -> Result<()> {
-    let from = &args.profile;
-    if let Some(output) = output {
-        return crate::run::write(output, profile, &prover.choices, args.whole.unit);
+/// Where the profile goes.
+enum Destination {
+    /// The output directory, with the artefacts.
+    Directory(OutputDir),
+    /// Back to the file that it came from.
+    File(Target),
+}
+
+impl Destination {
+    /// The output directory, or with `update` where the profile came from; artefacts that lie beside it go with it.
+    fn open(args: &ProveArgs, update: bool) -> Result<Option<Self>> {
+        if let Some(directory) = &args.results.output {
+            return Ok(Some(Self::Directory(OutputDir::open(directory)?)));
+        }
+        let from = &args.profile;
+        let directory =
+            from.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_whole = from.file_name().is_some_and(|name| name == "profile.json");
+        Ok(match update {
+            false => None,
+            true if from.as_os_str() == "-" => Some(Self::File(Target::Standard)),
+            true if is_whole && directory.join("tmpfiles.d").is_dir() => {
+                Some(Self::Directory(OutputDir::open(directory)?))
+            }
+            true => Some(Self::File(Target::open(Some(from))?)),
+        })
     }
-    let directory = from.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let written = OutputDir::open(directory)?;
-    if name == "profile.json" && directory.join("tmpfiles.d").is_dir() {
-        return crate::run::write(&written, profile, &prover.choices, args.whole.unit);
+}
+
+fn write(
+    destination: Option<&Destination>,
+    args: &ProveArgs,
+    prover: &Prover,
+    profile: &Profile,
+    losses: &mut Losses,
+) {
+    match destination {
+        Some(Destination::Directory(output)) => {
+            crate::run::write(output, profile, &prover.choices, args.whole.unit, losses);
+        }
+        Some(Destination::File(target)) => {
+            losses.unless(target.write(&profile.to_json()));
+        }
+        None => {}
     }
-    written.write(&name, &profile.to_json(), false)
 }

@@ -17,10 +17,10 @@ use nrtrace_tracer::trial::{self, Report, Rights};
 use super::bench::last_words;
 use super::verify::Verified;
 use super::{
-    NOT_PROVED, Prover, check, choices, course, is_private, minimize, shared, tell, verify, watching,
+    NOT_PROVED, Prover, check, choices, course, is_private, minimize, proved, shared, tell, verify, watching,
 };
 use crate::args::RunArgs;
-use crate::output::OutputDir;
+use crate::output::{Losses, OutputDir};
 use crate::progress::Trials;
 use crate::terminal;
 
@@ -72,20 +72,21 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let goes_on = judge::gives_more(&profile, &prover.choices);
         profile.notes.push(came_short(&profile, &failure, &report, goes_on));
         if !goes_on {
-            write(wanted, &prover, &profile)?;
-            tell::unproved(&Verified::without_trial(failure, report), &profile, &prover, args)?;
-            return Ok(ExitCode::from(NOT_PROVED));
+            let mut losses = write(wanted, &prover, &profile);
+            let verified = Verified::without_trial(failure, report);
+            let written = losses.is_empty();
+            losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
+            return Ok(losses.status(ExitCode::from(NOT_PROVED)));
         }
     }
     prover.course = course(&args.course, &profile);
     let verified = verify::verify(&prover, &mut profile, true, talk)?;
-    let mut proved = verified.lives();
-    if !proved || !args.minimize {
-        tell::verified(&verified, &profile, &prover, &args.results)?;
-    }
+    let mut lives = verified.lives();
     // Written now, so that nothing is lost when the search is interrupted.
-    write(wanted, &prover, &profile)?;
-    if proved && args.minimize {
+    let mut losses = write(wanted, &prover, &profile);
+    if !lives || !args.minimize {
+        losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
+    } else {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
         let search = minimize::Wanted {
             prover: &prover,
@@ -94,11 +95,12 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
             journal: journal.as_deref(),
             talk,
         };
-        proved = minimize::minimize(&search, &mut profile)?;
-        write(wanted, &prover, &profile)?;
-        tell::minimized(proved, &profile, &prover, &args.results)?;
+        lives = minimize::minimize(&search, &mut profile)?;
+        losses = write(wanted, &prover, &profile);
+        let written = losses.is_empty();
+        losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
     }
-    Ok(if proved { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) })
+    Ok(losses.status(proved(lives)))
 }
 
 /// Says that the recorded run itself did not live, and what that means for a proof.
@@ -115,7 +117,10 @@ fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bo
     note
 }
 
-fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Result<()> {
-    let Some(output) = &wanted.output else { return Ok(()) };
-    crate::run::write(output, profile, &prover.choices, wanted.args.whole.unit)
+fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {
+    let mut losses = Losses::default();
+    if let Some(output) = &wanted.output {
+        crate::run::write(output, profile, &prover.choices, wanted.args.whole.unit, &mut losses);
+    }
+    losses
 }

@@ -7,7 +7,7 @@ use nrtrace_profiles::grants::{Method, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
-use nrtrace_profiles::text::printable;
+use nrtrace_profiles::text::{indented_json, printable};
 
 use super::Prover;
 use super::bench::last_words;
@@ -25,7 +25,7 @@ const LAST_LINES: usize = 6;
 /// The outcome of `verify`.
 pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
     if results.format == ReportFormat::Json {
-        return terminal::print(&json(verified, profile)?);
+        return terminal::print(&json(verified, profile));
     }
     if results.talk.quiet {
         return Ok(());
@@ -127,7 +127,8 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             continue;
         }
         let is_granted = |requirement: &Requirement| {
-            emit::remedies(&plan, requirement).iter().any(|remedy| remedy.verdict == Remedy::Granted)
+            let granted = [Remedy::Granted, Remedy::Partly];
+            emit::remedies(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
         let what =
@@ -161,7 +162,7 @@ fn named(requirement: &Requirement) -> String {
     }
 }
 
-fn json(verified: &Verified, profile: &Profile) -> Result<String> {
+fn json(verified: &Verified, profile: &Profile) -> String {
     let value = serde_json::json!({
         "lives": verified.lives(),
         "failure": verified.failure.as_ref().map(ToString::to_string),
@@ -174,19 +175,31 @@ fn json(verified: &Verified, profile: &Profile) -> Result<String> {
         "notApplied": verified.report.not_applied,
         "profile": profile,
     });
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+    indented_json(&value)
 }
 
 /// The recorded run failed, and no trial was made.
-pub fn unproved(verified: &Verified, profile: &Profile, prover: &Prover, args: &RunArgs) -> Result<()> {
+pub fn unproved(
+    verified: &Verified,
+    profile: &Profile,
+    prover: &Prover,
+    args: &RunArgs,
+    written: bool,
+) -> Result<()> {
     if args.results.format == ReportFormat::Json && !args.minimize {
-        return terminal::print(&json(verified, profile)?);
+        return terminal::print(&json(verified, profile));
     }
-    minimized(false, profile, prover, &args.results)
+    minimized(false, profile, prover, &args.results, written)
 }
 
 /// The outcome of `minimize`.
-pub fn minimized(proved: bool, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
+pub fn minimized(
+    proved: bool,
+    profile: &Profile,
+    prover: &Prover,
+    results: &Results,
+    written: bool,
+) -> Result<()> {
     let grants = &plan(profile, &prover.choices);
     match results.format {
         ReportFormat::Json => terminal::print(&profile.to_json()),
@@ -200,7 +213,7 @@ pub fn minimized(proved: bool, profile: &Profile, prover: &Prover, results: &Res
             if !proved {
                 say("Not proved: see above");
             }
-            if let Some(output) = &results.output {
+            if let Some(output) = results.output.as_ref().filter(|_| written) {
                 say(&format!("Profile and artefacts are in {}", output.display()));
             }
             Ok(())

@@ -350,6 +350,7 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
     let of = |wanted| profile.requirements.iter().filter(|r| verdict(r) == Some(wanted)).count();
     let words = [
         (Verdict::Granted, "granted by what is below"),
+        (Verdict::Partly, "that the files for systemd cannot hold, before systemd 254 or at all"),
         (Verdict::Advice, "settled in its configuration"),
         (Verdict::Optional, "not needed to live"),
         (Verdict::Unmet, "not to be granted safely"),

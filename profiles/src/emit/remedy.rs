@@ -1,5 +1,6 @@
 //! What was granted for one need, in a few words.
 
+use super::{systemd, tmpfiles};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Method, PORT_SYSCTL, Why};
 use crate::requirement::{Need, Requirement};
@@ -9,6 +10,8 @@ use crate::requirement::{Need, Requirement};
 pub enum Verdict {
     /// It is granted.
     Granted,
+    /// It is granted, but a file for systemd cannot hold it: not before some version, or not at all.
+    Partly,
     /// Something in the program's own configuration is to be changed.
     Advice,
     /// It is not granted, and the program lives.
@@ -38,19 +41,22 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
     let mut out = Vec::new();
     let serves = |why: &Why| why.needs.contains(id);
-    let mut say = |verdict, method, text: String| out.push(Remedy { verdict, method, text });
     use Method::{Acl, Capability, Configure, FileCapability, Group, Make, Own};
     for text in grants.known.get(id).into_iter().flatten() {
-        say(Verdict::Granted, None, format!("{text}; or, as written:"));
+        let text = format!("{text}; or, as written:");
+        out.push(Remedy { verdict: Verdict::Granted, method: None, text });
     }
+    let mut line = |path: &RawText, method, text: String| {
+        let (verdict, text) = match tmpfiles::misfit(path) {
+            None => (Verdict::Granted, format!("tmpfiles.d: {text}")),
+            Some(misfit) => (misfit.verdict, format!("{}: {text}", misfit.instead)),
+        };
+        out.push(Remedy { verdict, method: Some(method), text });
+    };
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
         let (verb, method) = if d.existed { ("own", Own) } else { ("make", Make) };
         let more = if d.contents { " and its contents" } else { "" };
-        say(
-            Verdict::Granted,
-            Some(method),
-            format!("tmpfiles.d: {verb} {}{more}, {:04o}", name(path), d.mode),
-        );
+        line(path, method, format!("{verb} {}{more}, {:04o}", name(path), d.mode));
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| serves(&file.why)) {
         let verb = match (file.existed, file.kind) {
@@ -60,11 +66,12 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
         };
         let method = if file.existed { Own } else { Make };
         let mode = file.mode.map(|mode| format!(", {mode:04o}")).unwrap_or_default();
-        say(Verdict::Granted, Some(method), format!("tmpfiles.d: {verb} {}{mode}", name(path)));
+        line(path, method, format!("{verb} {}{mode}", name(path)));
     }
     for (path, acl) in grants.acls.iter().filter(|(_, acl)| serves(&acl.why)) {
-        say(Verdict::Granted, Some(Acl), format!("tmpfiles.d: ACL {} on {}", acl.text(), name(path)));
+        line(path, Acl, format!("ACL {} on {}", acl.text(), name(path)));
     }
+    let mut say = |verdict, method, text: String| out.push(Remedy { verdict, method, text });
     for (group, m) in grants.groups.iter().filter(|(_, m)| serves(&m.why)) {
         let caution = m.caution.map(|caution| format!(" (note: {caution})")).unwrap_or_default();
         say(Verdict::Granted, Some(Group), format!("join group {group}{caution}"));
@@ -87,14 +94,18 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     out
 }
 
-fn settings(grants: &Grants, id: &str, say: &mut impl FnMut(Verdict, Option<Method>, String)) {
+fn settings(grants: &Grants, id: &str, tell: &mut impl FnMut(Verdict, Option<Method>, String)) {
     let serves = |why: &Why| why.needs.contains(id);
-    let mut say = |method, text: String| say(Verdict::Granted, Some(method), text);
+    for (name, credential) in grants.credentials.iter().filter(|(_, credential)| serves(&credential.why)) {
+        let verdict = by_unit(systemd::can_load(&credential.path));
+        tell(verdict, Some(Method::Credential), format!("drop-in: LoadCredential={name}"));
+    }
+    for (path, _) in grants.devices.iter().filter(|(_, device)| serves(&device.why)) {
+        tell(by_unit(systemd::can_allow(path)), Some(Method::Unit), "drop-in: DeviceAllow=".into());
+    }
+    let mut say = |method, text: String| tell(Verdict::Granted, Some(method), text);
     for port in grants.ports.iter().filter(|(_, why)| grants.port_method == Method::Socket && serves(why)) {
         say(Method::Socket, format!("socket unit: systemd listens on port {}", port.0));
-    }
-    for (name, _) in grants.credentials.iter().filter(|(_, credential)| serves(&credential.why)) {
-        say(Method::Credential, format!("drop-in: LoadCredential={name}"));
     }
     for (name, variable) in grants.environment.iter().filter(|(_, variable)| serves(&variable.why)) {
         say(Method::Configure, format!("drop-in: Environment={name}={}", variable.value));
@@ -111,9 +122,6 @@ fn settings(grants: &Grants, id: &str, say: &mut impl FnMut(Verdict, Option<Meth
             say(Method::Unit, format!("drop-in: {name}={value}"));
         }
     }
-    for _ in grants.devices.values().filter(|device| serves(&device.why)) {
-        say(Method::Unit, "drop-in: DeviceAllow=".into());
-    }
     for (name, sysctl) in grants.sysctls.iter().filter(|(_, sysctl)| serves(&sysctl.why)) {
         let method = if name == PORT_SYSCTL { Method::Sysctl } else { Method::Boot };
         say(method, format!("sysctl.d: {name} = {}", sysctl.value));
@@ -124,4 +132,9 @@ fn settings(grants: &Grants, id: &str, say: &mut impl FnMut(Verdict, Option<Meth
     for _ in grants.delegate.iter().filter(|why| serves(why)) {
         say(Method::Unit, "drop-in: Delegate=yes".into());
     }
+}
+
+/// Whether a unit can hold it.
+fn by_unit(can: bool) -> Verdict {
+    if can { Verdict::Granted } else { Verdict::Partly }
 }

@@ -210,6 +210,10 @@ impl Report {
         }
         let words = [
             (Verdict::Granted, "granted by the files written"),
+            (
+                Verdict::Partly,
+                "that the files for systemd cannot hold (before systemd 254, or at all: see their comments, and apply.sh)",
+            ),
             (Verdict::Advice, "to settle in the program's configuration"),
             (Verdict::Optional, "not needed to live"),
             (Verdict::Unmet, "cannot be granted safely"),
@@ -218,7 +222,8 @@ impl Report {
             .iter()
             .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
             .collect();
-        let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
+        let is_short = [Verdict::Partly, Verdict::Unmet].iter().any(|verdict| counts.contains_key(verdict));
+        let colour = if is_short { RED } else { GREEN };
         let total = profile.requirements.len();
         let needs = if total == 1 { "need" } else { "needs" };
         self.title(colour, &format!("{total} {needs}: {}.", parts.join(", ")));

@@ -1,7 +1,7 @@
 //! tmpfiles.d(5).
 
 use super::escape::tmpfiles::{field, glob_field, is_portable};
-use super::{Emitted, Page};
+use super::{Emitted, Page, Verdict};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Why};
 
@@ -54,13 +54,49 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
     page.finish(format!("tmpfiles.d/{}.conf", grants.name), grants)
 }
 
-/// Writes a line, or, where older versions of systemd would take it for another path, a comment that holds it.
-fn put(page: &mut Page, path: &RawText, why: &Why, line: &str) {
-    if is_portable(path.as_bytes()) {
-        return page.line(line);
+/// Why systemd-tmpfiles would not do what a line for some path says, or would do it to another path.
+pub(super) struct Misfit {
+    /// What that makes of the need.
+    pub(super) verdict: Verdict,
+    /// What grants it instead, or why nothing does.
+    pub(super) instead: &'static str,
+    reason: &'static str,
+    hint: &'static str,
+    /// What is said above the line, which is a comment then.
+    comment: &'static str,
+}
+
+/// `PATH_MAX` of Linux, with the zero byte at the end.
+const LONGEST_PATH: usize = 4096;
+/// `NAME_MAX` of Linux.
+const LONGEST_NAME: usize = 255;
+
+/// What keeps the file from holding a line for a path, where something does.
+pub(super) fn misfit(path: &RawText) -> Option<Misfit> {
+    let bytes = path.as_bytes();
+    if bytes.len() >= LONGEST_PATH || bytes.split(|byte| *byte == b'/').any(|name| name.len() > LONGEST_NAME)
+    {
+        return Some(Misfit {
+            verdict: Verdict::Unmet,
+            instead: "nothing can, since the path is longer than the kernel takes",
+            reason: "the path, or a name in it, is longer than the kernel takes",
+            hint: "have the program use a shorter one",
+            comment: "The kernel takes no path or name of this length:",
+        });
     }
-    page.comment("Only systemd 254 and later read this name right; there, take away the mark in front:");
+    (!is_portable(bytes)).then_some(Misfit {
+        verdict: Verdict::Partly,
+        instead: "apply.sh, or by hand in tmpfiles.d from systemd 254 on",
+        reason: "before systemd 254, tmpfiles.d cannot hold this name",
+        hint: "have the program use another name; with systemd 254 or later see the comment in tmpfiles.d",
+        comment: "Only systemd 254 and later read this name right; there, take away the mark in front:",
+    })
+}
+
+/// Writes a line, or, where it would not do what it says, a comment that holds it.
+fn put(page: &mut Page, path: &RawText, why: &Why, line: &str) {
+    let Some(misfit) = misfit(path) else { return page.line(line) };
+    page.comment(misfit.comment);
     page.comment(line);
-    let hint = "have the program use another name; with systemd 254 or later see the comment in tmpfiles.d";
-    page.cannot(why, "before systemd 254, tmpfiles.d cannot hold this name", hint);
+    page.cannot(why, misfit.reason, misfit.hint);
 }

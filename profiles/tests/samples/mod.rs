@@ -340,7 +340,7 @@ pub const HOSTILE: &[&[u8]] = &[
     b"\x1b[31mred\x07",
     b"\xff\xfe\x80",
     b"gl*b?[a]{b,c}~",
-    "\u{202e}rtl\u{200b}".as_bytes(),
+    "\u{202e}rtl\u{200b}\u{2066}\u{2028}\u{61c}\u{feff}\u{e0041}\u{85}".as_bytes(),
     "grün 家".as_bytes(),
     b"- list: {key: [v]}",
     b"tab\tcr\r",

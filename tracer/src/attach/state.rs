@@ -2,8 +2,7 @@
 //!
 //! Read where it can be read, from the places that these runtimes use by default; nothing here is asked of a daemon.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use nrtrace_profiles::container::{Mounted, Pod};
@@ -11,6 +10,7 @@ use serde_json::Value;
 
 use super::bundle::Program;
 use super::mounts;
+use crate::files::read_regular;
 
 /// Most bytes of a file of state that is read.
 const STATE_MAX: u64 = 16 << 20;
@@ -86,9 +86,7 @@ pub fn joined(all: Vec<Known>) -> Vec<Known> {
 }
 
 fn json(path: &Path) -> Option<Value> {
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(STATE_MAX).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    serde_json::from_slice(&read_regular(path, STATE_MAX).ok()?).ok()
 }
 
 fn directories(path: &Path) -> Vec<PathBuf> {
@@ -104,7 +102,8 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 }
 
 fn number(path: &Path) -> Option<i32> {
-    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+    let text = String::from_utf8(read_regular(path, 1 << 10).ok()?).ok()?;
+    text.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 /// A graph root and a run root of containers/storage, as podman and CRI-O use it.

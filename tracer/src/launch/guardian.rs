@@ -104,13 +104,8 @@ impl Guardian {
             unreachable!("the child does not return");
         };
         drop(theirs);
-        let mut guardian = Self {
-            pid: child,
-            keeper: child,
-            channel: Some(ours),
-            gone: false,
-            heard: Heard::Nothing,
-        };
+        let mut guardian =
+            Self { pid: child, keeper: child, channel: Some(ours), gone: false, heard: Heard::Nothing };
         restored.map_err(failed("unblocking signals for"))?;
         let next = || match guardian.receive(MsgFlags::empty()).map_err(failed("hearing of"))? {
             Some(message) => Ok(message),

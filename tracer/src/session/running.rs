@@ -106,8 +106,7 @@ impl<'a> Running<'a> {
             }
         }
         if self.stop.stage() == Stage::GivenUp {
-            let left: BTreeSet<String> =
-                self.alive().iter().map(|member| member.pid.to_string()).collect();
+            let left: BTreeSet<String> = self.alive().iter().map(|member| member.pid.to_string()).collect();
             notes.push(format!(
                 "these processes could not be killed and were left behind: {}",
                 left.into_iter().collect::<Vec<_>>().join(" ")

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Verdict, fingerprint, lines, place};
+use crate::text::indented_json;
 
 pub fn write(verdict: &Verdict) -> String {
     let path = place(verdict);
@@ -17,5 +18,5 @@ pub fn write(verdict: &Verdict) -> String {
         })
     };
     let report: Value = verdict.findings.iter().map(entry).collect();
-    format!("{report:#}\n")
+    indented_json(&report)
 }

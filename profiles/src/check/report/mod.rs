@@ -9,7 +9,7 @@ mod text;
 
 use super::{Finding, Verdict};
 use crate::emit::Style;
-use crate::text::printable;
+use crate::text::{indented_json, printable};
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,12 +39,7 @@ impl Format {
     pub fn write(self, verdict: &Verdict, style: Style, time: &str) -> String {
         match self {
             Self::Text => text::write(verdict, style),
-            Self::Json => {
-                // Only a map with keys that are no strings could make this fail; there are none.
-                let mut text = serde_json::to_string_pretty(verdict).unwrap_or_default();
-                text.push('\n');
-                text
-            }
+            Self::Json => indented_json(verdict),
             Self::Sarif => sarif::write(verdict),
             Self::Junit => junit::write(verdict, time),
             Self::Github => github::write(verdict),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{Finding, Rule};
 use super::{Verdict, fingerprint, lines, place};
-use crate::text::printable;
+use crate::text::{indented_json, printable};
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -28,7 +28,7 @@ pub fn write(verdict: &Verdict) -> String {
             "results": results,
         }],
     });
-    format!("{log:#}\n")
+    indented_json(&log)
 }
 
 fn describe(rule: Rule) -> Value {

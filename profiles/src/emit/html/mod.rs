@@ -81,6 +81,8 @@ fn seconds(seconds: Seconds) -> String {
 fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Granted => ("granted", "granted"),
+        // They look like what is to be done by hand.
+        Verdict::Partly => ("advice", "not held by each file"),
         Verdict::Advice => ("advice", "to configure"),
         Verdict::Optional => ("optional", "not needed"),
         Verdict::Unmet => ("unmet", "cannot be granted"),
@@ -119,7 +121,8 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
 /// The numbers at a glance.
 fn standing(profile: &Profile, grants: &Grants) -> Markup {
     let count = |wanted| profile.requirements.iter().filter(|r| verdict_of(r, grants) == wanted).count();
-    let tiles = [Verdict::Granted, Verdict::Advice, Verdict::Optional, Verdict::Unmet].map(|v| (v, count(v)));
+    let all = [Verdict::Granted, Verdict::Partly, Verdict::Advice, Verdict::Optional, Verdict::Unmet];
+    let tiles = all.map(|verdict| (verdict, count(verdict)));
     html! {
         section.standing {
             @if profile.requirements.is_empty() {

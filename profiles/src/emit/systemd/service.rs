@@ -139,6 +139,16 @@ fn directories(page: &mut Page, grants: &Grants) {
     }
 }
 
+/// Whether `DeviceAllow=` can name a node.
+pub(in super::super) fn can_allow(path: &RawText) -> bool {
+    path.as_bytes().starts_with(b"/dev/") && is_portable(path.as_bytes())
+}
+
+/// Whether `LoadCredential=` can name a file.
+pub(in super::super) fn can_load(path: &RawText) -> bool {
+    is_plain_value(path.as_bytes())
+}
+
 fn credentials(page: &mut Page, grants: &Grants) {
     if !grants.credentials.is_empty() {
         page.blank();
@@ -146,7 +156,7 @@ fn credentials(page: &mut Page, grants: &Grants) {
     for (name, credential) in &grants.credentials {
         page.why(&credential.why);
         let path = &credential.path;
-        if is_plain_value(path.as_bytes()) {
+        if can_load(path) {
             page.line(&format!("LoadCredential={name}:{}", path.to_text().replace('%', "%%")));
         } else {
             let hint = "give the file another name";
@@ -219,7 +229,7 @@ fn devices(page: &mut Page, grants: &Grants) {
     }
     for (path, device) in &grants.devices {
         page.why(&device.why);
-        if !path.as_bytes().starts_with(b"/dev/") || !is_portable(path.as_bytes()) {
+        if !can_allow(path) {
             page.comment("DeviceAllow= cannot name this node.");
             let hint = "use a plain name below /dev, or no DeviceAllow= at all";
             page.cannot(&device.why, "DeviceAllow= takes plain names below /dev only", hint);
