@@ -2,7 +2,7 @@
 
 use super::escape::shell::quoted;
 use super::{Emitted, Page, script};
-use crate::grants::{Carriers, FileKind, Grants, carriers, too_many_executables};
+use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers, too_many_executables};
 use crate::profile::Profile;
 
 /// The script `setcap.sh`.
@@ -43,6 +43,9 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
 }
 
 fn body(page: &mut Page, carriers: &Carriers<'_>, grants: &Grants) {
+    for (path, capabilities) in &carriers.files {
+        page.comment(&format!("setcap {} {path}", capability_text(capabilities)));
+    }
     for path in carriers.interpreters.keys() {
         page.comment(&format!(
             "{path} is an interpreter: every script would have the capabilities, so it gets none."
