@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use nrtrace_tests::record;
-use nrtrace_tests::sandbox::Sandbox;
+use nrtrace_tests::sandbox::{BIN, Sandbox};
 
 const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
 
@@ -67,6 +67,41 @@ fn stopped_helpers_go_on() {
         );
         sandbox.script(&script).unwrap().ok().unwrap();
         assert!(record::written(&sandbox, "result").unwrap().run.complete, "{backend}, {order}");
+    }
+}
+
+/// `--ready-notify`, with a stranger who calls again and again if `stranger` is their user.
+fn notified(backend: &str, stranger: Option<u32>, program: &str) -> bool {
+    let sandbox = sandbox();
+    let stranger = stranger.map_or(String::new(), |uid| {
+        format!(
+            "(for _ in $(seq 30); do setpriv --reuid {uid} --regid {uid} --clear-groups fixture ready; sleep 0.1; done) &"
+        )
+    });
+    let script = format!(
+        "{stranger}
+        exec timeout -k 3 30 nrtrace run --backend {backend} --as 54321 --ready-notify --ready-timeout 3s --settle 100ms \\
+            --exercise true -o \"$OUT\"/result -- bash -c '{program}' {BIN}/fixture"
+    );
+    let finished = sandbox.script(&script).unwrap();
+    let profile = record::written(&sandbox, "result").unwrap();
+    let ready = profile.run.timeline.is_some_and(|timeline| timeline.ready.is_some());
+    assert_eq!(finished.status, if ready { 0 } else { 1 }, "{backend}: {finished}");
+    ready
+}
+
+#[test]
+fn only_the_tree_says_that_it_is_ready() {
+    for backend in BACKENDS {
+        for stranger in [54321, 54322, 0] {
+            assert!(!notified(backend, Some(stranger), "sleep 600"), "{backend}, {stranger}");
+        }
+        // Each sender has ended, and has been reaped, when it is heard.
+        for program in
+            ["$0 ready; sleep 600", "($0 ready &); sleep 600", "$0 ready & wait; sleep 600"]
+        {
+            assert!(notified(backend, None, program), "{backend}, {program}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod course;
 pub mod doctor;
 pub mod ebpf;
 pub mod launch;
+mod members;
 pub mod oracle;
 pub mod predict;
 pub mod ptrace;

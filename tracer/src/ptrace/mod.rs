@@ -191,7 +191,9 @@ impl Tracer {
     /// Whether a thread of process `pid` is traced.
     pub fn traces(&self, pid: pid_t) -> bool {
         self.tasks() > 0
-            && crate::attach::process::threads(pid).into_iter().any(|tid| facts::tracer(tid) == Some(self.pid))
+            && crate::attach::process::threads(pid)
+                .into_iter()
+                .any(|tid| facts::tracer(tid) == Some(self.pid))
     }
 
     /// Process id of the tracer process.
