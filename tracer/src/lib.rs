@@ -14,6 +14,7 @@ pub mod course;
 pub mod doctor;
 pub mod ebpf;
 pub mod launch;
+pub mod limits;
 mod members;
 pub mod oracle;
 pub mod predict;
