@@ -36,6 +36,13 @@ fn main() -> ExitCode {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
     let cli = Cli::parse();
+    if matches!(
+        cli.command,
+        Command::Run(_) | Command::Verify(_) | Command::Minimize(_) | Command::Attach(_) | Command::Doctor(_)
+    ) && let Err(error) = nrtrace_tracer::limits::require_descriptors()
+    {
+        return failure::report(&error.into());
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Verify(args) => prove::verify(&args),

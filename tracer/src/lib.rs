@@ -17,6 +17,8 @@ pub mod doctor;
 pub mod ebpf;
 pub mod files;
 pub mod launch;
+pub mod limits;
+mod members;
 pub mod oracle;
 pub mod predict;
 pub mod ptrace;

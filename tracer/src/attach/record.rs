@@ -1,12 +1,10 @@
 //! The recording of what already runs.
 
-use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
-use nrtrace_ebpf::record::{Head, KIND_EXIT, KIND_FORK, ProcessRecord, read};
 use nrtrace_profiles::event::{Attached, Backend, Exit, Phase, Record, RunFacts, Trace, TraceEnd};
 use nrtrace_profiles::glob::Pattern;
 use tokio::time::MissedTickBehavior;
@@ -19,6 +17,7 @@ use crate::launch::Error;
 use crate::launch::environment;
 use crate::launch::signals::Signals;
 use crate::launch::tree;
+use crate::members::Members;
 use crate::recording::Recorded;
 use crate::session::{Progress, Source, TICK, has_ended, monotonic, pollable};
 
@@ -212,14 +211,14 @@ impl<'a> Session<'a> {
         self.collector.started(arrival.time);
         arrival.records.iter().for_each(|record| self.members.take(record));
         arrival.records.iter().for_each(|record| self.collector.record(record));
-        self.members.live.insert(self.subject.main.pid as u32);
+        self.members.meet(self.subject.main.pid as u32);
         (self.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
         Ok(())
     }
 
     fn meet(&mut self, pids: &[i32]) {
         for facts in pids.iter().filter_map(|pid| Facts::read(*pid)) {
-            self.members.live.insert(facts.pid as u32);
+            self.members.meet(facts.pid as u32);
             self.collector.met(facts.pid as u32, facts.exe, facts.mnt_ns, facts.filtered);
         }
     }
@@ -279,62 +278,16 @@ impl<'a> Session<'a> {
         }
         let alive = |pid: &i32| tree::member(*pid).is_some_and(|member| !member.zombie);
         let left: Vec<i32> = self.subject.scope.processes().into_iter().filter(alive).collect();
-        self.members.live.extend(left.iter().map(|pid| *pid as u32));
+        left.iter().for_each(|pid| self.members.meet(*pid as u32));
         left.is_empty()
     }
 
     fn exit(&self) -> Exit {
-        match self.members.main_ended {
+        match self.members.main_ended() {
             Some(status) if libc::WIFSIGNALED(status) => Exit::Signaled { signal: libc::WTERMSIG(status) },
             Some(status) => Exit::Exited { status: libc::WEXITSTATUS(status) },
             None => Exit::Running,
         }
-    }
-}
-
-/// The processes that live, as the records tell.
-#[derive(Debug)]
-struct Members {
-    main: u32,
-    live: HashSet<u32>,
-    /// Wait status of the main process.
-    main_ended: Option<i32>,
-}
-
-impl Members {
-    fn new(main: u32) -> Self {
-        Self { main, live: HashSet::from([main]), main_ended: None }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        let Some(head) = read::<Head>(bytes) else { return };
-        if !matches!(head.kind, KIND_FORK | KIND_EXIT) {
-            return;
-        }
-        let Some(record) = read::<ProcessRecord>(bytes) else { return };
-        match head.kind {
-            KIND_FORK => {
-                self.live.insert(record.child_pid);
-            }
-            _ if record.last_thread != 0 => {
-                self.live.remove(&head.pid);
-                if head.pid == self.main {
-                    self.main_ended = Some(record.exit_code as i32);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Whether one lives: those whose end was not told are looked at.
-    fn any_lives(&mut self) -> bool {
-        let mut seen: HashMap<u32, bool> = HashMap::new();
-        self.live.retain(|pid| {
-            *seen
-                .entry(*pid)
-                .or_insert_with(|| tree::member(*pid as i32).is_some_and(|member| !member.zombie))
-        });
-        !self.live.is_empty()
     }
 }
 

@@ -9,6 +9,7 @@ use super::container;
 use super::process::{self, Facts};
 use crate::launch::Error;
 use crate::launch::tree;
+use crate::ptrace::watchdog;
 use crate::session::{Begins, Source};
 
 /// Looks at most for processes that are not watched yet.
@@ -65,7 +66,7 @@ impl Scope {
             }
         };
         let helpers: Vec<i32> = tree::descendants(own).iter().map(|member| member.pid).collect();
-        found.retain(|pid| *pid != own && !helpers.contains(pid));
+        found.retain(|pid| *pid != own && !helpers.contains(pid) && !watchdog::is_one(*pid));
         found
     }
 

@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 
 use super::notify::Notify;
 use super::output::{Capture, Output};
-use super::{Course, Turn, Verdict, Watch};
+use super::{Course, Tree, Turn, Verdict, Watch};
 use crate::launch::Error;
 use crate::launch::tree::End;
 
@@ -65,11 +65,11 @@ impl Attendant {
     ///
     /// # Errors
     /// When a command cannot be started.
-    pub fn tick(&mut self, root: i32, end: Option<End>) -> Result<Option<Turn>, Error> {
+    pub(crate) fn tick(&mut self, tree: Tree<'_>, end: Option<End>) -> Result<Option<Turn>, Error> {
         if let Some(output) = &mut self.output {
             output.drain();
         }
-        self.watch.as_mut().map_or(Ok(None), |watch| watch.tick(root, end, self.output.as_ref()))
+        self.watch.as_mut().map_or(Ok(None), |watch| watch.tick(tree, end, self.output.as_ref()))
     }
 
     /// Whether the run ends with its course.

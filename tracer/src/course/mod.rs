@@ -24,6 +24,25 @@ pub use watch::Turn;
 
 use watch::Watch;
 
+use crate::launch::tree;
+use crate::members::Members;
+
+/// The program's tree, as its course looks at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree<'a> {
+    /// What it hangs below.
+    pub(crate) root: i32,
+    /// Who belongs to it, as the records tell.
+    pub(crate) members: &'a Members,
+}
+
+impl Tree<'_> {
+    /// Whether a process belongs to it, or did until it ended just now.
+    fn includes(self, pid: i32) -> bool {
+        self.members.include(pid as u32) || tree::contains(self.root, pid)
+    }
+}
+
 /// How the program's readiness is told; all that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {

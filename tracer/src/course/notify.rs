@@ -5,18 +5,22 @@ use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
 
-use crate::launch::{Error, tree};
+use crate::launch::Error;
 
 /// The socket that `NOTIFY_SOCKET` names. It is an abstract one: nothing of it is left when nrtrace ends.
 #[derive(Debug)]
 pub struct Notify {
     socket: UnixDatagram,
     name: String,
+    /// Who said that the program is ready and is not known yet, and how often that was looked at.
+    unknown: Vec<(i32, u32)>,
 }
+
+/// So many looks is a sender waited for to become known: the record of its birth may come just after its message.
+const LOOKS: u32 = 5;
 
 impl Notify {
     /// Opens it.
@@ -30,7 +34,7 @@ impl Notify {
         let socket = UnixDatagram::bind_addr(&address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         setsockopt(&socket, sockopt::PassCred, &true).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { socket, name })
+        Ok(Self { socket, name, unknown: Vec::new() })
     }
 
     /// The value of `NOTIFY_SOCKET`.
@@ -38,25 +42,39 @@ impl Notify {
         format!("@{}", self.name).into()
     }
 
-    /// Whether a process below `root` has said that the program is ready, since the last call.
-    pub fn heard(&self, root: i32) -> bool {
-        let mut ready = false;
+    /// Whether a process that `belongs` to the program's tree, or did until it ended just now, has said that the program is
+    /// ready, since the last call. Nobody else is believed; the kernel tells who sent a message.
+    pub fn heard(&mut self, belongs: impl Fn(i32) -> bool) -> bool {
+        let mut said = std::mem::take(&mut self.unknown);
+        self.receive(|sender| said.push((sender, 0)));
+        for (sender, looks) in said {
+            if belongs(sender) {
+                return true;
+            }
+            if looks < LOOKS {
+                self.unknown.push((sender, looks + 1));
+            }
+        }
+        false
+    }
+
+    /// Gives `ready` the sender of each message that says so.
+    fn receive(&self, mut ready: impl FnMut(i32)) {
         let mut bytes = [0; 4096];
         loop {
             let mut buffers = [IoSliceMut::new(&mut bytes)];
             let mut control = nix::cmsg_space!(UnixCredentials);
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
             let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut buffers, Some(&mut control), flags);
-            let Ok(received) = received else { return ready };
+            let Ok(received) = received else { return };
             let sender = received.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
                 ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
                 _ => None,
             });
-            // A helper such as systemd-notify(1) may have ended by now.
-            let is_gone = |pid| !Path::new(&format!("/proc/{pid}")).exists();
-            let ours = sender.is_some_and(|pid| tree::contains(root, pid) || is_gone(pid));
             let length = received.bytes;
-            ready |= ours && says_ready(bytes.get(..length).unwrap_or_default());
+            if let Some(sender) = sender.filter(|_| says_ready(bytes.get(..length).unwrap_or_default())) {
+                ready(sender);
+            }
         }
     }
 }
@@ -77,18 +95,22 @@ mod tests {
 
     #[test]
     fn only_the_tree_is_heard() {
-        let notify = Notify::open().unwrap();
+        let mut notify = Notify::open().unwrap();
         let address = SocketAddr::from_abstract_name(&notify.name).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
-        let parent = nix::unistd::getppid().as_raw();
-        for (text, root, heard) in [
-            ("STATUS=starting", parent, false),
-            ("STATUS=up\nREADY=1\n", parent, true),
-            ("READY=1", std::process::id() as i32, false),
-            ("READY=0", parent, false),
+        let own = std::process::id() as i32;
+        for (text, member, heard) in [
+            ("STATUS=starting", own, false),
+            ("STATUS=up\nREADY=1\n", own, true),
+            ("READY=0", own, false),
+            ("READY=1", own + 1, false),
         ] {
             sender.send_to_addr(text.as_bytes(), &address).unwrap();
-            assert_eq!(notify.heard(root), heard, "{text}");
+            assert_eq!(notify.heard(|pid| pid == member), heard, "{text}");
         }
+        assert!(notify.heard(|pid| pid == own), "its birth is told of after its message");
+        sender.send_to_addr(b"READY=1", &address).unwrap();
+        (0..=LOOKS).for_each(|_| assert!(!notify.heard(|_| false)));
+        assert!(!notify.heard(|pid| pid == own), "the number may be somebody else's by now");
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::SigSet;
 use super::command::Command;
 use super::notify::Notify;
 use super::output::Output;
-use super::{Readiness, port};
+use super::{Readiness, Tree, port};
 use crate::launch::Error;
 
 /// How long one command that asks may take.
@@ -48,13 +48,13 @@ impl Asker {
         }
     }
 
-    /// Whether the program with the tree below `root` is ready; `None` while a command is being waited for.
+    /// Whether the program with that tree is ready; `None` while a command is being waited for.
     ///
     /// # Errors
     /// When a command cannot be started.
-    pub fn ask(&mut self, root: i32, output: Option<&Output>) -> Result<Option<bool>, Error> {
+    pub fn ask(&mut self, tree: Tree<'_>, output: Option<&Output>) -> Result<Option<bool>, Error> {
         self.logged |= output.is_some_and(Output::matched);
-        self.notified |= self.notify.as_ref().is_some_and(|notify| notify.heard(root));
+        self.notified |= self.notify.as_mut().is_some_and(|notify| notify.heard(|pid| tree.includes(pid)));
         if let Some(asking) = &mut self.asking {
             let Some(finished) = asking.poll() else { return Ok(None) };
             self.asking = None;
@@ -64,9 +64,9 @@ impl Asker {
             } else {
                 finished.said
             };
-            return Ok(Some(finished.succeeded && self.holds(root)));
+            return Ok(Some(finished.succeeded && self.holds(tree.root)));
         }
-        if !self.holds(root) {
+        if !self.holds(tree.root) {
             return Ok(Some(false));
         }
         let Some(command) = &self.command else { return Ok(Some(true)) };

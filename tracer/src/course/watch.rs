@@ -9,7 +9,7 @@ use super::command::Command;
 use super::notify::Notify;
 use super::output::Output;
 use super::readiness::Asker;
-use super::{Course, Failure, Verdict};
+use super::{Course, Failure, Tree, Verdict};
 use crate::launch::Error;
 use crate::launch::tree::End;
 
@@ -67,13 +67,13 @@ impl Watch {
         }
     }
 
-    /// Takes a look. `root` is that of the program's tree, `end` how the program itself has ended.
+    /// Takes a look. `tree` is the program's, `end` how the program itself has ended.
     ///
     /// # Errors
     /// When a command cannot be started.
     pub fn tick(
         &mut self,
-        root: i32,
+        tree: Tree<'_>,
         end: Option<End>,
         output: Option<&Output>,
     ) -> Result<Option<Turn>, Error> {
@@ -86,7 +86,7 @@ impl Watch {
             return Ok(self.fail(ended(end, self.start.elapsed(), was_ready)));
         }
         match &mut self.stage {
-            Stage::Waiting => self.wait(root, output),
+            Stage::Waiting => self.wait(tree, output),
             Stage::Exercising(exercise) => {
                 let Some(finished) = exercise.poll() else { return Ok(None) };
                 if !finished.succeeded {
@@ -96,13 +96,13 @@ impl Watch {
                 self.settle();
                 Ok(None)
             }
-            Stage::Settling { .. } => self.settling(root, output),
+            Stage::Settling { .. } => self.settling(tree, output),
             Stage::Over => Ok(None),
         }
     }
 
-    fn wait(&mut self, root: i32, output: Option<&Output>) -> Result<Option<Turn>, Error> {
-        if self.asker.ask(root, output)? == Some(true) {
+    fn wait(&mut self, tree: Tree<'_>, output: Option<&Output>) -> Result<Option<Turn>, Error> {
+        if self.asker.ask(tree, output)? == Some(true) {
             self.milestones.ready = Some(self.now());
             match &self.course.exercise {
                 Some(text) => {
@@ -117,7 +117,7 @@ impl Watch {
         if waited < self.course.ready_timeout {
             return Ok(None);
         }
-        let said = self.asker.said(root);
+        let said = self.asker.said(tree.root);
         Ok(self.fail(Failure::NotReady { waited, said }))
     }
 
@@ -126,7 +126,7 @@ impl Watch {
         self.stage = Stage::Settling { since: now, next: now + INTERVAL, refusals: 0 };
     }
 
-    fn settling(&mut self, root: i32, output: Option<&Output>) -> Result<Option<Turn>, Error> {
+    fn settling(&mut self, tree: Tree<'_>, output: Option<&Output>) -> Result<Option<Turn>, Error> {
         let Stage::Settling { since, next, refusals } = &mut self.stage else { return Ok(None) };
         let now = Instant::now();
         let at_the_end = now.duration_since(*since) >= self.course.settle;
@@ -136,7 +136,7 @@ impl Watch {
         if !at_the_end && now < *next {
             return Ok(None);
         }
-        match self.asker.ask(root, output)? {
+        match self.asker.ask(tree, output)? {
             None => Ok(None),
             Some(true) if at_the_end => Ok(self.over(Verdict::Lived)),
             Some(true) => {
@@ -149,7 +149,7 @@ impl Watch {
                 if *refusals < NO_LONGER {
                     return Ok(None);
                 }
-                let said = self.asker.said(root);
+                let said = self.asker.said(tree.root);
                 Ok(self.fail(Failure::NoLongerReady { said }))
             }
         }

@@ -116,6 +116,20 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The limit of open files is too low.
+    #[error(
+        "too many open files: of the {limit} that `ulimit -n` allows, {free} are free, and nrtrace takes {wanted}; raise it \
+         (ulimit -n 1024). To give the program a low limit, have a shell set it: nrtrace run -- sh -c 'ulimit -n {limit}; \
+         exec PROGRAM'"
+    )]
+    Descriptors {
+        /// The limit.
+        limit: u64,
+        /// How many below it are free.
+        free: usize,
+        /// How many must be.
+        wanted: usize,
+    },
     /// A user namespace does not have that id.
     #[error("the user namespace of process {pid} has no id {id}; name a user that /proc/{pid}/uid_map has")]
     NotMapped {
@@ -177,6 +191,7 @@ impl Error {
             | Self::OnlyOneself { .. }
             | Self::Child { .. }
             | Self::System { .. }
+            | Self::Descriptors { .. }
             | Self::Helper
             | Self::Tracer
             | Self::Source(_) => 3,

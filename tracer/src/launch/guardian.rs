@@ -132,22 +132,23 @@ impl Guardian {
         self.pid.as_raw()
     }
 
-    /// How the program ended, told once.
+    /// How the program ended, told once. Hears all that has been said, for the last word may have come with it.
     pub fn end_of_program(&mut self) -> Option<End> {
+        let mut end = None;
         loop {
-            let (message, _) = match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(Some(received)) => received,
-                Err(Errno::EAGAIN) => return None,
+            let message = match self.receive(MsgFlags::MSG_DONTWAIT) {
+                Ok(Some((message, _))) => message,
+                Err(Errno::EAGAIN) => return end,
                 Ok(None) | Err(_) => {
                     if self.channel.is_some() && self.heard == Heard::Nothing {
                         self.heard = Heard::Silence;
                     }
-                    return None;
+                    return end;
                 }
             };
             match message.kind {
-                KIND_EXITED => return Some(End::Exited(message.value)),
-                KIND_SIGNALED => return Some(End::Signaled(message.value)),
+                KIND_EXITED => end = Some(End::Exited(message.value)),
+                KIND_SIGNALED => end = Some(End::Signaled(message.value)),
                 KIND_LAST => self.heard = Heard::Last,
                 _ => {}
             }

@@ -35,6 +35,7 @@ mod socket;
 mod support;
 mod sys;
 mod tracee;
+pub(crate) mod watchdog;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -144,7 +145,9 @@ impl Tracer {
         let place = writer.place();
         let make = || engine::Engine::new(options, writer, judge.map(|make| make()));
         let pid = process::spawn(&far_end, keep, place, make).map_err(|error| start("fork", error))?;
-        Ok(Self { pid, control, ring })
+        let tracer = Self { pid, control, ring };
+        watchdog::start(pid).map_err(|error| start("start the watchdog", error))?;
+        Ok(tracer)
     }
 
     /// Seizes the process behind a pidfd, which has one thread and has not yet installed the filter. When this

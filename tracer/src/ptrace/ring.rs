@@ -56,7 +56,11 @@ unsafe impl Sync for Queue {}
 
 /// The end that records go in.
 #[derive(Debug)]
-pub struct Writer(Arc<Queue>);
+pub struct Writer {
+    queue: Arc<Queue>,
+    /// How much had been read when the reader was last waited for in vain.
+    gave_up_at: Option<u64>,
+}
 
 /// Where the tracer is near its tracee: a CPU that others of this program are to leave alone.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ pub struct Reader(Arc<Queue>);
 /// No memory or no file descriptors.
 pub fn ring() -> io::Result<(Writer, Reader)> {
     let queue = Arc::new(Queue::new()?);
-    Ok((Writer(Arc::clone(&queue)), Reader(queue)))
+    Ok((Writer { queue: Arc::clone(&queue), gave_up_at: None }, Reader(queue)))
 }
 
 impl Queue {
@@ -146,32 +150,35 @@ impl Writer {
     pub fn push(&mut self, record: &[u8]) {
         let frame = 4 + record.len();
         if !self.wait_for_room(frame) {
-            self.0.shared().lost.fetch_add(1, Ordering::Relaxed);
+            self.queue.shared().lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let at = self.0.shared().written.load(Ordering::Relaxed);
-        self.0.copy_in(at, &(record.len() as u32).to_le_bytes());
-        self.0.copy_in(at + 4, record);
-        self.0.shared().written.store(at + frame as u64, Ordering::Release);
-        if self.0.shared().armed.swap(1, Ordering::AcqRel) == 0 {
-            self.0.arm(BATCH);
+        let at = self.queue.shared().written.load(Ordering::Relaxed);
+        self.queue.copy_in(at, &(record.len() as u32).to_le_bytes());
+        self.queue.copy_in(at + 4, record);
+        self.queue.shared().written.store(at + frame as u64, Ordering::Release);
+        if self.queue.shared().armed.swap(1, Ordering::AcqRel) == 0 {
+            self.queue.arm(BATCH);
         }
     }
 
-    fn wait_for_room(&self, frame: usize) -> bool {
+    fn wait_for_room(&mut self, frame: usize) -> bool {
         let pause = Duration::from_millis(1);
         let mut waited = Duration::ZERO;
         loop {
-            let shared = self.0.shared();
-            let used = shared.written.load(Ordering::Relaxed) - shared.read.load(Ordering::Acquire);
+            let shared = self.queue.shared();
+            let read = shared.read.load(Ordering::Acquire);
+            let used = shared.written.load(Ordering::Relaxed) - read;
             if CAPACITY - used as usize >= frame {
                 return true;
             }
-            if waited >= PATIENCE {
+            // A reader that is stopped is waited for once: the tracees must not go on at a record in two seconds.
+            if waited >= PATIENCE || self.gave_up_at == Some(read) {
+                self.gave_up_at = Some(read);
                 return false;
             }
             if waited.is_zero() {
-                self.0.arm(Duration::from_nanos(1));
+                self.queue.arm(Duration::from_nanos(1));
             }
             std::thread::sleep(pause);
             waited += pause;
@@ -180,12 +187,12 @@ impl Writer {
 
     /// To tell the reader which CPU to leave alone.
     pub fn place(&self) -> Place {
-        Place(Arc::clone(&self.0))
+        Place(Arc::clone(&self.queue))
     }
 
     /// Publishes the number of tasks being traced.
     pub fn set_tasks(&self, count: u32) {
-        self.0.shared().tasks.store(count, Ordering::Release);
+        self.queue.shared().tasks.store(count, Ordering::Release);
     }
 }
 
@@ -277,8 +284,10 @@ mod tests {
         let (mut writer, mut reader) = ring().unwrap();
         let record = vec![7u8; CAPACITY / 2];
         writer.push(&record);
-        writer.push(&record);
-        assert_eq!(reader.lost(), 1);
+        let start = std::time::Instant::now();
+        (0..100).for_each(|_| writer.push(&record));
+        assert!(start.elapsed() < 2 * PATIENCE, "a stopped reader is waited for once");
+        assert_eq!(reader.lost(), 100);
         let mut count = 0;
         reader.drain(&mut |_| count += 1);
         assert_eq!(count, 1);

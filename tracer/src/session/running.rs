@@ -12,13 +12,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
 
 use super::{Plan, Progress, Sink, Source, TICK};
-use crate::course::{Attendant, Turn};
+use crate::course::{Attendant, Tree, Turn};
 use crate::launch::guardian::{Guardian, Ward};
 use crate::launch::signals::{Ending, Origin, Received, Sender, Signals, reaction};
 use crate::launch::stop::{Stage, Stop};
 use crate::launch::supervisor::Supervisor;
 use crate::launch::tree::{self, End, Member};
 use crate::launch::{Error, signals};
+use crate::members::Members;
 
 /// One in so many ticks is told as progress.
 const TOLD: u32 = 10;
@@ -38,6 +39,7 @@ pub(super) struct Running<'a> {
     signals: &'a Signals,
     supervisor: Option<Supervisor>,
     child: Ward,
+    members: Members,
     guardian: Guardian,
     attendant: &'a mut Attendant,
     run_for: Option<Duration>,
@@ -69,6 +71,7 @@ impl<'a> Running<'a> {
             progress,
             signals,
             supervisor,
+            members: Members::new(child.pid.as_raw() as u32),
             child,
             guardian,
             attendant,
@@ -179,8 +182,11 @@ impl<'a> Running<'a> {
     }
 
     fn drain(&mut self) {
-        let sink = &mut *self.sink;
-        self.source.drain(&mut |bytes| sink.record(bytes));
+        let (sink, members) = (&mut *self.sink, &mut self.members);
+        self.source.drain(&mut |bytes| {
+            members.take(bytes);
+            sink.record(bytes);
+        });
         for call in self.supervisor.iter().flat_map(Supervisor::drain) {
             sink.identity_call(call);
         }
@@ -215,7 +221,8 @@ impl<'a> Running<'a> {
     /// Sees how the program's course comes along.
     fn attend(&mut self) -> Result<(), Error> {
         let end = self.end.map(|(end, _)| end);
-        match self.attendant.tick(self.guardian.pid(), end)? {
+        let tree = Tree { root: self.guardian.pid(), members: &self.members };
+        match self.attendant.tick(tree, end)? {
             Some(Turn::Ready) => {
                 self.drain();
                 if self.stop.stage() == Stage::Running {

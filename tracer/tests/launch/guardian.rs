@@ -70,7 +70,7 @@ fn a_killed_guardian_is_told() {
     kill(guardian_of(&running), libc::SIGKILL);
     let outcome = running.wait();
     assert_eq!((outcome.status, processes("sleep\u{0}3622")), (137, vec![]));
-    assert!(outcome.value["notes"].to_string().contains("was killed from outside"), "{}", outcome.value);
+    assert!(outcome.value["notes"].to_string().contains("was cut off: the guardian"), "{}", outcome.value);
 }
 
 fn nobody_outlives_nrtrace_and_its_guardian() {
