@@ -52,7 +52,8 @@ pub(super) fn call(page: &mut Page, grants: &Grants, what: &str) {
     page.line("set -eu");
     let tool = grants.choices.tool.as_ref().map_or(&b"nrtrace"[..], RawText::as_bytes);
     page.line(&assignment("nrtrace", tool));
-    page.line("nrtrace=${NRTRACE:-$(command -v nrtrace || printf %s \"$nrtrace\")}");
+    page.line("if command -v nrtrace >/dev/null; then nrtrace=$(command -v nrtrace); fi");
+    page.line("nrtrace=${NRTRACE:-$nrtrace}");
     page.line("here=$(dirname -- \"$0\")");
     page.line("if ! [ -f \"$here/changes.json\" ]; then echo \"$0: changes.json is to lie beside it\" >&2; exit 2; fi");
     page.line(
