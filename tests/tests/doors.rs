@@ -24,7 +24,7 @@ fn tried(backend: &str) {
         snapshot >{OUT}/before
         cd /
         exec 7</
-        /opt/nr run --verify -q --backend {backend} --settle 100ms -o {OUT}/result -- {BIN}/doors >{OUT}/told 2>{OUT}/errors || true
+        /opt/nr run --verify -q --backend {backend} --settle 30s -o {OUT}/result -- {BIN}/doors >{OUT}/told 2>{OUT}/errors || true
         exec 7<&-
         snapshot >{OUT}/after
         diff {OUT}/before {OUT}/after
