@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Finding;
 use nrtrace_tests::sandbox::{BIN, OUT, Sandbox, sibling};
 
 fn tried(backend: &str) {
@@ -23,7 +24,7 @@ fn tried(backend: &str) {
         snapshot >{OUT}/before
         cd /
         exec 7</
-        /opt/nr run --verify -q --backend {backend} --settle 100ms -o {OUT}/result -- {BIN}/doors >{OUT}/told 2>{OUT}/errors || true
+        /opt/nr run --verify -q --backend {backend} --settle 30s -o {OUT}/result -- {BIN}/doors >{OUT}/told 2>{OUT}/errors || true
         exec 7<&-
         snapshot >{OUT}/after
         diff {OUT}/before {OUT}/after
@@ -89,6 +90,25 @@ fn each_door_is_shut_under_ebpf() {
 #[test]
 fn each_door_is_shut_under_ptrace() {
     tried("ptrace");
+}
+
+/// A program that sets the clock: the trial that grants it is answered, the one without is refused, and the clock is as it
+/// was.
+#[test]
+fn what_is_answered_is_proved_by_removal() {
+    for backend in ["ebpf", "ptrace"] {
+        let sandbox = Sandbox::new().unwrap().bind(sibling("doors").unwrap(), format!("{BIN}/doors"));
+        let script = format!(
+            "cd /\n{BIN}/nrtrace run --minimize -q --backend {backend} --ready-log '^serving$' --settle 100ms -o {OUT}/result -- \
+             {BIN}/doors clock\n"
+        );
+        let finished = sandbox.script(&script).unwrap().ok().unwrap();
+        let text = std::fs::read_to_string(sandbox.out().join("result/profile.json")).unwrap();
+        let profile = Profile::from_json(&text).unwrap();
+        let found =
+            profile.requirements.iter().map(|need| (need.id.as_str(), need.proof.as_ref().unwrap().finding));
+        assert_eq!(found.collect::<Vec<_>>(), [("capability:CAP_SYS_TIME", Finding::Removal)], "{finished}");
+    }
 }
 
 /// Where `/proc/sys` is a mount by itself, as in a container, the network's parameters are as outside all the same.

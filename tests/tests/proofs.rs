@@ -311,7 +311,7 @@ fn the_machine_is_as_it_was_after_many_trials_and_kills() {
             kill -9 $victim 2>/dev/null || true
             wait $victim 2>/dev/null || true
         done
-        for n in $(seq 100); do [ -z "$(ps -C fixture,guardian -o pid=)" ] && break; sleep 0.05; done
+        for n in $(seq 100); do [ -z "$(ps -C fixture,guardian,nrtrace -o pid=)" ] && break; sleep 0.05; done
         snapshot >{OUT}/after
         diff {OUT}/before {OUT}/after
         "#

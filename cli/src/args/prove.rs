@@ -34,8 +34,9 @@ pub struct SandboxArgs {
     #[arg(long, value_enum, value_name = "WHICH")]
     pub network: Option<NetworkArg>,
 
-    /// Show this file or directory in the sandbox as it is, so that what is written to it stays; for the sockets of
-    /// services it depends on
+    /// Show this file or directory in the sandbox as it is, so that what the program writes to it stays; for the sockets of
+    /// services it depends on. nrtrace itself changes nothing there, and proves nothing of needs that lie there. Not what
+    /// holds the accounts (/, /etc), and not /proc, /sys and /dev
     #[arg(long, value_name = "PATH")]
     pub share: Vec<PathBuf>,
 

@@ -17,12 +17,32 @@ fn tell(door: &str, result: libc::c_long) {
 }
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|word| word == "clock") {
+        return keep_time();
+    }
     executables();
     devices();
     mounts();
     clock();
     kernel();
     files();
+}
+
+/// Serves as long as it may set the clock.
+fn keep_time() {
+    // SAFETY: plain data, for which zero is valid; the structure outlives the calls.
+    let set = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        timex.modes = libc::ADJ_ESTERROR;
+        timex.esterror = 16_000_000;
+        libc::adjtimex(&raw mut timex)
+    };
+    if set < 0 {
+        eprintln!("adjtimex: {}", std::io::Error::last_os_error());
+        std::process::exit(1);
+    }
+    println!("serving");
+    std::thread::sleep(std::time::Duration::from_secs(60));
 }
 
 /// Makes set-user-ID what the other processes were executed from and have mapped.
