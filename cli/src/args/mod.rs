@@ -39,9 +39,11 @@ Exit status:
   run: the program's own (128 + N when signal N ended it), or 0 when nrtrace stopped it as asked;
        1 when it was not ready in time, ended well before it was ready, or failed its exercise
   0    done; for verify, minimize and run --verify: proved
-  1    a finding: check, diff; not proved: verify, minimize
+  1    a finding: check, diff; not proved: verify, minimize; records were lost, so there may be more
+       needs: run, attach, replay, where it would be 0 otherwise
   2    the command line or an input file is wrong
-  3    nrtrace could not do its work; the message says what is missing
+  3    nrtrace could not do its work, or could not write a result, which costs no other; the message
+       says what is missing
   126  the program cannot be executed
   127  the program was not found";
 
