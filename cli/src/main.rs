@@ -21,6 +21,7 @@ mod prove;
 mod replay;
 mod run;
 mod show;
+mod start;
 mod terminal;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),
+        Command::Start(args) => start::start(&args),
         Command::Emit(args) => emit::emit(&args),
         Command::OciRuntime(args) => oci::run(&args),
         Command::Report(args) => show::report(&args),

@@ -19,5 +19,6 @@ pub mod predict;
 pub mod ptrace;
 pub mod recording;
 pub mod sandbox;
+pub mod seccomp;
 pub mod session;
 pub mod trial;

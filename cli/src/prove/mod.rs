@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Record;
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
@@ -111,6 +112,15 @@ fn choices(results: &Results, sandbox: &SandboxArgs) -> Choices {
     choices
 }
 
+/// The trials' variables are the artefacts', which set no others.
+fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
+    for (name, value) in env {
+        let raw = |text: &OsString| RawText::new(text.as_bytes());
+        profile.run.given.retain(|(known, _)| *known != raw(name));
+        profile.run.given.push((raw(name), raw(value)));
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -168,6 +178,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let output = prove.results.output.as_deref().map(OutputDir::open).transpose()?;
     let prover = Prover::of(prove, &profile, false)?;
+    give(&mut profile, &prover.env);
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
     if output.is_some() || args.update {
         write(output.as_ref(), prove, &prover, &profile)?;
@@ -182,6 +193,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let output = prove.results.output.as_deref().map(OutputDir::open).transpose()?;
     let prover = Prover::of(prove, &profile, true)?;
+    give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
     let verified = verify::verify(&prover, &mut profile, false, talk)?;
     if !verified.lives() {

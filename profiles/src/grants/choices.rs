@@ -70,6 +70,9 @@ pub struct Choices {
     pub prefer: Vec<Method>,
     /// Whether a container is to run as any user id with group 0, as OpenShift has it.
     pub arbitrary_uid: bool,
+    /// Where nrtrace is, for scripts that call it; found by its name unless given.
+    #[serde(default)]
+    pub program: Option<String>,
 }
 
 impl Choices {

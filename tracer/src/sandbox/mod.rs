@@ -8,7 +8,7 @@
 //! What is written stays in memory (tmpfs) and is gone with the sandbox. The kernel's own files (`/proc`, `/sys`) and
 //! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it.
 
-mod mounts;
+pub(crate) mod mounts;
 mod network;
 mod root;
 

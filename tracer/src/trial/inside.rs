@@ -76,20 +76,17 @@ struct Start {
     identity: Identity,
     policy: IdentityPolicy,
     mode: event::Mode,
-    env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     not_applied: Vec<String>,
 }
 
 fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     let start = prepare(request)?;
-    let mut env = start.env;
-    env.extend(request.env.iter().cloned());
     let plan = Plan {
         command: request.command.clone(),
         credentials: start.credentials,
         identity_policy: start.policy,
         keep_env: request.keep_env,
-        env,
+        env: request.env.clone(),
         run_for: request.run_for,
         grace: request.grace,
         course: request.course.clone(),
@@ -146,7 +143,6 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
                 identity: identity.clone(),
                 policy: *policy,
                 mode: event::Mode::Permissive,
-                env: Vec::new(),
                 // A program that asks who it is finds what it will find as a service.
                 not_applied: apply::make_user(identity),
             });
@@ -177,7 +173,6 @@ fn prepare(request: &Request) -> Result<Start, Answer> {
         credentials: Credentials::Confined(applied.confined),
         policy: IdentityPolicy::Switch,
         mode: event::Mode::Enforced,
-        env: applied.environment,
         not_applied,
     })
 }

@@ -3,7 +3,9 @@
 //! Both number what they change in the same order. What was there before is kept under that number by the first, and
 //! restored by the second.
 
-use super::escape::shell::{assignment, quoted, readable};
+mod start;
+
+use super::escape::shell::{assignment, quoted};
 use super::{Emitted, Page, setcap};
 use crate::RawText;
 use crate::grants::{FileKind, Grants, Method, Why, capability_text, carriers};
@@ -51,7 +53,7 @@ pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
         }
     }
     page.blank();
-    start(&mut page, profile, grants);
+    start::emit(&mut page, profile, grants);
     if grants.on_file {
         let carriers = carriers(profile, grants, |_| true);
         setcap::left_out(&mut page, grants, &carriers);
@@ -174,62 +176,7 @@ fn steps<'a>(profile: &'a Profile, grants: &'a Grants) -> Vec<Step<'a>> {
     out
 }
 
-/// How to start the program, as the last words of the script.
-fn start(page: &mut Page, profile: &Profile, grants: &Grants) {
-    let account = &grants.account;
-    let mut words: Vec<String> = Vec::new();
-    for (name, variable) in &grants.environment {
-        words.extend(["env".into(), format!("{name}={}", variable.value)]);
-    }
-    if let Some((nice, _)) = &grants.nice {
-        words.extend(["nice".into(), format!("--adjustment={nice}")]);
-    }
-    words.extend([
-        "setpriv".into(),
-        format!("--reuid={}", account.user),
-        format!("--regid={}", account.group),
-    ]);
-    if grants.groups.is_empty() {
-        words.push("--clear-groups".into());
-    } else {
-        let groups: Vec<&str> = grants.groups.keys().map(String::as_str).collect();
-        words.push(format!("--groups={}", groups.join(",")));
-    }
-    let names: String = grants
-        .capabilities
-        .keys()
-        .map(|c| format!(",+{}", c.to_string().to_lowercase().trim_start_matches("cap_")))
-        .collect();
-    if !grants.on_file {
-        words.push("--no-new-privs".into());
-        words.push(format!("--inh-caps=-all{names}"));
-        words.push(format!("--ambient-caps=-all{names}"));
-    }
-    words.push(format!("--bounding-set=-all{names}"));
-    words.push("--".into());
-    let line: Vec<String> = words.iter().map(|word| readable(word)).collect();
-    let command: Option<Vec<&str>> = profile.command.iter().map(|word| word.as_str()).collect();
-    let printable = |word: &&str| crate::text::printable(word) == **word;
-    let command = match command.filter(|words| words.iter().all(printable)) {
-        Some(words) => words.iter().map(|word| readable(word)).collect::<Vec<_>>().join(" "),
-        None => "COMMAND".into(),
-    };
-    page.comment("How it is started, with the capabilities it needs and no others.");
-    let text = format!("Start it with: {} {command}", line.join(" "));
-    page.line(&format!("printf '%s\\n' {}", quoted(&text)));
-}
-
 fn finish(mut page: Page, name: &str, grants: &Grants) -> Emitted {
-    for limit in grants.limits.values() {
-        page.cannot(
-            &limit.why,
-            "limits are set by whoever starts it",
-            "use prlimit, or /etc/security/limits.d",
-        );
-    }
-    if let Some((_, why)) = &grants.oom_score {
-        page.cannot(why, "the score is set by whoever starts it", "use choom");
-    }
     if let Some(why) = &grants.delegate {
         page.cannot(
             why,
@@ -243,9 +190,6 @@ fn finish(mut page: Page, name: &str, grants: &Grants) -> Emitted {
             "what root does before each start is done by a service manager",
             "run it before the start",
         );
-    }
-    for credential in grants.credentials.values() {
-        page.cannot(&credential.why, "LoadCredential= is systemd's", "copy the file for the user, mode 0400");
     }
     if grants.port_method == Method::Socket {
         for why in grants.ports.values() {
