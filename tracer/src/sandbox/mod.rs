@@ -8,6 +8,7 @@
 //! What is written stays in memory (tmpfs) and is gone with the sandbox. The kernel's own files (`/proc`, `/sys`) and
 //! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it.
 
+mod link;
 pub(crate) mod mounts;
 mod network;
 mod root;
@@ -35,7 +36,7 @@ pub struct Layout {
     pub parent: u32,
     /// Everything in it is killed after this time.
     pub deadline: Duration,
-    /// Whether it has a network of its own, with a loopback interface and nothing else.
+    /// Whether it has a network of its own, with a loopback interface and one that leads nowhere.
     pub private_network: bool,
     /// Its host name; the machine's unless given.
     pub host_name: Option<String>,
