@@ -74,9 +74,19 @@ static KINDS: [Kind; 5] = [
     kind("ConfigurationDirectory", "/etc", "CONFIGURATION_DIRECTORY"),
 ];
 
-/// Directives without effect on what a program may do. What is bound against `SocketBindDeny=` shows in the record.
-const HARMLESS: [&str; 4] =
-    ["RuntimeDirectoryPreserve", "SocketBindAllow", "SocketBindDeny", "TimeoutStopSec"];
+/// Directives without effect on what a program may do once it is started. What is bound against `SocketBindDeny=` shows
+/// in the record.
+const HARMLESS: [&str; 9] = [
+    "ExecStart",
+    "NotifyAccess",
+    "PIDFile",
+    "Restart",
+    "RuntimeDirectoryPreserve",
+    "SocketBindAllow",
+    "SocketBindDeny",
+    "TimeoutStopSec",
+    "Type",
+];
 
 const LIMITS: [(&str, Resource); 16] = [
     ("LimitAS", Resource::RLIMIT_AS),
@@ -275,6 +285,31 @@ fn give(path: &Path, identity: &Identity) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_directive_that_is_written_is_known() {
+        use nrtrace_profiles::emit::Format;
+        use nrtrace_profiles::grants::{Choices, Method, plan};
+        use nrtrace_profiles::profile::Profile;
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles/testdata");
+        let prefer: [&[Method]; 3] =
+            [&[], &[Method::Socket, Method::Manager, Method::Credential], &[Method::FileCapability]];
+        let mut lines = 0;
+        for sample in fs::read_dir(samples).unwrap() {
+            let text = fs::read_to_string(sample.unwrap().path().join("profile.json")).unwrap();
+            let profile = Profile::from_json(&text).unwrap();
+            for prefer in prefer {
+                let choices = Choices { prefer: prefer.to_vec(), ..Choices::default() };
+                let grants = plan(&profile, &choices);
+                for format in [Format::SystemdDropIn, Format::SystemdUnit] {
+                    let written = format.emit(&profile, &grants).text;
+                    assert_eq!(Unit::parse(&written).unknown, Vec::<String>::new(), "{written}");
+                    lines += super::lines(&written).count();
+                }
+            }
+        }
+        assert!(lines > 500, "{lines}");
+    }
 
     #[test]
     fn directives_are_read_as_systemd_does() {
