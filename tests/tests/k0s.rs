@@ -118,7 +118,7 @@ fn with_what_the_run_wrote_it_starts_as_that_user() {
 #[test]
 fn it_is_proved_without_a_capability() {
     let sandbox = Sandbox::new().unwrap().deadline(std::time::Duration::from_secs(240));
-    let ready = "curl -s --http0.9 --max-time 2 --unix-socket /var/lib/k0s/run/status.sock http://k0s/";
+    let ready = r#"test "$(curl -s --http0.9 --max-time 2 --unix-socket /var/lib/k0s/run/status.sock http://k0s/)" = ok"#;
     let script = format!(
         "{PREPARE}\ncd /\n{BIN}/nrtrace run --minimize --ready '{ready}' --settle 300ms --grace 2s -v -o {OUT}/result -- \
          {BIN}/k0s controller --enable-worker"
