@@ -22,6 +22,7 @@ mod prove;
 mod replay;
 mod run;
 mod show;
+mod start;
 mod terminal;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Attach(args) => attach::attach(&args),
         Command::Apply(args) => apply::apply(&args),
         Command::Undo(args) => apply::undo(&args),
+        Command::Start(args) => start::start(&args),
         Command::Emit(args) => emit::emit(&args),
         Command::OciRuntime(args) => oci::run(&args),
         Command::Report(args) => show::report(&args),

@@ -50,6 +50,9 @@ pub struct RunFacts {
     pub cwd: RawText,
     /// Variables of the program's environment that can redirect files (`TMPDIR`, `XDG_*`, `HOME`).
     pub environment: Vec<(RawText, RawText)>,
+    /// Variables that it was given by whoever asked for the run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub given: Vec<(RawText, RawText)>,
     /// Capabilities that nrtrace could not give the program because it lacks them itself: checks of these were
     /// real denials.
     pub missing_capabilities: Vec<Capability>,

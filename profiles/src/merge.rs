@@ -220,6 +220,7 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
     let each = || all.iter().map(|profile| &profile.run);
     let kernels: BTreeSet<&str> = each().map(|run| run.kernel.as_str()).collect();
     let environment: BTreeSet<&(RawText, RawText)> = each().flat_map(|run| &run.environment).collect();
+    let given: BTreeSet<&(RawText, RawText)> = each().flat_map(|run| &run.given).collect();
     let missing: BTreeSet<_> = each().flat_map(|run| &run.missing_capabilities).copied().collect();
     let sum = |of: fn(&Run) -> u64| each().map(of).fold(0, u64::saturating_add);
     let most_telling = |run: &&Run| match run.mode {
@@ -240,6 +241,7 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
         duration: Seconds(sum(|run| run.duration.0)),
         cwd: first.run.cwd.clone(),
         environment: environment.into_iter().cloned().collect(),
+        given: given.into_iter().cloned().collect(),
         timeline: timeline(all),
         daemon: each().any(|run| run.daemon),
         attached: each().find_map(|run| run.attached.clone()),

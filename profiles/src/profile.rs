@@ -102,6 +102,9 @@ pub struct Run {
     pub cwd: RawText,
     /// Variables that can redirect files, as the program had them.
     pub environment: Vec<(RawText, RawText)>,
+    /// Variables that the program was given by `--env`; the artefacts set them too.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub given: Vec<(RawText, RawText)>,
     /// Capabilities the program could not be given.
     pub missing_capabilities: Vec<Capability>,
     /// First port that needs no privilege, in the network namespace of the run.

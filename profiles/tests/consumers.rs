@@ -290,10 +290,10 @@ fn the_shell_reads_the_scripts_and_finds_nrtrace_by_any_name() {
         fs::write(&tool, "#!/bin/sh\nprintf '%s\\n' \"$@\" >\"$SAID\"\n").unwrap();
         fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         fs::write(directory.path().join("changes.json"), "{}").unwrap();
-        let tool = Some(RawText::new(tool.as_os_str().as_bytes()));
+        let Ok(program) = tool.into_os_string().into_string() else { continue };
         let mut profile = samples::nginx();
         profile.requirements.push(samples::capability(Capability::SYS_TIME));
-        let grants = plan(&profile, &Choices { tool, ..Choices::default() });
+        let grants = plan(&profile, &Choices { program: Some(program), ..Choices::default() });
         for (format, argument, call) in [
             (Format::Apply, "", "apply --yes --"),
             (Format::Undo, "", "undo --yes --"),

@@ -114,6 +114,23 @@ fn with_what_the_run_wrote_it_starts_as_that_user() {
     assert!(finished.to_string().contains("chown /var/lib/k0s/pki/.admin.conf."), "{finished}");
 }
 
+/// The trials apply the filter, without which it dies of its kubeconfigs; what it tolerates is not granted.
+#[test]
+fn it_is_proved_without_a_capability() {
+    let sandbox = Sandbox::new().unwrap().deadline(std::time::Duration::from_secs(240));
+    let ready = r#"test "$(curl -s --http0.9 --max-time 2 --unix-socket /var/lib/k0s/run/status.sock http://k0s/)" = ok"#;
+    let script = format!(
+        "{PREPARE}\ncd /\n{BIN}/nrtrace run --minimize --ready '{ready}' --settle 300ms --grace 2s -v -o {OUT}/result -- \
+         {BIN}/k0s controller --enable-worker"
+    );
+    let finished = sandbox.script(&script).unwrap();
+    assert_eq!(finished.status, 0, "{finished}");
+    let unit = drop_in_text(&sandbox.out().join("result"));
+    assert!(unit.contains("\nSystemCallFilter=~chown:ENOSYS "), "{unit}");
+    assert!(unit.contains("\nEnvironment=XDG_RUNTIME_DIR=/run/k0s\n"), "{unit}");
+    assert!(!unit.lines().any(|line| line.starts_with("AmbientCapabilities=CAP")), "{unit}");
+}
+
 /// `UPDATE=1` writes the page anew.
 #[test]
 fn the_page_is_what_a_run_says() {

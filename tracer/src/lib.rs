@@ -24,5 +24,6 @@ pub mod predict;
 pub mod ptrace;
 pub mod recording;
 pub mod sandbox;
+pub mod seccomp;
 pub mod session;
 pub mod trial;

@@ -89,6 +89,11 @@ pub async fn record(
         kernel: uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
         cwd: RawText::new(cwd),
         environment: ended.environment,
+        given: plan
+            .env
+            .iter()
+            .map(|(name, value)| (RawText::new(name.as_bytes()), RawText::new(value.as_bytes())))
+            .collect(),
         missing_capabilities: ended.missing_capabilities,
         unprivileged_port_start,
         paths: facts.paths.iter().map(|pattern| pattern.text().clone()).collect(),

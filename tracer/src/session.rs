@@ -288,8 +288,15 @@ impl Prepared {
             missing = privileges.missing();
         }
         let caller: Variables = std::env::vars_os().collect();
-        let mut variables = match plan.credentials.identity() {
-            Some(identity) => {
+        let mut variables = match (&plan.credentials, plan.credentials.identity()) {
+            (Credentials::Confined(confined), _) => {
+                let kept = caller.iter().filter(|_| plan.keep_env);
+                let kept = kept.map(|(name, value)| (name.clone(), value.clone()));
+                let own =
+                    confined.environment.iter().chain(plan.env.iter().map(|(name, value)| (name, value)));
+                kept.chain(own.map(|(name, value)| (name.clone(), value.clone()))).collect()
+            }
+            (_, Some(identity)) => {
                 let origin = Origin {
                     caller: &caller,
                     caller_uids: &environment::caller_uids(&caller),
@@ -298,7 +305,7 @@ impl Prepared {
                 };
                 environment::build(identity, &Home::of(identity), origin)
             }
-            None => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
+            (_, None) => caller.clone().into_iter().chain(plan.env.iter().cloned()).collect(),
         };
         variables.extend(variable);
         let name = plan.command.first().cloned().unwrap_or_default();

@@ -69,7 +69,7 @@ pub struct Variables {
     #[arg(long)]
     pub keep_env: bool,
 
-    /// Set a variable in the program's environment
+    /// Set a variable in the program's environment, and in the files written
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = value::variable)]
     pub env: Vec<(OsString, OsString)>,
 }

@@ -13,6 +13,7 @@ mod run;
 mod saved;
 mod several;
 mod shape;
+mod start;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +32,7 @@ pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
+pub use start::StartArgs;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
 
@@ -73,6 +75,8 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Take back what apply did
     Undo(UndoArgs),
+    /// Become a program as its drop-in says, where there is no systemd: user, capabilities, filters, mounts, environment
+    Start(StartArgs),
     /// Write artefacts from a saved profile
     Emit(EmitArgs),
     /// Show a saved profile

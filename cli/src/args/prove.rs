@@ -29,7 +29,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
-    /// The network of the trials: the machine's own, or a private one with a loopback interface and nothing else
+    /// The network of the trials: the machine's own, or a private one with a loopback interface and one that leads nowhere
     /// [default: private for minimize and run --minimize, else host]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub network: Option<NetworkArg>,

@@ -17,13 +17,18 @@ pub struct Preference {
 impl Preference {
     /// What the plan is to take.
     pub fn choices(&self) -> Choices {
-        let tool = std::env::current_exe().ok().map(|path| RawText::new(path.as_os_str().as_bytes()));
-        Choices {
-            prefer: self.prefer.iter().map(|method| method.method()).collect(),
-            tool,
-            ..Choices::default()
-        }
+        let prefer = self.prefer.iter().map(|method| method.method()).collect();
+        Choices { prefer, program: program(), ..Choices::default() }
     }
+}
+
+/// Where this program is, unless a shell finds it by its name.
+fn program() -> Option<String> {
+    let path = std::env::current_exe().ok()?;
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let known = |directory: std::path::PathBuf| directory.join("nrtrace").canonicalize().ok();
+    let found = std::env::split_paths(&search).find_map(known);
+    if found.as_ref() == Some(&path) { None } else { path.into_os_string().into_string().ok() }
 }
 
 /// What the artefacts are like.

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Record;
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
@@ -114,6 +115,15 @@ fn choices(results: &Results, sandbox: &SandboxArgs) -> Choices {
     choices
 }
 
+/// The trials' variables are the artefacts', which set no others.
+fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
+    for (name, value) in env {
+        let raw = |text: &OsString| RawText::new(text.as_bytes());
+        profile.run.given.retain(|(known, _)| *known != raw(name));
+        profile.run.given.push((raw(name), raw(value)));
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -160,6 +170,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false)?;
+    give(&mut profile, &prover.env);
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
@@ -173,6 +184,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, true)?;
+    give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
     let verified = verify::verify(&prover, &mut profile, false, talk)?;
     if !verified.lives() {

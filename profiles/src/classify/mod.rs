@@ -98,6 +98,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             }),
             cwd: run.cwd.clone(),
             environment: run.environment.clone(),
+            given: run.given.clone(),
             missing_capabilities: run.missing_capabilities.clone(),
             unprivileged_port_start: run.unprivileged_port_start,
             attached: run.attached.clone(),

@@ -3,8 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::RawText;
-
 /// A way to meet a need, by what does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -72,9 +70,9 @@ pub struct Choices {
     pub prefer: Vec<Method>,
     /// Whether a container is to run as any user id with group 0, as OpenShift has it.
     pub arbitrary_uid: bool,
-    /// Where nrtrace is, for scripts that call it, when it may not be found by its name.
-    #[serde(skip)]
-    pub tool: Option<RawText>,
+    /// Where nrtrace is, for scripts that call it; found by its name unless given.
+    #[serde(default)]
+    pub program: Option<String>,
 }
 
 impl Choices {

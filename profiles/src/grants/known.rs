@@ -18,6 +18,20 @@ pub(super) fn apply(profile: &Profile, grants: &mut Grants) {
     }
 }
 
+/// The variables that the run was given, unless something else is known to be better.
+pub(super) fn give(profile: &Profile, grants: &mut Grants) {
+    for (name, value) in &profile.run.given {
+        let (Some(name), Some(value)) = (name.as_str(), value.as_str()) else { continue };
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name || !crate::emit::escape::tmpfiles::is_portable(value.as_bytes()) {
+            continue;
+        }
+        let why = Why { reason: "as the run was given it".into(), needs: Default::default() };
+        let variable = Variable { value: value.to_owned(), why };
+        grants.environment.entry(name.to_owned()).or_insert(variable);
+    }
+}
+
 /// Whether nothing is to be planned for a need, because the program's own configuration is preferred and known.
 pub(super) fn is_left_to_configuration(
     requirement: &Requirement,

@@ -314,6 +314,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
     }
     known::apply(profile, &mut grants);
+    known::give(profile, &mut grants);
     // What an interpreter carries, every script has.
     grants.on_file &= carriers(profile, &grants, |_| true).interpreters.is_empty();
     grants.settle();

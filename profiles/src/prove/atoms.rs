@@ -20,6 +20,8 @@ pub struct Atom {
 /// What kind of grant it is, the riskiest last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Risk {
+    /// A variable or a directive of the unit, which opens nothing.
+    Setting,
     /// A limit or a priority.
     Limit,
     /// A directory or file made for the service alone, or given to it.
@@ -88,6 +90,10 @@ fn items(grants: &Grants) -> Vec<(&Why, Risk, String)> {
     items.extend(grants.limits.iter().map(|(limit, grant)| {
         (&grant.why, Risk::Limit, format!("limit {}", crate::requirement::word(limit)))
     }));
+    items.extend(grants.environment.iter().map(|(name, variable)| {
+        (&variable.why, Risk::Setting, format!("Environment={name}={}", variable.value))
+    }));
+    items.extend(grants.directives.iter().map(|((name, _), why)| (why, Risk::Setting, format!("{name}="))));
     items.extend(grants.nice.iter().map(|(_, why)| (why, Risk::Limit, "Nice=".to_owned())));
     items.extend(grants.oom_score.iter().map(|(_, why)| (why, Risk::Limit, "OOMScoreAdjust=".to_owned())));
     items

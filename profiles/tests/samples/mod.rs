@@ -129,6 +129,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             cwd: "/".into(),
             environment: vec![],
             missing_capabilities: vec![],
+            given: Vec::new(),
             unprivileged_port_start: 1024,
             attached: None,
         },

@@ -2,23 +2,24 @@
 //! installed, else line by line.
 
 mod acl;
+mod harden;
 mod sysusers;
 mod tmpfiles;
 mod unit;
 pub mod words;
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::event::Identity;
 
 use crate::accounts;
 use crate::changes::{Job, STATE, Selection};
-use crate::launch::environment::SERVICE_PATH;
+use crate::launch::environment::{self, SERVICE_PATH};
 use crate::launch::{Confined, Error};
 
 pub use unit::Unit;
@@ -43,10 +44,8 @@ pub struct Artefacts<'a> {
 /// What the program is started with, once everything is in place.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// Its credentials.
+    /// Its credentials, and what it is started behind.
     pub confined: Confined,
-    /// Variables the unit sets.
-    pub environment: Vec<(OsString, OsString)>,
     /// What could not be applied, in words.
     pub not_applied: Vec<String>,
 }
@@ -64,25 +63,65 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     sysctls(artefacts.sysctl, private_network, &mut not_applied);
     modules(artefacts.modules, &mut not_applied);
     let unit = Unit::parse(artefacts.unit);
-    not_applied.extend(unit.unknown.iter().map(|line| format!("{line} of the unit")));
-    if !unit.hardening.is_empty() {
-        let names: Vec<&str> = unit.hardening.iter().map(String::as_str).collect();
-        not_applied.push(format!("the hardening of the unit: {}", names.join(" ")));
+    for words in &unit.before_start {
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["sysctl", .., setting] => sysctls(setting, private_network, &mut not_applied),
+            ["modprobe", module] => modules(module, &mut not_applied),
+            _ => not_applied.push(format!("ExecStartPre=+{} of the unit", words.join(" "))),
+        }
     }
-    let identity = identity(&unit)?;
-    unit.make_directories(&identity, &mut not_applied);
-    let environment = unit.variables(&identity, &mut not_applied);
-    limits(&unit, &mut not_applied);
-    let mut ambient = unit.ambient;
-    let mut no_new_privs = unit.no_new_privs;
+    if unit.delegate {
+        let why =
+            "Delegate=yes of the unit, as the machine's control groups are not the sandbox's to hand on";
+        not_applied.push(why.to_owned());
+    }
+    let mut applied = start(&unit)?;
+    not_applied.append(&mut applied.not_applied);
+    let confined = &mut applied.confined;
+    if confined.fence.directory.is_none() {
+        // Where the run was, as what follows the command may be a relative path.
+        confined.fence.directory = std::env::current_dir().ok().filter(|path| path.is_dir());
+    }
     if let Some(changes) = artefacts.file_capabilities {
-        (ambient, no_new_privs) = (0, false);
+        (confined.ambient, confined.no_new_privs) = (0, false);
         let selection = Selection { only_capabilities: true, ..Selection::default() };
         let job = Job::open(changes, selection, Path::new(STATE), &mut || Ok(())).and_then(Job::apply);
         not_applied.extend(job.unwrap_or_else(|error| vec![error.to_string()]));
     }
-    let confined = Confined { identity, ambient, bounding: unit.bounding, no_new_privs };
-    Ok(Applied { confined, environment, not_applied })
+    applied.not_applied = not_applied;
+    Ok(applied)
+}
+
+/// Does what a service manager does right before it executes a service, but for the execution: makes its directories
+/// and what it is started behind, and sets limits and priorities of this process, which the program inherits.
+///
+/// # Errors
+/// When the user is not there, or what it is to be started behind cannot be made.
+pub fn start(unit: &Unit) -> Result<Applied, Error> {
+    let mut not_applied: Vec<String> =
+        unit.unknown.iter().map(|line| format!("{line} of the unit")).collect();
+    let identity = identity(unit)?;
+    unit.make_directories(&identity, &mut not_applied);
+    let mut environment = environment::service(&identity);
+    environment.extend(unit.variables(&identity, &mut not_applied));
+    limits(unit, &mut not_applied);
+    if let Some(mask) = unit.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    let mut fence = unit.fence()?;
+    fence.directory = match &unit.directory {
+        Some((path, optional)) if *optional && !path.is_dir() => Some("/".into()),
+        directory => directory.as_ref().map(|(path, _)| path.clone()),
+    };
+    let confined = Confined {
+        identity,
+        ambient: unit.ambient,
+        bounding: unit.bounding(),
+        no_new_privs: unit.no_new_privs,
+        environment,
+        fence,
+    };
+    Ok(Applied { confined, not_applied })
 }
 
 /// Makes the user of a run, if it does not exist, with the numbers it has there; what could not be done, in words.

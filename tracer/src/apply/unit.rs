@@ -1,6 +1,5 @@
 //! The drop-in: what a service manager does with the directives that nrtrace writes, systemd.exec(5).
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStringExt;
@@ -11,7 +10,9 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, rlim_t};
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::event::Identity;
 
+use super::harden::Hardening;
 use super::{lines, words};
+use crate::launch::{Error, Fence};
 
 /// A drop-in, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct Unit {
     /// `AmbientCapabilities=`, one bit for each number.
     pub ambient: u64,
     /// `CapabilityBoundingSet=`; all where it is not given.
-    pub bounding: u64,
+    bounding: u64,
     /// `NoNewPrivileges=`
     pub no_new_privs: bool,
     /// `Nice=`
@@ -39,9 +40,17 @@ pub struct Unit {
     modes: Vec<(&'static Kind, u32)>,
     credentials: Vec<(String, PathBuf)>,
     environment: Vec<Vec<u8>>,
-    /// Directives that harden: they take away what the user's rights do not, and are not applied.
-    pub hardening: BTreeSet<String>,
-    /// Other directives that are not applied.
+    /// `Delegate=`
+    pub delegate: bool,
+    /// `WorkingDirectory=`; whether it may be missing.
+    pub directory: Option<(PathBuf, bool)>,
+    /// `UMask=`
+    pub umask: Option<u32>,
+    /// `ExecStartPre=` with a plus: what root does before the start.
+    pub before_start: Vec<Vec<String>>,
+    /// Directives that take away what the user's rights do not.
+    pub(super) hardening: Hardening,
+    /// Directives that are not applied.
     pub unknown: Vec<String>,
 }
 
@@ -65,23 +74,18 @@ static KINDS: [Kind; 5] = [
     kind("ConfigurationDirectory", "/etc", "CONFIGURATION_DIRECTORY"),
 ];
 
-/// Directives without effect on what a program may do in a sandbox.
-const HARMLESS: [&str; 4] = ["RuntimeDirectoryPreserve", "DeviceAllow", "SocketBindAllow", "TimeoutStopSec"];
-
-/// How the names of directives begin that take away more.
-const HARDENING: [&str; 12] = [
-    "Protect",
-    "Private",
-    "Restrict",
-    "LockPersonality",
-    "MemoryDeny",
-    "ReadWritePaths",
-    "ReadOnlyPaths",
-    "InaccessiblePaths",
+/// Directives without effect on what a program may do once it is started. What is bound against `SocketBindDeny=` shows
+/// in the record.
+const HARMLESS: [&str; 9] = [
+    "ExecStart",
+    "NotifyAccess",
+    "PIDFile",
+    "Restart",
+    "RuntimeDirectoryPreserve",
+    "SocketBindAllow",
     "SocketBindDeny",
-    "SystemCall",
-    "UMask",
-    "DevicePolicy",
+    "TimeoutStopSec",
+    "Type",
 ];
 
 const LIMITS: [(&str, Resource); 16] = [
@@ -107,7 +111,15 @@ impl Unit {
     /// Reads the text of a drop-in. What is not known is in [`Unit::unknown`].
     pub fn parse(text: &str) -> Self {
         let mut unit = Self { bounding: u64::MAX, ..Self::default() };
-        for line in lines(text).filter(|line| !line.starts_with('[')) {
+        let mut of_service = true;
+        for line in lines(text) {
+            if line.starts_with('[') {
+                of_service = line == "[Service]";
+            }
+            // What other sections say is about other units.
+            if line.starts_with('[') || !of_service {
+                continue;
+            }
             let known =
                 line.split_once('=').is_some_and(|(name, value)| unit.directive(name, value).is_some());
             if !known {
@@ -131,17 +143,28 @@ impl Unit {
             "NoNewPrivileges" => self.no_new_privs = matches!(value, "yes" | "true" | "on" | "1"),
             "Nice" => self.nice = Some(value.parse().ok()?),
             "OOMScoreAdjust" => self.oom_score = Some(value.parse().ok()?),
+            "Delegate" => self.delegate = value != "no",
             "Environment" => self.environment.extend(words::split(value)?),
             "LoadCredential" => {
                 let word = String::from_utf8(words::split(value)?.into_iter().next()?).ok()?;
                 let (id, path) = word.split_once(':')?;
                 self.credentials.push((id.to_owned(), path.into()));
             }
-            _ if HARMLESS.contains(&name) => {}
-            _ if HARDENING.iter().any(|start| name.starts_with(start)) => {
-                self.hardening.insert(format!("{name}="));
+            "UMask" => self.umask = Some(u32::from_str_radix(value, 8).ok()?),
+            "WorkingDirectory" => {
+                let path = value.strip_prefix('-');
+                let given = path.unwrap_or(value).replace("%%", "%");
+                self.directory = Some((given.starts_with('/').then(|| given.into())?, path.is_some()));
             }
-            _ => return self.limit(name, value).or_else(|| self.directory(name, value)),
+            "ExecStartPre" => {
+                let words = words::split(value.strip_prefix('+')?)?.into_iter().map(String::from_utf8);
+                self.before_start.push(words.collect::<Result<_, _>>().ok()?);
+            }
+            _ if HARMLESS.contains(&name) => {}
+            _ => {
+                let limit = self.limit(name, value).or_else(|| self.service_directory(name, value));
+                return limit.or_else(|| self.hardening.directive(name, value));
+            }
         }
         Some(())
     }
@@ -153,7 +176,7 @@ impl Unit {
         Some(())
     }
 
-    fn directory(&mut self, name: &str, value: &str) -> Option<()> {
+    fn service_directory(&mut self, name: &str, value: &str) -> Option<()> {
         if let Some(kind) = KINDS.iter().find(|kind| kind.directive == name) {
             self.directories.extend(words::split(value)?.into_iter().map(|name| (kind, name)));
             return Some(());
@@ -167,12 +190,26 @@ impl Unit {
     /// that is in it.
     pub fn make_directories(&self, identity: &Identity, not_applied: &mut Vec<String>) {
         for (kind, name) in &self.directories {
-            let path = Path::new(kind.base).join(OsString::from_vec(name.clone()));
+            let path = place(kind, name);
             let mode = self.modes.iter().rfind(|(of, _)| of == kind).map_or(0o755, |(_, mode)| *mode);
             if let Err(error) = make_directory(&path, mode, identity) {
                 not_applied.push(format!("{}={}: {error}", kind.directive, path.display()));
             }
         }
+    }
+
+    /// What the service is started behind.
+    ///
+    /// # Errors
+    /// When a path that has to be there is not, or the mounts cannot be made.
+    pub fn fence(&self) -> Result<Fence, Error> {
+        let own = self.directories.iter().filter(|(kind, _)| kind.directive != "ConfigurationDirectory");
+        self.hardening.fence(own.map(|(kind, name)| place(kind, name)))
+    }
+
+    /// Whom it can become, at most: one bit for each capability.
+    pub fn bounding(&self) -> u64 {
+        self.bounding & !self.hardening.dropped()
     }
 
     /// The variables of the unit, and those that systemd sets for its directories and credentials.
@@ -193,8 +230,8 @@ impl Unit {
             }
         }
         if !self.credentials.is_empty() {
-            let directory = Path::new("/run/credentials/nrtrace.service");
-            match self.load_credentials(directory, identity) {
+            let directory = PathBuf::from(format!("/run/credentials/nrtrace-{}.service", std::process::id()));
+            match self.load_credentials(&directory, identity) {
                 Ok(()) => variables.push(("CREDENTIALS_DIRECTORY".into(), directory.into())),
                 Err(error) => not_applied.push(format!("LoadCredential=: {error}")),
             }
@@ -213,6 +250,10 @@ impl Unit {
         lchown(directory, Some(identity.uid), Some(identity.gid))?;
         fs::set_permissions(directory, Permissions::from_mode(0o500))
     }
+}
+
+fn place(kind: &Kind, name: &[u8]) -> PathBuf {
+    Path::new(kind.base).join(OsString::from_vec(name.into()))
 }
 
 fn capabilities(value: &str) -> Option<u64> {
@@ -246,18 +287,48 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_directive_that_is_written_is_known() {
+        use nrtrace_profiles::emit::Format;
+        use nrtrace_profiles::grants::{Choices, Method, plan};
+        use nrtrace_profiles::profile::Profile;
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles/testdata");
+        let prefer: [&[Method]; 3] =
+            [&[], &[Method::Socket, Method::Manager, Method::Credential], &[Method::FileCapability]];
+        let mut lines = 0;
+        for sample in fs::read_dir(samples).unwrap() {
+            let text = fs::read_to_string(sample.unwrap().path().join("profile.json")).unwrap();
+            let profile = Profile::from_json(&text).unwrap();
+            for prefer in prefer {
+                let choices = Choices { prefer: prefer.to_vec(), ..Choices::default() };
+                let grants = plan(&profile, &choices);
+                for format in [Format::SystemdDropIn, Format::SystemdUnit] {
+                    let written = format.emit(&profile, &grants).text;
+                    assert_eq!(Unit::parse(&written).unknown, Vec::<String>::new(), "{written}");
+                    lines += super::lines(&written).count();
+                }
+            }
+        }
+        assert!(lines > 500, "{lines}");
+    }
+
+    #[test]
     fn directives_are_read_as_systemd_does() {
         let unit = Unit::parse(
             "[Service]\n# Why.\nUser=web\nGroup=web\nAmbientCapabilities=\nCapabilityBoundingSet=\n\
              AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n\
              SupplementaryGroups=a b\nNoNewPrivileges=yes\nRuntimeDirectory=x\nRuntimeDirectoryMode=0700\n\
-             LimitNOFILE=9\nLimitMEMLOCK=infinity\nNice=-5\nEnvironment=\"A=b c\"\nDelegate=yes\nAmbientCapabilities=CAP_NEW\n",
+             LimitNOFILE=9\nLimitMEMLOCK=infinity\nNice=-5\nEnvironment=\"A=b c\"\nDelegate=yes\nUMask=0027\n\
+             WorkingDirectory=-/srv/a%%b\nExecStartPre=+sysctl -q -w a.b=1\nProtectSystem=strict\nPrivateUsers=yes\n\
+             [Install]\nWantedBy=x\n[Service]\nAmbientCapabilities=CAP_NEW\n",
         );
         assert_eq!((unit.user.as_str(), unit.ambient, unit.bounding), ("web", 1 << 10, 1 << 10));
         assert_eq!((unit.groups.len(), unit.no_new_privs, unit.nice), (2, true, Some(-5)));
         let limits: Vec<&str> = unit.limits.iter().map(|(text, ..)| text.as_str()).collect();
         assert_eq!(limits, ["LimitNOFILE=9", "LimitMEMLOCK=18446744073709551615"]);
-        assert_eq!(unit.unknown, ["Delegate=yes", "AmbientCapabilities=CAP_NEW"]);
+        assert_eq!(unit.unknown, ["PrivateUsers=yes", "AmbientCapabilities=CAP_NEW"]);
+        assert_eq!((unit.delegate, unit.umask), (true, Some(0o027)));
+        assert_eq!(unit.directory, Some(("/srv/a%b".into(), true)));
+        assert_eq!(unit.before_start, [["sysctl", "-q", "-w", "a.b=1"]]);
         assert_eq!(unit.directories, [(&KINDS[0], b"x".to_vec())]);
         assert_eq!(unit.environment, [b"A=b c".to_vec()]);
     }

@@ -78,6 +78,7 @@ pub async fn record(
         cwd: main.cwd.clone(),
         environment: environment::redirects(&main.environment),
         missing_capabilities: Vec::new(),
+        given: Vec::new(),
         unprivileged_port_start: port_start.unwrap_or_else(crate::recording::unprivileged_port_start),
         attached: Some(Attached {
             target: subject.description.clone(),

@@ -73,6 +73,24 @@ pub fn build(identity: &Identity, home: &Home, origin: Origin<'_>) -> Variables 
     variables
 }
 
+/// The environment that a service manager gives whatever runs as `identity`, systemd.exec(5): nothing of the caller's, and
+/// neither a home directory nor a shell that are none.
+pub fn service(identity: &Identity) -> Variables {
+    let account = if identity.exists { accounts::user_by_uid(identity.uid) } else { None };
+    let (directory, shell) = account.map(|account| (account.dir, account.shell)).unwrap_or_default();
+    let is_none = ["nologin", "false", "true"];
+    let refuses = shell.file_name().is_some_and(|name| is_none.iter().any(|none| name == *none));
+    let set: [(&str, &OsStr, bool); 5] = [
+        ("PATH", OsStr::new(SERVICE_PATH), true),
+        ("USER", OsStr::new(&identity.user), true),
+        ("LOGNAME", OsStr::new(&identity.user), true),
+        ("HOME", directory.as_os_str(), directory.is_absolute() && directory != Path::new("/")),
+        ("SHELL", shell.as_os_str(), shell.is_absolute() && !refuses),
+    ];
+    let set = set.into_iter().filter(|(_, _, holds)| *holds);
+    set.map(|(name, value, _)| (name.into(), value.into())).collect()
+}
+
 fn is_callers_own(name: &OsStr, value: &OsStr, uids: &[u32]) -> bool {
     let runtime = |uid: &u32| Path::new(value) == Path::new(&format!("/run/user/{uid}"));
     match name.as_bytes() {
@@ -225,6 +243,16 @@ mod tests {
     fn a_service_account_has_its_home_and_a_shell_that_works() {
         let daemon = super::super::identity::resolve(Some("daemon"), &[], "x").unwrap();
         assert_eq!(Home::of(&daemon), Home { directory: "/usr/sbin".into(), shell: "/bin/sh".into() });
+    }
+
+    #[test]
+    fn a_service_has_nothing_of_the_caller() {
+        let daemon = super::super::identity::resolve(Some("daemon"), &[], "x").unwrap();
+        let expected =
+            [("HOME", "/usr/sbin"), ("PATH", SERVICE_PATH), ("USER", "daemon"), ("LOGNAME", "daemon")];
+        assert_eq!(service(&daemon), variables(&expected));
+        let nobody_yet = [("PATH", SERVICE_PATH), ("USER", "prog"), ("LOGNAME", "prog")];
+        assert_eq!(service(&identity()), variables(&nobody_yet));
     }
 
     #[test]

@@ -223,6 +223,12 @@ macro_rules! steps {
 steps! {
     /// `seccomp`, for the ptrace backend.
     Trace = "installing the filter that stops its calls for the tracer",
+    /// `setns` and `unshare`.
+    Namespace = "entering the namespaces of a service",
+    /// `chdir`.
+    Directory = "changing to its working directory",
+    /// `seccomp`, for `SystemCallFilter=` and its kind.
+    Calls = "installing the filters of its unit",
     /// `prctl(PR_SET_SECUREBITS)`.
     SecureBits = "setting the secure bits",
     /// `prctl(PR_CAPBSET_DROP)`.

@@ -3,6 +3,8 @@
 use libc::{sock_filter, sock_fprog};
 
 use super::machine;
+use crate::seccomp::arch::{COMPAT, NATIVE, VARIANT_BIT};
+use crate::seccomp::{ARCH, ARGUMENTS, NUMBER, and, if_equal, load, ret, skip};
 
 /// What becomes of the program's changes of identity (`setuid` and its kind, `chown` to somebody else).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -79,23 +81,16 @@ const fn row(
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    pub(super) const NATIVE: u32 = 0xc000_003e; // AUDIT_ARCH_X86_64
-    pub(super) const COMPAT: u32 = 0x4000_0003; // AUDIT_ARCH_I386
     pub(super) const CHOWN: Option<libc::c_long> = Some(libc::SYS_chown);
     pub(super) const LCHOWN: Option<libc::c_long> = Some(libc::SYS_lchown);
     pub(super) const COMPAT_FCHOWNAT: u32 = 298;
-    /// Marks a call of the x32 table, where these calls have the native numbers.
-    pub(super) const VARIANT_BIT: u32 = 0x4000_0000;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
-    pub(super) const NATIVE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
-    pub(super) const COMPAT: u32 = 0x4000_0028; // AUDIT_ARCH_ARM
     pub(super) const CHOWN: Option<libc::c_long> = None;
     pub(super) const LCHOWN: Option<libc::c_long> = None;
     pub(super) const COMPAT_FCHOWNAT: u32 = 325;
-    pub(super) const VARIANT_BIT: u32 = 0;
 }
 
 // The 32-bit numbers are those of arch/x86/entry/syscalls/syscall_32.tbl; ARM's table has the same but for fchownat.
@@ -117,7 +112,7 @@ const ROWS: [Row; 13] = [
 
 /// A caught call: its name, what it takes, and whether its ids have 16 bits only.
 pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static str, Takes, bool)> {
-    let nr = nr as u32 & if is_native(audit_arch) { !arch::VARIANT_BIT } else { !0 };
+    let nr = nr as u32 & if is_native(audit_arch) { !VARIANT_BIT } else { !0 };
     let changes = ROWS.iter().find_map(|row| match nr {
         _ if is_native(audit_arch) => {
             (row.native == Some(libc::c_long::from(nr as i32))).then_some((row.name, row.takes, false))
@@ -134,44 +129,12 @@ pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static str, Takes, b
 
 /// Whether it is the native table.
 pub(super) fn is_native(audit_arch: u32) -> bool {
-    audit_arch == arch::NATIVE
-}
-
-// Offsets in struct seccomp_data; both architectures are little-endian.
-const OFFSET_NR: u32 = 0;
-const OFFSET_ARCH: u32 = 4;
-const OFFSET_ARGS: u32 = 16;
-
-fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter { code: code as u16, jt: 0, jf: 0, k }
-}
-
-fn load(offset: u32) -> sock_filter {
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+    audit_arch == NATIVE
 }
 
 /// Loads the low half of an argument.
 pub(super) fn load_argument(index: usize) -> sock_filter {
-    load(OFFSET_ARGS + 8 * index as u32)
-}
-
-/// Keeps these bits of what is loaded.
-pub(super) fn masked(mask: u32) -> sock_filter {
-    statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, mask)
-}
-
-/// Ends the filter.
-pub(super) fn ret(action: u32) -> sock_filter {
-    statement(libc::BPF_RET | libc::BPF_K, action)
-}
-
-fn skip(count: usize) -> sock_filter {
-    statement(libc::BPF_JMP | libc::BPF_JA, count as u32)
-}
-
-/// Skips `then` instructions when the accumulator is `k`, else `otherwise`.
-pub(super) fn if_equal(k: u32, then: u8, otherwise: u8) -> sock_filter {
-    sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: then, jf: otherwise, k }
+    load(ARGUMENTS + 8 * index as u32)
 }
 
 /// What a filter catches, and what it does about it.
@@ -200,9 +163,9 @@ pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
     let mut compat: Vec<_> =
         narrow.chain(rows.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
     compat.extend(machine(true));
-    let mut filter = vec![load(OFFSET_ARCH)];
-    for (arch, mask, calls) in [(arch::NATIVE, !arch::VARIANT_BIT, native), (arch::COMPAT, !0, compat)] {
-        let mut section = vec![load(OFFSET_NR), masked(mask)];
+    let mut filter = vec![load(ARCH)];
+    for (arch, mask, calls) in [(NATIVE, !VARIANT_BIT, native), (COMPAT, !0, compat)] {
+        let mut section = vec![load(NUMBER), and(mask)];
         for (nr, block) in calls {
             section.extend([if_equal(nr, 1, 0), skip(block.len())]);
             section.extend(block);
@@ -217,14 +180,14 @@ pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
 
 fn gift_block(index: u32, uid: u32, gid: u32, narrow: bool, action: u32) -> Vec<sock_filter> {
     let bits = if narrow { 0xffff } else { u32::MAX };
-    let (owner, group) = (OFFSET_ARGS + 8 * index, OFFSET_ARGS + 8 * (index + 1));
+    let (owner, group) = (ARGUMENTS + 8 * index, ARGUMENTS + 8 * (index + 1));
     vec![
         load(owner),
-        masked(bits),
+        and(bits),
         if_equal(bits, 1, 0),
         if_equal(uid, 0, 5),
         load(group),
-        masked(bits),
+        and(bits),
         if_equal(bits, 1, 0),
         if_equal(gid, 0, 1),
         ret(libc::SECCOMP_RET_ALLOW),
@@ -240,28 +203,7 @@ pub(super) fn as_program(filter: &mut [sock_filter]) -> sock_fprog {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What the filter answers, by running it here.
-    fn answer(filter: &[sock_filter], audit_arch: u32, nr: u32, args: [u32; 4]) -> u32 {
-        let (mut at, mut accumulator) = (0, 0);
-        loop {
-            let sock_filter { code, jt, jf, k } = filter[at];
-            at += 1;
-            match u32::from(code) & 0x07 {
-                libc::BPF_LD => {
-                    accumulator = match k {
-                        OFFSET_NR => nr,
-                        OFFSET_ARCH => audit_arch,
-                        k => args[((k - OFFSET_ARGS) / 8) as usize],
-                    }
-                }
-                libc::BPF_ALU => accumulator &= k,
-                libc::BPF_JMP if u32::from(code) & 0xf0 == libc::BPF_JA => at += k as usize,
-                libc::BPF_JMP => at += usize::from(if accumulator == k { jt } else { jf }),
-                _ => return k,
-            }
-        }
-    }
+    use crate::seccomp::answer;
 
     const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None };
     const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -275,7 +217,7 @@ mod tests {
             Takes::Machine(row) => !matches!(row.name, "mknod" | "mknodat" | "bpf" | "syslog"),
             _ => true,
         };
-        for audit_arch in [arch::NATIVE, arch::COMPAT] {
+        for audit_arch in [NATIVE, COMPAT] {
             for nr in 0..600 {
                 let caught = lookup(audit_arch, nr).is_some_and(|(_, takes, _)| always(takes));
                 let expected = if caught { CAUGHT } else { PASSED };
@@ -283,8 +225,8 @@ mod tests {
             }
         }
         assert_eq!(answer(&filter, 0xdead, libc::SYS_setuid as u32, [0; 4]), PASSED);
-        let variant = libc::SYS_setuid as u32 | arch::VARIANT_BIT;
-        assert_eq!(answer(&filter, arch::NATIVE, variant, [0; 4]), CAUGHT);
+        let variant = libc::SYS_setuid as u32 | VARIANT_BIT;
+        assert_eq!(answer(&filter, NATIVE, variant, [0; 4]), CAUGHT);
     }
 
     #[test]
@@ -302,7 +244,7 @@ mod tests {
             (libc::SYS_setuid, [33, 0, 0, 0], PASSED),
         ];
         for (nr, args, expected) in cases {
-            assert_eq!(answer(&filter, arch::NATIVE, nr as u32, args), expected, "{nr} {args:?}");
+            assert_eq!(answer(&filter, NATIVE, nr as u32, args), expected, "{nr} {args:?}");
         }
     }
 
@@ -320,13 +262,13 @@ mod tests {
             (unchanged, 61184, CAUGHT),
         ];
         for (uid, gid, expected) in cases {
-            let fchown = answer(&filter, arch::NATIVE, libc::SYS_fchown as u32, [3, uid, gid, 0]);
-            let fchownat = answer(&filter, arch::NATIVE, libc::SYS_fchownat as u32, [3, 9, uid, gid]);
-            let narrow = answer(&filter, arch::COMPAT, 182, [9, uid, gid, 0]);
-            let wide = answer(&filter, arch::COMPAT, 212, [9, uid, gid, 0]);
+            let fchown = answer(&filter, NATIVE, libc::SYS_fchown as u32, [3, uid, gid, 0]);
+            let fchownat = answer(&filter, NATIVE, libc::SYS_fchownat as u32, [3, 9, uid, gid]);
+            let narrow = answer(&filter, COMPAT, 182, [9, uid, gid, 0]);
+            let wide = answer(&filter, COMPAT, 212, [9, uid, gid, 0]);
             assert_eq!([fchown, fchownat, narrow, wide], [expected; 4], "{uid} {gid}");
         }
-        assert_eq!(answer(&filter, arch::COMPAT, 182, [9, 0xffff, 0xffff, 0]), PASSED);
-        assert_eq!(answer(&filter, arch::COMPAT, 212, [9, 0xffff, 0xffff, 0]), CAUGHT);
+        assert_eq!(answer(&filter, COMPAT, 182, [9, 0xffff, 0xffff, 0]), PASSED);
+        assert_eq!(answer(&filter, COMPAT, 212, [9, 0xffff, 0xffff, 0]), CAUGHT);
     }
 }

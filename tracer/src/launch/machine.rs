@@ -4,8 +4,8 @@
 use libc::sock_filter;
 use nrtrace_profiles::Capability;
 
-use super::identity_filter::{if_equal, load_argument, masked, ret};
-use crate::ptrace;
+use super::identity_filter::load_argument;
+use crate::seccomp::{self, and, if_equal, ret};
 
 /// What becomes of a call whose caller has the capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,9 @@ pub(crate) fn is_listed(name: &str) -> bool {
 
 fn number(row: &Row, compat: bool) -> Option<u32> {
     match compat {
-        false => ptrace::native(row.name),
+        false => seccomp::native(row.name),
         // The names are those of the i386 table.
-        true => cfg!(target_arch = "x86_64").then(|| ptrace::compat(row.name)).flatten(),
+        true => cfg!(target_arch = "x86_64").then(|| seccomp::compat(row.name)).flatten(),
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn blocks(compat: bool, action: u32) -> Vec<(u32, Vec<sock_filter>)> 
 fn block(row: &Row, action: u32) -> Vec<sock_filter> {
     let pass = ret(libc::SECCOMP_RET_ALLOW);
     if let Way::Node(mode) = row.way {
-        let kind = [load_argument(mode), masked(libc::S_IFMT)];
+        let kind = [load_argument(mode), and(libc::S_IFMT)];
         let told = [if_equal(libc::S_IFBLK, 1, 0), if_equal(libc::S_IFCHR, 0, 1), ret(action), pass];
         return kind.into_iter().chain(told).collect();
     }

@@ -20,5 +20,5 @@ pub mod tree;
 
 pub use error::{Error, Step};
 pub use identity_filter::IdentityPolicy;
-pub use spawn::{Confined, Credentials};
+pub use spawn::{Confined, Credentials, Fence};
 pub use supervisor::IdentityCall;

@@ -9,7 +9,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libc::sock_filter;
 use nix::errno::Errno;
@@ -26,7 +27,7 @@ use super::privileges::Privileges;
 use super::{Error, Step, channel};
 
 /// Whom the program runs as.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Credentials {
     /// The identity with every capability ambient that nrtrace can give.
     Permissive(Identity),
@@ -39,7 +40,7 @@ pub enum Credentials {
 }
 
 /// What a service manager gives a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Confined {
     /// The user.
     pub identity: Identity,
@@ -49,6 +50,23 @@ pub struct Confined {
     pub bounding: u64,
     /// Whether `no_new_privs` is set.
     pub no_new_privs: bool,
+    /// All of its variables.
+    pub environment: Variables,
+    /// What it is started behind.
+    pub fence: Fence,
+}
+
+/// What takes away from a program what its user's rights do not.
+#[derive(Clone, Debug, Default)]
+pub struct Fence {
+    /// A mount namespace to enter.
+    pub mounts: Option<Arc<OwnedFd>>,
+    /// Whether it gets a host name of its own.
+    pub host_name: bool,
+    /// Where it starts; where nrtrace is, unless given.
+    pub directory: Option<PathBuf>,
+    /// Seccomp filters, all of which hold.
+    pub filters: Vec<Vec<sock_filter>>,
 }
 
 impl Credentials {
@@ -135,6 +153,18 @@ pub fn pause(launch: &Launch<'_>) -> Result<Paused, Error> {
     // SAFETY: the child calls async-signal-safe functions alone, on memory made beforehand.
     let (guardian, child) = unsafe { Guardian::start(&subject, &mut |guardian| setup.run(guardian)) }?;
     Ok(Paused { child, channel: ours, guardian, subject })
+}
+
+/// Has this process become the program, without a guardian or anybody who watches. It returns if that fails.
+pub fn replace(launch: &Launch<'_>) -> Error {
+    let subject = launch.program.display().to_string();
+    match Setup::new(launch) {
+        Ok(mut setup) => {
+            let (step, source) = setup.replace();
+            Error::Child { step, subject, source }
+        }
+        Err(error) => error,
+    }
 }
 
 impl Paused {

@@ -2,10 +2,7 @@
 
 use nrtrace_ebpf::table::{NONE, Operands, Row, WHEN_TELLING};
 
-/// `AUDIT_ARCH_X86_64` of `linux/audit.h`.
-pub const ARCH_NATIVE: u32 = 0xc000_003e;
-/// `AUDIT_ARCH_I386`.
-pub const ARCH_COMPAT: u32 = 0x4000_0003;
+use crate::seccomp::{compat, native};
 
 /// Numbers of both tables are below this; x32 numbers are not, and pass unseen.
 const NUMBERS: usize = 1024;
@@ -127,16 +124,6 @@ pub fn watched(rows: &[Row]) -> Vec<Watched> {
         }
     }
     calls
-}
-
-/// The number of a call in the native table.
-pub fn native(name: &str) -> Option<u32> {
-    name.parse::<syscalls::Sysno>().ok().map(|call| call.id() as u32)
-}
-
-/// The number of a call in the 32-bit table.
-pub fn compat(name: &str) -> Option<u32> {
-    name.parse::<syscalls::x86::Sysno>().ok().map(|call| call.id() as u32)
 }
 
 /// Finds a watched call by its number.

@@ -8,7 +8,7 @@ use nrtrace_ebpf::record::{
 };
 use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING};
 
-use super::calls::{ARCH_COMPAT, Change, Numbers};
+use super::calls::{Change, Numbers};
 use super::encode::encode;
 use super::entry::{Entry, Numbered};
 use super::facts::{self, Facts, link};
@@ -201,7 +201,7 @@ impl Engine {
     }
 
     fn entered(&mut self, stopped: &Stopped, info: &SyscallInfo) -> Result<(), Died> {
-        let compat = info.arch == ARCH_COMPAT;
+        let compat = info.arch == crate::seccomp::arch::COMPAT;
         let (nr, args) = info.entry();
         let Some(call) = self.numbers.get(compat, nr) else { return Ok(()) };
         // Where there is no filter, each call stops.

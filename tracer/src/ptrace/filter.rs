@@ -5,32 +5,17 @@ use std::io;
 use libc::{c_int, pid_t, sock_filter};
 use nrtrace_ebpf::table::Row;
 
-use super::calls::{self, ARCH_COMPAT, ARCH_NATIVE, Watched, When};
+use super::calls::{self, Watched, When};
+use crate::seccomp::arch::{COMPAT, NATIVE};
+use crate::seccomp::{ARCH, ARGUMENTS, NUMBER, compat, if_equal, load, native, ret, skip};
 
 /// `SECCOMP_RET_DATA` of this filter, to tell its stops from those of a filter of the tracee ("nr").
 pub const MARK: u16 = 0x6e72;
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-// Offsets in `struct seccomp_data` (seccomp(2)), on a little-endian machine.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const ARGS: u32 = 16;
-
-const TRACE: sock_filter = op(RETURN, libc::SECCOMP_RET_TRACE | MARK as u32);
-const ALLOW: sock_filter = op(RETURN, libc::SECCOMP_RET_ALLOW);
-
-const fn op(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
-}
-
-const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
+const TRACE: sock_filter = ret(libc::SECCOMP_RET_TRACE | MARK as u32);
+const ALLOW: sock_filter = ret(libc::SECCOMP_RET_ALLOW);
 
 /// The filter for the calls of `rows`: they stop with [`MARK`], as do the few that change what the tracer
 /// remembers; all others run at full speed. Native and 32-bit calls are seen; other architectures, x32 among
@@ -39,14 +24,14 @@ const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 /// A plain list is as fast as a tree: since Linux 5.11 the kernel skips a filter for numbers it always allows.
 pub fn filter(rows: &[Row]) -> Vec<sock_filter> {
     let watched = calls::watched(rows);
-    let native = section(&watched, calls::native);
-    let compat = section(&watched, calls::compat);
+    let native = section(&watched, native);
+    let compat = section(&watched, compat);
     let mut program = vec![
-        op(LOAD, ARCH),
-        branch(EQUAL, ARCH_NATIVE, 0, 1),
-        op(JUMP, 3),
-        branch(EQUAL, ARCH_COMPAT, 0, 1),
-        op(JUMP, 1 + native.len() as u32),
+        load(ARCH),
+        if_equal(NATIVE, 0, 1),
+        skip(3),
+        if_equal(COMPAT, 0, 1),
+        skip(1 + native.len()),
         ALLOW,
     ];
     program.extend(native);
@@ -56,19 +41,19 @@ pub fn filter(rows: &[Row]) -> Vec<sock_filter> {
 
 /// The comparisons for one architecture.
 fn section(watched: &[Watched], number: fn(&str) -> Option<u32>) -> Vec<sock_filter> {
-    let mut program = vec![op(LOAD, NUMBER)];
+    let mut program = vec![load(NUMBER)];
     for call in watched {
         let Some(number) = number(call.name) else { continue };
         let (arg, condition) = match call.when {
             When::Always => {
-                program.extend([branch(EQUAL, number, 0, 1), TRACE]);
+                program.extend([if_equal(number, 0, 1), TRACE]);
                 continue;
             }
-            When::Bits(arg, bits) => (arg, branch(ANY_BIT, bits, 0, 1)),
-            When::Equals(arg, value) => (arg, branch(EQUAL, value, 0, 1)),
+            When::Bits(arg, bits) => (arg, sock_filter { code: ANY_BIT, jt: 0, jf: 1, k: bits }),
+            When::Equals(arg, value) => (arg, if_equal(value, 0, 1)),
         };
-        let low_word = op(LOAD, ARGS + 8 * u32::from(arg));
-        program.extend([branch(EQUAL, number, 0, 4), low_word, condition, TRACE, ALLOW]);
+        let low_word = load(ARGUMENTS + 8 * u32::from(arg));
+        program.extend([if_equal(number, 0, 4), low_word, condition, TRACE, ALLOW]);
     }
     program.push(ALLOW);
     program
@@ -98,13 +83,13 @@ pub fn allow_tracer(launcher: pid_t) {
 pub fn install(filter: &[sock_filter]) -> io::Result<Installed> {
     // SAFETY: plain numbers; it takes back what `allow_tracer` gave, or fails without effect.
     unsafe { libc::prctl(PR_SET_PTRACER, 0, 0, 0, 0) };
-    match load(filter) {
+    match set(filter) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
             // SAFETY: plain numbers.
             if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
                 return Err(io::Error::last_os_error());
             }
-            load(filter).map(|()| Installed::NoNewPrivileges)
+            set(filter).map(|()| Installed::NoNewPrivileges)
         }
         result => result.map(|()| Installed::AsIs),
     }
@@ -113,7 +98,7 @@ pub fn install(filter: &[sock_filter]) -> io::Result<Installed> {
 /// `PR_SET_PTRACER` of `linux/prctl.h`.
 const PR_SET_PTRACER: c_int = 0x5961_6d61;
 
-fn load(filter: &[sock_filter]) -> io::Result<()> {
+fn set(filter: &[sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     // Without SPEC_ALLOW older kernels slow the process down by turning off speculative store bypass.
     // SAFETY: `program` describes `filter`, which the kernel copies.

@@ -52,7 +52,7 @@ impl Fixup {
         let (fixup, changed) = if in_memory {
             (Self::Memory { address, value: flags }, Self::Memory { address, value: flags & !UNTRACED })
         } else {
-            let compat = stopped.syscall()?.arch == super::calls::ARCH_COMPAT;
+            let compat = stopped.syscall()?.arch == crate::seccomp::arch::COMPAT;
             (Self::Register { compat, value: flags }, Self::Register { compat, value: flags & !UNTRACED })
         };
         changed.set(stopped)?;

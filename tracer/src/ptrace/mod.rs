@@ -45,7 +45,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nrtrace_ebpf::table::Row;
 
 pub use calls::CLONE_NEW;
-pub(crate) use calls::{compat, native};
 pub use filter::{Installed, MARK, allow_tracer, filter, install};
 pub use judge::{CallAtEntry, Ending, Judge, Predicted, Verdict};
 pub use support::{Support, support};

@@ -10,7 +10,8 @@
 //! is guarded.
 
 mod guard;
-mod mounts;
+mod link;
+pub(crate) mod mounts;
 mod network;
 mod root;
 mod shares;
@@ -39,7 +40,7 @@ pub struct Layout {
     pub parent: u32,
     /// Everything in it is killed after this time.
     pub deadline: Duration,
-    /// Whether it has a network of its own, with a loopback interface and nothing else.
+    /// Whether it has a network of its own, with a loopback interface and one that leads nowhere.
     pub private_network: bool,
     /// Its host name; the machine's unless given.
     pub host_name: Option<String>,

@@ -74,7 +74,8 @@ impl Mount {
 
 /// All mounts that can be seen, in the order in which they are to be made; the root's is not among them.
 pub fn visible() -> Result<Vec<Mount>, Error> {
-    let path = "/proc/self/mountinfo";
+    // A thread may have left the namespace of its process.
+    let path = "/proc/thread-self/mountinfo";
     let text = fs::read(path).map_err(|error| Error::system("reading", path, error))?;
     Ok(parse(&text))
 }

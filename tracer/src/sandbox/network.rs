@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::{Layout, write};
+use super::{Layout, link, write};
 use crate::launch::Error;
 
 /// Parameters of a network namespace that decide what a service may bind and how.
@@ -47,8 +47,8 @@ impl Kept {
         Self(network.iter().chain(IPC).filter_map(read).collect())
     }
 
-    /// Writes them where the new ones differ, below a `/proc` that can be written to, and brings the loopback interface
-    /// up.
+    /// Writes them where the new ones differ, below a `/proc` that can be written to, brings the loopback interface up, and
+    /// adds another one.
     pub fn restore(&self, layout: &Layout, proc: &Path) -> Result<(), Error> {
         for (path, text) in &self.0 {
             let path = proc.join(path);
@@ -60,23 +60,13 @@ impl Kept {
             if let Some(start) = layout.unprivileged_port_start {
                 write(&proc.join(NETWORK[0]), &start.to_string())?;
             }
-            loopback_up().map_err(|errno| Error::system("bringing up", "the loopback interface", errno))?;
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+            socket
+                .and_then(|socket| link::bring_up(&socket, b"lo"))
+                .map_err(|errno| Error::system("bringing up", "the loopback interface", errno))?;
+            // Where the kernel has no such device, there is none: most programs do without.
+            let _ = link::make();
         }
         Ok(())
     }
-}
-
-fn loopback_up() -> Result<(), Errno> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    use std::os::fd::AsRawFd;
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: an interface request is plain data, for which zero is a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is valid for the whole call, and this ioctl reads no further than it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
-    Errno::result(result).map(drop)
 }

@@ -101,7 +101,6 @@ struct Start {
     identity: Identity,
     policy: IdentityPolicy,
     mode: event::Mode,
-    env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     not_applied: Vec<String>,
     on_shares: BTreeSet<String>,
 }
@@ -112,15 +111,13 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     shares.close()?;
     let start = prepare(request, &shares)?;
     shares.open()?;
-    let mut env = start.env;
-    env.extend(request.env.iter().cloned());
     let plan = Plan {
         command: request.command.clone(),
         credentials: start.credentials,
         identity_policy: start.policy,
         guarded: true,
         keep_env: request.keep_env,
-        env,
+        env: request.env.clone(),
         run_for: request.run_for,
         grace: request.grace,
         course: request.course.clone(),
@@ -178,7 +175,6 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
                 identity: identity.clone(),
                 policy: *policy,
                 mode: event::Mode::Permissive,
-                env: Vec::new(),
                 // A program that asks who it is finds what it will find as a service.
                 not_applied: apply::make_user(identity),
                 on_shares: BTreeSet::new(),
@@ -215,7 +211,6 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         credentials: Credentials::Confined(applied.confined),
         policy: IdentityPolicy::Switch,
         mode: event::Mode::Enforced,
-        env: applied.environment,
         not_applied,
         on_shares,
     })

@@ -282,6 +282,7 @@ pub fn trace(command: &str, events: impl IntoIterator<Item = Make>) -> Trace {
             cwd: "/".into(),
             environment: Vec::new(),
             missing_capabilities: Vec::new(),
+            given: Vec::new(),
             unprivileged_port_start: 1024,
             paths: vec![],
             attached: None,

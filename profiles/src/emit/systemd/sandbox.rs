@@ -21,7 +21,11 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants, own: &dy
             writable_paths(page, profile, grants, own);
         }
     }
-    for (directive, holds) in harmless(profile, grants) {
+    let on_file = grants.on_file && !grants.capabilities.is_empty();
+    if on_file {
+        page.comment("What systemd enforces by filters of calls is left out: before version 255 it takes file capabilities away.");
+    }
+    for (directive, holds) in harmless(profile, grants, !on_file) {
         if holds {
             page.line(directive);
         }
@@ -73,8 +77,9 @@ fn covering(path: &RawText, own: &dyn Fn(&RawText) -> bool) -> bool {
     false
 }
 
-/// Directives that take away what a service that is not root cannot use, or did not use, with whether they hold here.
-fn harmless(profile: &Profile, grants: &Grants) -> [(&'static str, bool); 8] {
+/// Directives that take away what a service that is not root cannot use, or did not use, with whether they hold here, and
+/// whether filters may be installed.
+fn harmless(profile: &Profile, grants: &Grants, filters: bool) -> [(&'static str, bool); 8] {
     let needs = |wanted: &dyn Fn(&Need) -> bool| profile.requirements.iter().any(|r| wanted(&r.need));
     let operation =
         |wanted| needs(&|need| matches!(need, Need::Kernel { operation, .. } if *operation == wanted));
@@ -89,16 +94,16 @@ fn harmless(profile: &Profile, grants: &Grants) -> [(&'static str, bool); 8] {
     let syslog = grants.capabilities.contains_key(&Capability::SYSLOG);
     [
         ("ProtectHome=read-only", known && !writes_home),
-        ("ProtectKernelTunables=yes", !sysctl),
-        ("ProtectKernelModules=yes", !operation(KernelOperation::Module)),
+        ("ProtectKernelTunables=yes", filters && !sysctl),
+        ("ProtectKernelModules=yes", filters && !operation(KernelOperation::Module)),
         (
             "ProtectKernelLogs=yes",
-            !syslog && !grants.devices.keys().any(|path| path.as_bytes() == b"/dev/kmsg"),
+            filters && !syslog && !grants.devices.keys().any(|path| path.as_bytes() == b"/dev/kmsg"),
         ),
         ("ProtectControlGroups=yes", grants.delegate.is_none() && !operation(KernelOperation::Cgroup)),
-        ("ProtectHostname=yes", !grants.capabilities.contains_key(&Capability::SYS_ADMIN)),
-        ("RestrictRealtime=yes", !realtime),
-        ("LockPersonality=yes", true),
+        ("ProtectHostname=yes", filters && !grants.capabilities.contains_key(&Capability::SYS_ADMIN)),
+        ("RestrictRealtime=yes", filters && !realtime),
+        ("LockPersonality=yes", filters),
     ]
 }
 

@@ -3,13 +3,15 @@
 //! All that it needs is made beforehand: here only async-signal-safe functions may be called (signal-safety(7)).
 
 use std::ffi::{CString, OsStr, c_char, c_int, c_ulong};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use libc::{gid_t, sock_filter};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 
-use super::{Credentials, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch};
+use super::{Confined, Credentials, Fence, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch};
 use crate::launch::channel::{self, Message};
 use crate::launch::identity_filter::{self, Caught, IdentityPolicy};
 use crate::launch::{Error, Step};
@@ -33,11 +35,32 @@ pub(super) struct Setup {
     stdio: [Option<c_int>; 3],
     ids: Option<Ids>,
     given: Option<u64>,
-    /// Bounding set and `no_new_privs` of a confined program.
-    confined: Option<(u64, bool)>,
+    confined: Option<Confines>,
     traced: Vec<sock_filter>,
     caught: Vec<sock_filter>,
     unsupervised: Vec<sock_filter>,
+}
+
+/// What a confined program is held to.
+struct Confines {
+    bounding: u64,
+    no_new_privs: bool,
+    // Kept open until the program is executed.
+    mounts: Option<Arc<OwnedFd>>,
+    host_name: bool,
+    directory: Option<CString>,
+    filters: Vec<Vec<sock_filter>>,
+}
+
+impl Confines {
+    fn new(wanted: &Confined) -> Result<Self, Error> {
+        let Fence { mounts, host_name, directory, filters } = wanted.fence.clone();
+        let directory =
+            directory.map(|path| c_string(path.as_os_str(), "the working directory")).transpose()?;
+        // A user that is not root could not install them otherwise; systemd before 255 does the same.
+        let no_new_privs = wanted.no_new_privs || !filters.is_empty();
+        Ok(Self { bounding: wanted.bounding, no_new_privs, mounts, host_name, directory, filters })
+    }
 }
 
 struct Ids {
@@ -61,9 +84,7 @@ impl Setup {
         let (given, confined) = match launch.credentials {
             Credentials::Permissive(_) => (Some(launch.privileges.given), None),
             Credentials::Enforced(_) => (Some(0), None),
-            Credentials::Confined(wanted) => {
-                (Some(wanted.ambient), Some((wanted.bounding, wanted.no_new_privs)))
-            }
+            Credentials::Confined(wanted) => (Some(wanted.ambient), Some(Confines::new(wanted)?)),
             Credentials::Unchanged => (None, None),
         };
         let filter = |action, closed| {
@@ -134,16 +155,34 @@ impl Setup {
                     _ => libc::_exit(127),
                 }
             }
-            if let Err((step, errno)) = self.become_program(parent) {
+            if let Err((step, errno)) = self.become_program(Some(parent)) {
                 let _ = self.tell(KIND_FAILED, step as u8, errno, -1);
             }
             libc::_exit(127)
         }
     }
 
+    /// Has this process become the program; what it takes is not told to anybody.
+    ///
+    /// # Errors
+    /// The step that failed. What was done before it is not undone.
+    pub(super) fn replace(&mut self) -> (Step, Errno) {
+        // SAFETY: what may be called in a freshly forked child may be called here. Rust's runtime ignores SIGPIPE.
+        let done = unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            self.become_program(None)
+        };
+        match done {
+            Ok(()) => (Step::Exec, Errno::UnknownErrno),
+            Err((step, errno)) => (step, Errno::from_raw(errno)),
+        }
+    }
+
+    /// Becomes the program, which goes with `parent` where that is given.
+    ///
     /// # Safety
     /// As [`Setup::run`].
-    unsafe fn become_program(&mut self, parent: libc::pid_t) -> Result<(), (Step, c_int)> {
+    unsafe fn become_program(&mut self, parent: Option<libc::pid_t>) -> Result<(), (Step, c_int)> {
         // SAFETY: system calls whose pointers lead to memory of `self` or of this frame.
         unsafe {
             if !self.traced.is_empty() {
@@ -151,11 +190,13 @@ impl Setup {
                 ptrace::install(&self.traced)
                     .map_err(|error| (Step::Trace, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
             }
-            // Who is confined may not install it any more, and changes identity by leave of this filter.
-            if self.confined.is_some() && !self.caught.is_empty() {
-                self.install_filter()?;
-            }
-            if let Some((bounding, _)) = self.confined {
+            let bounding = self.confined.as_ref().map(|confines| confines.bounding);
+            if let (Some(confines), Some(bounding)) = (&self.confined, bounding) {
+                enter(confines)?;
+                // Who is confined may not install it any more, and changes identity by leave of this filter.
+                if !self.caught.is_empty() {
+                    self.install_filter()?;
+                }
                 drop_from_bounding(bounding)?;
                 // Until execve(2), which clears it.
                 check(Step::SecureBits, libc::prctl(libc::PR_SET_KEEPCAPS, 1_u64).into())?;
@@ -176,15 +217,22 @@ impl Setup {
             if self.confined.is_none() && !self.caught.is_empty() {
                 self.install_filter()?;
             }
-            if let Some((_, true)) = self.confined {
+            if self.confined.as_ref().is_some_and(|confines| confines.no_new_privs) {
                 let set = libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1_u64, 0_u64, 0_u64, 0_u64);
                 check(Step::NoNewPrivs, set.into())?;
             }
-            // After the credentials, because their change clears it.
-            let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
-            check(Step::ParentDeath, set.into())?;
-            if libc::getppid() != parent {
-                libc::_exit(127);
+            if let Some(parent) = parent {
+                // After the credentials, because their change clears it.
+                let set = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
+                check(Step::ParentDeath, set.into())?;
+                if libc::getppid() != parent {
+                    libc::_exit(127);
+                }
+            }
+            // Last of all, because they may refuse any of the calls above.
+            for filter in self.confined.iter_mut().flat_map(|confines| &mut confines.filters) {
+                seccomp(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, filter)
+                    .map_err(|errno| (Step::Calls, errno))?;
             }
             libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             check(Step::Exec, -1)
@@ -236,6 +284,26 @@ fn c_string(text: &OsStr, what: &'static str) -> Result<CString, Error> {
 unsafe fn check(step: Step, result: libc::c_long) -> Result<(), (Step, c_int)> {
     // SAFETY: errno's place is always valid.
     if result == -1 { Err((step, unsafe { *libc::__errno_location() })) } else { Ok(()) }
+}
+
+/// Enters the namespaces of a service, and its directory in them.
+///
+/// # Safety
+/// As [`Setup::run`].
+unsafe fn enter(confines: &Confines) -> Result<(), (Step, c_int)> {
+    // SAFETY: plain system calls; the path is NUL-terminated.
+    unsafe {
+        if let Some(mounts) = &confines.mounts {
+            check(Step::Namespace, libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS).into())?;
+        }
+        if confines.host_name {
+            check(Step::Namespace, libc::unshare(libc::CLONE_NEWUTS).into())?;
+        }
+        if let Some(directory) = &confines.directory {
+            check(Step::Directory, libc::chdir(directory.as_ptr()).into())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes `given` the permitted, effective, inheritable and ambient set, see capset(2).

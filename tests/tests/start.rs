@@ -1,0 +1,130 @@
+//! `nrtrace start`, and with it the trials: what a unit says holds for the program.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use nrtrace_tests::sandbox::{BIN, Finished, OUT, Sandbox};
+use nrtrace_tests::service::quote;
+
+/// What a shell says that is started by `nrtrace start` with such a unit.
+fn started(directives: &str, prepare: &str, says: &str) -> String {
+    let sandbox = Sandbox::new().unwrap();
+    let unit = format!("[Service]\nUser=daemon\nGroup=daemon\nNoNewPrivileges=yes\n{directives}");
+    std::fs::write(sandbox.out().join("unit.conf"), unit).unwrap();
+    let script = format!(
+        "{prepare}\nexport CALLER=1\n{BIN}/nrtrace start {OUT}/unit.conf -- sh -c {} 2>&1",
+        quote(says)
+    );
+    let finished: Finished = sandbox.script(&script).unwrap().ok().unwrap();
+    String::from_utf8(finished.stdout).unwrap()
+}
+
+#[test]
+fn what_the_unit_closes_is_closed() {
+    let prepare = "install -d -o daemon /var/lib/mine /var/lib/mine/keys /srv/mine /home/mine; sysctl -n kernel.hostname";
+    let directives = "ProtectSystem=strict\nReadWritePaths=-/var/lib/mine -/nowhere\nInaccessiblePaths=/var/lib/mine/keys\n\
+                      ProtectHome=read-only\nProtectKernelTunables=yes\nProtectControlGroups=yes\nProtectHostname=yes\n\
+                      ProtectKernelLogs=yes\nRestrictRealtime=yes\nLockPersonality=yes\nSystemCallFilter=~chown:ENOSYS fchownat:ENOSYS\n\
+                      UMask=0027\nWorkingDirectory=/var/lib/mine\n";
+    let says = "pwd; umask; echo x >a && echo written; for f in /srv/mine/a /home/mine/a /run/a keys/a; do echo x >$f; done; \
+                cat /proc/kallsyms; chown daemon a; chrt -f 1 true; setarch i386 true; grep Cap.nd /proc/self/status; true";
+    let said = started(directives, prepare, says);
+    for expected in [
+        "/var/lib/mine\n0027\nwritten\n",
+        "cannot create /srv/mine/a: Read-only file system",
+        "cannot create /home/mine/a: Read-only file system",
+        "cannot create /run/a: Read-only file system",
+        "cannot create keys/a: Permission denied",
+        "/proc/kallsyms: Permission denied",
+        "changing ownership of 'a': Function not implemented",
+        "failed to set pid 0's policy: Operation not permitted",
+        "failed to set personality to i386: Operation not permitted",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    // Without these directives, all of it works but for what the user may not do.
+    let said = started(
+        "",
+        prepare,
+        "echo x >/srv/mine/a; echo x >/home/mine/a; cat /proc/kallsyms >/dev/null; setarch i386 true; echo done",
+    );
+    assert!(said.ends_with("\ndone\n") && !said.contains("denied") && !said.contains("permitted"), "{said}");
+}
+
+#[test]
+fn a_list_of_devices_closes_all_others() {
+    let prepare = "mknod -m 666 /dev/mine c 1 3; mknod -m 666 /dev/other c 1 3";
+    let said = started(
+        "DeviceAllow=/dev/mine rw\n",
+        prepare,
+        "for d in mine null urandom; do head -c 1 /dev/$d >/dev/null && echo $d; done; cat /dev/other; true",
+    );
+    assert!(said.contains("mine\nnull\nurandom\n"), "{said}");
+    assert!(said.contains("/dev/other: Permission denied"), "{said}");
+}
+
+#[test]
+fn the_environment_is_the_units_and_nobody_elses() {
+    let said = started(
+        "Environment=MINE=1 \"OTHER=a b\"\nStateDirectory=x\n",
+        "",
+        "env | grep -v -e ^_= -e ^PWD= | sort",
+    );
+    let expected = "HOME=/usr/sbin\nLOGNAME=daemon\nMINE=1\nOTHER=a b\n\
+                    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nSTATE_DIRECTORY=/var/lib/x\nUSER=daemon\n";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_is_not_applied_is_told() {
+    let said = started("PrivateUsers=yes\n", "", "echo started");
+    assert_eq!(said, "nrtrace: not applied: PrivateUsers=yes of the unit\nstarted\n");
+}
+
+/// The first word of a trial is the artefact's: a caller's variable does not help, one that is given goes into the files.
+#[test]
+fn a_trial_has_the_environment_of_the_artefacts() {
+    let run = |options: &str| {
+        let sandbox = Sandbox::new().unwrap();
+        let script = format!(
+            "cd /; export SETTING=1; {BIN}/nrtrace run --verify --ready-log '^serving$' --settle 100ms {options} -o {OUT}/result -- \
+             sh -c 'test \"$SETTING\" && echo serving && exec sleep 60'"
+        );
+        (sandbox.script(&script).unwrap(), sandbox)
+    };
+    let (finished, _) = run("");
+    assert_eq!(finished.status, 1, "{finished}");
+    let (finished, sandbox) = run("--env SETTING=1");
+    assert_eq!(finished.status, 0, "{finished}");
+    let unit = std::fs::read_to_string(sandbox.out().join("result/sh.service.d/50-nonroot.conf")).unwrap();
+    assert!(unit.contains("\nEnvironment=SETTING=1\n"), "{unit}");
+}
+
+#[test]
+fn the_line_of_apply_starts_what_was_proved() {
+    let sandbox = Sandbox::new().unwrap();
+    let script = format!(
+        "cd /; {BIN}/nrtrace run -q --env SETTING='a b' -o {OUT}/result -- sh -c 'env >/var/lib/shown'; rm /var/lib/shown\n\
+         sh {OUT}/result/apply.sh >{OUT}/said; line=$(sed -n 's/^Start it with: //p' {OUT}/said); export CALLER=1\n\
+         eval \"$line\" || true; sort /var/lib/shown; stat -c %U /var/lib/shown; cat {OUT}/said"
+    );
+    let finished = sandbox.script(&script).unwrap().ok().unwrap();
+    let said = String::from_utf8(finished.stdout).unwrap();
+    assert!(
+        said.contains("SETTING=a b\n") && said.contains("\nUSER=sh\n") && said.contains("\nsh\n"),
+        "{said}"
+    );
+    assert!(!said.contains("CALLER"), "{said}");
+    assert!(said.contains("ProtectSystem="), "{said}");
+}
+
+/// k0s and others refuse to live with the loopback interface alone.
+#[test]
+fn a_private_network_has_another_address() {
+    let sandbox = Sandbox::new().unwrap();
+    let script = format!(
+        "cd /; {BIN}/nrtrace run --verify --network private --ready-log '^serving$' --settle 100ms -- \
+         sh -c 'test \"$(hostname -I)\" = \"192.0.2.1 \" && echo serving && exec sleep 60'"
+    );
+    let finished = sandbox.script(&script).unwrap();
+    assert_eq!(finished.status, 0, "{finished}");
+}

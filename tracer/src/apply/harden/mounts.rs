@@ -1,0 +1,208 @@
+//! What a service sees of the file systems, in a mount namespace of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::launch::Error;
+use crate::sandbox::mounts::visible;
+
+/// What `ProtectSystem=yes` closes.
+pub(super) const SYSTEM: &[&str] = &["/usr", "/boot", "/efi", "/lib", "/lib64", "/bin", "/sbin"];
+/// What `ProtectHome=` closes.
+pub(super) const HOMES: &[&str] = &["/home", "/root", "/run/user"];
+/// What `ProtectKernelTunables=` closes.
+pub(super) const TUNABLES: &[&str] = &[
+    "/proc/acpi",
+    "/proc/apm",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/latency_stats",
+    "/proc/mtrr",
+    "/proc/scsi",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/timer_stats",
+    "/sys",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+];
+/// Devices that a list of devices leaves open.
+const STANDARD: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
+
+/// How what is below a path is shown; of two that are said of one path, the first here holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shown {
+    /// Empty, and closed.
+    Inaccessible,
+    /// Nobody may write.
+    ReadOnly,
+    /// Whoever may may write.
+    Writable,
+    /// As if nothing had been said of what is above it.
+    AsIs,
+}
+
+/// How paths are shown, and whether they may be missing.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<PathBuf, (Shown, bool)>);
+
+impl Places {
+    /// Says something of a path.
+    pub(super) fn add(&mut self, path: impl Into<PathBuf>, shown: Shown, optional: bool) {
+        let place = self.0.entry(path.into()).or_insert((shown, optional));
+        *place = (place.0.min(shown), place.1 && optional);
+    }
+
+    /// Whether nothing is said.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How something is shown.
+    pub(super) fn governing(&self, path: &Path) -> Option<Shown> {
+        path.ancestors().find_map(|above| self.0.get(above)).map(|(shown, _)| *shown)
+    }
+
+    /// Without links on the way, and without what is not there.
+    fn resolved(&self) -> Result<Self, Error> {
+        let mut resolved = Self::default();
+        for (path, (shown, optional)) in &self.0 {
+            match fs::canonicalize(path) {
+                Ok(real) => resolved.add(real, *shown, *optional),
+                Err(_) if *optional => {}
+                Err(error) => return Err(Error::system("finding", path.display().to_string(), error)),
+            }
+        }
+        Ok(resolved)
+    }
+}
+
+/// Makes a mount namespace in which that holds; `devices` closes all device nodes but these and the standard ones.
+///
+/// # Errors
+/// When a path that has to be there is not, or a mount cannot be made (this takes CAP_SYS_ADMIN).
+pub(super) fn namespace(places: &Places, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
+    // A thread may leave the namespace of its process.
+    std::thread::scope(|scope| scope.spawn(|| make(places, devices)).join())
+        .unwrap_or_else(|_| Err(Error::system("making", "a mount namespace", nix::errno::Errno::ECANCELED)))
+}
+
+fn make(places: &Places, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
+    let failed = |errno| Error::system("making", "a mount namespace for the service", errno);
+    unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(failed)?;
+    let places = places.resolved()?;
+    let points: BTreeSet<PathBuf> = visible()?.into_iter().map(|mount| mount.point).collect();
+    let hollow = Hollow::make(&places)?;
+    for (path, (shown, _)) in &places.0 {
+        match shown {
+            Shown::Inaccessible if path.is_dir() => bind(&hollow.path("directory"), path)?,
+            Shown::Inaccessible => bind(&hollow.path("file"), path)?,
+            _ if path == Path::new("/") || points.contains(path) => {}
+            _ => bind(path, path)?,
+        }
+    }
+    hollow.finish()?;
+    let root = (PathBuf::from("/"), flags_of(Path::new("/"))?);
+    for (point, flags) in visible()?.into_iter().map(|known| (known.point, known.flags)).chain([root]) {
+        match places.governing(&point) {
+            Some(Shown::ReadOnly | Shown::Inaccessible) => remount(&point, flags, MsFlags::MS_RDONLY, false)?,
+            // One that is read-only by itself stays so.
+            Some(Shown::Writable) => drop(remount(&point, flags, MsFlags::MS_RDONLY, true)),
+            Some(Shown::AsIs) | None => {}
+        }
+    }
+    if let Some(open) = devices {
+        close_devices(Path::new("/dev"), open)?;
+    }
+    let path = "/proc/thread-self/ns/mnt";
+    File::open(path).map(Into::into).map_err(|error| Error::system("opening", path, error))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<(), Error> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(source), target, None::<&str>, flags, None::<&str>)
+        .map_err(|errno| Error::system("mounting", target.display().to_string(), errno))
+}
+
+/// The flags of the mount that something is on, as far as they matter for access.
+fn flags_of(path: &Path) -> Result<MsFlags, Error> {
+    let found = nix::sys::statvfs::statvfs(path);
+    let found = found.map_err(|errno| Error::system("looking at", path.display().to_string(), errno))?;
+    // The bits are the same.
+    Ok(MsFlags::from_bits_truncate(found.flags().bits() as _)
+        & (MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC))
+}
+
+/// Sets a flag of a mount, or clears it.
+fn remount(point: &Path, now: MsFlags, flag: MsFlags, clear: bool) -> Result<(), Error> {
+    let mut flags = now | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    flags.set(flag, !clear);
+    mount(None::<&str>, point, None::<&str>, flags, None::<&str>)
+        .map_err(|errno| Error::system("remounting", point.display().to_string(), errno))
+}
+
+/// Empty files that nobody may open, to be mounted over others.
+struct Hollow(Option<PathBuf>);
+
+impl Hollow {
+    fn make(places: &Places) -> Result<Self, Error> {
+        if places.0.values().all(|(shown, _)| *shown != Shown::Inaccessible) {
+            return Ok(Self(None));
+        }
+        let path = PathBuf::from(format!("/run/nrtrace-hollow-{}", std::process::id()));
+        let failed = |error| Error::system("making", path.display().to_string(), error);
+        fs::create_dir(&path).map_err(failed)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some("mode=0755")).map_err(|e| failed(e.into()))?;
+        let hollow = Self(Some(path.clone()));
+        fs::create_dir(hollow.path("directory")).map_err(failed)?;
+        fs::write(hollow.path("file"), "").map_err(failed)?;
+        for name in ["directory", "file"] {
+            fs::set_permissions(hollow.path(name), PermissionsExt::from_mode(0o000)).map_err(failed)?;
+        }
+        Ok(hollow)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.as_deref().unwrap_or(Path::new("/")).join(name)
+    }
+
+    /// Takes its place away; what was mounted of it stays.
+    fn finish(self) -> Result<(), Error> {
+        let Some(path) = self.0 else { return Ok(()) };
+        let failed = |error| Error::system("removing", path.display().to_string(), error);
+        umount2(&path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
+        fs::remove_dir(&path).map_err(failed)
+    }
+}
+
+/// Closes the device nodes that are not in the list: one on a `nodev` mount opens for nobody.
+fn close_devices(directory: &Path, open: &[PathBuf]) -> Result<(), Error> {
+    let failed = |error| Error::system("listing", directory.display().to_string(), error);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && path != Path::new("/dev/pts") {
+            close_devices(&path, open)?;
+        } else if kind.is_char_device() || kind.is_block_device() {
+            let standard = STANDARD.iter().any(|name| path == Path::new("/dev").join(name));
+            if !standard && !open.contains(&path) {
+                bind(&path, &path)?;
+                let flags = flags_of(&path)?;
+                remount(&path, flags, MsFlags::MS_NODEV, false)?;
+            }
+        }
+    }
+    Ok(())
+}
