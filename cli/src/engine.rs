@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, anyhow};
 use nrtrace_profiles::event::Mode;
@@ -18,6 +18,9 @@ use crate::output::{Losses, OutputDir, Target};
 use crate::progress::Line;
 use crate::run::{complete, conclude, prepare};
 use crate::{knowledge, replay};
+
+const ROOT_NEEDS_CALLS: &str = "the container runs as root, for which each call is put to the oracle, so it needs \
+                                --record calls; --user 1000 --cap-add=all makes it a permissive run";
 
 /// The kind of engine that is to be run for what it starts. Whoever says whom the command is to run as means the engine
 /// itself.
@@ -66,12 +69,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     let judged = attach::judge(&subject.main, &[], subject.container.as_ref(), None, &[])?;
     if judged.mode == Mode::Observation && args.watch.record == RecordArg::Needs {
         engine.end(args.lifetime.grace)?;
-        return Err(BadInput(
-            "the container runs as root, for which each call is put to the oracle, so it needs --record calls; \
-             --user 1000 --cap-add=all makes it a permissive run"
-                .into(),
-        )
-        .into());
+        return Err(BadInput(ROOT_NEEDS_CALLS.into()).into());
     }
     let plan =
         Plan { run_for: args.lifetime.run_for, backend: ready.kind, record, paths: args.watch.paths.clone() };
@@ -94,13 +92,18 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     }
     conclude(&args.results, args.whole.unit, &profile, output.as_ref(), &mut losses);
     let status = match ended {
-        Ok((_, true)) => 0,
-        Ok(_) if args.ignore_status => 0,
-        Ok((status, _)) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1),
+        Ok((_, stopped)) if stopped || args.ignore_status => 0,
+        Ok((status, _)) => number(status),
         Err(error) => {
             losses.unless(Err(error.into()));
             0
         }
     };
-    Ok(losses.status(complete(u8::try_from(status).unwrap_or(u8::MAX), &profile)))
+    Ok(losses.status(complete(status, &profile)))
+}
+
+/// The status as a shell tells it.
+fn number(status: ExitStatus) -> u8 {
+    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(number).unwrap_or(u8::MAX)
 }

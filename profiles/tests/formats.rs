@@ -242,6 +242,45 @@ fn what_a_file_for_systemd_cannot_hold_is_not_counted_as_granted_by_it() {
     }
 }
 
+/// What four times as much takes, as a multiple of the time for once as much.
+fn growth(profile: impl Fn(usize) -> Profile, size: usize) -> f64 {
+    let time = |profile: Profile| {
+        let once = || {
+            let start = std::time::Instant::now();
+            let grants = grants(&profile);
+            for format in Format::ALL {
+                format.emit(&profile, &grants);
+            }
+            start.elapsed().as_secs_f64()
+        };
+        (0..3).map(|_| once()).fold(f64::INFINITY, f64::min)
+    };
+    let small = time(profile(size));
+    time(profile(4 * size)) / small
+}
+
+#[test]
+fn the_time_grows_as_a_profile_does() {
+    let named = |path: String| {
+        let need =
+            samples::path(&path, FileType::File, &[Access::Create], ("/", samples::root_directory(0o755)));
+        samples::profile("long", &["/usr/bin/true"], vec![need])
+    };
+    let in_groups = |count: usize| {
+        let mut profile = samples::nginx();
+        profile.identity.groups = (1..u32::try_from(count).unwrap()).collect();
+        profile
+    };
+    for (what, growth) in [
+        ("a long name", growth(|size| named(format!("/{}", "b".repeat(size))), 50_000)),
+        ("a deep path", growth(|size| named("/a".repeat(size / 2)), 50_000)),
+        ("groups", growth(in_groups, 2_000)),
+    ] {
+        // Four times the work; sixteen times would be the square.
+        assert!(growth < 9.0, "{what}: {growth:.1} times the time for four times as much");
+    }
+}
+
 #[test]
 fn changes_of_identity_are_told_in_words() {
     let change = |operation, ids: &[u32], path| samples::identity(operation, ids, path);

@@ -436,7 +436,7 @@ fn fold(text: &str, width: usize) -> Vec<String> {
         let mut word = word;
         while let Some(line) = lines.last_mut() {
             let gap = usize::from(!line.is_empty());
-            if get_line_width(line) + gap + get_line_width(word) <= width {
+            if fits(word, width.saturating_sub(get_line_width(line) + gap)) {
                 if gap == 1 {
                     line.push(' ');
                 }
@@ -458,6 +458,12 @@ fn fold(text: &str, width: usize) -> Vec<String> {
         lines.pop();
     }
     lines
+}
+
+/// Whether text takes no more than `room` columns. Of a long one no more is looked at than fits.
+fn fits(text: &str, room: usize) -> bool {
+    let width = |c: char| get_line_width(c.encode_utf8(&mut [0; 4]));
+    text.chars().try_fold(0, |used, c| Some(used + width(c)).filter(|used| *used <= room)).is_some()
 }
 
 /// Where to cut a word that is wider than `width`: after the last slash that fits, or where it is full.

@@ -323,6 +323,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
 
 /// What the user could do in the run it could do with its groups, so it keeps them.
 fn keep_groups(groups: &[u32], grants: &mut Grants) {
+    let mut present: BTreeSet<u32> = grants.groups.values().map(|present| present.gid).collect();
     for &gid in groups {
         if gid == 0 {
             grants.unmet.push(Unmet::new(
@@ -330,7 +331,7 @@ fn keep_groups(groups: &[u32], grants: &mut Grants) {
                 "the run had group root",
                 "trace it again without --groups 0",
             ));
-        } else if gid != grants.account.run_gid && grants.groups.values().all(|present| present.gid != gid) {
+        } else if gid != grants.account.run_gid && present.insert(gid) {
             let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
             grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
         }

@@ -18,12 +18,15 @@ struct Node<'a> {
     need: Option<(usize, &'a Requirement)>,
 }
 
+/// The tree goes no deeper, since it is walked by recursion; the rest of a path is one name.
+const DEEPEST: usize = 256;
+
 /// The section.
 pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
     let mut root = Node::default();
     for (n, requirement) in profile.requirements.iter().enumerate() {
         if let Need::Path { path, .. } | Need::Device { path, .. } = &requirement.need {
-            let parts = path.as_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+            let parts = path.as_bytes().splitn(DEEPEST, |byte| *byte == b'/').filter(|part| !part.is_empty());
             let node = parts.fold(&mut root, |node, part| node.children.entry(part.to_vec()).or_default());
             node.need = Some((n, requirement));
         }
