@@ -35,6 +35,7 @@ pub fn start(args: &StartArgs) -> Result<ExitCode> {
     let program = find_program(name, &[&path])?;
     let environment = confined.environment.clone();
     Err(spawn::replace(&Launch {
+        guarded: false,
         program: &program,
         arguments: &args.command,
         environment: &environment,

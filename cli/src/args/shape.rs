@@ -1,9 +1,6 @@
 //! What the artefacts are like.
 
-use std::os::unix::ffi::OsStrExt;
-
 use clap::{Args, ValueEnum};
-use nrtrace_profiles::RawText;
 use nrtrace_profiles::grants::{Choices, Method};
 
 /// How needs are met where there are several ways.
