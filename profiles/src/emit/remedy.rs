@@ -45,12 +45,7 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     }
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
         let (verb, method) = if d.existed { ("own", Own) } else { ("make", Make) };
-        let more = if d.contents { " and its contents" } else { "" };
-        say(
-            Verdict::Granted,
-            Some(method),
-            format!("tmpfiles.d: {verb} {}{more}, {:04o}", name(path), d.mode),
-        );
+        say(Verdict::Granted, Some(method), format!("tmpfiles.d: {verb} {}, {:04o}", name(path), d.mode));
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| serves(&file.why)) {
         let verb = match (file.existed, file.kind) {

@@ -61,7 +61,7 @@ pub(crate) fn carriers<'a>(
 }
 
 /// `/usr/bin/python3.11` is one as `python` is.
-fn is_interpreter(path: &RawText) -> bool {
+pub(super) fn is_interpreter(path: &RawText) -> bool {
     let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let is_version = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
     let versions = name.iter().rev().take_while(|byte| is_version(byte)).count();

@@ -1,8 +1,8 @@
 //! Grants for what is no file: ports, capabilities, limits, devices, kernel parameters, identities.
 
 use super::groups::{is_dangerous, usable};
+use super::names::flaw;
 use super::paths::is_given;
-use super::place::flaw;
 use super::{Device, Grants, LimitGrant, Method, Sysctl, Why};
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Basis, IdentityOperation, KernelOperation, Limit, Need, Requirement};

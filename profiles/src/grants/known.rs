@@ -1,6 +1,6 @@
 //! What is known of the program comes first: its own options and variables, before anything is made or opened for it.
 
-use super::place::{Place, is_common, place};
+use super::place::Place;
 use super::{Choices, Directory, Grants, Variable, Why};
 use crate::RawText;
 use crate::knowledge::{Fact, Setting};
@@ -105,12 +105,11 @@ fn settle(id: &str, setting: &Setting, grants: &mut Grants) {
 }
 
 fn make(id: &str, path: &RawText, grants: &mut Grants) {
-    let Place::Private(class) = place(path, &grants.name) else { return };
-    if is_common(path) {
+    let Place::Private(class) = grants.world.place(path) else { return };
+    if grants.world.is_common(path) {
         return;
     }
     let why = Why::new(id, "for what is moved here by the program's own option or variable");
-    let directory =
-        Directory { class, mode: 0o700, group: None, contents: false, existed: false, why: why.clone() };
+    let directory = Directory { class, mode: 0o700, group: None, existed: false, why: why.clone() };
     grants.directories.entry(path.clone()).or_insert(directory).why.also(why);
 }

@@ -10,8 +10,11 @@ mod choices;
 mod groups;
 mod kernel;
 mod known;
+mod names;
+mod open;
 mod paths;
 mod place;
+mod secret;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +34,8 @@ pub use choices::{Choices, Method};
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;
 pub use kernel::{danger, is_never_granted};
-pub use place::{Class, Spot, spot};
+pub use place::{Class, Setting, World};
+pub(crate) use place::{Place, real};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +44,8 @@ pub struct Grants {
     pub name: String,
     /// Whom everything is granted to.
     pub account: Account,
+    /// Where the program runs, and what is its own there.
+    pub world: World,
     /// The option of nrtrace that names the user in another run like the profile's.
     pub user_option: &'static str,
     /// Groups the user joins, by name (or number, where a group has no name).
@@ -152,8 +158,6 @@ pub struct Directory {
     pub mode: u32,
     /// The group it keeps; `None` for the user's own.
     pub group: Option<String>,
-    /// Whether what is in it already changes owner too.
-    pub contents: bool,
     /// Whether it was there during the run.
     pub existed: bool,
     /// Why.
@@ -184,6 +188,8 @@ pub enum FileKind {
     Fifo,
     /// Something else that is there already and only changes its owner.
     Existing,
+    /// An attribute of the kernel, which stays root's and is opened to the user's group by its mode.
+    Attribute,
 }
 
 /// An ACL entry for the user.
@@ -191,6 +197,8 @@ pub enum FileKind {
 pub struct Acl {
     /// Read, write and execute (or search), as the permission bits 4, 2 and 1.
     pub bits: u32,
+    /// What it opens that is worth a thought.
+    pub caution: Option<&'static str>,
     /// Why.
     pub why: Why,
 }
@@ -291,7 +299,8 @@ pub fn grants(profile: &Profile) -> Grants {
 /// The plan for a profile with something else preferred than usual, or with knowledge about the program.
 pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
-    let mut grants = Grants::empty(account::safe_name(&profile.name), account, choices.clone());
+    let world = World::of(profile, &account.user);
+    let mut grants = Grants::empty(account::safe_name(&profile.name), account, world, choices.clone());
     grants.user_option = Attached::user_option(profile.run.attached.as_ref());
     let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
     requirements.sort_by(|a, b| a.id.cmp(&b.id));
@@ -304,7 +313,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         kernel::grant(requirement, &mut grants);
     }
     grants.unmet.extend(doubt);
-    keep_groups(&profile.identity.groups, &mut grants);
+    keep_groups(profile, &mut grants);
     open_socket_directories(profile, &mut grants);
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
@@ -314,6 +323,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
     }
     known::apply(profile, &mut grants);
+    open::close_homes(profile, &mut grants);
     // What an interpreter carries, every script has.
     grants.on_file &= carriers(profile, &grants, |_| true).interpreters.is_empty();
     grants.settle();
@@ -321,14 +331,17 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
 }
 
 /// What the user could do in the run it could do with its groups, so it keeps them.
-fn keep_groups(groups: &[u32], grants: &mut Grants) {
-    for &gid in groups {
+fn keep_groups(profile: &Profile, grants: &mut Grants) {
+    for &gid in &profile.identity.groups {
         if gid == 0 {
-            grants.unmet.push(Unmet::new(
-                "identity",
-                "the run had group root",
-                "trace it again without --groups 0",
-            ));
+            let hint = match grants.world.setting {
+                Setting::Host if profile.run.attached.is_none() => "trace it again without --groups 0",
+                Setting::Host => "have it started without group 0",
+                Setting::Container | Setting::Pod => {
+                    "start the container with a user and a group that are not root's"
+                }
+            };
+            grants.unmet.push(Unmet::new("identity", "the run had group root", hint));
         } else if gid != grants.account.run_gid && grants.groups.values().all(|present| present.gid != gid) {
             let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
             grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
@@ -363,10 +376,11 @@ fn optional_reason(requirement: &Requirement) -> String {
 }
 
 impl Grants {
-    fn empty(name: String, account: Account, choices: Choices) -> Self {
+    fn empty(name: String, account: Account, world: World, choices: Choices) -> Self {
         Self {
             name,
             account,
+            world,
             user_option: Attached::user_option(None),
             groups: BTreeMap::new(),
             directories: BTreeMap::new(),
@@ -433,10 +447,11 @@ impl Grants {
     }
 
     fn acl(&mut self, path: &RawText, bits: u32, why: Why) {
-        let acl = self
-            .acls
-            .entry(path.clone())
-            .or_insert_with(|| Acl { bits: 0, why: Why { needs: BTreeSet::new(), ..why.clone() } });
+        let acl = self.acls.entry(path.clone()).or_insert_with(|| Acl {
+            bits: 0,
+            caution: None,
+            why: Why { needs: BTreeSet::new(), ..why.clone() },
+        });
         acl.bits |= bits;
         acl.why.also(why);
     }

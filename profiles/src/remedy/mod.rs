@@ -83,7 +83,7 @@ pub fn ranked(profile: &Profile, grants: &Grants, requirement: &Requirement) -> 
         list.add(Method::Nothing, Scope::Anywhere, (Grade::None, Grade::None), "grant nothing", because);
     }
     match &requirement.need {
-        Need::Path { .. } => files::path(profile, requirement, &mut list),
+        Need::Path { .. } => files::path(requirement, &mut list),
         Need::Device { path, .. } => files::device(path, requirement, &mut list),
         _ => system::add(requirement, &mut list),
     }

@@ -135,17 +135,17 @@ fn steps<'a>(profile: &'a Profile, grants: &'a Grants) -> Vec<Step<'a>> {
         });
     }
     for (path, directory) in &grants.directories {
-        let contents = if directory.contents { " contents" } else { "" };
         let (mode, group) = (directory.mode, own(&directory.group));
-        let apply = format!("directory {mode:04o} {user} {group}{contents}");
-        out.push(Step { why: &directory.why, path: Some(path), apply, undo: format!("restore{contents}") });
+        let apply = format!("directory {mode:04o} {user} {group}");
+        out.push(Step { why: &directory.why, path: Some(path), apply, undo: "restore".into() });
     }
     for (path, file) in &grants.files {
         let kind = match file.kind {
             FileKind::Regular => "file",
             FileKind::Fifo => "pipe",
-            FileKind::Existing => "existing",
+            FileKind::Existing | FileKind::Attribute => "existing",
         };
+        let user = if file.kind == FileKind::Attribute { "root".into() } else { user.clone() };
         let mode = file.mode.map(|mode| format!("{mode:04o}")).unwrap_or_default();
         let group = if file.existed && file.group.is_none() { quoted("") } else { own(&file.group) };
         let apply = format!("{kind} {} {user} {group}", quoted(&mode));
