@@ -22,6 +22,7 @@ mod replay;
 mod run;
 mod show;
 mod terminal;
+mod there;
 
 use std::process::ExitCode;
 

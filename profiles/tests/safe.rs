@@ -338,3 +338,96 @@ fn the_group_of_a_socket_is_joined_by_who_asks_for_groups() {
     assert!(grants.groups["docker"].caution.is_some());
     assert!(remedies(&grants, &profile.requirements[0])[0].text.contains("note:"));
 }
+
+#[test]
+fn what_amounts_to_much_is_withheld_until_a_trial_has_failed_without() {
+    use nrtrace_profiles::Capability;
+    use nrtrace_profiles::emit::Verdict;
+    use nrtrace_profiles::requirement::{Finding, Proof};
+    let mut profile = of("k0s", vec![capability(Capability::BPF), capability(Capability::SYS_TIME)]);
+    let of_files = |profile: &Profile| {
+        artefacts(profile)
+            .into_iter()
+            .filter(|emitted| {
+                let live = emitted.text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                emitted.file_name.contains(".service.d")
+                    && live.into_iter().any(|line| line.contains("CAP_BPF"))
+            })
+            .count()
+    };
+    assert_eq!(of_files(&profile), 0);
+    let grants = grants(&profile);
+    assert_eq!(remedies(&grants, &profile.requirements[0])[0].verdict, Verdict::Withheld);
+    assert!(grants.capabilities.contains_key(&Capability::SYS_TIME));
+    // For the trials that are to prove it, and when they have.
+    assert!(
+        plan(&profile, &Choices { prove: true, ..Choices::default() })
+            .capabilities
+            .contains_key(&Capability::BPF)
+    );
+    let proof =
+        |finding| Proof { finding, failed: 1, lived: 0, without: None, tolerated: Default::default() };
+    profile.requirements[0].proof = Some(proof(Finding::Granted));
+    assert_eq!(of_files(&profile), 0);
+    profile.requirements[0].proof = Some(proof(Finding::Removal));
+    assert_eq!(of_files(&profile), 1);
+}
+
+#[test]
+fn a_capability_that_the_program_is_known_to_go_on_without_is_withheld() {
+    use nrtrace_profiles::Capability;
+    use nrtrace_profiles::knowledge::Library;
+    let mut profile = of("squid", vec![capability(Capability::NET_RAW)]);
+    Library::built_in().annotate(&mut profile);
+    let grants = grants(&profile);
+    assert!(grants.capabilities.is_empty());
+    assert!(
+        grants.withheld[0].reason.contains("squid is known to go on without it"),
+        "{:?}",
+        grants.withheld
+    );
+}
+
+#[test]
+fn advice_names_another_place_than_the_one_that_was_refused() {
+    use nrtrace_profiles::knowledge::Library;
+    let at = |paths: &[&str]| paths.iter().map(|path| made(path)).collect::<Vec<_>>();
+    let cases = [
+        ("nginx", at(&["/var/lib/nginx/body", "/run/nginx.pid", "/var/log/nginx/access.log"])),
+        ("squid", at(&["/var/log/squid/access.log", "/var/spool/squid/x", "/var/log/squid/cache.log"])),
+        ("redis-server", at(&["/var/lib/redis/dump.rdb", "/run/redis/redis-server.pid"])),
+        ("etcd", at(&["/var/lib/etcd/member", "/default.etcd/x"])),
+        ("k0s", at(&["/var/lib/k0s/x"])),
+        ("haproxy", at(&["/run/haproxy/admin.sock"])),
+        ("unbound", at(&["/var/lib/unbound/root.key"])),
+    ];
+    for (name, needs) in cases {
+        let mut profile = of(name, needs);
+        Library::built_in().annotate(&mut profile);
+        let grants = grants(&profile);
+        for requirement in &profile.requirements {
+            let path = requirement.id.strip_prefix("path:").unwrap();
+            for way in nrtrace_profiles::remedy::ranked(&profile, &grants, requirement) {
+                let known = way.source.is_some();
+                assert!(!known || !way.text.contains(path), "{name}: {}", way.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_only_asked_about_is_one_line() {
+    use nrtrace_profiles::emit::{Style, table};
+    use nrtrace_profiles::requirement::Severity;
+    let mut profile =
+        of("rabbitmq", (0..168).map(|n| written(&format!("/usr/lib/x{n}"), plain(0o644))).collect());
+    for need in &mut profile.requirements {
+        need.evidence.calls = ["faccessat2".to_owned()].into();
+        need.severity = Severity::Probe;
+    }
+    profile.requirements.push(made("/run/app.pid"));
+    let grants = grants(&profile);
+    assert_eq!((grants.unmet.len(), grants.optional.len()), (0, 1));
+    let table = table(&profile, &grants, Style::Plain, 80);
+    assert!(table.lines().count() < 25 && table.contains("168 more were only asked about"), "{table}");
+}

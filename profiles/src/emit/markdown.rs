@@ -351,6 +351,7 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
         (Verdict::Granted, "granted by what is below"),
         (Verdict::Advice, "settled in its configuration"),
         (Verdict::Optional, "not needed to live"),
+        (Verdict::Withheld, "withheld until they are proved"),
         (Verdict::Unmet, "not to be granted safely"),
     ];
     let parts: Vec<String> = words

@@ -13,6 +13,8 @@ pub enum Verdict {
     Advice,
     /// It is not granted, and the program lives.
     Optional,
+    /// It is granted once a trial without it has failed.
+    Withheld,
     /// It cannot be granted safely.
     Unmet,
 }
@@ -72,6 +74,9 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     settings(grants, id, &mut say);
     for why in grants.advice.iter().filter(|why| serves(why)) {
         say(Verdict::Advice, Some(Configure), why.reason.clone());
+    }
+    for why in grants.withheld.iter().filter(|why| serves(why)) {
+        say(Verdict::Withheld, Some(Method::Nothing), format!("nothing yet: {}", why.reason));
     }
     for why in grants.optional.iter().filter(|why| serves(why)) {
         say(Verdict::Optional, Some(Method::Nothing), format!("nothing: it {}", why.reason));

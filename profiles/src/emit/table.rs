@@ -36,7 +36,7 @@ pub fn table(profile: &Profile, grants: &Grants, style: Style, width: usize) -> 
     let mut report = Report { out: String::new(), style, width: width.max(60) };
     report.header(profile);
     let mut groups: BTreeMap<(u8, &str), Vec<&Requirement>> = BTreeMap::new();
-    for requirement in &profile.requirements {
+    for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {
         groups.entry(group_of(&requirement.need)).or_default().push(requirement);
     }
     for ((_, title), requirements) in groups {
@@ -205,7 +205,7 @@ impl Report {
             return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));
         }
         let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
-        for requirement in &profile.requirements {
+        for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {
             let verdict = remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max();
             *counts.entry(verdict.unwrap_or(Verdict::Unmet)).or_default() += 1;
         }
@@ -213,14 +213,22 @@ impl Report {
             (Verdict::Granted, "granted by the files written"),
             (Verdict::Advice, "to settle in the program's configuration"),
             (Verdict::Optional, "not needed to live"),
+            (Verdict::Withheld, "withheld, to be proved with --minimize"),
             (Verdict::Unmet, "cannot be granted safely"),
         ];
         let parts: Vec<String> = words
             .iter()
             .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
             .collect();
+        let asked = profile.requirements.iter().filter(|requirement| requirement.only_asked()).count();
+        if asked > 0 {
+            self.item("  ", &format!("{asked} more were only asked about with access(2), and nothing followed: they are in the profile."));
+        }
         let colour = if counts.contains_key(&Verdict::Unmet) { RED } else { GREEN };
-        let total = profile.requirements.len();
+        let total: usize = counts.values().sum();
+        if total == 0 {
+            return self.title(GREEN, "It needs nothing else that an ordinary user lacks.");
+        }
         let needs = if total == 1 { "need" } else { "needs" };
         self.title(colour, &format!("{total} {needs}: {}.", parts.join(", ")));
     }

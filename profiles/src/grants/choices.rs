@@ -70,6 +70,9 @@ pub struct Choices {
     pub prefer: Vec<Method>,
     /// Whether a container is to run as any user id with group 0, as OpenShift has it.
     pub arbitrary_uid: bool,
+    /// Whether what is withheld until it is proved is granted: for the trials that are to prove it.
+    #[serde(default)]
+    pub prove: bool,
 }
 
 impl Choices {

@@ -93,6 +93,9 @@ pub struct Grants {
     pub advice: Vec<Why>,
     /// Users that own today, by name, what the user is to take over: run as one of them, the program may need less.
     pub present_owners: BTreeMap<String, PresentOwner>,
+    /// Capabilities that amount to much, or that the program is known to go on without: they are in no file until a
+    /// trial without them has failed.
+    pub withheld: Vec<Why>,
     /// Needs that are not granted because the program lives without them.
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
@@ -315,6 +318,13 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     grants.unmet.extend(doubt);
     keep_groups(profile, &mut grants);
     open_socket_directories(profile, &mut grants);
+    let (asked, optional): (Vec<_>, Vec<_>) = optional.into_iter().partition(|r| r.only_asked());
+    if !asked.is_empty() {
+        let needs = asked.iter().map(|requirement| requirement.id.clone()).collect();
+        grants
+            .optional
+            .push(Why { needs, reason: "was only asked about with access(2), and nothing followed".into() });
+    }
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
@@ -405,6 +415,7 @@ impl Grants {
             delegate: None,
             advice: Vec::new(),
             present_owners: BTreeMap::new(),
+            withheld: Vec::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
             choices,
@@ -413,7 +424,7 @@ impl Grants {
 
     /// Brings what is a list into one order.
     fn settle(&mut self) {
-        for list in [&mut self.advice, &mut self.optional] {
+        for list in [&mut self.advice, &mut self.withheld, &mut self.optional] {
             list.sort();
             list.dedup();
         }
@@ -435,6 +446,21 @@ impl Grants {
             why: Why { needs: BTreeSet::new(), ..why.clone() },
         });
         grant.why.also(why);
+    }
+
+    /// Takes back a capability that serves this need alone; false where it serves another one too, or is not granted.
+    fn withhold(&mut self, need: &str, capability: Capability, because: &str) -> bool {
+        let alone = |grant: &CapabilityGrant| grant.why.needs.iter().eq([need]);
+        if !self.capabilities.get(&capability).is_some_and(alone) {
+            return false;
+        }
+        self.capabilities.remove(&capability);
+        let amounts = danger(capability).map(|danger| format!(" (it {danger})")).unwrap_or_default();
+        let reason = format!(
+            "{capability}{amounts} is withheld and may be needed: {because}; prove it with --minimize"
+        );
+        self.withheld.push(Why::new(need, reason));
+        true
     }
 
     fn join(&mut self, group: &groups::Usable, why: Why) {

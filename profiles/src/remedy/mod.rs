@@ -68,7 +68,8 @@ pub enum Grade {
 pub fn ranked(profile: &Profile, grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let mut list = List { grants, out: Vec::new() };
     let facts = profile.knowledge.iter().filter(|fact| fact.needs.contains(&requirement.id));
-    for (fact, setting) in facts.flat_map(|fact| fact.remedies.iter().map(move |setting| (fact, setting))) {
+    let settings = facts.flat_map(|fact| fact.remedies.iter().map(move |setting| (fact, setting)));
+    for (fact, setting) in settings.filter(|(_, setting)| setting.changes(&requirement.need)) {
         list.add(
             Method::Configure,
             Scope::Anywhere,

@@ -83,6 +83,7 @@ fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Granted => ("granted", "granted"),
         Verdict::Advice => ("advice", "to configure"),
         Verdict::Optional => ("optional", "not needed"),
+        Verdict::Withheld => ("advice", "withheld"),
         Verdict::Unmet => ("unmet", "cannot be granted"),
     }
 }
@@ -119,7 +120,8 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
 /// The numbers at a glance.
 fn standing(profile: &Profile, grants: &Grants) -> Markup {
     let count = |wanted| profile.requirements.iter().filter(|r| verdict_of(r, grants) == wanted).count();
-    let tiles = [Verdict::Granted, Verdict::Advice, Verdict::Optional, Verdict::Unmet].map(|v| (v, count(v)));
+    let tiles = [Verdict::Granted, Verdict::Advice, Verdict::Optional, Verdict::Withheld, Verdict::Unmet]
+        .map(|v| (v, count(v)));
     html! {
         section.standing {
             @if profile.requirements.is_empty() {
