@@ -416,6 +416,20 @@ fn advice_names_another_place_than_the_one_that_was_refused() {
 }
 
 #[test]
+fn what_a_program_is_known_to_end_without_is_a_need_though_it_only_asks() {
+    use nrtrace_profiles::knowledge::Library;
+    use nrtrace_profiles::requirement::Severity;
+    let at = "/var/cache/bind";
+    let mut need = path(at, Directory, &[Write], (at, inode(Directory, ROOT, ("bind", 110), 0o755)));
+    need.severity = Severity::Probe;
+    need.evidence.calls = ["access".to_owned()].into();
+    let mut profile = of("named", vec![need]);
+    assert!(!touches(&grants(&profile), at));
+    Library::built_in().annotate(&mut profile);
+    assert!(touches(&grants(&profile), at));
+}
+
+#[test]
 fn what_was_only_asked_about_is_one_line() {
     use nrtrace_profiles::emit::{Style, table};
     use nrtrace_profiles::requirement::Severity;

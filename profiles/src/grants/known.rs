@@ -10,12 +10,19 @@ use crate::requirement::{Need, Requirement, Severity};
 /// Brings in the facts of the profile, after all needs have been met or refused.
 pub(super) fn apply(profile: &Profile, grants: &mut Grants) {
     for fact in profile.knowledge.iter().filter(|fact| fact.checks.is_none()) {
-        let required =
-            profile.requirements.iter().filter(|requirement| requirement.severity == Severity::Required);
+        let required = profile.requirements.iter().filter(|requirement| {
+            requirement.severity == Severity::Required || insists(requirement, profile)
+        });
         for requirement in required.filter(|requirement| fact.needs.contains(&requirement.id)) {
             meet(requirement, fact, grants);
         }
     }
+}
+
+/// Whether a need that was only asked about is known to be one that the program ends without.
+pub(super) fn insists(requirement: &Requirement, profile: &Profile) -> bool {
+    let known = |fact: &Fact| fact.fatal == Some(true) && fact.needs.contains(&requirement.id);
+    requirement.only_asked() && profile.knowledge.iter().any(known)
 }
 
 /// Whether nothing is to be planned for a need, because the program's own configuration is preferred and known.

@@ -307,8 +307,9 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     grants.user_option = Attached::user_option(profile.run.attached.as_ref());
     let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
     requirements.sort_by(|a, b| a.id.cmp(&b.id));
-    let (required, optional): (Vec<_>, Vec<_>) =
-        requirements.into_iter().partition(|r| r.severity == Severity::Required);
+    let (required, optional): (Vec<_>, Vec<_>) = requirements
+        .into_iter()
+        .partition(|r| r.severity == Severity::Required || known::insists(r, profile));
     let required: Vec<&Requirement> =
         required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
     paths::plan(&required, &mut grants);
