@@ -14,6 +14,7 @@ mod names;
 mod open;
 mod paths;
 mod place;
+mod reach;
 mod secret;
 mod tally;
 
@@ -36,6 +37,7 @@ pub(crate) use kernel::PORT_SYSCTL;
 pub use kernel::{danger, is_never_granted};
 pub use place::{Class, Setting, World};
 pub(crate) use place::{Place, real};
+pub use reach::{On, Reach, reach};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
