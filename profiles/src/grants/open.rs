@@ -1,12 +1,15 @@
 //! Grants for what is there already: groups, owners, ACL entries, modes.
 
+use std::collections::BTreeMap;
+
 use super::account::safe_name;
 use super::groups::{Usable, is_dangerous, on_demand, usable};
 use super::paths::{MEMBERS, foreign_owner, kept_group, note_owner, refuse_foreign};
-use super::place::{Class, Place, is_at_root, is_below};
+use super::place::{Class, Place, is_at_root, is_below, own_name, parent};
 use super::secret::{Secret, is_home, secret};
 use super::tally::Wish;
 use super::{Acl, Credential, Directory, File, FileKind, Grants, Method, Setting, Why};
+
 use crate::RawText;
 use crate::event::FileType;
 use crate::profile::Profile;
@@ -111,6 +114,49 @@ fn attribute(wish: &Wish, grants: &mut Grants) {
             let reason =
                 "the kernel shows it to root, and nrtrace does not know that another mode would be kept";
             grants.refuse(wish.id, reason, "do without it, or have a helper read it");
+        }
+    }
+}
+
+/// Takes back what could not be put in place: below a directory that changes hands, systemd-tmpfiles follows no way from
+/// the user to what is somebody else's.
+pub(super) fn close_ways(grants: &mut Grants) {
+    let owned: Vec<RawText> =
+        grants.directories.iter().filter(|(_, grant)| grant.existed).map(|(path, _)| path.clone()).collect();
+    let reaches = |path: &RawText, itself: bool, grants: &Grants| {
+        let Some(top) = owned.iter().find(|top| is_below(path.as_bytes(), top.as_bytes())) else {
+            return true;
+        };
+        let mut way = if itself { path.clone() } else { parent(path) };
+        while way != *top {
+            if !grants.directories.contains_key(&way) {
+                return false;
+            }
+            way = parent(&way);
+        }
+        true
+    };
+    let mut closed: Vec<(RawText, Why)> = Vec::new();
+    let acls = std::mem::take(&mut grants.acls);
+    let (kept, lost) = acls.into_iter().partition(|(path, _)| reaches(path, true, grants));
+    grants.acls = kept;
+    closed.extend(BTreeMap::into_iter(lost).map(|(path, acl): (RawText, Acl)| (path, acl.why)));
+    let files = std::mem::take(&mut grants.files);
+    let itself = |file: &File| matches!(file.kind, FileKind::Existing | FileKind::Attribute);
+    let (kept, lost) = files.into_iter().partition(|(path, file)| reaches(path, itself(file), grants));
+    grants.files = kept;
+    closed.extend(BTreeMap::into_iter(lost).map(|(path, file): (RawText, File)| (path, file.why)));
+    let lost: Vec<RawText> =
+        grants.directories.keys().filter(|path| !reaches(path, false, grants)).cloned().collect();
+    for path in lost {
+        closed.extend(grants.directories.remove(&path).map(|grant| (path, grant.why)));
+    }
+    for (path, why) in closed {
+        for need in &why.needs {
+            let reason = format!(
+                "the way to {path} leads through a directory that changes hands, and what lies between does not"
+            );
+            grants.refuse(need, reason, "have the program use a directory of its own");
         }
     }
 }
@@ -263,6 +309,11 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     if let Some(owner) = inode.and_then(|inode| foreign_owner(path, inode, grants)) {
         return refuse_foreign(wish, path, &owner, grants);
     }
+    // Its directory refused first, so that its own owner was not seen.
+    if inode.is_none() && !grants.world.is_named(own_name(path)) {
+        let hint = "trace it again with what else is written in place, or give it to the user by hand";
+        return grants.refuse(wish.id, "whose it is was not seen, so it does not change hands", hint);
+    }
     if inode.is_some_and(|inode| inode.file_type == FileType::File && inode.mode & 0o6111 != 0) {
         let hint = "change the program's configuration so that it leaves the file alone";
         return grants.refuse(wish.id, "it is a program, which others run", hint);
@@ -273,6 +324,11 @@ fn give(wish: &Wish, place: Place, grants: &mut Grants) {
     }
     let why = Why::new(wish.id, "the user becomes its owner; its group stays");
     note_owner(path, inode, &why, grants);
+    if let Some(inode) = inode.filter(|inode| inode.file_type == FileType::Directory) {
+        let (mode, group) = (inode.mode & 0o7777 | wish.bits() << 6, kept_group(inode, grants));
+        grants.directories.insert(path.clone(), Directory { class, mode, group, existed: true, why });
+        return;
+    }
     let regular = wish.file_type == FileType::File || inode.is_some_and(|i| i.file_type == FileType::File);
     let kind = if regular { FileKind::Regular } else { FileKind::Existing };
     let mode = inode.map(|inode| inode.mode & 0o777 | wish.bits() << 6);

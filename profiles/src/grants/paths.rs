@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use super::groups::{name_of, usable};
 use super::names::flaw;
-use super::open::open;
+use super::open::{close_ways, open};
 use super::place::{Class, Place, is_at_root, is_below, own_name};
 use super::tally::{Tally, Wish, by_directory};
 use super::{Directory, File, FileKind, Grants, Method, Setting, Why};
@@ -61,6 +61,7 @@ pub(super) fn plan(required: &[&Requirement], grants: &mut Grants) {
         }
     }
     settle_types(grants);
+    close_ways(grants);
 }
 
 /// Settles what a directory as a whole is to be; true when that meets every change in and to it.
@@ -89,10 +90,13 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
     let group = inode.and_then(|inode| usable(inode, 3)).filter(|g| !owns && !sticky && g.caution.is_none());
     // Below a directory that changes owner, systemd-tmpfiles would not follow one that does not.
     let whole = tally.needs_the_directory(inode) || is_below_owned(directory, grants);
+    // Where something in it refused first, whose the directory is was not seen.
+    let is_known =
+        inode.is_some() || tally.is_leftover(directory) || grants.world.is_named(own_name(directory));
     let ways = [
         (group.is_some(), Method::Group),
         (!whole, Method::Make),
-        (true, Method::Own),
+        (is_known, Method::Own),
         (inode.is_some() && !owns && !sticky, Method::Acl),
     ];
     let ways: Vec<Method> = ways.into_iter().filter(|(can, _)| *can).map(|(_, method)| method).collect();
@@ -104,6 +108,11 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
         (Some(Method::Acl), _) => {
             let reason = "the user alone may make and remove entries in it; its owner and mode stay";
             tally.all().for_each(|wish| grants.acl(directory, 7, Why::new(wish.id, reason)));
+        }
+        (None, _) => {
+            let hint = "trace it again with what else is written there, or give it to the user by hand";
+            let reason = format!("whose {directory} is was not seen, so it does not change hands");
+            write.iter().for_each(|wish| grants.refuse(wish.id, reason.clone(), hint));
         }
         _ => own(directory, class, inode, tally, grants),
     }
