@@ -191,11 +191,8 @@ fn allowed(case: &Case, path: &str, before: &str) -> BTreeSet<char> {
     out
 }
 
-const CASES: u64 = 1000;
-
-#[test]
-fn nobody_loses_nothing_obeyed_is_opened_and_the_user_gains_what_is_said() {
-    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(400));
+/// A profile without needs, of a program whose user is there.
+fn empty() -> Profile {
     let text = std::fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../profiles/testdata/nginx/profile.json"
@@ -212,6 +209,44 @@ fn nobody_loses_nothing_obeyed_is_opened_and_the_user_gains_what_is_said() {
         groups: vec![],
         exists: true,
     };
+    empty
+}
+
+/// What users can do with paths, before and after.
+type Looks = BTreeMap<u32, (BTreeMap<String, String>, BTreeMap<String, String>)>;
+
+/// Checks one case; how often the user gained something, and how much was looked at.
+fn judge(case: &Case, looks: &Looks) -> (usize, usize) {
+    let (mut gained, mut checked) = (0, 0);
+    for path in case.there.keys().chain(&case.made) {
+        for (uid, (before, after)) in looks {
+            let (before, after) = (&before[path], &after[path]);
+            let told = || format!("{path} for {uid}: {before:?} before, {after:?} after: {:#?}", case.grants);
+            checked += 1;
+            if *uid != SERVICE {
+                assert!(before.chars().all(|letter| after.contains(letter)), "lost: {}", told());
+                continue;
+            }
+            gained += usize::from(before != after);
+            let may = allowed(case, path, before);
+            assert!(
+                after.chars().all(|letter| may.contains(&letter)),
+                "more than is said ({may:?}): {}",
+                told()
+            );
+            let writes = |text: &str| text.contains('w') || text.contains('d');
+            assert!(!case.obeyed || !writes(after) || writes(before), "others obey it: {}", told());
+        }
+    }
+    (gained, checked)
+}
+
+const CASES: u64 = 1000;
+
+#[test]
+fn nobody_loses_nothing_obeyed_is_opened_and_the_user_gains_what_is_said() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(400));
+    let empty = empty();
     let cases: Vec<Case> = (0..CASES).map(|number| case(number, &empty)).collect();
     let (mut make, mut lines, mut paths) = (String::new(), String::new(), String::new());
     for case in &cases {
@@ -253,31 +288,12 @@ fn nobody_loses_nothing_obeyed_is_opened_and_the_user_gains_what_is_said() {
             .map(|(can, path)| (path.into(), can.replace('-', "")))
             .collect()
     };
-    let looks: BTreeMap<u32, _> =
+    let looks: Looks =
         users.iter().map(|uid| (*uid, (found("before", *uid), found("after", *uid)))).collect();
     let (mut gained, mut checked) = (0, 0);
     for case in &cases {
-        for path in case.there.keys().chain(&case.made) {
-            for (uid, (before, after)) in &looks {
-                let (before, after) = (&before[path], &after[path]);
-                let told =
-                    || format!("{path} for {uid}: {before:?} before, {after:?} after: {:#?}", case.grants);
-                checked += 1;
-                if *uid != SERVICE {
-                    assert!(before.chars().all(|letter| after.contains(letter)), "lost: {}", told());
-                    continue;
-                }
-                gained += usize::from(before != after);
-                let may = allowed(case, path, before);
-                assert!(
-                    after.chars().all(|letter| may.contains(&letter)),
-                    "more than is said ({may:?}): {}",
-                    told()
-                );
-                let writes = |text: &str| text.contains('w') || text.contains('d');
-                assert!(!case.obeyed || !writes(after) || writes(before), "others obey it: {}", told());
-            }
-        }
+        let (more, looked) = judge(case, &looks);
+        (gained, checked) = (gained + more, checked + looked);
     }
     assert!(gained > 500 && checked > 20_000, "{gained} of {checked}");
 }
