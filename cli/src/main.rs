@@ -24,6 +24,7 @@ mod run;
 mod show;
 mod start;
 mod terminal;
+mod there;
 
 use std::process::ExitCode;
 

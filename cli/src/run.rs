@@ -31,6 +31,7 @@ use crate::progress::Line;
 use crate::prove;
 use crate::replay;
 use crate::terminal;
+use crate::there::{There, found_from_everywhere};
 
 /// What the arguments come to: everything is settled before the program starts.
 struct Settled {
@@ -68,12 +69,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let there = There::enter(&args.cwd)?;
     let recorded = runtime.block_on(recording::record(
         &settled.plan,
         settled.facts.clone(),
         ready.source.as_mut(),
         &mut |progress| line.update(progress),
     ));
+    drop(there);
     line.clear();
     let recorded = recorded?;
     let mut profile = classify::profile(&recorded.trace, &settled.name);
@@ -112,7 +115,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     let (mode, identity, credentials) = whom(args, &base)?;
     let record = args.watch.record.record();
     let plan = Plan {
-        command: args.command.clone(),
+        command: found_from_everywhere(&args.command),
         credentials,
         identity_policy: match args.identity {
             IdentityArg::Keep => IdentityPolicy::Keep,

@@ -82,10 +82,8 @@ pub enum Action {
         mode: u32,
         /// The group it belongs to; `None` for the user's own.
         group: Option<String>,
-        /// Whether what is in it changes its owner too, as far as that is root's or the user's.
-        contents: bool,
     },
-    /// A file belongs to the user.
+    /// A file belongs to the user, or to a group that the user is in.
     File {
         /// Where.
         path: RawText,
@@ -97,6 +95,8 @@ pub enum Action {
         group: Option<String>,
         /// Whether it was there during the run: then its group stays where none is named.
         existed: bool,
+        /// Whether the user becomes its owner.
+        owned: bool,
     },
     /// An entry for the user in the access control list of what is there.
     Acl {
@@ -203,17 +203,17 @@ fn changes(grants: &Grants) -> Vec<Change> {
     }
     for (path, directory) in &grants.directories {
         let (path, group) = (path.clone(), directory.group.clone());
-        let (mode, contents) = (directory.mode, directory.contents);
-        add(&directory.why, Action::Directory { path, mode, group, contents });
+        add(&directory.why, Action::Directory { path, mode: directory.mode, group });
     }
     for (path, file) in &grants.files {
         let make = match file.kind {
             FileKind::Regular => Make::Regular,
             FileKind::Fifo => Make::Fifo,
-            FileKind::Existing => Make::Nothing,
+            FileKind::Existing | FileKind::Attribute => Make::Nothing,
         };
         let (mode, group, existed) = (file.mode, file.group.clone(), file.existed);
-        add(&file.why, Action::File { path: path.clone(), make, mode, group, existed });
+        let owned = file.kind != FileKind::Attribute;
+        add(&file.why, Action::File { path: path.clone(), make, mode, group, existed, owned });
     }
     for (path, acl) in &grants.acls {
         add(&acl.why, Action::Acl { path: path.clone(), bits: acl.bits });

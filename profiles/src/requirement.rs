@@ -32,6 +32,15 @@ pub struct Requirement {
     pub proof: Option<Proof>,
 }
 
+impl Requirement {
+    /// Whether it is nothing but a question, access(2), whose answer nothing followed.
+    pub fn only_asked(&self) -> bool {
+        let calls = &self.evidence.calls;
+        let asks = |call: &String| matches!(call.as_str(), "access" | "faccessat" | "faccessat2");
+        self.severity == Severity::Probe && !calls.is_empty() && calls.iter().all(asks)
+    }
+}
+
 /// What is needed. The variants are the rows of the requirement table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "kind")]

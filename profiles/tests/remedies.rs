@@ -103,7 +103,7 @@ fn root_does_it_before_the_start_when_that_is_preferred() {
 #[test]
 fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_grants() {
     const CONFIG: &str = "path:/run/k0s-*-kubelet-bootstrap-kubeconfig";
-    const PLUGINS: &str = "path:/usr/libexec/kubernetes";
+    const PLUGINS: &str = "path:/var/lib/k0s";
     let known = |need: &str, fatal| Fact {
         program: "k0s".into(),
         needs: [need.to_owned()].into(),
@@ -120,6 +120,7 @@ fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_gra
         sources: vec!["k0s issue 5910".into()],
     };
     let mut profile = k0s();
+    profile.requirements.retain(|need| need.id != "path:/usr/libexec/kubernetes");
     profile.knowledge = vec![known(CONFIG, None), known(PLUGINS, None)];
     let grants = plan(&profile, &Choices::default());
     let list = of(&profile, &grants, CONFIG);
@@ -132,7 +133,7 @@ fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_gra
     assert!(!list[0].chosen && list[0].source.is_some() && list.iter().any(|remedy| remedy.chosen));
     let configured = plan(&profile, &prefer(&[Method::Configure]));
     assert!(of(&profile, &configured, PLUGINS)[0].chosen);
-    assert!(!configured.directories.contains_key(&"/usr/libexec/kubernetes".into()));
+    assert!(!configured.directories.contains_key(&"/var/lib/k0s".into()));
     // What the program lives without is not granted.
     profile.knowledge = vec![known(CONFIG, Some(false))];
     assert_eq!(plan(&profile, &Choices::default()).optional.len(), 1);

@@ -82,7 +82,7 @@ fn drop_in_text(result: &Path) -> String {
 
 fn start(sandbox: &Sandbox, unit: &DropIn, rights: &Rights) -> Trial {
     let setup = format!(
-        "systemd-sysusers {OUT}/result/sysusers.d/k0s.conf\nsystemd-tmpfiles --create {OUT}/result/tmpfiles.d/k0s.conf\n{}\n",
+        "systemd-sysusers {OUT}/result/sysusers.d/nrtrace-k0s.conf\nsystemd-tmpfiles --create {OUT}/result/tmpfiles.d/nrtrace-k0s.conf\n{}\n",
         unit.setup
     );
     start_and_exercise(sandbox, &truth(), false, &setup, rights).unwrap()

@@ -159,9 +159,9 @@ fn dnsmasq() {
         prepare: "",
         command: "-- dnsmasq -k",
         need: Some("path:/run/dnsmasq.pid"),
-        remedy: "start it with `--pid-file=/run/dnsmasq/dnsmasq.pid`",
-        change: "install -d -o 61184 -g 61184 /run/dnsmasq",
-        changed: "-- dnsmasq -k --pid-file=/run/dnsmasq/dnsmasq.pid",
+        remedy: "start it with `--pid-file=`",
+        change: "rm -f /run/dnsmasq.pid",
+        changed: "-- dnsmasq -k --pid-file=",
     }
     .check();
 }
@@ -203,8 +203,8 @@ fn redis() {
         prepare: "",
         command,
         need: Some("path:/run/redis"),
-        remedy: "put `pidfile /run/redis-server/redis.pid` into /etc/redis/redis.conf",
-        change: "install -d -o 61184 -g 61184 /run/redis-server; sed -i 's|^pidfile .*|pidfile /run/redis-server/redis.pid|' /etc/redis/redis.conf",
+        remedy: "put `pidfile \"\"` into /etc/redis/redis.conf",
+        change: "rm -rf /run/redis; sed -i 's|^pidfile .*|pidfile \"\"|' /etc/redis/redis.conf",
         changed: command,
     }
     .check();
@@ -258,12 +258,13 @@ fn etcd() {
 fn containerd() {
     Case {
         program: "containerd",
-        prepare: "rm -rf /var/lib/containerd",
+        prepare: "rm -rf /opt/containerd",
         command: "-- containerd",
-        need: Some("path:/var/lib/containerd"),
-        remedy: "start it with `--root /var/lib/containerd/containerd`",
-        change: "rm -rf /var/lib/containerd; install -d -o 61184 -g 61184 /var/lib/containerd",
-        changed: "-- containerd --root /var/lib/containerd/containerd",
+        need: Some("path:/opt/containerd"),
+        remedy: "path = \"/var/lib/containerd/opt\"",
+        change: "rm -rf /opt/containerd; install -d -o 61184 -g 61184 /var/lib/containerd; mkdir -p /etc/containerd; \
+                 printf 'version = 2\\n[plugins.\"io.containerd.internal.v1.opt\"]\\n  path = \"/var/lib/containerd/opt\"\\n' >/etc/containerd/config.toml",
+        changed: "-- containerd",
     }
     .check();
 }

@@ -285,8 +285,8 @@ fn three_servers_share_a_key_and_nothing_else() {
         record nginx ""; record haproxy ""; record postgres "--as postgres"
         rm -rf /srv/trio/nginx/run/*
         {BIN}/nrtrace plan --prefix trio- nginx=$OUT/nginx/profile.json haproxy=$OUT/haproxy/profile.json postgres=$OUT/postgres/profile.json -o $OUT/plan
-        systemd-sysusers $OUT/plan/sysusers.d/plan.conf
-        systemd-tmpfiles --create $OUT/plan/tmpfiles.d/plan.conf
+        systemd-sysusers $OUT/plan/sysusers.d/nrtrace-plan.conf
+        systemd-tmpfiles --create $OUT/plan/tmpfiles.d/nrtrace-plan.conf
         for name in nginx haproxy postgres; do
             user=trio-$name; [ $name = postgres ] && user=postgres
             eval "setpriv --reuid=$user --regid=$user --init-groups --no-new-privs --inh-caps=-all ${{!name}}" </dev/null >>$OUT/$name.log 2>&1 &

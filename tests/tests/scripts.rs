@@ -185,8 +185,8 @@ fn killed_at_any_moment() {
         { printf '{"schema":"nrtrace/changes/v1","name":"k","program":"/x","user":"svc","uid":null,"group":"svc","gid":null,
             "file_capabilities":[],"on_file":false,"changes":['
           for n in $(seq 40); do printf '{"needs":[],"reason":"","action":"file","path":"/srv/app/deep/f%s","make":"regular",
-            "mode":416,"group":null,"existed":true},{"needs":[],"reason":"","action":"directory","path":"/srv/app/new%s/d","mode":448,
-            "group":null,"contents":false},' $n $n; done
+            "mode":416,"group":null,"existed":true,"owned":true},{"needs":[],"reason":"","action":"directory","path":"/srv/app/new%s/d","mode":448,
+            "group":null},' $n $n; done
           printf '{"needs":[],"reason":"","action":"acl","path":"/srv/app","bits":7}]}'; } >/tmp/k.json
         look() { find /srv /var/lib -printf '%p %U:%G %m %y\n' | sort; getfacl -cpn /srv/app; }
         look >/tmp/before

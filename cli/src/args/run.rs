@@ -50,6 +50,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub variables: Variables,
 
+    /// The working directory of the program; the way to it is part of what the program needs
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub cwd: PathBuf,
+
     /// What happens when the program changes its identity, or gives a file to another user: `keep` answers with
     /// success without doing it, `switch` lets it happen, `deny` refuses with EPERM
     #[arg(long, value_enum, default_value_t = IdentityArg::Keep)]

@@ -15,7 +15,7 @@ Examples:
   nrtrace emit -o out/ out/profile.json
 
   # One of them, on standard output
-  nrtrace emit --format tmpfiles out/profile.json | sudo tee /etc/tmpfiles.d/nginx.conf
+  nrtrace emit --format tmpfiles out/profile.json | sudo tee /etc/tmpfiles.d/nrtrace-nginx.conf
 
   # A whole unit, with the ports opened by a sysctl rather than a capability
   nrtrace emit --unit --prefer sysctl out/profile.json

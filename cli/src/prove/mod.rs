@@ -30,6 +30,7 @@ use crate::args::{
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::show;
+use crate::there::found_from_everywhere;
 
 use share::shared;
 
@@ -44,6 +45,10 @@ const SLACK: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 struct Prover {
     command: Vec<OsString>,
+    /// The working directory it is started in.
+    cwd: PathBuf,
+    /// Whether trials are granted what is withheld until it is proved.
+    proves: bool,
     keep_env: bool,
     env: Vec<(OsString, OsString)>,
     course: Course,
@@ -56,7 +61,7 @@ struct Prover {
 }
 
 impl Prover {
-    fn of(args: &ProveArgs, profile: &Profile, private: bool) -> Result<Self> {
+    fn of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -> Result<Self> {
         let command = if args.command.is_empty() {
             profile
                 .command
@@ -64,14 +69,17 @@ impl Prover {
                 .map(|word| std::ffi::OsStr::from_bytes(word.as_bytes()).to_owned())
                 .collect()
         } else {
-            args.command.clone()
+            found_from_everywhere(&args.command)
         };
         if command.is_empty() {
             return Err(BadInput("the profile names no command: give it after --".into()).into());
         }
         check(&args.course)?;
+        let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
             command,
+            cwd: PathBuf::from(std::ffi::OsStr::from_bytes(if cwd.is_empty() { b"/" } else { cwd })),
+            proves,
             keep_env: args.variables.keep_env,
             env: args.variables.env.clone(),
             course: course(&args.course, profile),
@@ -88,6 +96,7 @@ impl Prover {
         Request {
             layout: trial::machine(self.private_network, self.shared.clone(), whole),
             command: self.command.clone(),
+            cwd: self.cwd.clone(),
             rights,
             keep_env: self.keep_env,
             env: self.env.clone(),
@@ -101,7 +110,8 @@ impl Prover {
 
     /// One trial with what the profile grants.
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
-        let rights = Rights::Granted { profile: Box::new(profile.clone()), choices: self.choices.clone() };
+        let choices = Choices { prove: self.proves, ..self.choices.clone() };
+        let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
         trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
     }
 }
@@ -169,7 +179,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
-    let prover = Prover::of(prove, &profile, false)?;
+    let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
     let mut losses = Losses::default();
@@ -183,7 +193,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
-    let prover = Prover::of(prove, &profile, true)?;
+    let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
     let verified = verify::verify(&prover, &mut profile, false, talk)?;

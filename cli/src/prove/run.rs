@@ -23,6 +23,7 @@ use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
 use crate::progress::Trials;
 use crate::terminal;
+use crate::there::found_from_everywhere;
 
 /// What is run and proved.
 pub struct Wanted<'a> {
@@ -44,7 +45,9 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         given.settle = given.settle.max(whole);
     }
     let mut prover = Prover {
-        command: args.command.clone(),
+        command: found_from_everywhere(&args.command),
+        cwd: args.cwd.clone(),
+        proves: args.minimize,
         keep_env: args.variables.keep_env,
         env: args.variables.env.clone(),
         course: given.clone(),

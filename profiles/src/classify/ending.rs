@@ -13,8 +13,19 @@ use super::context::Context;
 /// message and an orderly end.
 const NEAR: u64 = 2_000_000_000;
 
-/// In an enforced run, a refusal that the program outlived is no more than a probe.
+/// In an enforced run, a refusal that the program outlived is no more than a probe; and nor is, in every run, what was
+/// asked about with access(2) alone, unless the program failed right after it.
 pub fn weigh(requirements: &mut [Requirement], context: &Context<'_>) {
+    let fatal = |requirement: &Requirement| {
+        let near = requirement.evidence.last.0.saturating_add(NEAR) >= context.end.duration;
+        context.end.exit.is_failure() && near
+    };
+    for requirement in requirements.iter_mut().filter(|requirement| !fatal(requirement)) {
+        let severity = std::mem::replace(&mut requirement.severity, Severity::Probe);
+        if !requirement.only_asked() || severity < Severity::Probe {
+            requirement.severity = severity;
+        }
+    }
     if context.run.mode != Mode::Enforced {
         return;
     }

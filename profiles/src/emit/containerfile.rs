@@ -101,10 +101,6 @@ fn directories(page: &mut Page, grants: &Grants, ids: &Ids) {
         page.why(&directory.why);
         let (uid, gid) = ids.owner.split_once(':').unwrap_or_default();
         run(page, path, &format!("install -d -o {uid} -g {gid} -m {} {{}}", ids.mode(directory.mode)));
-        if directory.contents {
-            let more = if ids.arbitrary { " && chmod -R g=u {}" } else { "" };
-            run(page, path, &format!("chown -Rh {} {{}}{more}", ids.owner));
-        }
     }
 }
 
@@ -115,6 +111,7 @@ fn files(page: &mut Page, grants: &Grants, ids: &Ids) {
             FileKind::Regular => "{ [ -e {} ] || : > {}; } && ",
             FileKind::Fifo => "{ [ -e {} ] || mkfifo {}; } && ",
             FileKind::Existing => "",
+            FileKind::Attribute => continue,
         };
         let mode = file.mode.map(|mode| format!(" && chmod {} {{}}", ids.mode(mode))).unwrap_or_default();
         run(page, path, &format!("{make}chown {} {{}}{mode}", ids.owner));

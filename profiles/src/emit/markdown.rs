@@ -86,10 +86,9 @@ impl Markdown {
         let mut rows = Vec::new();
         let own = |group: &Option<String>| code(group.as_ref().unwrap_or(&account.group));
         for (path, directory) in &grants.directories {
-            let what = if directory.contents { "directory, with its contents" } else { "directory" };
             rows.push(vec![
                 code(&path.to_text()),
-                what.into(),
+                "directory".into(),
                 code(&account.user),
                 own(&directory.group),
                 code(&format!("{:04o}", directory.mode)),
@@ -353,6 +352,7 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
         (Verdict::Partly, "that the files for systemd cannot hold, before systemd 254 or at all"),
         (Verdict::Advice, "settled in its configuration"),
         (Verdict::Optional, "not needed to live"),
+        (Verdict::Withheld, "withheld until they are proved"),
         (Verdict::Unmet, "not to be granted safely"),
     ];
     let parts: Vec<String> = words

@@ -16,6 +16,8 @@ pub enum Verdict {
     Advice,
     /// It is not granted, and the program lives.
     Optional,
+    /// It is granted once a trial without it has failed.
+    Withheld,
     /// It cannot be granted safely.
     Unmet,
 }
@@ -55,8 +57,7 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     };
     for (path, d) in grants.directories.iter().filter(|(_, d)| serves(&d.why)) {
         let (verb, method) = if d.existed { ("own", Own) } else { ("make", Make) };
-        let more = if d.contents { " and its contents" } else { "" };
-        line(path, method, format!("{verb} {}{more}, {:04o}", name(path), d.mode));
+        line(path, method, format!("{verb} {}, {:04o}", name(path), d.mode));
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| serves(&file.why)) {
         let verb = match (file.existed, file.kind) {
@@ -84,6 +85,9 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     settings(grants, id, &mut say);
     for why in grants.advice.iter().filter(|why| serves(why)) {
         say(Verdict::Advice, Some(Configure), why.reason.clone());
+    }
+    for why in grants.withheld.iter().filter(|why| serves(why)) {
+        say(Verdict::Withheld, Some(Method::Nothing), format!("nothing yet: {}", why.reason));
     }
     for why in grants.optional.iter().filter(|why| serves(why)) {
         say(Verdict::Optional, Some(Method::Nothing), format!("nothing: it {}", why.reason));

@@ -15,7 +15,7 @@ use super::remedy::{Verdict, remedies};
 use crate::RawText;
 use crate::describe;
 use crate::event::{Attached, Mode, Obstacle, Record};
-use crate::grants::Grants;
+use crate::grants::{Grants, Reach, reach};
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
@@ -36,7 +36,7 @@ pub fn table(profile: &Profile, grants: &Grants, style: Style, width: usize) -> 
     let mut report = Report { out: String::new(), style, width: width.max(60) };
     report.header(profile);
     let mut groups: BTreeMap<(u8, &str), Vec<&Requirement>> = BTreeMap::new();
-    for requirement in &profile.requirements {
+    for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {
         groups.entry(group_of(&requirement.need)).or_default().push(requirement);
     }
     for ((_, title), requirements) in groups {
@@ -204,7 +204,7 @@ impl Report {
             return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));
         }
         let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
-        for requirement in &profile.requirements {
+        for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {
             let verdict = remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max();
             *counts.entry(verdict.unwrap_or(Verdict::Unmet)).or_default() += 1;
         }
@@ -216,15 +216,23 @@ impl Report {
             ),
             (Verdict::Advice, "to settle in the program's configuration"),
             (Verdict::Optional, "not needed to live"),
+            (Verdict::Withheld, "withheld, to be proved with --minimize"),
             (Verdict::Unmet, "cannot be granted safely"),
         ];
         let parts: Vec<String> = words
             .iter()
             .filter_map(|(verdict, text)| Some(format!("{} {text}", counts.get(verdict)?)))
             .collect();
+        let asked = profile.requirements.iter().filter(|requirement| requirement.only_asked()).count();
+        if asked > 0 {
+            self.item("  ", &format!("{asked} more were only asked about with access(2), and nothing followed: they are in the profile."));
+        }
         let is_short = [Verdict::Partly, Verdict::Unmet].iter().any(|verdict| counts.contains_key(verdict));
         let colour = if is_short { RED } else { GREEN };
-        let total = profile.requirements.len();
+        let total: usize = counts.values().sum();
+        if total == 0 {
+            return self.title(GREEN, "It needs nothing else that an ordinary user lacks.");
+        }
         let needs = if total == 1 { "need" } else { "needs" };
         self.title(colour, &format!("{total} {needs}: {}.", parts.join(", ")));
     }
@@ -245,6 +253,12 @@ impl Report {
             self.gave_up(gave_up, profile);
         }
         self.list(BOLD, "What is known of it", profile.knowledge.iter().filter_map(known));
+        let more = reach(profile, grants);
+        self.list(
+            BOLD,
+            "What this lets the user do beyond what the program did",
+            more.iter().map(Reach::text),
+        );
         let tips =
             grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
         self.list(BOLD, "Worth knowing", tips);

@@ -21,10 +21,6 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
             &directory.why,
             &format!("d {} {:04o} {user} {group} -", field(path.as_bytes()), directory.mode),
         );
-        if directory.contents {
-            page.comment("and what is in it already; groups and modes stay");
-            put(&mut page, path, &directory.why, &format!("Z {} - {user} - -", glob_field(path.as_bytes())));
-        }
     }
     for (path, file) in &grants.files {
         page.blank();
@@ -38,20 +34,24 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         let (letter, name) = match file.kind {
             FileKind::Regular => ("f", field(path.as_bytes())),
             FileKind::Fifo => ("p", field(path.as_bytes())),
-            FileKind::Existing => ("z", glob_field(path.as_bytes())),
+            FileKind::Existing | FileKind::Attribute => ("z", glob_field(path.as_bytes())),
         };
-        put(&mut page, path, &file.why, &format!("{letter} {name} {mode} {user} {group} -"));
+        let owner = if file.kind == FileKind::Attribute { "root" } else { user };
+        put(&mut page, path, &file.why, &format!("{letter} {name} {mode} {owner} {group} -"));
     }
     for (path, acl) in &grants.acls {
         page.blank();
         page.why(&acl.why);
+        if let Some(caution) = acl.caution {
+            page.comment(&format!("Note: {caution}."));
+        }
         let name = glob_field(path.as_bytes());
         put(&mut page, path, &acl.why, &format!("a+ {name} - - - - u:{user}:{}", acl.text()));
     }
     if grants.directories.is_empty() && grants.files.is_empty() && grants.acls.is_empty() {
         page.comment("Nothing: it needs no path that its user does not have.");
     }
-    page.finish(format!("tmpfiles.d/{}.conf", grants.name), grants)
+    page.finish(format!("tmpfiles.d/nrtrace-{}.conf", grants.name), grants)
 }
 
 /// Why systemd-tmpfiles would not do what a line for some path says, or would do it to another path.

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::writable::{self, is_below, parent, real};
+use super::writable::{self, is_below, parent};
 use crate::RawText;
 use crate::container::{Place, Placement};
-use crate::grants::{Class, File, FileKind, Grants, Spot, Unmet, Why, spot};
+use crate::grants::{self, Class, File, FileKind, Grants, Unmet, Why, real};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Severity};
 
@@ -85,7 +85,7 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
             }
         }
     }
-    for (path, file) in &grants.files {
+    for (path, file) in grants.files.iter().filter(|(_, file)| file.kind != FileKind::Attribute) {
         if !volumes.is_mounted(profile, path, &file.why) {
             volumes.file(path, file, grants);
         }
@@ -100,7 +100,7 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
         }
     }
     for (path, place) in writable::places(profile, grants) {
-        volumes.written(profile, &path, &place);
+        volumes.written(profile, grants, &path, &place);
     }
     volumes.settle();
     volumes
@@ -170,7 +170,7 @@ impl Volumes {
     }
 
     /// A place where the run wrote.
-    fn written(&mut self, profile: &Profile, path: &RawText, place: &writable::Place) {
+    fn written(&mut self, profile: &Profile, grants: &Grants, path: &RawText, place: &writable::Place) {
         let covered = self.mounts.keys().any(|mount| path == mount || is_below(path, mount));
         let known = self.in_the_image.contains(path) || self.mounted.contains_key(path);
         if covered
@@ -181,7 +181,8 @@ impl Volumes {
             return;
         }
         let directory = if place.directory { path.clone() } else { parent(path) };
-        let private = matches!(spot(&directory, &profile.name), Spot::Own(class) if class != Class::Config);
+        let private =
+            matches!(grants.world.place(&directory), grants::Place::Private(class) if class != Class::Config);
         let class = class_of(&directory);
         if is_own(&directory) || private {
             let copied = !place.made && has_contents_of(class);

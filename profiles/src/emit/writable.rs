@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::RawText;
 use crate::event::{FileType, Mode, Record};
-use crate::grants::{Grants, Why};
+use crate::grants::{FileKind, Grants, Why, real};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 
@@ -46,7 +46,7 @@ pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, Pl
     for (path, directory) in &grants.directories {
         add(path, true, !directory.existed, directory.why.clone());
     }
-    for (path, file) in &grants.files {
+    for (path, file) in grants.files.iter().filter(|(_, file)| file.kind != FileKind::Attribute) {
         add(path, false, !file.existed, file.why.clone());
     }
     for requirement in profile.requirements.iter().filter(|r| r.severity == Severity::Required) {
@@ -91,18 +91,6 @@ fn outermost(all: BTreeMap<RawText, Place>) -> BTreeMap<RawText, Place> {
         }
     }
     out
-}
-
-/// Where a path really is: `/var/run` is `/run`, `/var/lock` is `/run/lock`.
-pub(super) fn real(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    for (link, target) in [(&b"/var/run"[..], &b"/run"[..]), (b"/var/lock", b"/run/lock")] {
-        if let Some(rest) = bytes.strip_prefix(link).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        {
-            return RawText::new([target, rest].concat());
-        }
-    }
-    path.clone()
 }
 
 /// Whether `path` lies below `directory`.

@@ -73,6 +73,9 @@ pub struct Choices {
     /// Where nrtrace is, for scripts that call it; found by its name unless given.
     #[serde(default)]
     pub program: Option<String>,
+    /// Whether what is withheld until it is proved is granted: for the trials that are to prove it.
+    #[serde(default)]
+    pub prove: bool,
 }
 
 impl Choices {

@@ -51,7 +51,7 @@ const BROAD: &[(&str, &str)] = &[
 pub(super) fn usable(inode: &Inode, bits: u32) -> Option<Usable> {
     let has = (inode.mode >> 3) & bits == bits;
     let name = inode.group.clone().unwrap_or_default();
-    if !has || inode.gid == 0 || DANGEROUS.contains(&name.as_str()) {
+    if !has || is_made_up(inode.gid) || inode.gid == 0 || DANGEROUS.contains(&name.as_str()) {
         return None;
     }
     let caution = BROAD.iter().find(|(group, _)| *group == name).map(|(_, why)| *why);
@@ -66,6 +66,18 @@ pub fn usable_group(inode: &Inode, bits: u32) -> Option<(String, Option<&'static
 /// Whether a group is so dangerous that the access it gives is not to be had.
 pub(super) fn is_dangerous(inode: &Inode) -> bool {
     inode.gid == 0 || inode.group.as_deref().is_some_and(|g| DANGEROUS.contains(&g))
+}
+
+/// Whether an id is of those that runs make users up with: systemd's range for dynamic users, which belongs to nobody.
+pub(super) fn is_made_up(id: u32) -> bool {
+    (61184..=65519).contains(&id)
+}
+
+/// A group that amounts to root, where it has the access: for who asks for it by name.
+pub(super) fn on_demand(inode: &Inode, bits: u32) -> Option<Usable> {
+    let has = (inode.mode >> 3) & bits == bits;
+    let caution = Some("whoever is in this group can become root");
+    (has && inode.gid != 0).then(|| Usable { name: name_of(inode), gid: inode.gid, caution })
 }
 
 /// The group's name, or its number where it has no name that can be written.

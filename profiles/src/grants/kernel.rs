@@ -1,11 +1,13 @@
 //! Grants for what is no file: ports, capabilities, limits, devices, kernel parameters, identities.
 
 use super::groups::{is_dangerous, usable};
+use super::names::flaw;
 use super::paths::is_given;
-use super::place::flaw;
 use super::{Device, Grants, LimitGrant, Method, Sysctl, Why};
 use crate::event::{FileType, Inode};
-use crate::requirement::{Access, Basis, IdentityOperation, KernelOperation, Limit, Need, Requirement};
+use crate::requirement::{
+    Access, Basis, Finding, IdentityOperation, KernelOperation, Limit, Need, Requirement,
+};
 use crate::{Capability, RawText};
 
 /// Grants one need that is not for a path.
@@ -110,6 +112,23 @@ pub fn is_never_granted(capability: Capability) -> Option<&'static str> {
     NEVER.iter().find(|(never, _)| *never == capability).map(|(_, why)| *why)
 }
 
+/// Capabilities that give the machine or what all of it does: they go into no file until a trial has failed without.
+const WITHHELD: [Capability; 8] = [
+    Capability::SYS_ADMIN,
+    Capability::SYS_MODULE,
+    Capability::SYS_RAWIO,
+    Capability::SYS_PTRACE,
+    Capability::BPF,
+    Capability::PERFMON,
+    Capability::SYS_BOOT,
+    Capability::MKNOD,
+];
+
+/// Whether a trial without it has failed.
+pub(super) fn is_proved(requirement: &Requirement) -> bool {
+    requirement.proof.as_ref().is_some_and(|proof| proof.finding == Finding::Removal)
+}
+
 fn grant_capability(requirement: &Requirement, capability: Capability, grants: &mut Grants) {
     let id = requirement.id.as_str();
     if let Some(why) = is_never_granted(capability) {
@@ -128,6 +147,9 @@ fn grant_capability(requirement: &Requirement, capability: Capability, grants: &
         danger(capability),
         Why::new(id, "the kernel consulted it, and nothing lesser serves"),
     );
+    if WITHHELD.contains(&capability) && !is_proved(requirement) && !grants.choices.prove {
+        grants.withhold(id, capability, "the program may go on without it");
+    }
 }
 
 /// The only file that a capability was consulted for, where access to that file is not granted: the two go together.

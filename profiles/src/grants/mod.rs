@@ -10,8 +10,12 @@ mod choices;
 mod groups;
 mod kernel;
 mod known;
+mod names;
+mod open;
 mod paths;
 mod place;
+mod reach;
+mod secret;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +35,9 @@ pub use choices::{Choices, Method};
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;
 pub use kernel::{danger, is_never_granted};
-pub use place::{Class, Spot, spot};
+pub use place::{Class, Setting, World};
+pub(crate) use place::{Place, real};
+pub use reach::{On, Reach, reach};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +46,8 @@ pub struct Grants {
     pub name: String,
     /// Whom everything is granted to.
     pub account: Account,
+    /// Where the program runs, and what is its own there.
+    pub world: World,
     /// The option of nrtrace that names the user in another run like the profile's.
     pub user_option: &'static str,
     /// Groups the user joins, by name (or number, where a group has no name).
@@ -87,6 +95,9 @@ pub struct Grants {
     pub advice: Vec<Why>,
     /// Users that own today, by name, what the user is to take over: run as one of them, the program may need less.
     pub present_owners: BTreeMap<String, PresentOwner>,
+    /// Capabilities that amount to much, or that the program is known to go on without: they are in no file until a
+    /// trial without them has failed.
+    pub withheld: Vec<Why>,
     /// Needs that are not granted because the program lives without them.
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
@@ -152,8 +163,6 @@ pub struct Directory {
     pub mode: u32,
     /// The group it keeps; `None` for the user's own.
     pub group: Option<String>,
-    /// Whether what is in it already changes owner too.
-    pub contents: bool,
     /// Whether it was there during the run.
     pub existed: bool,
     /// Why.
@@ -184,6 +193,8 @@ pub enum FileKind {
     Fifo,
     /// Something else that is there already and only changes its owner.
     Existing,
+    /// An attribute of the kernel, which stays root's and is opened to the user's group by its mode.
+    Attribute,
 }
 
 /// An ACL entry for the user.
@@ -191,6 +202,8 @@ pub enum FileKind {
 pub struct Acl {
     /// Read, write and execute (or search), as the permission bits 4, 2 and 1.
     pub bits: u32,
+    /// What it opens that is worth a thought.
+    pub caution: Option<&'static str>,
     /// Why.
     pub why: Why,
 }
@@ -291,12 +304,14 @@ pub fn grants(profile: &Profile) -> Grants {
 /// The plan for a profile with something else preferred than usual, or with knowledge about the program.
 pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let (account, doubt) = Account::of(&profile.identity, &profile.name);
-    let mut grants = Grants::empty(account::safe_name(&profile.name), account, choices.clone());
+    let world = World::of(profile, &account.user);
+    let mut grants = Grants::empty(account::safe_name(&profile.name), account, world, choices.clone());
     grants.user_option = Attached::user_option(profile.run.attached.as_ref());
     let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
     requirements.sort_by(|a, b| a.id.cmp(&b.id));
-    let (required, optional): (Vec<_>, Vec<_>) =
-        requirements.into_iter().partition(|r| r.severity == Severity::Required);
+    let (required, optional): (Vec<_>, Vec<_>) = requirements
+        .into_iter()
+        .partition(|r| r.severity == Severity::Required || known::insists(r, profile));
     let required: Vec<&Requirement> =
         required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
     paths::plan(&required, &mut grants);
@@ -304,8 +319,15 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
         kernel::grant(requirement, &mut grants);
     }
     grants.unmet.extend(doubt);
-    keep_groups(&profile.identity.groups, &mut grants);
+    keep_groups(profile, &mut grants);
     open_socket_directories(profile, &mut grants);
+    let (asked, optional): (Vec<_>, Vec<_>) = optional.into_iter().partition(|r| r.only_asked());
+    if !asked.is_empty() {
+        let needs = asked.iter().map(|requirement| requirement.id.clone()).collect();
+        grants
+            .optional
+            .push(Why { needs, reason: "was only asked about with access(2), and nothing followed".into() });
+    }
     for requirement in optional {
         grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
     }
@@ -315,6 +337,7 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     }
     known::apply(profile, &mut grants);
     known::give(profile, &mut grants);
+    open::close_homes(profile, &mut grants);
     // What an interpreter carries, every script has.
     grants.on_file &= carriers(profile, &grants, |_| true).interpreters.is_empty();
     grants.settle();
@@ -322,15 +345,18 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
 }
 
 /// What the user could do in the run it could do with its groups, so it keeps them.
-fn keep_groups(groups: &[u32], grants: &mut Grants) {
+fn keep_groups(profile: &Profile, grants: &mut Grants) {
     let mut present: BTreeSet<u32> = grants.groups.values().map(|present| present.gid).collect();
-    for &gid in groups {
+    for &gid in &profile.identity.groups {
         if gid == 0 {
-            grants.unmet.push(Unmet::new(
-                "identity",
-                "the run had group root",
-                "trace it again without --groups 0",
-            ));
+            let hint = match grants.world.setting {
+                Setting::Host if profile.run.attached.is_none() => "trace it again without --groups 0",
+                Setting::Host => "have it started without group 0",
+                Setting::Container | Setting::Pod => {
+                    "start the container with a user and a group that are not root's"
+                }
+            };
+            grants.unmet.push(Unmet::new("identity", "the run had group root", hint));
         } else if gid != grants.account.run_gid && present.insert(gid) {
             let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
             grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
@@ -365,10 +391,11 @@ fn optional_reason(requirement: &Requirement) -> String {
 }
 
 impl Grants {
-    fn empty(name: String, account: Account, choices: Choices) -> Self {
+    fn empty(name: String, account: Account, world: World, choices: Choices) -> Self {
         Self {
             name,
             account,
+            world,
             user_option: Attached::user_option(None),
             groups: BTreeMap::new(),
             directories: BTreeMap::new(),
@@ -393,6 +420,7 @@ impl Grants {
             delegate: None,
             advice: Vec::new(),
             present_owners: BTreeMap::new(),
+            withheld: Vec::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
             choices,
@@ -401,7 +429,7 @@ impl Grants {
 
     /// Brings what is a list into one order.
     fn settle(&mut self) {
-        for list in [&mut self.advice, &mut self.optional] {
+        for list in [&mut self.advice, &mut self.withheld, &mut self.optional] {
             list.sort();
             list.dedup();
         }
@@ -425,6 +453,21 @@ impl Grants {
         grant.why.also(why);
     }
 
+    /// Takes back a capability that serves this need alone; false where it serves another one too, or is not granted.
+    fn withhold(&mut self, need: &str, capability: Capability, because: &str) -> bool {
+        let alone = |grant: &CapabilityGrant| grant.why.needs.iter().eq([need]);
+        if !self.capabilities.get(&capability).is_some_and(alone) {
+            return false;
+        }
+        self.capabilities.remove(&capability);
+        let amounts = danger(capability).map(|danger| format!(" (it {danger})")).unwrap_or_default();
+        let reason = format!(
+            "{capability}{amounts} is withheld and may be needed: {because}; prove it with --minimize"
+        );
+        self.withheld.push(Why::new(need, reason));
+        true
+    }
+
     fn join(&mut self, group: &groups::Usable, why: Why) {
         let membership = self.groups.entry(group.name.clone()).or_insert_with(|| Membership {
             gid: group.gid,
@@ -435,10 +478,11 @@ impl Grants {
     }
 
     fn acl(&mut self, path: &RawText, bits: u32, why: Why) {
-        let acl = self
-            .acls
-            .entry(path.clone())
-            .or_insert_with(|| Acl { bits: 0, why: Why { needs: BTreeSet::new(), ..why.clone() } });
+        let acl = self.acls.entry(path.clone()).or_insert_with(|| Acl {
+            bits: 0,
+            caution: None,
+            why: Why { needs: BTreeSet::new(), ..why.clone() },
+        });
         acl.bits |= bits;
         acl.why.also(why);
     }

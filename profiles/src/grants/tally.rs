@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::place::{fixed_part, parent};
+use super::groups::is_made_up;
+use super::names::fixed_part;
+use super::place::parent;
 use crate::RawText;
 use crate::event::{FileType, Inode};
 use crate::requirement::{Access, Evidence, Need, Requirement};
@@ -16,10 +18,12 @@ pub(super) struct Wish<'a> {
     pub(super) access: &'a BTreeSet<Access>,
     pub(super) pattern: bool,
     pub(super) evidence: &'a Evidence,
+    /// The user of the run: what another user of nrtrace's making left behind counts as not there.
+    run_uid: u32,
 }
 
 impl<'a> Wish<'a> {
-    pub(super) fn of(requirement: &'a Requirement) -> Option<Self> {
+    pub(super) fn of(requirement: &'a Requirement, run_uid: u32) -> Option<Self> {
         match &requirement.need {
             Need::Path { path, file_type, access, pattern } => Some(Self {
                 id: &requirement.id,
@@ -28,18 +32,27 @@ impl<'a> Wish<'a> {
                 access,
                 pattern: *pattern,
                 evidence: &requirement.evidence,
+                run_uid,
             }),
             _ => None,
         }
     }
 
     pub(super) fn has(&self, access: Access) -> bool {
-        self.access.contains(&access)
+        self.access.contains(&access) || (access == Access::Create && self.is_leftover(self.path))
+    }
+
+    /// Whether what refused there was left behind by a user that an earlier run made up.
+    pub(super) fn is_leftover(&self, path: &RawText) -> bool {
+        let at =
+            self.evidence.refused_inode.as_ref().filter(|_| self.evidence.refused_at.as_ref() == Some(path));
+        at.is_some_and(|inode| is_made_up(inode.uid) && inode.user.is_none() && inode.uid != self.run_uid)
     }
 
     /// Facts of `path` when it was the component that refused.
     pub(super) fn inode_of(&self, path: &RawText) -> Option<&'a Inode> {
-        self.evidence.refused_inode.as_ref().filter(|_| self.evidence.refused_at.as_ref() == Some(path))
+        let there = self.evidence.refused_at.as_ref() == Some(path) && !self.is_leftover(path);
+        self.evidence.refused_inode.as_ref().filter(|_| there)
     }
 
     /// Facts of the wanted object itself, where it was the component that refused.
@@ -97,6 +110,11 @@ impl<'a> Tally<'a> {
     /// Facts of the directory, when it was seen to refuse.
     pub(super) fn inode(&self, directory: &RawText) -> Option<&'a Inode> {
         self.all().find_map(|wish| wish.inode_of(directory))
+    }
+
+    /// Whether it was left behind by a user that an earlier run made up.
+    pub(super) fn is_leftover(&self, directory: &RawText) -> bool {
+        self.all().any(|wish| wish.is_leftover(directory))
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Wish<'a>> {

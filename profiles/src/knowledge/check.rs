@@ -24,6 +24,7 @@ pub fn check(name: &str, text: &str) -> Result<Program, Vec<String>> {
         }
     }
     subjects(&program, &mut flaws);
+    defaults(&program, &mut flaws);
     if flaws.is_empty() { Ok(program) } else { Err(flaws) }
 }
 
@@ -106,6 +107,33 @@ fn subjects(program: &Program, flaws: &mut Vec<String>) {
         }
         if fact.says.iter().any(|text| text.trim().len() < 6) {
             flaws.push(format!("{}: a text to be recognised by has at least six characters", fact.told.is));
+        }
+    }
+}
+
+/// A remedy whose value can equal what it is to replace is none: services are often called as their program is.
+fn defaults(program: &Program, flaws: &mut Vec<String>) {
+    let executables = program.recognise.iter().flat_map(|way| &way.executables);
+    let names: Vec<&String> = executables.filter(|name| !name.contains('*')).chain([&program.name]).collect();
+    for fact in &program.paths {
+        let patterns: Vec<Pattern> = fact
+            .patterns
+            .iter()
+            .filter_map(|text| Pattern::new(&RawText::from(text.as_str())).ok())
+            .collect();
+        for (remedy, name) in
+            fact.told.remedies.iter().flat_map(|remedy| names.iter().map(move |name| (remedy, name)))
+        {
+            let written = remedy.write.replace("{name}", name);
+            let same = super::paths(&written)
+                .into_iter()
+                .find(|path| patterns.iter().any(|pattern| pattern.matches(path.as_bytes())));
+            if let Some(path) = same {
+                flaws.push(format!(
+                    "{}: for a service called {name}, {path} is what was refused",
+                    fact.told.is
+                ));
+            }
         }
     }
 }
@@ -248,6 +276,7 @@ mod tests {
             ("fatal = true", "deadly = true", "deadly"),
             ("[[path.remedy]]", "[[path.remedies]]", "remedies"),
             ("patterns = [\"/run/thing/*.pid\"]", "patterns = []", "no pattern"),
+            ("write = \"/run/user/{uid}\"", "write = \"/run/{name}/thing.pid\"", "is what was refused"),
         ];
         for (from, to, expected) in cases {
             assert!(SOUND.contains(from), "{from}");

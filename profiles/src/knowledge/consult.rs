@@ -131,10 +131,24 @@ fn fact(program: &Program, told: &Told, profile: &Profile) -> Fact {
         checks: None,
         is: told.is.clone(),
         fatal: told.fatal,
-        remedies: told.remedies.iter().map(|remedy| setting(remedy, profile)).collect(),
+        remedies: told
+            .remedies
+            .iter()
+            .filter(|remedy| is_there(remedy, profile))
+            .map(|remedy| setting(remedy, profile))
+            .collect(),
         note: told.note.clone(),
         sources: told.sources.clone(),
     }
+}
+
+/// Whether what is to be taken away is there, as far as the command line tells.
+fn is_there(remedy: &Remedy, profile: &Profile) -> bool {
+    let Some(option) = remedy.option.as_ref().filter(|_| remedy.remove) else { return true };
+    profile.command.iter().any(|word| {
+        let rest = word.as_bytes().strip_prefix(option.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"=") || option.len() == 2)
+    })
 }
 
 /// A remedy, with the names of this profile in it.
@@ -159,7 +173,7 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
         (_, Some(name), _, false) => format!("set `{name}={write}` in its environment"),
         (_, Some(name), _, true) => format!("leave `{name}` out of its environment"),
         (_, _, Some(_), false) => format!("put `{write}` into {file}"),
-        (_, _, Some(_), true) => format!("remove `{write}` from {file}"),
+        (_, _, Some(_), true) => format!("remove `{write}` from {file}, where it is set"),
         _ => write.clone(),
     };
     let variable = remedy.variable.as_ref().filter(|_| !remedy.remove);

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::RawText;
+use crate::requirement::Need;
 pub use check::{LARGEST, check};
 use schema::{Checked, Program};
 
@@ -137,6 +138,28 @@ pub struct Setting {
     pub directory: Option<RawText>,
 }
 
+impl Setting {
+    /// Whether it changes anything for a need: what leads to the very place that was refused does not.
+    pub fn changes(&self, need: &Need) -> bool {
+        let Need::Path { path, .. } = need else { return true };
+        let named = paths(&self.text).into_iter().map(str::as_bytes);
+        let holds = |at: &[u8]| {
+            let rest = path.as_bytes().strip_prefix(at.strip_suffix(b"/").unwrap_or(at));
+            at.len() > 1 && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let mut leads = named.chain(self.directory.as_ref().map(RawText::as_bytes));
+        // The file that it is written into, the last word, is no place that it leads to.
+        let file = self.text.rsplit_once(" into ").map(|(_, file)| file.as_bytes());
+        !leads.any(|at| Some(at) != file && holds(at))
+    }
+}
+
+/// The absolute paths that a text holds.
+pub(crate) fn paths(text: &str) -> Vec<&str> {
+    let is_end = |c: char| c.is_whitespace() || "'\"`;,=:|".contains(c);
+    text.split(is_end).filter(|word| word.len() > 1 && word.starts_with('/')).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +172,31 @@ mod tests {
             }
         }
         assert_eq!(Library::built_in().programs().count(), BUILT_IN.len());
+    }
+
+    #[test]
+    fn what_leads_to_the_place_that_was_refused_changes_nothing() {
+        let need = |path: &str| Need::Path {
+            path: path.into(),
+            file_type: crate::event::FileType::Directory,
+            access: BTreeSet::new(),
+            pattern: false,
+        };
+        let setting =
+            |text: &str| Setting { text: text.into(), variable: None, directive: None, directory: None };
+        let body = setting("put `client_body_temp_path /var/lib/nginx/body;` into /etc/nginx/nginx.conf");
+        assert!(!body.changes(&need("/var/lib/nginx/body")));
+        assert!(
+            body.changes(&need("/var/cache/nginx/client_temp"))
+                && body.changes(&need("/etc/nginx/nginx.conf"))
+        );
+        assert!(
+            !setting("put `access_log stdio:/var/log/squid/access.log` into x")
+                .changes(&need("/var/log/squid/access.log"))
+        );
+        let moved =
+            Setting { directory: Some("/var/lib/etcd".into()), ..setting("start it with `--data-dir …`") };
+        assert!(!moved.changes(&need("/var/lib/etcd/member")) && moved.changes(&need("/default.etcd")));
     }
 
     #[test]

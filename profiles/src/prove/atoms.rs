@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::grants::{Grants, Why, grants};
+use crate::grants::{Choices, Grants, Why, plan};
 use crate::profile::Profile;
 use crate::requirement::Severity;
 
@@ -53,7 +53,7 @@ pub fn without(profile: &Profile, removed: &BTreeSet<String>) -> Profile {
 ///
 /// A need may be in several: a capability serves all ports, a directory all files in it.
 pub fn atoms(profile: &Profile) -> Vec<Atom> {
-    let grants = grants(profile);
+    let grants = plan(profile, &Choices { prove: true, ..Choices::default() });
     let mut atoms: BTreeMap<BTreeSet<String>, (Risk, Vec<String>)> = BTreeMap::new();
     for (why, risk, words) in items(&grants) {
         if why.needs.is_empty() {

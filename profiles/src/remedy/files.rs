@@ -4,17 +4,16 @@ use super::Grade::{High, Low, Medium, None as Nothing};
 use super::{List, Scope};
 use crate::RawText;
 use crate::event::{FileType, Inode};
-use crate::grants::{Method, Spot, spot, usable_group};
-use crate::profile::Profile;
+use crate::grants::{Method, Place, usable_group};
 use crate::requirement::{Access, Need, Requirement};
 use crate::text::letters;
 
 /// Ways to meet a need for a path.
-pub(super) fn path(profile: &Profile, requirement: &Requirement, list: &mut List<'_>) {
+pub(super) fn path(requirement: &Requirement, list: &mut List<'_>) {
     let Need::Path { path, access, pattern, .. } = &requirement.need else { return };
     let changes_parent = access.contains(&Access::Create) || access.contains(&Access::Delete) || *pattern;
     if changes_parent {
-        entry(profile, requirement, path, *pattern, list);
+        entry(requirement, path, *pattern, list);
     } else {
         existing(requirement, path, access.contains(&Access::Own), list);
     }
@@ -26,14 +25,12 @@ fn refused(requirement: &Requirement) -> Option<(&RawText, &Inode)> {
 }
 
 /// Ways to make or remove a name in a directory.
-fn entry(profile: &Profile, requirement: &Requirement, path: &RawText, pattern: bool, list: &mut List<'_>) {
+fn entry(requirement: &Requirement, path: &RawText, pattern: bool, list: &mut List<'_>) {
     let name = &list.grants.name;
     let holder =
         requirement.evidence.refused_at.as_ref().map_or_else(|| "its directory".into(), RawText::to_text);
-    let own = match spot(requirement.evidence.refused_at.as_ref().unwrap_or(path), &profile.name) {
-        Spot::Own(_) => true,
-        Spot::Shared | Spot::System => false,
-    };
+    let at = requirement.evidence.refused_at.as_ref().unwrap_or(path);
+    let own = matches!(list.grants.world.place(at), Place::Private(_));
     if !own {
         let text = format!("use the program's own option to have it elsewhere, for example in /run/{name}/");
         list.add(

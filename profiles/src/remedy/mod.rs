@@ -68,7 +68,8 @@ pub enum Grade {
 pub fn ranked(profile: &Profile, grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let mut list = List { grants, out: Vec::new() };
     let facts = profile.knowledge.iter().filter(|fact| fact.needs.contains(&requirement.id));
-    for (fact, setting) in facts.flat_map(|fact| fact.remedies.iter().map(move |setting| (fact, setting))) {
+    let settings = facts.flat_map(|fact| fact.remedies.iter().map(move |setting| (fact, setting)));
+    for (fact, setting) in settings.filter(|(_, setting)| setting.changes(&requirement.need)) {
         list.add(
             Method::Configure,
             Scope::Anywhere,
@@ -83,7 +84,7 @@ pub fn ranked(profile: &Profile, grants: &Grants, requirement: &Requirement) -> 
         list.add(Method::Nothing, Scope::Anywhere, (Grade::None, Grade::None), "grant nothing", because);
     }
     match &requirement.need {
-        Need::Path { .. } => files::path(profile, requirement, &mut list),
+        Need::Path { .. } => files::path(requirement, &mut list),
         Need::Device { path, .. } => files::device(path, requirement, &mut list),
         _ => system::add(requirement, &mut list),
     }

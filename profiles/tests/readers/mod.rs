@@ -84,7 +84,7 @@ fn entry(line: &str, version: Systemd) -> (String, RawText) {
     let words = words(line, version);
     let letter = String::from_utf8(words[0].clone()).unwrap();
     let path = specifiers(&words[1]);
-    let path = if ["z", "Z", "a+"].contains(&letter.as_str()) { matched(&path) } else { path };
+    let path = if ["z", "a+"].contains(&letter.as_str()) { matched(&path) } else { path };
     assert_eq!(words.len(), if letter == "a+" { 7 } else { 6 }, "{line}");
     (letter, RawText::new(path))
 }
@@ -106,17 +106,14 @@ pub fn check_tmpfiles(emitted: &Emitted, plan: &Grants) {
 
 fn intended(plan: &Grants) -> BTreeSet<(String, RawText)> {
     let mut out = BTreeSet::new();
-    for (path, directory) in &plan.directories {
+    for path in plan.directories.keys() {
         out.insert(("d".to_owned(), path.clone()));
-        if directory.contents {
-            out.insert(("Z".to_owned(), path.clone()));
-        }
     }
     for (path, file) in &plan.files {
         let letter = match file.kind {
             FileKind::Regular => "f",
             FileKind::Fifo => "p",
-            FileKind::Existing => "z",
+            FileKind::Existing | FileKind::Attribute => "z",
         };
         out.insert((letter.to_owned(), path.clone()));
     }

@@ -36,8 +36,8 @@ fn demo(out: &Path) -> Result<()> {
     println!("\nNow with what was written, and with nothing else, as that user:");
     let proved = sandbox.script(&format!(
         "cd /\nrm -rf /var/lib/nginx/*\n\
-         systemd-sysusers {OUT}/result/sysusers.d/nginx.conf\n\
-         systemd-tmpfiles --create {OUT}/result/tmpfiles.d/nginx.conf\n\
+         systemd-sysusers {OUT}/result/sysusers.d/nrtrace-nginx.conf\n\
+         systemd-tmpfiles --create {OUT}/result/tmpfiles.d/nrtrace-nginx.conf\n\
          setpriv --reuid nginx --regid nginx --clear-groups --no-new-privs --bounding-set=-all,+net_bind_service \
          --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service {service} &\n\
          for _ in $(seq 50); do curl -sS -o /dev/null http://127.0.0.1/ 2>/dev/null && break; sleep 0.1; done\n\

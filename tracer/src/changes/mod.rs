@@ -6,7 +6,6 @@
 mod accounts;
 mod back;
 mod carry;
-mod contents;
 mod hold;
 mod kernel;
 mod node;

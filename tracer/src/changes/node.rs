@@ -203,9 +203,4 @@ impl Node {
         let mut start = [0; 2];
         std::io::Read::read_exact(&mut file, &mut start).is_ok() && start == *b"#!"
     }
-
-    /// The descriptor, for names below a directory.
-    pub const fn descriptor(&self) -> &OwnedFd {
-        &self.fd
-    }
 }

@@ -10,7 +10,7 @@ use super::hold::{Hold, bits, conflict};
 use super::node::{Facts, Kind, Node};
 use super::place::{self, Place};
 use super::state::KeptPath;
-use super::{Error, Job, accounts, contents, kernel};
+use super::{Error, Job, accounts, kernel};
 
 /// What one profile wants of this machine.
 #[derive(Debug, Default)]
@@ -64,24 +64,22 @@ impl Plan {
                     .push(format!("group {group} has no name here: it is given by who starts the program"));
             }
             Action::Join { group } => drop(self.joins.insert(group.clone())),
-            Action::Directory { path, mode, group, contents } => {
+            Action::Directory { path, mode, group } => {
                 let group = Some(group.clone().unwrap_or_else(|| changes.group.clone()));
                 let user = Some(changes.user.clone());
                 let hold =
                     Hold { make: Some(Kind::Directory), user, group, mode: Some(*mode), ..Hold::default() };
-                let place = self.want(path, hold, job)?;
-                if *contents {
-                    self.contents(&place, job)?;
-                }
+                self.want(path, hold, job)?;
             }
-            Action::File { path, make, mode, group, existed } => {
+            Action::File { path, make, mode, group, existed, owned } => {
                 let own = || (!existed).then(|| changes.group.clone());
                 let make = match make {
                     Make::Regular => Some(Kind::Regular),
                     Make::Fifo => Some(Kind::Fifo),
                     Make::Nothing => None,
                 };
-                let (user, group) = (Some(changes.user.clone()), group.clone().or_else(own));
+                let user = owned.then(|| changes.user.clone());
+                let group = group.clone().or_else(own);
                 self.want(path, Hold { make, user, group, mode: *mode, ..Hold::default() }, job)?;
             }
             Action::Acl { path, bits } => {
@@ -159,29 +157,6 @@ impl Plan {
             None => drop(self.paths.insert(place.path.clone(), (hold, facts))),
         }
         Ok(place)
-    }
-
-    fn contents(&mut self, place: &Place, job: &Job<'_>) -> Result<(), Error> {
-        let Some(node) = &place.node else { return Ok(()) };
-        let fail = |reason: String| Error::Path { path: place.path.clone(), reason };
-        let user = &job.changes.user;
-        let uid = crate::accounts::user_by_name(user).map(|user| user.uid.as_raw());
-        let held = |path: &RawText, node: &Node, facts: &Facts| {
-            let kept = job.state.paths.get(path).filter(|kept| kept.kept.holds.contains_key(&job.key));
-            kept.is_some_and(|kept| identify(kept, node, facts, true) != Identity::Stranger)
-        };
-        let found = contents::below(node, &place.path, uid, &held).map_err(fail)?;
-        for (path, facts) in found.given {
-            let hold = Hold { user: Some(user.clone()), ..Hold::default() };
-            self.paths.entry(path).or_insert((hold, Some(facts)));
-        }
-        if found.left > 0 {
-            self.notes.push(format!(
-                "{} below {} stay as they are: they belong to other users, have several names or run with more rights",
-                found.left, place.path
-            ));
-        }
-        Ok(())
     }
 
     /// What others hold in another way.

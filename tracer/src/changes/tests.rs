@@ -116,10 +116,19 @@ fn changes(user: &str, wishes: &[Wish], all: &[PathBuf], root: &Path) -> Changes
         }
         let (path, mode, group) = (text(&path), *mode, None);
         match kind {
-            0 => Action::Directory { path, mode, group, contents: mode == 0o700 },
-            1 => Action::File { path, make: Make::Regular, mode: Some(mode), group, existed: !new },
-            2 => Action::File { path, make: Make::Nothing, mode: None, group, existed: true },
-            3 => Action::File { path, make: Make::Fifo, mode: Some(mode), group, existed: false },
+            0 => Action::Directory { path, mode, group },
+            1 => Action::File {
+                path,
+                make: Make::Regular,
+                mode: Some(mode),
+                group,
+                existed: !new,
+                owned: true,
+            },
+            2 => Action::File { path, make: Make::Nothing, mode: None, group, existed: true, owned: true },
+            3 => {
+                Action::File { path, make: Make::Fifo, mode: Some(mode), group, existed: false, owned: true }
+            }
             4 => Action::Acl { path, bits: mode >> 6 & 7 },
             _ => Action::FileCapabilities {
                 path: Some(path),

@@ -150,6 +150,8 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| broken(&error))?;
+    let there = std::env::set_current_dir(&request.cwd);
+    there.map_err(|error| broken(&format_args!("{}: {error}", request.cwd.display())))?;
     let mut recorded = runtime.block_on(recording::record(&plan, facts, source.as_mut(), &mut |_| {}))?;
     // Nothing stays of it.
     recorded.trace.end.notes.retain(|note| Some(note) != recorded.left.as_ref());

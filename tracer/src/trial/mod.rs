@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Request {
     pub layout: Layout,
     /// The program and its arguments.
     pub command: Vec<OsString>,
+    /// The working directory it is started in.
+    pub cwd: PathBuf,
     /// Whom it runs as, and with what.
     pub rights: Rights,
     /// Whether it keeps all of the caller's environment.

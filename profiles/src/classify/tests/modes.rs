@@ -45,6 +45,23 @@ fn a_refusal_is_required_when_the_program_fails_soon_after() {
 }
 
 #[test]
+fn what_is_asked_about_and_never_used_is_no_need() {
+    let asked =
+        || call("access", &[0, 2]).on("/etc/x").check(DAC, ACCESS).at("/etc/x", FileType::File, 0o644);
+    let mut trace = trace("x", [asked()]);
+    let severity = |trace: &Trace| run(trace).requirements[0].severity;
+    assert_eq!(severity(&trace), Severity::Probe);
+    assert!(run(&trace).requirements[0].only_asked());
+    // What it does about the answer can be to end.
+    trace.end.exit = Exit::Exited { status: 1 };
+    trace.end.duration = 1_000_000_000;
+    assert_eq!(severity(&trace), Severity::Required);
+    // What follows is a need: here, writing the file.
+    let opened = open("/etc/x", O_WRONLY).check(DAC, OPEN).at("/etc/x", FileType::File, 0o644);
+    assert_eq!(severity(&super::build::trace("x", [asked(), opened])), Severity::Required);
+}
+
+#[test]
 fn what_no_right_mends_is_told_with_its_reason() {
     let causes = [(Cause::Immutable, EPERM), (Cause::NoExec, EACCES), (Cause::Policy, EACCES)];
     for (cause, errno) in causes {

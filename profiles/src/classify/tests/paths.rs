@@ -44,7 +44,7 @@ fn calls_say_what_is_done() {
     };
     let table = [
         (here("truncate", &[0], "generic_permission inode_permission vfs_truncate"), "write"),
-        (here("faccessat2", &[0, 0, 5], ACCESS), "read,execute"),
+        (here("faccessat2", &[0, 0, 5], ACCESS), "read,execute?"),
         (here("execve", &[], OPEN), "execute"),
         (here("setxattr", &[], "generic_permission inode_permission xattr_permission"), "write"),
         (here("utimensat", &[0, 0, 0], "generic_permission may_setattr notify_change"), "write"),

@@ -85,6 +85,7 @@ fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Partly => ("advice", "not held by each file"),
         Verdict::Advice => ("advice", "to configure"),
         Verdict::Optional => ("optional", "not needed"),
+        Verdict::Withheld => ("advice", "withheld"),
         Verdict::Unmet => ("unmet", "cannot be granted"),
     }
 }
@@ -121,7 +122,14 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
 /// The numbers at a glance.
 fn standing(profile: &Profile, grants: &Grants) -> Markup {
     let count = |wanted| profile.requirements.iter().filter(|r| verdict_of(r, grants) == wanted).count();
-    let all = [Verdict::Granted, Verdict::Partly, Verdict::Advice, Verdict::Optional, Verdict::Unmet];
+    let all = [
+        Verdict::Granted,
+        Verdict::Partly,
+        Verdict::Advice,
+        Verdict::Optional,
+        Verdict::Withheld,
+        Verdict::Unmet,
+    ];
     let tiles = all.map(|verdict| (verdict, count(verdict)));
     html! {
         section.standing {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::emit::escape::tmpfiles::is_portable;
 use crate::emit::escape::unit::word;
 use crate::emit::{Page, writable};
-use crate::grants::{Grants, Spot, Why, spot};
+use crate::grants::{Grants, Place, Why};
 use crate::profile::Profile;
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
@@ -38,7 +38,7 @@ fn writable_paths(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn
     for (path, place) in writable::places(profile, grants) {
         // A file by itself cannot be rotated; its directory, where that is the service's own, stays closed by its mode.
         let holder = writable::parent(&path);
-        let whole = !place.directory && matches!(spot(&holder, &profile.name), Spot::Own(_));
+        let whole = !place.directory && matches!(grants.world.place(&holder), Place::Private(_));
         let path = if whole { holder } else { path };
         let mut why = place.why;
         if whole {

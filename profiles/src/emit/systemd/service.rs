@@ -62,6 +62,7 @@ pub(super) fn remarks(page: &mut Page, grants: &Grants) {
     }
     let advice: Vec<String> = grants.advice.iter().map(reason).collect();
     page.section("To change in the program's own configuration:", advice);
+    page.section("Withheld until it is proved:", grants.withheld.iter().map(reason));
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
     page.section("Worth knowing:", tips);
     page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
@@ -108,6 +109,8 @@ fn of_class<'a>(
     let ours = |(path, directory): &(&RawText, &Directory)| {
         directory.class == class
             && directory.group.is_none()
+            // systemd would give what is in it away too, where its owner is another one.
+            && !directory.existed
             && path.as_bytes().strip_prefix(base).is_some_and(is_plain_directory)
     };
     let directories: Vec<(&RawText, &Directory)> = grants.directories.iter().filter(ours).collect();

@@ -30,7 +30,7 @@ pub(super) fn sysusers(arrangement: &Arrangement, name: &str) -> Emitted {
             line(&mut out, &format!("m {} {}", member.name, group.name));
         }
     }
-    emitted(format!("sysusers.d/{name}.conf"), out)
+    emitted(format!("sysusers.d/nrtrace-{name}.conf"), out)
 }
 
 /// Owner, group and mode of everything that is there before the components start.
@@ -74,7 +74,7 @@ pub(super) fn tmpfiles(arrangement: &Arrangement, name: &str) -> Emitted {
             comment(&mut out, 0, "root alone");
         }
     }
-    emitted(format!("tmpfiles.d/{name}.conf"), out)
+    emitted(format!("tmpfiles.d/nrtrace-{name}.conf"), out)
 }
 
 /// The whole ACL: with entries for some, the group's digit in the mode is the mask for all of them.
