@@ -1,7 +1,7 @@
 //! Carries out on this machine what `changes.json` says, and takes it back.
 //!
-//! What was there before is kept by path, with who holds it since ([`state`]); each path is found by descriptors at the
-//! moment it is changed ([`place`]); what it is to be follows from what was before and all who hold it ([`hold`]).
+//! What was there before is kept by path, with who holds it since (`state`); each path is found by descriptors at the
+//! moment it is changed (`place`); what it is to be follows from what was before and all who hold it (`hold`).
 
 mod accounts;
 mod back;
