@@ -71,7 +71,7 @@ fn without_root_it_says_what_to_do() {
 fn the_program_runs_as_it_was_said() {
     let account = "useradd --system --uid 777 --no-create-home --home-dir /var/empty runner; groupadd --gid 778 extra\n";
     let said = run(&format!(
-        "{account} cd /usr; nrtrace run -q --as runner --groups extra -e EXTRA=yes -- fixture whoami"
+        "{account} cd /root; nrtrace run -q --cwd /usr --as runner --groups extra -e EXTRA=yes -- fixture whoami"
     ));
     let said = stdout(&said.ok().unwrap());
     let gid = said.lines().find_map(|line| line.strip_prefix("Gid:\t")).unwrap().to_owned();

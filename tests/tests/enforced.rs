@@ -308,7 +308,7 @@ const AS_ROOT: &[(&str, &str, &[&str])] = &[
     ("socket", "", &["path:/run/fixture.sock [create] socket"]),
     ("rename", "", &["path:/srv/guarded [write] directory"]),
     ("random-name", "", &["path:/run/k0s-*-kubelet-bootstrap-kubeconfig [create delete] file"]),
-    ("may-write /srv/guarded", "", &["path:/srv/guarded [write] directory"]),
+    ("may-write /srv/guarded", "", &[]),
     ("read-write /dev/guarded", "", &["device:/dev/guarded [read write] char-device"]),
     ("relative 10", "", &[WRITE]),
     ("dirfd 10", "", &[WRITE]),

@@ -258,12 +258,12 @@ fn etcd() {
 fn containerd() {
     Case {
         program: "containerd",
-        prepare: "rm -rf /opt/containerd",
+        prepare: "",
         command: "-- containerd",
-        need: Some("path:/opt/containerd"),
-        remedy: "path = \"/var/lib/containerd/opt\"",
-        change: "rm -rf /opt/containerd; install -d -o 61184 -g 61184 /var/lib/containerd; mkdir -p /etc/containerd; \
-                 printf 'version = 2\\n[plugins.\"io.containerd.internal.v1.opt\"]\\n  path = \"/var/lib/containerd/opt\"\\n' >/etc/containerd/config.toml",
+        need: Some("identity:chown:0,0:/run/containerd/containerd.sock"),
+        remedy: "uid = 61184 and gid = 61184 in [grpc] and [ttrpc]",
+        change: "mkdir -p /etc/containerd; printf 'version = 2\\n[grpc]\\n  uid = 61184\\n  gid = 61184\\n[ttrpc]\\n  uid = 61184\\n  gid = 61184\\n' \
+                 >/etc/containerd/config.toml",
         changed: "-- containerd",
     }
     .check();
@@ -295,8 +295,10 @@ fn kube_scheduler() {
 
 #[test]
 fn kubelet() {
-    let own = "--root-dir=/srv/own/kubelet";
-    component("kubelet", "", "path:/var/lib/kubelet", "start it with `--root-dir=/var/lib/kubelet`", own);
+    let shared = "--volume-plugin-dir=/usr/libexec/kubernetes/plugins";
+    let own = "--volume-plugin-dir=/srv/own/plugins";
+    let remedy = "volumePluginDir: /var/lib/kubelet/volumeplugins";
+    component("kubelet", shared, "path:/usr/libexec/kubernetes", remedy, own);
 }
 
 /// No file is left out: k0s has its own tests.

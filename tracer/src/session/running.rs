@@ -103,8 +103,9 @@ impl<'a> Running<'a> {
                     ready.map_err(failed("records"))?.clear_ready();
                     self.drain();
                 }
-                // What it says is heard at the top of the loop.
-                ready = ends.readable() => ready.map_err(failed("the program's end"))?.clear_ready(),
+                // What it says is heard at the top of the loop. A closed channel is readable for ever, and no tick would
+                // come any more.
+                ready = ends.readable(), if !self.guardian.is_gone() => ready.map_err(failed("the program's end"))?.clear_ready(),
                 _ = ticks.tick() => self.tick()?,
             }
         }

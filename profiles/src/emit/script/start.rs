@@ -21,11 +21,9 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants) {
         None => "COMMAND".into(),
     };
     let unit = format!("{}.service.d/50-nonroot.conf", grants.name);
-    let program = readable(grants.choices.program.as_deref().unwrap_or("nrtrace"));
     page.comment("Where the unit is, if it has stayed beside this script.");
-    page.line(&format!("unit=$(cd \"$(dirname \"$0\")\" && pwd)/{}", quoted(&unit)));
+    page.line(&format!("unit=$(cd \"$here\" && pwd)/{}", quoted(&unit)));
     page.line(&format!("[ -f \"$unit\" ] || unit={}", quoted(&unit)));
-    page.line(&format!("nrtrace=$(command -v nrtrace || echo {})", quoted(&program)));
     let by_unit = format!(r#""$nrtrace start '$unit' -- "{}"#, quoted(&command));
     if takes_unit(grants) {
         page.comment("How it is started, with all that the unit says and nothing else.");
