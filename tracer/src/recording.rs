@@ -46,8 +46,8 @@ pub struct Recorded {
     pub verdict: Option<Verdict>,
     /// The end of its output, where that was kept.
     pub output: Vec<u8>,
-    /// A remark, one of the trace's, on what the program made and left behind.
-    pub left: Option<String>,
+    /// Remarks, of the trace's, on what the program made and left behind.
+    pub left: Vec<String>,
 }
 
 /// Runs the program under `source` until its tree is gone.

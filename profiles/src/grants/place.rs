@@ -97,17 +97,19 @@ const SHARED: &[&str] = &[
 /// Top-level directories of the system; another one (`/data`, `/app`) was made for a service.
 const TOP: &[&str] = &["dev", "etc", "home", "media", "mnt", "opt", "run", "srv", "tmp", "usr", "var"];
 
-const RUNS: &str = "what is there is run, loaded or obeyed by others, so giving it away gives them away";
+pub(super) const RUNS: &str =
+    "what is there is run, loaded or obeyed by others, so giving it away gives them away";
 const SHARES: &str = "the whole system relies on it";
 const KERNEL: &str = "it belongs to the kernel, where owners and ACLs cannot be set for a service";
-const ACCOUNTS: &str = "it decides who may log in and who is root";
+pub(super) const ACCOUNTS: &str = "it decides who may log in and who is root";
+pub(super) const CRON: &str = "cron or at runs what is there";
 const SERVICE: &str = "another service obeys what is there";
 const CONFIGURES: &str = "other programs are configured there, and the program's name is not on it";
 const HOMES: &str = "it is somebody else's home";
 const LOGS: &str = "it is the log of the whole system";
 
 /// Trees in which nothing is made or given, unless the program is the one that they are for.
-const OBEYED: &[(&[&str], &str, &[&str])] = &[
+pub(super) const OBEYED: &[(&[&str], &str, &[&str])] = &[
     (&["/proc", "/sys"], KERNEL, &[]),
     (
         &[
@@ -155,7 +157,11 @@ const OBEYED: &[(&[&str], &str, &[&str])] = &[
         ACCOUNTS,
         &[],
     ),
-    (&["/etc/systemd", "/etc/cron", "/etc/apt", "/etc/dpkg", "/etc/sudo", "/etc/udev"], RUNS, &[]),
+    (&["/etc/systemd", "/etc/apt", "/etc/dpkg", "/etc/sudo", "/etc/udev", "/etc/init.d"], RUNS, &[]),
+    (&["/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.cache"], RUNS, &[]),
+    (&["/etc/profile", "/etc/profile.d", "/etc/modprobe.d", "/etc/rc.local"], RUNS, &[]),
+    (&["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/crontab", "/etc/anacrontab"], CRON, &[]),
+    (&["/etc/cron.weekly", "/etc/cron.monthly", "/etc/cron.yearly"], CRON, &[]),
     (
         &[
             "/run/systemd",
@@ -258,7 +264,7 @@ const OBEYED: &[(&[&str], &str, &[&str])] = &[
             "/var/spool/incron",
             "/var/spool/anacron",
         ],
-        RUNS,
+        CRON,
         &[],
     ),
     (
@@ -449,7 +455,7 @@ pub(crate) fn real(path: &RawText) -> RawText {
     path.clone()
 }
 
-fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
 }
 
@@ -479,7 +485,7 @@ pub(super) fn is_below(path: &[u8], tree: &[u8]) -> bool {
     path.len() > tree.len() + 1 && path.starts_with(tree) && path.get(tree.len()) == Some(&b'/')
 }
 
-fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
+pub(super) fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
     path == tree || is_below(path, tree)
 }
 

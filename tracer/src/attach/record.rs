@@ -108,7 +108,7 @@ pub async fn record(
         program,
         verdict: None,
         output: Vec::new(),
-        left: None,
+        left: Vec::new(),
     })
 }
 

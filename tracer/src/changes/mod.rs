@@ -8,7 +8,7 @@ mod back;
 mod carry;
 mod hold;
 mod kernel;
-mod node;
+pub(crate) mod node;
 mod place;
 mod plan;
 mod state;

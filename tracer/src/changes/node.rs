@@ -67,6 +67,13 @@ pub struct Node {
 /// The longest value of the attributes; an ACL has some 8 bytes an entry.
 const LONGEST: usize = 64 << 10;
 
+impl From<OwnedFd> for Node {
+    /// What the descriptor holds, which may be one of `O_PATH`.
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+}
+
 impl Node {
     /// Opens a name in a directory, without following it; `None` when nothing is there.
     pub fn open(directory: &OwnedFd, name: &OsStr) -> Result<Option<Self>, Errno> {

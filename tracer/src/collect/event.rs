@@ -1,6 +1,5 @@
 //! Makes events of operations that are new.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use nrtrace_ebpf::record::{
@@ -19,7 +18,7 @@ use super::calls::{Calls, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::inquiry::{Case, Inquiry};
-use super::left;
+use super::left::{self, Left, Touch};
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::{Processes, comm};
@@ -344,23 +343,27 @@ impl Builder {
         self.unresolved += object::paths_mut(object, name).filter(|path| !path.resolved).count() as u64;
     }
 
-    /// What `events` made that is still there and the made-up user's own, if the user is made up.
-    pub fn left(&self, events: &[Event]) -> BTreeSet<RawText> {
-        let mut names = BTreeSet::new();
-        if self.identity.exists {
-            return names;
-        }
+    /// What `events` made or changed that is still there.
+    pub fn left(&self, events: &[Event]) -> Left {
+        let mut left = Left::default();
         for event in events {
-            let Some(object) = left::made(event) else { continue };
+            let Some((object, touch)) = left::touched(event) else { continue };
+            let path = &object.path;
             let known = self.processes.get(event.process.pid);
-            let is_there = known.is_some_and(|known| {
-                self.paths.owner(known.mnt_ns, object.path.as_bytes()) == Some(self.identity.uid)
-            });
-            if is_there {
-                names.insert(object.path.clone());
+            let Some(tree) = known.and_then(|known| self.paths.tree(known.mnt_ns)) else { continue };
+            let is_own = |uid: u32| touch == Touch::Made && !self.identity.exists && uid == self.identity.uid;
+            let Some(times) = tree.times(path.as_bytes()) else { continue };
+            let what = match self.inquiry.is_since_start(times.changed) {
+                true => left::power(path, touch, tree.facts(path.as_bytes()).as_ref()),
+                false => Vec::new(),
+            };
+            if !what.is_empty() {
+                left.powers.entry(path.clone()).or_default().extend(what);
+            } else if tree.look(path.as_bytes()).is_some_and(|found| is_own(found.stat.st_uid)) {
+                left.made.insert(path.clone());
             }
         }
-        names
+        left
     }
 
     /// Adds what is at the last paths looked at, for a program that gives up on what it found there.

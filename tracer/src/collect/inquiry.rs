@@ -107,6 +107,11 @@ impl Inquiry {
         }
     }
 
+    /// Whether a file's time is one since the start of the program.
+    pub fn is_since_start(&self, time: i128) -> bool {
+        time >= self.start
+    }
+
     /// Whether the oracle judges what the caller of `event` may do.
     fn is_foretold_for(&self, event: &Event) -> bool {
         self.mode == Mode::Observation && !self.within.is_really_refused(event)

@@ -125,8 +125,8 @@ pub struct Collected {
     pub stderr: Vec<RawText>,
     /// What the user should know about the recording.
     pub notes: Vec<String>,
-    /// A remark on what the program made and left behind.
-    pub left: Option<String>,
+    /// Remarks on what the program made and left behind, what gives rights or is obeyed first.
+    pub left: Vec<String>,
     /// Names of the ids that the program wanted to take or to give files to.
     pub accounts: Accounts,
 }
@@ -396,8 +396,8 @@ impl Collector {
         self.builder.take_back(&mut events);
         self.builder.add_last_looks(&mut events);
         let left = match self.builder.within.attached {
-            true => None,
-            false => left::note(&self.builder.left(&events), self.builder.uid()),
+            true => Vec::new(),
+            false => self.builder.left(&events).notes(self.builder.uid()),
         };
         Collected {
             unresolved: self.builder.unresolved,

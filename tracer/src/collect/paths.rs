@@ -205,11 +205,6 @@ impl Paths {
         Some(inode)
     }
 
-    /// Who owns what is at `path` in the mount namespace now.
-    pub fn owner(&self, mnt_ns: u32, path: &[u8]) -> Option<u32> {
-        Some(self.trees.get(mnt_ns)?.look(path)?.stat.st_uid)
-    }
-
     fn look(&mut self, mnt_ns: u32, path: &[u8]) -> Option<Inode> {
         let found = self.trees.get(mnt_ns).and_then(|tree: &Tree| tree.look(path))?;
         Some(self.names.of_stat(&found.stat))

@@ -13,6 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::inquiry::nanoseconds;
 use super::paths::split;
+use crate::changes::node::{Facts, Node};
 
 /// Mount namespaces kept open at most.
 const NAMESPACES: usize = 64;
@@ -34,6 +35,8 @@ pub struct Times {
     pub birth: Option<i128>,
     /// When it was last written to.
     pub modified: i128,
+    /// When that, its name or its rights were last changed.
+    pub changed: i128,
 }
 
 /// What is at a path.
@@ -63,7 +66,7 @@ impl Tree {
 
     fn statx(&self, path: &[u8]) -> Option<libc::statx> {
         let fd = self.open(path)?;
-        let mask = libc::STATX_BTIME | libc::STATX_MTIME | libc::STATX_MNT_ID;
+        let mask = libc::STATX_BTIME | libc::STATX_MTIME | libc::STATX_CTIME | libc::STATX_MNT_ID;
         let mut found = MaybeUninit::<libc::statx>::zeroed();
         let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
         // SAFETY: the descriptor is open, the path is a C string and `found` is large enough for the answer.
@@ -79,7 +82,12 @@ impl Tree {
         let found = self.statx(path)?;
         let time = |stamp: libc::statx_timestamp| nanoseconds(stamp.tv_sec, stamp.tv_nsec.into());
         let birth = (found.stx_mask & libc::STATX_BTIME != 0).then(|| time(found.stx_btime));
-        Some(Times { birth, modified: time(found.stx_mtime) })
+        Some(Times { birth, modified: time(found.stx_mtime), changed: time(found.stx_ctime) })
+    }
+
+    /// Who may do what with what is at an absolute path.
+    pub fn facts(&self, path: &[u8]) -> Option<Facts> {
+        Node::from(self.open(path)?).facts().ok()
     }
 
     /// Where the file system is mounted that holds what is at an absolute path; since Linux 5.8.

@@ -154,7 +154,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     there.map_err(|error| broken(&format_args!("{}: {error}", request.cwd.display())))?;
     let mut recorded = runtime.block_on(recording::record(&plan, facts, source.as_mut(), &mut |_| {}))?;
     // Nothing stays of it.
-    recorded.trace.end.notes.retain(|note| Some(note) != recorded.left.as_ref());
+    recorded.trace.end.notes.retain(|note| !recorded.left.contains(note));
     Ok(Report {
         verdict: recorded.verdict,
         trace: recorded.trace,
