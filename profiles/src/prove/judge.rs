@@ -40,8 +40,35 @@ pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
             _ => trial.missing.push(requirement.clone()),
         }
     }
+    for (id, phase) in kept_from_removing(profile, seen) {
+        let refused = (id.clone(), BTreeSet::from([Access::Delete]));
+        if phase == Phase::Shutdown {
+            trial.at_the_end.push(refused)
+        } else {
+            trial.insufficient.push(refused)
+        }
+    }
     trial.missing.sort_by(|a, b| b.evidence.last.cmp(&a.evidence.last).then_with(|| a.id.cmp(&b.id)));
     trial
+}
+
+/// What is made beforehand in a directory that the unit keeps read-only cannot be removed: which needs, and when.
+fn kept_from_removing<'a>(
+    profile: &'a Profile,
+    seen: &'a Profile,
+) -> impl Iterator<Item = (&'a String, Phase)> {
+    let removals = seen.unexplained.iter().filter(|refused| {
+        refused.outcome == "EROFS" && (refused.call.starts_with("unlink") || refused.call == "rmdir")
+    });
+    removals.filter_map(|refused| {
+        let is_it = |known: &&Requirement| match &known.need {
+            Need::Path { path, access, .. } => *path == refused.object && access.contains(&Access::Delete),
+            _ => false,
+        };
+        let known =
+            profile.requirements.iter().filter(|known| known.severity == Severity::Required).find(is_it)?;
+        Some((&known.id, refused.phase))
+    })
 }
 
 /// A check that a grant has answered is no refusal.
