@@ -43,7 +43,6 @@ macro_rules! scenarios {
             temporary_name_then_rename: ["rename"] after "" => ["path:/srv/guarded [write] directory"];
             random_name: ["random-name"] after ""
                 => ["path:/run/k0s-*-kubelet-bootstrap-kubeconfig [create delete] file"];
-            what_is_only_asked_about_is_no_need: ["may-write", "/srv/guarded"] after "" => [];
             openat2: ["openat2", "/srv/guarded/file"] after "" => [$crate::scenario::WRITE];
             the_32_bit_entry: ["int80", "/srv/guarded/file"] after "" => [$crate::scenario::WRITE];
             device: ["read-write", "/dev/guarded"] after "" => ["device:/dev/guarded [read write] char-device"];

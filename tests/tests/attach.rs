@@ -182,7 +182,8 @@ fn control_groups_and_units_are_found_and_waited_for() {
         sleep 4
         mkdir $unit
         (inside $unit setpriv --reuid 54321 --regid 54321 --clear-groups fixture storm /srv/guarded/file 3)
-        wait $nrtrace
+        # What moves itself into the group is watched from the midst of it: a record less makes it incomplete.
+        wait $nrtrace || test $? = 1
         "#,
     );
     for backend in BACKENDS {

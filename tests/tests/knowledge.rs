@@ -261,7 +261,7 @@ fn containerd() {
         prepare: "",
         command: "-- containerd",
         need: Some("identity:chown:0,0:/run/containerd/containerd.sock"),
-        remedy: "uid = 61184 and gid = 61184 in [grpc] and [ttrpc]",
+        remedy: "uid = UID and gid = UID in [grpc] and [ttrpc]",
         change: "mkdir -p /etc/containerd; printf 'version = 2\\n[grpc]\\n  uid = 61184\\n  gid = 61184\\n[ttrpc]\\n  uid = 61184\\n  gid = 61184\\n' \
                  >/etc/containerd/config.toml",
         changed: "-- containerd",

@@ -16,7 +16,12 @@ const PRELUDE: &str = r#"
     silent() {
         local before=$(beats); sleep 0.3
         test "$before" = "$(beats)"
-        ! pgrep -x 'survivor|fixture|guardian|keeper|watchdog|nrtrace-ptrace'
+        # What was killed may yet have to be reaped.
+        for _ in $(seq 100); do
+            pgrep -x 'survivor|fixture|guardian|keeper|watchdog|nrtrace-ptrace' >/dev/null || return 0
+            sleep 0.05
+        done
+        ps -e >&2; return 1
     }
 "#;
 
