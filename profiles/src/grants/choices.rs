@@ -79,10 +79,10 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// The method to take, of those that can be: the most wanted, else the first.
-    pub(super) fn pick(&self, feasible: &[Method]) -> Option<Method> {
-        let wanted = self.prefer.iter().find(|method| feasible.contains(method));
-        wanted.or(feasible.first()).copied()
+    /// The method to take, of those that can be: the one that trials chose, the most wanted, else the first.
+    pub(super) fn pick(&self, tried: Option<Method>, feasible: &[Method]) -> Option<Method> {
+        let mut wanted = tried.iter().chain(&self.prefer);
+        wanted.find(|method| feasible.contains(method)).or(feasible.first()).copied()
     }
 
     /// Whether the program's own configuration comes before what nrtrace can write.

@@ -18,7 +18,7 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         Need::Port { port, .. } => {
             let why = Why::new(id, format!("port {port} is below the first unprivileged one"));
             grants.ports.entry(*port).or_insert_with(|| why.clone()).also(why.clone());
-            open_port(*port, why, grants);
+            open_port(*port, requirement.way, why, grants);
         }
         Need::Capability { capability } => grant_capability(requirement, *capability, grants),
         Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
@@ -34,11 +34,11 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
 /// The sysctl that says which ports take a capability.
 pub(crate) const PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
-fn open_port(port: u16, why: Why, grants: &mut Grants) {
+fn open_port(port: u16, tried: Option<Method>, why: Why, grants: &mut Grants) {
     const WAYS: [Method; 5] =
         [Method::Capability, Method::FileCapability, Method::Sysctl, Method::Socket, Method::Configure];
     let id: Vec<String> = why.needs.iter().cloned().collect();
-    let method = grants.choices.pick(&WAYS).unwrap_or(Method::Capability);
+    let method = grants.choices.pick(tried, &WAYS).unwrap_or(Method::Capability);
     grants.port_method = method;
     match method {
         Method::Sysctl => {
@@ -253,7 +253,8 @@ fn sysctl(requirement: &Requirement, name: &RawText, value: Option<&RawText>, gr
             );
         }
         (Some(name), Some(value)) => {
-            if grants.choices.pick(&[Method::Boot, Method::Manager]) == Some(Method::Manager) {
+            if grants.choices.pick(requirement.way, &[Method::Boot, Method::Manager]) == Some(Method::Manager)
+            {
                 let why = Why::new(id, "systemd sets it before each start, so that the service need not");
                 let words = ["sysctl", "-q", "-w", &format!("{name}={value}")].map(str::to_owned);
                 return grants.before_start.push((words.into(), why));
@@ -334,7 +335,9 @@ fn kernel(
 ) {
     match operation {
         KernelOperation::Module => match module_name(subject) {
-            Some(name) if grants.choices.pick(&[Method::Boot, Method::Manager]) == Some(Method::Manager) => {
+            Some(name)
+                if grants.choices.pick(None, &[Method::Boot, Method::Manager]) == Some(Method::Manager) =>
+            {
                 let why = Why::new(id, "systemd loads it before each start, so that the service need not");
                 grants.before_start.push((["modprobe".to_owned(), name].into(), why));
             }

@@ -406,7 +406,7 @@ impl Grants {
             ports: BTreeMap::new(),
             port_method: Method::Capability,
             capabilities: BTreeMap::new(),
-            on_file: choices.pick(&[Method::Capability, Method::FileCapability])
+            on_file: choices.pick(None, &[Method::Capability, Method::FileCapability])
                 == Some(Method::FileCapability),
             credentials: BTreeMap::new(),
             before_start: Vec::new(),

@@ -202,7 +202,7 @@ fn ways_to_open(wish: &Wish, place: Place, group: bool, grants: &Grants) -> Opti
         (handed, Method::Credential),
     ];
     let ways: Vec<Method> = ways.into_iter().filter(|(can, _)| *can).map(|(_, method)| method).collect();
-    grants.choices.pick(&ways)
+    grants.choices.pick(wish.way, &ways)
 }
 
 /// systemd reads the file and hands a copy over.

@@ -100,7 +100,8 @@ fn decide(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
         (inode.is_some() && !owns && !sticky, Method::Acl),
     ];
     let ways: Vec<Method> = ways.into_iter().filter(|(can, _)| *can).map(|(_, method)| method).collect();
-    match (grants.choices.pick(&ways), group) {
+    let tried = tally.changes.iter().chain(&tally.on_itself).find_map(|wish| wish.way);
+    match (grants.choices.pick(tried, &ways), group) {
         (Some(Method::Group), Some(group)) => {
             write.iter().for_each(|wish| grants.join(&group, Why::new(wish.id, MEMBERS)));
         }

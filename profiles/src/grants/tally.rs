@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Method;
 use super::groups::is_made_up;
 use super::names::fixed_part;
 use super::place::parent;
@@ -18,6 +19,8 @@ pub(super) struct Wish<'a> {
     pub(super) access: &'a BTreeSet<Access>,
     pub(super) pattern: bool,
     pub(super) evidence: &'a Evidence,
+    /// The way that trials chose.
+    pub(super) way: Option<Method>,
     /// The user of the run: what another user of nrtrace's making left behind counts as not there.
     run_uid: u32,
 }
@@ -32,6 +35,7 @@ impl<'a> Wish<'a> {
                 access,
                 pattern: *pattern,
                 evidence: &requirement.evidence,
+                way: requirement.way,
                 run_uid,
             }),
             _ => None,
