@@ -115,7 +115,7 @@ fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -
 fn finish(prover: &Prover, profile: &mut Profile, found: &Found, trials: u32, talk: &Talk) -> Result<()> {
     conclude::minimized(profile, found);
     let mut smaller = profile.clone();
-    let verified = verify::verify(prover, &mut smaller, false, talk)?;
+    let verified = verify::verify(prover, &mut smaller, None, talk)?;
     if verified.lives() {
         *profile = smaller;
     }

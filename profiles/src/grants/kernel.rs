@@ -22,6 +22,9 @@ pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
         }
         Need::Capability { capability } => grant_capability(requirement, *capability, grants),
         Need::Device { path, file_type, access } => device(requirement, path, *file_type, access, grants),
+        Need::Identity { operation, .. } if requirement.way == Some(Method::Unit) => {
+            answer(id, *operation, grants)
+        }
         Need::Identity { operation, ids, path } => identity(id, *operation, ids, path.as_ref(), grants),
         Need::Sysctl { name, value } => sysctl(requirement, name, value.as_ref(), grants),
         Need::Limit { limit, value } => grant_limit(id, *limit, *value, grants),
@@ -228,6 +231,24 @@ fn identity(
         _ => format!("it runs as {user} from the start: remove the option or directive that names another user or group"),
     };
     grants.advise(id, advice);
+}
+
+/// The calls of an operation, which a filter can answer with success without doing anything.
+fn calls(operation: IdentityOperation) -> &'static [&'static str] {
+    match operation {
+        IdentityOperation::SetUser => &["setuid", "setreuid", "setresuid", "setfsuid"],
+        IdentityOperation::SetGroup => &["setgid", "setregid", "setresgid", "setfsgid"],
+        IdentityOperation::SetGroups => &["setgroups"],
+        IdentityOperation::Chown => &["chown", "fchown", "lchown", "fchownat"],
+    }
+}
+
+/// Has the unit answer the calls in the kernel's place: nothing changes, and the program is told that it did.
+fn answer(id: &str, operation: IdentityOperation, grants: &mut Grants) {
+    let list: Vec<String> = calls(operation).iter().map(|call| format!("{call}:0")).collect();
+    let why = Why::new(id, "is answered with success and not done, as the program ends when it is refused");
+    let directive = ("SystemCallFilter".to_owned(), format!("~{}", list.join(" ")));
+    grants.directives.entry(directive).or_insert_with(|| why.clone()).also(why);
 }
 
 /// Parameters that name a program which the kernel runs as root, or that cannot be undone.

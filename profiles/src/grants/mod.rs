@@ -38,7 +38,7 @@ pub(crate) use kernel::PORT_SYSCTL;
 pub use kernel::{danger, is_never_granted};
 pub use obeyed::obeyed;
 pub use place::{Class, Setting, World};
-pub(crate) use place::{Place, real};
+pub(crate) use place::{Place, parent, real};
 pub use reach::{On, Reach, reach};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.

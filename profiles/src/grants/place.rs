@@ -490,7 +490,7 @@ pub(super) fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
 }
 
 /// The directory that holds `path`.
-pub(super) fn parent(path: &RawText) -> RawText {
+pub(crate) fn parent(path: &RawText) -> RawText {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|b| *b == b'/') {
         Some(0) | None => RawText::from("/"),
