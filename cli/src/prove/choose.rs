@@ -1,6 +1,6 @@
 //! From the first run to a profile that the program lives with: whom it runs as, and what it may have missed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
@@ -38,34 +38,50 @@ struct Recorded {
     failure: Option<Failure>,
     /// Ids of what was made or given beforehand without a refusal that told of it.
     suspected: Vec<String>,
+    /// What further runs showed.
+    seen: Vec<Profile>,
 }
+
+/// How many users are tried beside the first.
+const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     let first = record(wanted, prover, &wanted.identity, None, Capture::Pass)?;
-    let asked_for = wanted.args.subject.user.is_some();
-    let base = wanted.args.command.first().map(|word| word.to_string_lossy().into_owned());
-    let base = base.unwrap_or_default();
-    let base = base.rsplit('/').next().unwrap_or_default();
-    let candidates = if asked_for { Vec::new() } else { others(&first.profile, base) };
-    if candidates.is_empty() {
-        return live(wanted, prover, first);
+    if wanted.args.subject.user.is_some() {
+        return Ok(live(wanted, prover, first)?.0);
     }
+    let program =
+        wanted.args.command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
-    let mut tried: Vec<(String, Chosen)> = Vec::new();
-    for Candidate { identity, why } in candidates {
-        let who = format!("{}, {why}", identity.user);
-        shown.say(&format!("running as {who}"));
-        let recorded = record(wanted, prover, &identity, None, Capture::Keep)?;
-        tried.push((who, live(wanted, prover, recorded)?));
-        if tried.last().is_some_and(|(_, tried)| tried.verified.lives() && users::cost(&tried.profile) == 0) {
+    let mut waiting = VecDeque::from(others(&first.profile, program));
+    let (mut first, mut tried) = (Some(first), Vec::new());
+    let mut known: BTreeSet<(u32, u32)> = BTreeSet::new();
+    loop {
+        let next = if known.len() < MOST { waiting.pop_front() } else { None };
+        let (who, recorded) = match (next, &mut first) {
+            (Some(Candidate { identity, .. }), _) if !known.insert((identity.uid, identity.gid)) => continue,
+            (Some(Candidate { identity, why }), _) => {
+                let who = format!("{}, {why}", identity.user);
+                shown.say(&format!("running as {who}"));
+                (who, record(wanted, prover, &identity, None, Capture::Keep)?)
+            }
+            (None, first) => match first.take() {
+                Some(first) => ("a new user".to_owned(), first),
+                None => break,
+            },
+        };
+        let (chosen, seen) = live(wanted, prover, recorded)?;
+        let (lives, cost) = (chosen.verified.lives(), users::cost(&chosen.profile));
+        tried.push((who, chosen));
+        if lives && cost == 0 {
             break;
         }
-    }
-    let free = tried.iter().any(|(_, tried)| tried.verified.lives() && users::cost(&tried.profile) == 0);
-    if !free {
-        let who = if wanted.identity.exists { wanted.identity.user.clone() } else { "a new user".to_owned() };
-        tried.push((who, live(wanted, prover, first)?));
+        if !lives {
+            // A run that went further, or its trials, may point to somebody else.
+            waiting.extend(seen.iter().flat_map(|profile| others(profile, program)));
+        }
     }
     Ok(best(tried, &shown))
 }
@@ -78,37 +94,60 @@ fn best(tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
         Some(failure) => format!("as {who}: it {failure}"),
     };
     let told = tried.iter().map(words).collect::<Vec<_>>().join("; ");
-    shown.note(&told);
+    if tried.len() > 1 {
+        shown.note(&told);
+    }
+    let several = tried.len() > 1;
     let lives = |(_, tried): &&(String, Chosen)| tried.verified.lives();
     let best = tried.iter().filter(lives).map(|(_, tried)| users::cost(&tried.profile)).min();
-    let is_best = |(_, tried): &(String, Chosen)| {
-        tried.verified.lives() && Some(users::cost(&tried.profile)) == best
-    };
+    let is_best =
+        |(_, tried): &(String, Chosen)| tried.verified.lives() && Some(users::cost(&tried.profile)) == best;
     let place = tried.iter().position(is_best).unwrap_or(tried.len() - 1);
     let mut chosen = tried.into_iter().nth(place).map(|(_, chosen)| chosen).unwrap_or_else(|| unreachable!());
-    chosen.profile.notes.push(told);
+    if several {
+        chosen.profile.notes.push(told);
+    }
     chosen
 }
 
-/// Proves what a run showed; one that failed is repeated first, with what it may have missed.
-fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<Chosen> {
+/// Proves what a run showed; one that failed is repeated first, with what it may have missed. What further runs and trials
+/// showed comes with it.
+fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<(Chosen, Vec<Profile>)> {
     let made = made(&recorded.profile);
     let mut prover = prover.clone();
     if recorded.failure.is_some() {
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
-    let Recorded { mut profile, report, failure, suspected } = recorded;
+    let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
+    let recorded_well = failure.is_none();
     if let Some(failure) = failure {
         let goes_on = judge::gives_more(&profile, &prover.choices);
         profile.notes.push(came_short(&profile, &failure, &report, goes_on));
         if !goes_on {
-            return Ok(Chosen { prover, profile, verified: Verified::without_trial(failure, report) });
+            let verified = Verified::without_trial(failure, report);
+            return Ok((Chosen { prover, profile, verified }, seen));
         }
     }
     prover.course = course(&wanted.args.course, &profile);
+    if prover.course.readiness.is_empty() && recorded_well {
+        prover.course.readiness.ports = ports(&profile);
+    }
     let hints = Hints { made, suspected };
     let verified = verify::verify(&prover, &mut profile, Some(&hints), &wanted.args.results.talk)?;
-    Ok(Chosen { prover, profile, verified })
+    seen.push(profile.clone());
+    Ok((Chosen { prover, profile, verified }, seen))
+}
+
+/// The ports that take a right to bind: where nothing else tells when the program is ready, it is not without them.
+fn ports(profile: &Profile) -> Vec<u16> {
+    let needs = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
+    let ports: BTreeSet<u16> = needs
+        .filter_map(|known| match known.need {
+            Need::Port { port, .. } => Some(port),
+            _ => None,
+        })
+        .collect();
+    ports.into_iter().collect()
 }
 
 /// Runs the program as a user who is refused nothing, with the files of a profile made beforehand.
@@ -138,24 +177,28 @@ fn record(
         report.output =
             report.trace.end.stderr.iter().map(RawText::as_bytes).collect::<Vec<_>>().join(&b'\n');
     }
-    Ok(Recorded { profile, report, failure, suspected: Vec::new() })
+    Ok(Recorded { profile, report, failure, suspected: Vec::new(), seen: Vec::new() })
 }
 
 /// A run that failed although it was refused nothing, again with what it missed or may have missed, for as long as that
 /// changes how it ends. What was of no use is left out of the result.
-fn repeat(
-    wanted: &Wanted<'_>,
-    prover: &Prover,
-    first: Recorded,
-    made: &[RawText],
-) -> Result<Recorded> {
+fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText]) -> Result<Recorded> {
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     let identity = first.profile.identity.clone();
     let (mut prepared, mut last) = (first.profile.clone(), first.profile.clone());
-    let (mut tried, mut suspected) = (BTreeSet::new(), Vec::new());
+    let (mut tried, mut suspected, mut seen) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let mut prepared_for = BTreeSet::new();
     for _ in 0..MOST_REPEATED {
-        let more = suspects::suspects(&prepared, &last, made, &tried);
-        if more.is_empty() && !last.requirements.iter().any(is_wanting) {
+        // What was not there is told by the run itself, and comes before all that is only suspected.
+        let absent: Vec<String> = last
+            .requirements
+            .iter()
+            .filter(|known| is_wanting(known))
+            .map(|known| known.id.clone())
+            .collect();
+        let wanting = absent.into_iter().fold(false, |new, id| prepared_for.insert(id) || new);
+        let more = if wanting { Vec::new() } else { suspects::suspects(&prepared, &last, made, &tried) };
+        if more.is_empty() && !wanting {
             break;
         }
         tried.extend(more.iter().map(|suspect| suspect.id.clone()));
@@ -173,15 +216,16 @@ fn repeat(
             }
         });
         if again.failure.is_none() {
-            again.suspected = suspected;
+            (again.suspected, again.seen) = (suspected, seen);
             return Ok(again);
         }
+        seen.push(last.clone());
         prepared = again.profile;
     }
     if !suspected.is_empty() {
         shown.note(&format!("tried in vain: {}", suspected.join(", ")));
     }
-    Ok(first)
+    Ok(Recorded { seen, ..first })
 }
 
 /// A need of a failed run that a trial can prepare: what was not there.

@@ -189,7 +189,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
-    Ok(losses.status(proved(verified.lives())))
+    Ok(losses.status(proved(verified.is_proved())))
 }
 
 /// `nrtrace minimize`

@@ -48,7 +48,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     };
     let Chosen { prover, mut profile, verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
-    let mut lives = verified.lives();
+    let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
     // Written now, so that nothing is lost when the search is interrupted.
     let mut losses = write(wanted, &prover, &profile);
     if verified.trials == 0 {

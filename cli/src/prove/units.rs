@@ -108,7 +108,8 @@ fn read(text: &str, unit: &str, said: &mut Said) {
         let mut words = value.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
         let program = words.next().unwrap_or_default();
         let makes = program.ends_with("/mkdir") || (program.ends_with("/install") && value.contains(" -d"));
-        if let Some(path) = words.last().filter(|path| makes && path.starts_with('/') && !path.contains('%')) {
+        if let Some(path) = words.last().filter(|path| makes && path.starts_with('/') && !path.contains('%'))
+        {
             said.directories.insert(path.into());
         }
     }
@@ -157,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_shell_may_start_it_and_a_name_is_no_path() {
-        let of = |start: &str| said(&format!("[Service]\nUser=web\nExecStart={start}\n"), "/usr/bin/tail").users.len();
+        let of = |start: &str| {
+            said(&format!("[Service]\nUser=web\nExecStart={start}\n"), "/usr/bin/tail").users.len()
+        };
         assert_eq!(of("/bin/sh -c \"x=1; exec /usr/bin/tail -f\""), 1);
         assert_eq!(of("!!/usr/bin/tail"), 1);
         assert_eq!(of("/usr/bin/head tail"), 0);

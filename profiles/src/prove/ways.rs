@@ -42,11 +42,17 @@ fn without_way(profile: &Profile, place: usize) -> Option<Profile> {
 
 fn differs(one: &Grants, other: &Grants) -> bool {
     (&one.directories, &one.files, &one.acls, &one.groups, &one.credentials, &one.directives)
-        != (&other.directories, &other.files, &other.acls, &other.groups, &other.credentials, &other.directives)
+        != (
+            &other.directories,
+            &other.files,
+            &other.acls,
+            &other.groups,
+            &other.credentials,
+            &other.directives,
+        )
 }
 
 /// Whether something is done about the need.
 fn grants(plan: &Grants, id: &str) -> bool {
-    plan.unmet.iter().all(|unmet| unmet.need != id)
-        && !plan.advice.iter().any(|why| why.needs.contains(id))
+    plan.unmet.iter().all(|unmet| unmet.need != id) && !plan.advice.iter().any(|why| why.needs.contains(id))
 }

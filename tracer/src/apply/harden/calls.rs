@@ -35,7 +35,11 @@ impl Calls {
 
     /// Takes the value of `SystemCallErrorNumber=`.
     pub(super) fn set_errno(&mut self, value: &str) -> Option<()> {
-        self.errno = if value.is_empty() || value == "kill" { None } else { Some(number(value).filter(|errno| *errno != 0)?) };
+        self.errno = if value.is_empty() || value == "kill" {
+            None
+        } else {
+            Some(number(value).filter(|errno| *errno != 0)?)
+        };
         Some(())
     }
 
