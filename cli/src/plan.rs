@@ -169,7 +169,7 @@ fn capabilities(profile: &Profile) -> BTreeSet<Capability> {
         Need::Port { .. } => Some(Capability::NET_BIND_SERVICE),
         _ => None,
     });
-    let granted = nrtrace_profiles::grants::grants(profile).capabilities.into_keys();
+    let granted = nrtrace_profiles::ways::grants(profile).capabilities.into_keys();
     needed.chain(granted).collect()
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::Placement;
 use crate::event::{FileType, Inode, Phase, Protocol};
-use crate::grants::Method;
+use crate::method::Method;
 use crate::{Capability, RawText};
 
 pub use crate::proof::{Finding, Proof};

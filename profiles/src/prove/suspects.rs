@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use super::judge;
 use crate::RawText;
 use crate::event::FileType;
-use crate::grants::{Choices, plan};
+use crate::grants::Choices;
 use crate::profile::{LookedAt, Profile};
 use crate::requirement::{Access, Basis, Evidence, Need, Requirement, Severity};
+use crate::ways::plan;
 
 /// How many of the last things that it looked at are suspected.
 const LAST: usize = 4;
@@ -71,7 +72,7 @@ fn suspect(looked: &LookedAt, uid: u32) -> Vec<Requirement> {
             file.then(|| own(looked)).into_iter().collect()
         }
         (None, "ENOENT") => {
-            let parent = crate::grants::parent(&looked.path);
+            let parent = crate::place::parent(&looked.path);
             let whole = ["chdir", "opendir"].contains(&looked.call.as_str());
             let path = if whole { &looked.path } else { &parent };
             vec![directory(path, Some(looked))]

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
 use crate::event::Inode;
-use crate::grants::{Choices, plan};
+use crate::grants::Choices;
 use crate::profile::Profile;
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity};
+use crate::ways::plan;
 
 /// A user that a run points to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ const UNCHANGED: u32 = u32::MAX;
 
 /// Whether an executable runs what others wrote, so that what is said of it says nothing of the program.
 pub fn is_interpreter(executable: &RawText) -> bool {
-    crate::grants::is_interpreter(executable)
+    crate::interpreter::is_interpreter(executable)
 }
 
 /// The users that the program itself changes to, in the order in which it does.

@@ -1,8 +1,9 @@
 //! Other ways to meet a need that was granted in vain.
 
-use crate::grants::{Choices, Grants, Method, plan};
+use crate::grants::{Choices, Grants, Method};
 use crate::profile::Profile;
 use crate::requirement::Need;
+use crate::ways::plan;
 
 /// The ways that are worth a trial, least first. A capability never stands in for a path or an identity.
 const ORDER: [Method; 6] =
