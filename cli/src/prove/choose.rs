@@ -63,6 +63,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
         let (who, recorded) = match (next, &mut first) {
             (Some(Candidate { identity, .. }), _) if !known.insert((identity.uid, identity.gid)) => continue,
             (Some(Candidate { identity, why }), _) => {
+                let identity = Identity { groups: wanted.identity.groups.clone(), ..identity };
                 let who = format!("{}, {why}", identity.user);
                 shown.say(&format!("running as {who}"));
                 (who, record(wanted, prover, &identity, None, Capture::Keep)?)
@@ -86,25 +87,25 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     Ok(best(tried, &shown))
 }
 
-/// The one that lives with the fewest needs, of equals the first; else the last one, a new user, whose result depends on
-/// nobody else. All are told of where they differ.
-fn best(tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
-    let words = |(who, tried): &(String, Chosen)| match &tried.verified.failure {
-        None => format!("as {who}: {} needs", users::cost(&tried.profile)),
-        Some(failure) => format!("as {who}: it {failure}"),
+/// The one that lives with the fewest needs, of equals the first; if none lives, the first that could be tried at all. All
+/// are told of where there are several.
+fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
+    let words = |(who, tried): &(String, Chosen)| match (&tried.verified.failure, users::cost(&tried.profile))
+    {
+        (None, 1) => format!("as {who}: 1 need"),
+        (None, needs) => format!("as {who}: {needs} needs"),
+        (Some(failure), _) => format!("as {who}: it {failure}"),
     };
     let told = tried.iter().map(words).collect::<Vec<_>>().join("; ");
-    if tried.len() > 1 {
-        shown.note(&told);
-    }
+    let rank = |(_, tried): &(String, Chosen)| {
+        let (lives, trials) = (tried.verified.lives(), tried.verified.trials);
+        (!lives, trials == 0, if lives { users::cost(&tried.profile) } else { 0 })
+    };
+    let place = (0..tried.len()).min_by_key(|place| tried.get(*place).map(rank)).unwrap_or_default();
     let several = tried.len() > 1;
-    let lives = |(_, tried): &&(String, Chosen)| tried.verified.lives();
-    let best = tried.iter().filter(lives).map(|(_, tried)| users::cost(&tried.profile)).min();
-    let is_best =
-        |(_, tried): &(String, Chosen)| tried.verified.lives() && Some(users::cost(&tried.profile)) == best;
-    let place = tried.iter().position(is_best).unwrap_or(tried.len() - 1);
-    let mut chosen = tried.into_iter().nth(place).map(|(_, chosen)| chosen).unwrap_or_else(|| unreachable!());
+    let (_, mut chosen) = tried.swap_remove(place);
     if several {
+        shown.note(&told);
         chosen.profile.notes.push(told);
     }
     chosen
