@@ -104,7 +104,7 @@ const UNLIKELY: f64 = 0.002;
 /// So many more deaths of ten than there were with everything granted may still be chance.
 const MARGIN: f64 = 4.0;
 /// The same for a program that never died with everything granted.
-const LUCK: f64 = 2.0;
+const LUCK: f64 = 3.0;
 /// Groups up to this size are taken apart into single atoms at once: most needs of a run are real.
 const SMALL: usize = 8;
 
@@ -325,14 +325,16 @@ impl<B: Bench> Search<'_, B> {
     fn confirm(&mut self) -> Result<(), B::Error> {
         let mut kept = BTreeSet::new();
         while self.found.fates.iter().any(|fate| fate.removed) {
-            let deaths = self.deaths_of_result(BASELINE)?;
+            // What it died without, and then lived without, may be missed at other times.
+            let times = if self.luck > 0 { MORE_BASELINE } else { BASELINE };
+            let deaths = self.deaths_of_result(times)?;
             self.found.died = deaths;
             if deaths == 0 {
                 break;
             }
             // Is it the program, or what was left out? With everything granted it has to die about as often.
             let wanted = self.deaths();
-            let deaths = deaths + self.deaths_of_result(MORE_BASELINE - BASELINE)?;
+            let deaths = deaths + self.deaths_of_result(MORE_BASELINE - times)?;
             self.found.died = deaths;
             for tried in self.bench.try_without(&vec![BTreeSet::new(); MORE_BASELINE - BASELINE], 0)? {
                 self.found.trials += 1;
