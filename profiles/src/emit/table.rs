@@ -15,7 +15,7 @@ use super::remedy::{Verdict, verdict};
 use crate::RawText;
 use crate::describe;
 use crate::event::{Attached, Mode, Obstacle, Record};
-use crate::grants::{Grants, Reach, reach};
+use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
@@ -253,11 +253,7 @@ impl Report {
         }
         self.list(BOLD, "What is known of it", profile.knowledge.iter().filter_map(known));
         let more = reach(profile, grants);
-        self.list(
-            BOLD,
-            "What this lets the user do beyond what the program did",
-            more.iter().map(Reach::text),
-        );
+        self.list(BOLD, BEYOND, more.iter().map(Reach::text));
         let tips =
             grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
         self.list(BOLD, "Worth knowing", tips);
