@@ -224,6 +224,13 @@ fn a_change_of_groups_that_must_succeed_is_answered_by_the_unit() {
 }
 
 #[test]
+fn one_that_had_to_be_stopped_does_not_live_when_it_ends_with_success() {
+    let script = "echo >/srv/guarded/a || exit 0; sleep 60";
+    let (profile, finished) = served("", script, "--for 1s");
+    assert_eq!(ids(&profile, Severity::Required), BTreeSet::from(["path:/srv/guarded/a"]), "{finished}");
+}
+
+#[test]
 fn a_port_that_a_run_bound_is_bound_in_its_trials() {
     let script = "socat TCP-LISTEN:70,fork,reuseaddr /dev/null & sleep 60; wait";
     let (profile, finished) = served("", script, "--for 1s");

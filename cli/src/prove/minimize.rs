@@ -14,7 +14,7 @@ use nrtrace_tracer::course::Verdict;
 use super::Prover;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
-use super::verify;
+use super::verify::{self, Verified};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -22,8 +22,8 @@ use crate::progress::Trials;
 pub struct Wanted<'a> {
     pub prover: &'a Prover,
     pub search: &'a SearchArgs,
-    /// Needs that trials say nothing about, and that stay.
-    pub untried: &'a BTreeSet<String>,
+    /// What the trials before it showed.
+    pub verified: &'a Verified,
     /// Where what was tried is kept meanwhile; `None` for nowhere.
     pub journal: Option<&'a Path>,
     pub talk: &'a Talk,
@@ -38,7 +38,7 @@ const LONGER: usize = 3;
 pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
-    prover.course.ready_timeout = ready_timeout(&prover, profile);
+    prover.course.ready_timeout = ready_timeout(&prover, profile, wanted.verified);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
     let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
@@ -48,7 +48,7 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     for _ in 0..LONGER {
         let mut trying = Trying::new(&prover, profile, jobs, journal, &shown);
         let mut atoms = atoms(profile);
-        atoms.retain(|atom| atom.needs.is_disjoint(wanted.untried));
+        atoms.retain(|atom| atom.needs.is_disjoint(&wanted.verified.refused.untried));
         let found = prove::minimize(atoms, &mut trying)?;
         journal = trying.into_journal();
         trials += found.trials;
@@ -82,11 +82,13 @@ fn jobs(private_network: bool) -> usize {
     if private_network { processors.min(8) } else { 1 }
 }
 
-/// How long a trial waits for readiness: several times what the run took.
-fn ready_timeout(prover: &Prover, profile: &Profile) -> Duration {
-    let took = profile.run.timeline.and_then(|timeline| timeline.ready);
+/// How long a trial waits for readiness: several times what the run or the last trial took.
+fn ready_timeout(prover: &Prover, profile: &Profile, verified: &Verified) -> Duration {
+    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
+    let tried = verified.report.trace.end.milestones.and_then(|milestones| milestones.ready);
     let given = prover.course.ready_timeout;
-    took.map_or(given, |took| (Duration::from_nanos(took.0) * 6 + Duration::from_secs(5)).min(given))
+    let took = recorded.max(tried);
+    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
 }
 
 /// What a longer life showed.

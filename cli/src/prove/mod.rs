@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::Record;
+use nrtrace_profiles::event::{Exit, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
-use nrtrace_tracer::course::{Capture, Course};
+use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
 
@@ -115,8 +115,25 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
+        let mut report = trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))?;
+        if report.verdict == Some(Verdict::Lived) {
+            report.verdict = ended_early(profile, &report).map(Verdict::Failed).or(report.verdict);
+        }
+        Ok(report)
     }
+}
+
+/// A program that the recorded run had to stop has not done its work when it ends by itself sooner than that, also with
+/// success.
+fn ended_early(profile: &Profile, report: &Report) -> Option<Failure> {
+    let (end, run) = (&report.trace.end, &profile.run);
+    let by_itself = end.exit == (Exit::Exited { status: 0 }) && !run.daemon;
+    let stopped = matches!(run.exit, Exit::Stopped { .. });
+    (by_itself && stopped && end.duration < run.duration.0).then(|| Failure::Ended {
+        exit: end.exit,
+        after: Duration::from_nanos(end.duration),
+        was_ready: None,
+    })
 }
 
 /// What is preferred; that capabilities come from the file can be said in either way.
@@ -150,7 +167,6 @@ fn check(course: &CourseArgs) -> Result<()> {
 /// The course of a trial. It takes in what the profile's run shows: how late a need may come, and how long a program
 /// takes that does its work and ends.
 fn course(args: &CourseArgs, profile: &Profile) -> Course {
-    use nrtrace_profiles::event::Exit;
     let time = |seconds: nrtrace_profiles::requirement::Seconds| Duration::from_nanos(seconds.0);
     let late = profile.run.timeline.and_then(|timeline| {
         let since = timeline.exercised.max(timeline.ready)?;
@@ -209,9 +225,13 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         Some(directory) => directory.join("minimize.journal"),
         None => beside(&prove.profile),
     };
-    let untried = &verified.refused.untried;
-    let wanted =
-        minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
+    let wanted = minimize::Wanted {
+        prover: &prover,
+        search: &args.search,
+        verified: &verified,
+        journal: Some(&beside),
+        talk,
+    };
     let lives = minimize::minimize(&wanted, &mut profile)?;
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);

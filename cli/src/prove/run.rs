@@ -61,7 +61,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let search = minimize::Wanted {
             prover: &prover,
             search: &args.search,
-            untried: &verified.refused.untried,
+            verified: &verified,
             journal: journal.as_deref(),
             talk,
         };
