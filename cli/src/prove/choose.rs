@@ -197,7 +197,9 @@ fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText
             .filter(|known| is_wanting(known))
             .map(|known| known.id.clone())
             .collect();
-        let wanting = absent.into_iter().fold(false, |new, id| prepared_for.insert(id) || new);
+        let before = prepared_for.len();
+        prepared_for.extend(absent);
+        let wanting = prepared_for.len() > before;
         let more = if wanting { Vec::new() } else { suspects::suspects(&prepared, &last, made, &tried) };
         if more.is_empty() && !wanting {
             break;

@@ -1,6 +1,5 @@
 //! The smallest profile that the program lives with.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
