@@ -1,8 +1,10 @@
 //! Needs, and what caused them, in words.
 
-use crate::RawText;
+use std::collections::BTreeSet;
+
 use crate::event::{Exit, Inode};
 use crate::requirement::{Evidence, IdentityOperation, Need, Requirement, word};
+use crate::{Capability, RawText};
 
 /// Callers that are named.
 const CALLERS: usize = 3;
@@ -35,6 +37,9 @@ pub fn need(need: &Need) -> String {
             let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
             format!("bind {} {address}:{port}", word(protocol))
         }
+        Need::Exec { path, capabilities, set_user, set_group } => {
+            format!("execute {}, which gives {}", path.to_text(), gift(capabilities, *set_user, *set_group))
+        }
         Need::Capability { capability } => format!("use {capability}"),
         Need::Identity { operation, ids, path } => identity(*operation, ids, path.as_ref()),
         Need::Sysctl { name, value } => {
@@ -55,6 +60,14 @@ pub fn need(need: &Need) -> String {
     }
 }
 
+/// What the file of a program gives whoever executes it.
+pub fn gift(capabilities: &BTreeSet<Capability>, user: Option<u32>, group: Option<u32>) -> String {
+    let user = user.map(|uid| if uid == 0 { "root".into() } else { format!("user {uid}") });
+    let group = group.map(|gid| format!("group {gid}"));
+    let capabilities = capabilities.iter().map(Capability::to_string);
+    capabilities.chain(user).chain(group).collect::<Vec<_>>().join(", ")
+}
+
 fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -> String {
     let id = |id: &u32| if *id == u32::MAX { "-".into() } else { id.to_string() };
     let ids: Vec<String> = ids.iter().map(id).collect();
@@ -72,8 +85,8 @@ pub fn cause(requirement: &Requirement) -> String {
     if evidence.count > 1 {
         out.push_str(&format!(", {} times", evidence.count));
     }
-    if let Some(at) = &evidence.refused_at {
-        let owner = evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode)));
+    if let Some((at, inode)) = requirement.refused() {
+        let owner = inode.map(|inode| format!(" ({})", owner(inode)));
         out.push_str(&format!(", refused at {}{}", at.to_text(), owner.unwrap_or_default()));
     }
     out

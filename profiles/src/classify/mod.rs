@@ -25,6 +25,7 @@ mod path;
 mod pattern;
 mod placement;
 mod port;
+mod program;
 mod rejudge;
 mod run_caused;
 mod site;
@@ -159,9 +160,15 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     if run_caused::whole_event(event, context) {
         return;
     }
+    if program::place(event, context, out) || program::own_rights(event, context) {
+        return;
+    }
     out.notes.extend(run_caused::filter_note(event, context));
     let mut refused = false;
     for check in &event.checks {
+        if program::is_disproved(event, check, context) {
+            continue;
+        }
         if run_caused::own_rights(event, check, context) {
             refused |= !check.granted;
             continue;

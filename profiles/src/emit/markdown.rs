@@ -285,12 +285,8 @@ impl Markdown {
             describe::times(evidence.count),
             word(&requirement.phase),
         );
-        if let Some(at) = &evidence.refused_at {
-            let owner = evidence
-                .refused_inode
-                .as_ref()
-                .map(|inode| format!(" ({})", owner(inode)))
-                .unwrap_or_default();
+        if let Some((at, inode)) = requirement.refused() {
+            let owner = inode.map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
             line.push_str(&format!("; refused at {}", code(&format!("{}{owner}", at.to_text()))));
         }
         if requirement.severity != Severity::Required {

@@ -37,7 +37,7 @@ pub struct Remedy {
 pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
     let id = requirement.id.as_str();
     let subject = match &requirement.need {
-        Need::Path { path, .. } | Need::Device { path, .. } => Some(path),
+        Need::Path { path, .. } | Need::Device { path, .. } | Need::Exec { path, .. } => Some(path),
         _ => None,
     };
     let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
@@ -81,6 +81,12 @@ pub fn remedies(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
         let danger = grant.danger.map(|danger| format!(" (danger: {danger})")).unwrap_or_default();
         let (method, on) = if grants.on_file { (FileCapability, " on the file") } else { (Capability, "") };
         say(Verdict::Granted, Some(method), format!("{capability}{on}{danger}"));
+    }
+    for (capability, _) in grants.kept().filter(|(_, why)| serves(why)) {
+        say(Verdict::Granted, Some(Method::Unit), format!("drop-in: CapabilityBoundingSet={capability}"));
+    }
+    for _ in grants.executes.gains.iter().filter(|why| serves(why)).take(1) {
+        say(Verdict::Granted, Some(Method::Unit), "drop-in: no NoNewPrivileges=".into());
     }
     settings(grants, id, &mut say);
     for why in grants.advice.iter().filter(|why| serves(why)) {

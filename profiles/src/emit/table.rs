@@ -75,6 +75,7 @@ pub(super) fn group_of(need: &Need) -> (u8, &'static str) {
         Need::Identity { .. } => (5, "Changes of identity and owner"),
         Need::Sysctl { .. } => (6, "Kernel parameters"),
         Need::Kernel { .. } => (7, "The kernel's own state"),
+        Need::Exec { .. } => (8, "Programs that give rights"),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{Capability, RawText};
 pub(super) fn grant(requirement: &Requirement, grants: &mut Grants) {
     let id = requirement.id.as_str();
     match &requirement.need {
-        Need::Path { .. } => {}
+        Need::Path { .. } | Need::Exec { .. } => {}
         Need::Port { port, .. } => {
             let why = Why::new(id, format!("port {port} is below the first unprivileged one"));
             grants.ports.entry(*port).or_insert_with(|| why.clone()).also(why.clone());

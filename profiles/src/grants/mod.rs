@@ -7,6 +7,7 @@
 mod account;
 mod carriers;
 mod choices;
+mod exec;
 mod groups;
 mod kernel;
 mod known;
@@ -33,6 +34,7 @@ pub use account::Account;
 pub(crate) use account::is_account_name;
 pub(crate) use carriers::{Carriers, capability_text, carriers, is_interpreter, too_many_executables};
 pub use choices::{Choices, Method};
+pub use exec::Executes;
 pub use groups::usable_group;
 pub(crate) use kernel::PORT_SYSCTL;
 pub use kernel::{danger, is_never_granted};
@@ -69,6 +71,8 @@ pub struct Grants {
     pub capabilities: BTreeMap<Capability, CapabilityGrant>,
     /// Whether they are set on the executable file, and not ambient.
     pub on_file: bool,
+    /// What programs take whose files give rights to whoever executes them.
+    pub executes: Executes,
     /// Secrets that systemd hands over, by the name of the credential.
     pub credentials: BTreeMap<String, Credential>,
     /// Commands that root is to run before the start; their words are plain.
@@ -317,8 +321,11 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let required: Vec<&Requirement> =
         required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
     paths::plan(&required, &mut grants);
+    exec::plan(&required, profile, &mut grants);
     for requirement in &required {
-        kernel::grant(requirement, &mut grants);
+        if !exec::is_given(requirement, &mut grants) {
+            kernel::grant(requirement, &mut grants);
+        }
     }
     grants.unmet.extend(doubt);
     keep_groups(profile, &mut grants);
@@ -408,6 +415,7 @@ impl Grants {
             capabilities: BTreeMap::new(),
             on_file: choices.pick(&[Method::Capability, Method::FileCapability])
                 == Some(Method::FileCapability),
+            executes: Executes::default(),
             credentials: BTreeMap::new(),
             before_start: Vec::new(),
             limits: BTreeMap::new(),

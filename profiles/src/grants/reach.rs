@@ -137,6 +137,10 @@ fn machine(profile: &Profile, grants: &Grants, out: &mut Vec<Reach>) {
             None => {}
         }
     }
+    if !grants.executes.gains.is_empty() {
+        let words = "gives what its file says, within the bounding set, as it does to every user";
+        add("any set-id program, and any with file capabilities".into(), words.into());
+    }
     if let Some(sysctl) = grants.sysctls.get(PORT_SYSCTL).filter(|_| grants.port_method == Method::Sysctl) {
         add(PORT_SYSCTL.into(), format!("every program binds ports from {} on", sysctl.value));
     }

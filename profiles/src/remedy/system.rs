@@ -10,6 +10,9 @@ use crate::requirement::{IdentityOperation, KernelOperation, Limit, Need, Requir
 pub(super) fn add(requirement: &Requirement, list: &mut List<'_>) {
     match &requirement.need {
         Need::Port { port: number, .. } => port(*number, list),
+        Need::Exec { capabilities, set_user, set_group, .. } => {
+            exec(!capabilities.is_empty(), *set_user, *set_group, list);
+        }
         Need::Capability { capability } => capability_alone(*capability, list),
         Need::Identity { operation, .. } => identity(*operation, list),
         Need::Sysctl { name, .. } => sysctl(&name.to_text(), list),
@@ -17,6 +20,24 @@ pub(super) fn add(requirement: &Requirement, list: &mut List<'_>) {
         Need::Kernel { operation, capability, .. } => kernel(*operation, *capability, list),
         Need::Path { .. } | Need::Device { .. } => {}
     }
+}
+
+fn exec(carries: bool, set_user: Option<u32>, set_group: Option<u32>, list: &mut List<'_>) {
+    let text = "have it call a program that gives no rights, or do that step by a service of its own";
+    list.add(Method::Configure, Scope::Anywhere, (Medium, Nothing), text, "nothing is opened");
+    if set_group.is_some() {
+        let text = "the group of the file as a supplementary group of the service";
+        list.add(Method::Group, Scope::Anywhere, (Low, Medium), text, "the whole service has the group");
+    }
+    if carries {
+        let text = "the capabilities of the file in CapabilityBoundingSet=, and not in AmbientCapabilities=";
+        let because =
+            "nobody has them but the program whose file gives them, and not under NoNewPrivileges=yes";
+        list.add(Method::Unit, Scope::Systemd, (Low, Nothing), text, because);
+    }
+    let risk = if set_user == Some(0) { High } else { Medium };
+    let because = "other set-id programs give the service what they give to every user";
+    list.add(Method::Unit, Scope::Systemd, (Low, risk), "no NoNewPrivileges= in the unit", because);
 }
 
 fn port(port: u16, list: &mut List<'_>) {

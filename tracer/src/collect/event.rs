@@ -44,9 +44,9 @@ pub struct Builder {
     pub processes: Processes,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
-    paths: Paths,
+    pub(super) paths: Paths,
     bound: Bound,
-    start: u64,
+    pub(super) start: u64,
     identity: Identity,
     inquiry: Inquiry,
     /// Checks come with the kernel's stack.
@@ -216,6 +216,9 @@ impl Builder {
             };
             judge.add_components(&mut self.paths, &object, &mut checks);
         }
+        if outcome == (Outcome::Failure { errno: libc::EPERM }) && matches!(&*name, "execve" | "execveat") {
+            self.refused_program(&mut object, head.mnt_ns);
+        }
         let written = is_write(&name).then(|| RawText::from(operation.strings.data()));
         let time = head.time.saturating_sub(self.start);
         Event {
@@ -332,7 +335,7 @@ impl Builder {
         self.paths.names().accounts(events)
     }
 
-    fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
+    pub(super) fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
         let known = self.processes.get(pid);
         let exe = known.and_then(|known| known.exe.clone());
         let ancestors = known.map(|known| Arc::clone(&known.ancestors)).unwrap_or_default();

@@ -21,6 +21,7 @@ mod object;
 mod pair;
 mod paths;
 mod process;
+mod program;
 mod sockets;
 mod structure;
 mod symbols;
@@ -180,9 +181,22 @@ impl Collector {
         self.builder.count_from(time);
     }
 
-    /// A process of the program runs already: its executable, as it sees it, and whether a seccomp filter is installed.
-    pub fn met(&mut self, pid: u32, exe: Option<RawText>, mnt_ns: u32, filtered: bool) {
-        self.builder.processes.met(pid, exe, mnt_ns, filtered);
+    /// A process of the program runs already.
+    pub fn met(&mut self, facts: &crate::attach::process::Facts) {
+        let pid = facts.pid as u32;
+        self.builder.processes.met(pid, facts.exe.clone(), facts.mnt_ns, facts.filtered);
+        let mut head = Head {
+            pid,
+            tid: pid,
+            mnt_ns: facts.mnt_ns,
+            fsuid: facts.uid,
+            fsgid: facts.gid,
+            time: self.start,
+            ..Head::default()
+        };
+        head.comm.iter_mut().zip(facts.name.as_bytes()).for_each(|(to, from)| *to = *from);
+        self.builder.meet(&head);
+        self.program(&head);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.
@@ -232,6 +246,16 @@ impl Collector {
             self.conclude_pending(pending);
         }
         self.builder.exec(head, path, exe);
+        self.program(head);
+    }
+
+    /// Keeps that `head`'s process runs a program, where the file of that changes rights.
+    fn program(&mut self, head: &Head) {
+        let Some(event) = self.builder.program(head, self.phase) else { return };
+        let (key, worth) = self.keys.program(&event);
+        if self.store.admit(key, worth, event.time) == Admission::New {
+            self.store.add(key, worth, event);
+        }
     }
 
     fn call(&mut self, operation: &Operation<'_>, ret: i64) {
