@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::{Emitted, Format, Target, files, patch};
-use nrtrace_profiles::grants::{Grants, plan};
+use nrtrace_profiles::grants::Grants;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::ways::plan;
 
 use crate::args::{EmitArgs, EmitFormat};
 use crate::failure::BadInput;

@@ -8,10 +8,10 @@ use anyhow::Result;
 use nrtrace_profiles::accesses::Accesses;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Reader, User, emit};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Severity};
+use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
 use nrtrace_tracer::accounts;
 

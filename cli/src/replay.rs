@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::emit::{self, Format};
-use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::{self, SavedTrace};
+use nrtrace_profiles::ways::plan;
 use nrtrace_tracer::launch::identity;
 use nrtrace_tracer::recording::Recorded;
 

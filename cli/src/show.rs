@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::{self, Format};
-use nrtrace_profiles::grants::plan;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::ways::plan;
 
 use crate::args::{KnowledgeDirs, ReportArgs, ReportFormat};
 use crate::{input, knowledge, terminal};

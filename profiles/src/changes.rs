@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::grants::{FileKind, Grants, Why, carriers, is_interpreter};
+use crate::grants::{FileKind, Grants, Why, carriers};
+use crate::interpreter::is_interpreter;
 use crate::profile::Profile;
 use crate::version::{Format, ReadError};
 use crate::{Capability, RawText, text};

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::describe;
+use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
-use crate::grants::grants;
 use crate::merge::covers;
 use crate::profile::Profile;
-use crate::remedy::{Remedy, ranked};
 use crate::requirement::{Basis, Requirement, Seconds, Severity, word};
+use crate::ways::grants;
 
 /// What is known about one need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -95,7 +95,7 @@ pub fn explain(profile: &Profile, requirement: &Requirement) -> Explanation {
     Explanation {
         schema: Explanation::SCHEMA.to_owned(),
         requirement: requirement.clone(),
-        remedies: ranked(profile, &grants(profile), requirement),
+        remedies: remedies(&grants(profile), requirement),
         runs: profile.runs.iter().map(in_run).collect(),
     }
 }
@@ -150,12 +150,13 @@ impl Explanation {
         for remedy in &self.remedies {
             let mark = if remedy.chosen { "* " } else { "  " };
             out.push(("remedy", format!("{mark}{}", remedy.text)));
-            let grades = format!("cost {}, risk {}", word(&remedy.cost), word(&remedy.risk));
-            out.push((
-                "",
-                format!("    {} only; {grades}: {}", word(&remedy.scope), remedy.because)
-                    .replace("anywhere only", "anywhere"),
-            ));
+            let opens = match remedy.opens.as_slice() {
+                [] => "opens nothing more".to_owned(),
+                opens => format!("risk {}; it opens {}", word(&remedy.risk), opens.join("; ")),
+            };
+            let because =
+                if remedy.because.is_empty() { String::new() } else { format!("{}; ", remedy.because) };
+            out.push(("", format!("    {because}{opens}")));
         }
         out
     }

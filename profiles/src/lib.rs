@@ -1,5 +1,5 @@
 //! The pure middle of nrtrace: what was seen ([`event`]), what it means ([`mod@classify`]), what is needed
-//! ([`requirement`], [`profile`]), how it can be granted ([`grants`], [`remedy`]), and the files that grant it ([`emit`]).
+//! ([`requirement`], [`profile`]), how it can be granted ([`ways`], [`grants`]), and the files that grant it ([`emit`]).
 //!
 //! Nothing here does input or output or knows a kernel interface; values go in and values come out.
 
@@ -16,18 +16,21 @@ pub mod event;
 pub mod explain;
 pub mod glob;
 pub mod grants;
+mod interpreter;
 pub mod knowledge;
 pub mod merge;
+pub mod method;
+pub mod place;
 pub mod plan;
 pub mod profile;
 pub mod proof;
 pub mod prove;
-pub mod remedy;
 pub mod requirement;
 pub mod schema;
 pub mod text;
 pub mod trace;
 pub mod version;
+pub mod ways;
 
 pub use capability::Capability;
 pub use text::RawText;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::Placement;
 use crate::event::{FileType, Inode, Phase, Protocol};
+use crate::method::Method;
 use crate::{Capability, RawText};
 
 pub use crate::proof::{Finding, Proof};
@@ -30,6 +31,9 @@ pub struct Requirement {
     /// What trials in a sandbox have shown of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub proof: Option<Proof>,
+    /// The way to meet it that trials chose, where it is not the one that the plan takes by itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub way: Option<Method>,
 }
 
 impl Requirement {

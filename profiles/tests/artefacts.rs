@@ -10,8 +10,9 @@ use std::process::{Command, Output};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use nrtrace_profiles::emit::{Emitted, Format, PatchError, Target, patch};
-use nrtrace_profiles::grants::{Choices, Method, grants, plan};
+use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::{Profile, Timeline};
+use nrtrace_profiles::ways::{grants, plan};
 use samples::{HOSTILE, hostile};
 use tempfile::TempDir;
 

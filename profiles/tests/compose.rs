@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use jsonschema::Validator;
 use nrtrace_profiles::container::{Container, Mounted, Place};
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::grants::{Choices, Method, plan};
+use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Need;
+use nrtrace_profiles::ways::plan;
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -15,9 +15,10 @@ use std::process::{Command, Output};
 
 use nrtrace_profiles::emit::{Emitted, Format, artefacts};
 use nrtrace_profiles::event::{FileType, Inode};
-use nrtrace_profiles::grants::{Choices, Grants, grants, plan};
+use nrtrace_profiles::grants::{Choices, Grants};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Access, Need};
+use nrtrace_profiles::ways::{grants, plan};
 use nrtrace_profiles::{Capability, RawText};
 use samples::{HOSTILE, hostile};
 use tempfile::TempDir;

@@ -6,9 +6,10 @@ mod samples;
 use std::collections::BTreeSet;
 
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::grants::{Grants, grants, reach};
+use nrtrace_profiles::grants::{Grants, reach};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::atoms;
+use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, diff};
 use samples::*;
 

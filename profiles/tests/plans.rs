@@ -3,11 +3,12 @@
 
 mod samples;
 
-use nrtrace_profiles::emit::{Verdict, remedies};
+use nrtrace_profiles::emit::{Verdict, done};
 use nrtrace_profiles::event::{FileType, Protocol};
-use nrtrace_profiles::grants::{FileKind, Grants, grants};
+use nrtrace_profiles::grants::{FileKind, Grants};
 use nrtrace_profiles::profile::Listen;
 use nrtrace_profiles::requirement::{Access, IdentityOperation, KernelOperation, Limit, Need, Severity};
+use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 use samples::*;
@@ -350,7 +351,7 @@ fn every_required_need_is_granted_advised_or_unmet() {
         let plan = grants(&profile);
         for requirement in &profile.requirements {
             let verdicts: Vec<Verdict> =
-                remedies(&plan, requirement).into_iter().map(|remedy| remedy.verdict).collect();
+                done(&plan, requirement).into_iter().map(|remedy| remedy.verdict).collect();
             assert!(!verdicts.is_empty(), "{}: nothing said about {}", profile.name, requirement.id);
             let optional = requirement.severity != Severity::Required;
             assert_eq!(verdicts.contains(&Verdict::Optional), optional, "{}", requirement.id);
@@ -462,7 +463,7 @@ proptest! {
         let profile = profile("thing", &["/usr/bin/thing"], needs);
         let plan = grants(&profile);
         for requirement in &profile.requirements {
-            prop_assert!(!remedies(&plan, requirement).is_empty(), "nothing said about {:?}", requirement);
+            prop_assert!(!done(&plan, requirement).is_empty(), "nothing said about {:?}", requirement);
         }
         for path in plan.directories.keys() {
             prop_assert!(!is_shared(&path.to_text()), "{path} is given away");

@@ -8,11 +8,11 @@ use std::convert::Infallible;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::FileType::{Directory, File};
 use nrtrace_profiles::event::Phase;
-use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::Finding;
 use nrtrace_profiles::prove::{Bench, Tried, atoms, conclude, judge, minimize, refused, without};
 use nrtrace_profiles::requirement::{Access, Requirement, Severity};
+use nrtrace_profiles::ways::grants;
 use proptest::prelude::*;
 use samples::*;
 

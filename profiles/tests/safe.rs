@@ -5,11 +5,12 @@ mod samples;
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::container::{Container, Mounted, Place};
-use nrtrace_profiles::emit::{Format, artefacts, remedies};
+use nrtrace_profiles::emit::{Format, artefacts, done, remedies};
 use nrtrace_profiles::event::Inode;
-use nrtrace_profiles::grants::{Choices, FileKind, Grants, Method, grants, plan};
+use nrtrace_profiles::grants::{Choices, FileKind, Grants, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::Requirement;
+use nrtrace_profiles::ways::{grants, plan};
 use samples::*;
 
 fn plain(mode: u32) -> Inode {
@@ -228,13 +229,13 @@ fn a_home_is_passed_through_only_for_what_is_granted_in_it() {
         let grants = grants(&of("app", vec![search()]));
         assert!(!touches(&grants, home), "{grants:#?}");
         refused(&grants, &format!("path:{home}"));
-        let listed = nrtrace_profiles::grants::grants(&of(
+        let listed = nrtrace_profiles::ways::grants(&of(
             "app",
             vec![path(home, Directory, &[Read], (home, root_directory(0o700)))],
         ));
         assert!(!touches(&listed, home));
         if home == "/home/alice" {
-            let both = nrtrace_profiles::grants::grants(&of("app", vec![search(), read(file, plain(0o640))]));
+            let both = nrtrace_profiles::ways::grants(&of("app", vec![search(), read(file, plain(0o640))]));
             assert_eq!(both.acls[&home.into()].bits, 1);
         }
     }
@@ -262,7 +263,7 @@ fn an_attribute_of_the_kernel_is_opened_by_its_mode() {
     let text = Format::Tmpfiles.emit(&profile, &grants).text;
     assert!(text.contains(&format!("\nz {at} 0440 root exporter -\n")), "{text}");
     // What is written there is the kernel's matter.
-    let grants = nrtrace_profiles::grants::grants(&of("exporter", vec![written(at, plain(0o600))]));
+    let grants = nrtrace_profiles::ways::grants(&of("exporter", vec![written(at, plain(0o600))]));
     assert!(!touches(&grants, at));
 }
 
@@ -315,8 +316,8 @@ fn a_container_shares_its_image_with_nobody() {
     assert!(!touches(&grants, "/var/log"));
     let own = of("app", vec![made("/etc/other/cache")]);
     let inside = Profile { container: profile.container.clone(), ..own.clone() };
-    assert!(!touches(&nrtrace_profiles::grants::grants(&own), "/etc/other/cache"));
-    assert!(touches(&nrtrace_profiles::grants::grants(&inside), "/etc/other/cache"));
+    assert!(!touches(&nrtrace_profiles::ways::grants(&own), "/etc/other/cache"));
+    assert!(touches(&nrtrace_profiles::ways::grants(&inside), "/etc/other/cache"));
 }
 
 #[test]
@@ -336,7 +337,7 @@ fn the_group_of_a_socket_is_joined_by_who_asks_for_groups() {
     refused(&grants(&profile), "path:/run/docker.sock");
     let grants = plan(&profile, &Choices { prefer: vec![Method::Group], ..Choices::default() });
     assert!(grants.groups["docker"].caution.is_some());
-    assert!(remedies(&grants, &profile.requirements[0])[0].text.contains("note:"));
+    assert!(done(&grants, &profile.requirements[0])[0].text.contains("note:"));
 }
 
 #[test]
@@ -357,7 +358,7 @@ fn what_amounts_to_much_is_withheld_until_a_trial_has_failed_without() {
     };
     assert_eq!(of_files(&profile), 0);
     let grants = grants(&profile);
-    assert_eq!(remedies(&grants, &profile.requirements[0])[0].verdict, Verdict::Withheld);
+    assert_eq!(done(&grants, &profile.requirements[0])[0].verdict, Verdict::Withheld);
     assert!(grants.capabilities.contains_key(&Capability::SYS_TIME));
     // For the trials that are to prove it, and when they have.
     assert!(
@@ -407,7 +408,7 @@ fn advice_names_another_place_than_the_one_that_was_refused() {
         let grants = grants(&profile);
         for requirement in &profile.requirements {
             let path = requirement.id.strip_prefix("path:").unwrap();
-            for way in nrtrace_profiles::remedy::ranked(&profile, &grants, requirement) {
+            for way in remedies(&grants, requirement) {
                 let known = way.source.is_some();
                 assert!(!known || !way.text.contains(path), "{name}: {}", way.text);
             }

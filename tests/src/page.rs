@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::grants::{Grants, grants};
+use nrtrace_profiles::grants::Grants;
 use nrtrace_profiles::knowledge::schema::{Program, Told};
 use nrtrace_profiles::knowledge::{Fact, Library};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Severity};
+use nrtrace_profiles::ways::grants;
 
 /// The page, in Markdown. Nothing in it depends on the machine. Writing to a string cannot fail.
 pub fn page(profile: &Profile) -> String {

@@ -10,12 +10,12 @@ use nrtrace_profiles::emit::{self, Style, Target, patch};
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 use nrtrace_profiles::explain::explain;
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::grants::grants;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::merge::merge;
 use nrtrace_profiles::plan::{Component, Grouping, Options, Owners, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::SavedTrace;
+use nrtrace_profiles::ways::grants;
 use nrtrace_tracer::apply::{Unit, words};
 use nrtrace_tracer::collect::{Collector, Config};
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{FileType, Identity, Inode};
-use nrtrace_profiles::grants::{Choices, Grants, Method, On, plan, reach};
+use nrtrace_profiles::grants::{Choices, Grants, Method, On, reach};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
+use nrtrace_profiles::ways::plan;
 use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
 
 /// Numbers that look random and are the same every time (splitmix64).

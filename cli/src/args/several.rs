@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use nrtrace_profiles::Capability;
-use nrtrace_profiles::check::Level;
+use nrtrace_profiles::emit::Level;
 
 use super::common::{ColourArg, ReportFormat, Subject};
 use super::knowledge::KnowledgeDirs;

@@ -3,11 +3,12 @@
 use anyhow::Result;
 use nrtrace_profiles::describe;
 use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
-use nrtrace_profiles::grants::{Method, plan};
+use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
 use nrtrace_profiles::text::{indented_json, printable};
+use nrtrace_profiles::ways::plan;
 
 use super::Prover;
 use super::bench::last_words;
@@ -97,8 +98,7 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
     let plan = plan(&complete, &prover.choices);
     for missing in &verified.refused.missing {
         let known = complete.requirements.iter().find(|known| known.id == missing.id).unwrap_or(missing);
-        let remedies: Vec<String> =
-            emit::remedies(&plan, known).into_iter().map(|remedy| remedy.text).collect();
+        let remedies: Vec<String> = emit::done(&plan, known).into_iter().map(|remedy| remedy.text).collect();
         let calls: Vec<&str> = missing.evidence.calls.iter().map(String::as_str).collect();
         let at = missing.evidence.refused_at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
         say(&format!(
@@ -128,14 +128,14 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         }
         let is_granted = |requirement: &Requirement| {
             let granted = [Remedy::Granted, Remedy::Partly];
-            emit::remedies(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
+            emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
         let what =
             if granted { "granted, and refused all the same" } else { "refused, and no file grants it" };
         say(&format!("Refused: {id}: {what}"));
         if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
-            emit::remedies(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
+            emit::done(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
         }
     }
     if verified.refused.missing.is_empty() && verified.refused.insufficient.is_empty() {

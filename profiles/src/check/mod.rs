@@ -14,11 +14,12 @@ use crate::diff::{Change, diff};
 use crate::emit::escape::shell;
 use crate::emit::pod_security;
 use crate::event::Exit;
-use crate::grants::{Grants, grants};
+use crate::grants::Grants;
 use crate::profile::{Profile, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
+use crate::ways::grants;
 
-pub use policy::{Accept, BadPolicy, Level, Policy};
+pub use policy::{Accept, BadPolicy, Policy};
 
 /// What is checked, against what.
 #[derive(Clone, Copy, Debug)]

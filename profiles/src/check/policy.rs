@@ -1,10 +1,9 @@
 //! What a program may need: a few lines of TOML, or the same on the command line.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::emit::Level;
 use crate::glob::{BadPattern, Pattern};
 use crate::requirement::{Need, Requirement};
 use crate::text::toml_error;
@@ -41,28 +40,6 @@ pub struct Accept {
     /// Why it is accepted.
     #[serde(default)]
     pub reason: Option<String>,
-}
-
-/// A level of the Pod Security Standards, strictest last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Anything goes.
-    Privileged,
-    /// No known privilege escalation.
-    Baseline,
-    /// Hardened.
-    Restricted,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Privileged => "privileged",
-            Self::Baseline => "baseline",
-            Self::Restricted => "restricted",
-        })
-    }
 }
 
 /// A text that is no policy.

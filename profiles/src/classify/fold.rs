@@ -204,6 +204,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         phase: event.phase,
         evidence,
         proof: None,
+        way: None,
     }
 }
 

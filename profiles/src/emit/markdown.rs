@@ -6,12 +6,11 @@ use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
 use super::table::rows::{access_of, named, owner};
 use super::table::{listen, proved, unexplained};
-use super::{Emitted, Format, Remedy, Verdict, by_reason, remedies, systemd};
+use super::{Emitted, Format, Verdict, by_reason, remedies, systemd, verdict};
 use crate::RawText;
 use crate::describe;
 use crate::grants::{FileKind, Grants, Why};
 use crate::profile::Profile;
-use crate::remedy::ranked;
 use crate::requirement::{Requirement, Seconds, Severity, word};
 
 /// The page.
@@ -268,11 +267,11 @@ impl Markdown {
         }
         self.heading(2, "Each need, and the ways to meet it");
         for requirement in &profile.requirements {
-            self.need(profile, requirement, grants);
+            self.need(requirement, grants);
         }
     }
 
-    fn need(&mut self, profile: &Profile, requirement: &Requirement, grants: &Grants) {
+    fn need(&mut self, requirement: &Requirement, grants: &Grants) {
         self.heading(3, &code(&named(requirement).concat()));
         let evidence = &requirement.evidence;
         let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
@@ -298,20 +297,19 @@ impl Markdown {
         }
         self.line(&format!("{line}."));
         self.line("");
-        let rows = ranked(profile, grants, requirement).into_iter().enumerate().map(|(n, remedy)| {
+        let rows = remedies(grants, requirement).into_iter().enumerate().map(|(n, remedy)| {
             let source = remedy.source.map(|source| format!(" ({})", text(&source))).unwrap_or_default();
             let number = if remedy.chosen { format!("**{}**", n + 1) } else { (n + 1).to_string() };
             vec![
                 number,
                 format!("{}{source}", text(&remedy.text)),
-                word(&remedy.cost),
-                word(&remedy.risk),
+                if remedy.opens.is_empty() { word(&remedy.risk) } else { text(&remedy.opens.join("; ")) },
                 text(&remedy.because),
             ]
         });
         let rows: Vec<Vec<String>> = rows.collect();
         if !rows.is_empty() {
-            self.table(&["", "Remedy", "Cost", "Risk", "Because"], rows);
+            self.table(&["", "Remedy", "Opens beyond the need", "Because"], rows);
         }
     }
 
@@ -339,10 +337,7 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
     if total == 0 {
         return "It needs nothing that an ordinary user lacks.".into();
     }
-    let verdict = |requirement: &Requirement| {
-        remedies(grants, requirement).into_iter().map(|Remedy { verdict, .. }| verdict).max()
-    };
-    let of = |wanted| profile.requirements.iter().filter(|r| verdict(r) == Some(wanted)).count();
+    let of = |wanted| profile.requirements.iter().filter(|r| verdict(grants, r) == wanted).count();
     let words = [
         (Verdict::Granted, "granted by what is below"),
         (Verdict::Partly, "that the files for systemd cannot hold, before systemd 254 or at all"),

@@ -27,11 +27,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use table::rows::named;
 
 use crate::changes::Changes;
-use crate::grants::{Grants, Method, Unmet, Why, grants};
+use crate::grants::{Grants, Method, Unmet, Why};
 use crate::profile::Profile;
+use crate::ways::grants;
 
-pub use kubernetes::{PatchError, Target, patch, pod_security};
-pub use remedy::{Remedy, Verdict, remedies};
+pub use kubernetes::{Level, PatchError, Target, patch, pod_security};
+pub use remedy::{Remedy, Verdict, done, remedies, verdict};
 pub use table::{Style, table};
 
 /// What can be written from a profile.

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Emitted, Page};
-use crate::grants::{Class, Grants};
+use crate::grants::Grants;
+use crate::place::Class;
 
 /// The file for `/etc/sysusers.d`. Ids are left to `systemd-sysusers`, which takes them from the system's range,
 /// unless the user exists.

@@ -11,7 +11,7 @@ use tabled::grid::util::string::get_line_width;
 use tabled::settings::Padding;
 
 use super::escape::shell;
-use super::remedy::{Verdict, remedies};
+use super::remedy::{Verdict, verdict};
 use crate::RawText;
 use crate::describe;
 use crate::event::{Attached, Mode, Obstacle, Record};
@@ -206,8 +206,7 @@ impl Report {
         }
         let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
         for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {
-            let verdict = remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max();
-            *counts.entry(verdict.unwrap_or(Verdict::Unmet)).or_default() += 1;
+            *counts.entry(verdict(grants, requirement)).or_default() += 1;
         }
         let words = [
             (Verdict::Granted, "granted by the files written"),

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::writable::{self, is_below, parent};
 use crate::RawText;
 use crate::container::{Place, Placement};
-use crate::grants::{self, Class, File, FileKind, Grants, Unmet, Why, real};
+use crate::grants::{File, FileKind, Grants, Unmet, Why};
+use crate::place::{Class, real};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Severity};
 
@@ -181,8 +182,7 @@ impl Volumes {
             return;
         }
         let directory = if place.directory { path.clone() } else { parent(path) };
-        let private =
-            matches!(grants.world.place(&directory), grants::Place::Private(class) if class != Class::Config);
+        let private = matches!(grants.world.place(&directory), crate::place::Place::Private(class) if class != Class::Config);
         let class = class_of(&directory);
         if is_own(&directory) || private {
             let copied = !place.made && has_contents_of(class);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::RawText;
 use crate::event::{FileType, Mode, Record};
-use crate::grants::{FileKind, Grants, Why, real};
+use crate::grants::{FileKind, Grants, Why};
+use crate::place::real;
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 

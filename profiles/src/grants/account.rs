@@ -1,12 +1,10 @@
 //! The user that everything is granted to, under a name that every consumer accepts.
 
-use serde::Serialize;
-
-use super::Unmet;
+use super::Way;
 use crate::event::Identity;
 
 /// The user and the primary group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Name of the user; sysusers.d(5) and useradd(8) accept it.
     pub user: String,
@@ -24,13 +22,13 @@ pub struct Account {
 
 impl Account {
     /// The account of an identity. A name that is no user name is replaced, and that is said.
-    pub(super) fn of(identity: &Identity, name: &str) -> (Self, Option<Unmet>) {
+    pub(crate) fn of(identity: &Identity, name: &str) -> (Self, Option<Way>) {
         let user = account_name(&identity.user, name);
         let group = account_name(&identity.group, &user);
         let doubt = (user != identity.user).then(|| {
             let reason =
                 format!("\"{}\" is not a name a system user can have; {user} is used", identity.user);
-            Unmet::new("identity", reason, "name the user with --as")
+            Way::refuse(reason, "name the user with --as")
         });
         let known = |id| identity.exists.then_some(id);
         let account = Self {
@@ -73,7 +71,7 @@ fn account_name(wanted: &str, fallback: &str) -> String {
 }
 
 /// A name that is safe as a file name and as the name of a unit.
-pub(super) fn safe_name(name: &str) -> String {
+pub(crate) fn safe_name(name: &str) -> String {
     let safe: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '-' })

@@ -4,16 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Grants, Why};
+use crate::interpreter::is_interpreter;
 use crate::profile::Profile;
 use crate::requirement::Evidence;
 use crate::{Capability, RawText};
-
-/// Programs that run what others wrote: a capability on one of them would be in every script.
-const INTERPRETERS: &[&str] = &[
-    "ash", "awk", "bash", "beam.smp", "bun", "busybox", "dash", "deno", "dotnet", "env", "fish", "gawk",
-    "gjs", "guile", "java", "ksh", "lua", "luajit", "mawk", "mksh", "mono", "node", "nodejs", "perl", "php",
-    "pypy", "python", "ruby", "sh", "tclsh", "zsh",
-];
 
 /// What is to carry which capabilities.
 #[derive(Default)]
@@ -60,15 +54,6 @@ pub(crate) fn carriers<'a>(
     carriers
 }
 
-/// `/usr/bin/python3.11` is one as `python` is.
-pub(crate) fn is_interpreter(path: &RawText) -> bool {
-    let name = path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let is_version = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
-    let versions = name.iter().rev().take_while(|byte| is_version(byte)).count();
-    let plain = name.get(..name.len() - versions).unwrap_or_default();
-    INTERPRETERS.iter().any(|known| known.as_bytes() == name || known.as_bytes() == plain)
-}
-
 /// Why capabilities of too many executables do not reach all of them.
 pub(crate) fn too_many_executables() -> String {
     format!("{} executables or more used it, and not all are told", Evidence::EXECUTABLES)
@@ -78,21 +63,4 @@ pub(crate) fn too_many_executables() -> String {
 pub(crate) fn capability_text(capabilities: &BTreeSet<Capability>) -> String {
     let names: Vec<String> = capabilities.iter().map(|c| c.to_string().to_lowercase()).collect();
     format!("{}=ep", names.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interpreters() {
-        for name in
-            ["/bin/sh", "/usr/bin/python3.11", "/usr/bin/perl5.36.0", "/usr/lib/erlang/erts-13/bin/beam.smp"]
-        {
-            assert!(is_interpreter(&name.into()), "{name}");
-        }
-        for name in ["/usr/sbin/php-fpm8.2", "/usr/sbin/nginx", "/usr/bin/node_exporter", "/", ""] {
-            assert!(!is_interpreter(&name.into()), "{name}");
-        }
-    }
 }

@@ -1,50 +1,44 @@
-//! From requirements to the grants that meet them.
+//! What is granted: for each need one of the ways to meet it, and the pieces that come of it.
 //!
-//! [`grants`] makes one plan from a profile; every emitter writes that same plan in its own syntax. The
-//! rules are those of least privilege: shared directories are never made writable, ownership or a
-//! group or an ACL entry meets a need for a path, and no capability stands in for one.
+//! `ways::plan` makes one from a profile; every emitter writes that same one in its own syntax. There is one list of
+//! ways for each need, [`Grants::ways`], in which those that are taken are marked: tables, explanations and artefacts
+//! are read from it, so that they cannot say different things.
 
 mod account;
+mod act;
 mod carriers;
 mod choices;
-mod exec;
-mod groups;
-mod kernel;
-mod known;
-mod names;
-mod obeyed;
-mod open;
-mod paths;
-mod place;
+mod parts;
 mod reach;
-mod secret;
-mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
-use crate::event::{Attached, Protocol};
+use crate::event::Attached;
+use crate::place::World;
 use crate::profile::Profile;
-use crate::requirement::{Limit, Need, Requirement, Severity};
-use crate::text::letters;
+use crate::requirement::Limit;
 use crate::{Capability, RawText};
 
+pub use crate::method::Method;
 pub use account::Account;
-pub(crate) use account::is_account_name;
-pub(crate) use carriers::{Carriers, capability_text, carriers, is_interpreter, too_many_executables};
-pub use choices::{Choices, Method};
-pub use exec::Executes;
-pub use groups::usable_group;
-pub(crate) use kernel::PORT_SYSCTL;
-pub use kernel::{danger, is_never_granted};
-pub use obeyed::obeyed;
-pub use place::{Class, Setting, World};
-pub(crate) use place::{Place, real};
-pub use reach::{On, Reach, reach};
+pub(crate) use account::{is_account_name, safe_name};
+pub(crate) use act::Refusal;
+pub use act::{Act, Way};
+pub(crate) use carriers::{Carriers, capability_text, carriers, too_many_executables};
+pub use choices::Choices;
+use parts::Piece;
+pub use parts::{
+    Acl, CapabilityGrant, Credential, Device, Directory, Executes, File, FileKind, LimitGrant, Membership,
+    PresentOwner, Sysctl, Variable,
+};
+use reach::Used;
+pub use reach::{Grade, On, Reach, reach};
+
+/// The sysctl that says which ports take a capability.
+pub(crate) const PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grants {
     /// The name everything goes under: [`Profile::name`] made safe for file and unit names.
     pub name: String,
@@ -93,8 +87,6 @@ pub struct Grants {
     pub environment: BTreeMap<String, Variable>,
     /// Further directives of the unit, by name and value.
     pub directives: BTreeMap<(String, String), Why>,
-    /// Options of the program's own that would do as well as what is granted, by need.
-    pub known: BTreeMap<String, Vec<String>>,
     /// Set when the service manages its own control groups.
     pub delegate: Option<Why>,
     /// What to change in the program's own configuration or start.
@@ -108,12 +100,16 @@ pub struct Grants {
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
     pub unmet: Vec<Unmet>,
+    /// The ways to meet each need, by its id, least first; what is taken of them is what all else here holds.
+    pub ways: BTreeMap<String, Vec<Way>>,
     /// What was preferred.
     pub choices: Choices,
+    /// What the program did, which no way opens anew.
+    used: Used,
 }
 
 /// Which needs a grant serves, and why it is made that way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Why {
     /// The ids of the requirements.
     pub needs: BTreeSet<String>,
@@ -127,13 +123,13 @@ impl Why {
     }
 
     /// Takes over the needs of another grant of the same thing.
-    fn also(&mut self, other: Self) {
+    pub(crate) fn also(&mut self, other: Self) {
         self.needs.extend(other.needs);
     }
 }
 
 /// A need that is not granted.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unmet {
     /// The id of the requirement.
     pub need: String,
@@ -149,263 +145,36 @@ impl Unmet {
     }
 }
 
-/// A group the user joins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Membership {
-    /// The group's number on the machine of the run.
-    pub gid: u32,
-    /// What else the group opens, where that is worth a thought.
-    pub caution: Option<&'static str>,
-    /// Why.
-    pub why: Why,
-}
-
-/// A directory to make or to own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Directory {
-    /// Where it is.
-    pub class: Class,
-    /// Permission bits.
-    pub mode: u32,
-    /// The group it keeps; `None` for the user's own.
-    pub group: Option<String>,
-    /// Whether it was there during the run.
-    pub existed: bool,
-    /// Why.
-    pub why: Why,
-}
-
-/// A file to make or to give.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct File {
-    /// What kind of file.
-    pub kind: FileKind,
-    /// Permission bits; `None` leaves those of the existing file alone.
-    pub mode: Option<u32>,
-    /// The group it keeps; `None` for the user's own, or for the present one of a given file of unknown group.
-    pub group: Option<String>,
-    /// Whether it was there during the run.
-    pub existed: bool,
-    /// Why.
-    pub why: Why,
-}
-
-/// How a file comes to belong to the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum FileKind {
-    /// A regular file, made empty if it is not there.
-    Regular,
-    /// A named pipe, made if it is not there.
-    Fifo,
-    /// Something else that is there already and only changes its owner.
-    Existing,
-    /// An attribute of the kernel, which stays root's and is opened to the user's group by its mode.
-    Attribute,
-}
-
-/// An ACL entry for the user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Acl {
-    /// Read, write and execute (or search), as the permission bits 4, 2 and 1.
-    pub bits: u32,
-    /// What it opens that is worth a thought.
-    pub caution: Option<&'static str>,
-    /// Why.
-    pub why: Why,
-}
-
-impl Acl {
-    /// The permissions as in `setfacl`: `r--`, `rw-`, `r-x`.
-    pub fn text(&self) -> String {
-        letters(self.bits)
-    }
-}
-
-/// A capability.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CapabilityGrant {
-    /// What it amounts to, where that is more than its name says.
-    pub danger: Option<&'static str>,
-    /// Why.
-    pub why: Why,
-}
-
-/// A secret that systemd hands over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Credential {
-    /// The file.
-    pub path: RawText,
-    /// Why.
-    pub why: Why,
-}
-
-/// A resource limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LimitGrant {
-    /// The limit in the unit of setrlimit(2); `None` is no limit.
-    pub value: Option<u64>,
-    /// Why.
-    pub why: Why,
-}
-
-/// A device node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Device {
-    /// Whether it is a block device.
-    pub block: bool,
-    /// Read and write, as the permission bits 4 and 2.
-    pub bits: u32,
-    /// Why.
-    pub why: Why,
-}
-
-/// A variable of the environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Variable {
-    /// Its value in a unit.
-    pub value: String,
-    /// Why.
-    pub why: Why,
-}
-
-/// A kernel parameter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sysctl {
-    /// The value written.
-    pub value: String,
-    /// Why.
-    pub why: Why,
-}
-
-/// A user that owns something today that the program's user is to take over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct PresentOwner {
-    /// What changes hands.
-    pub paths: BTreeSet<RawText>,
-    /// The needs behind that.
-    pub needs: BTreeSet<String>,
-}
-
-impl PresentOwner {
-    /// A tip for the reader. It holds text from the tracee: escape it for where it goes.
-    pub fn tip(&self, owner: &str, user_option: &str) -> String {
-        const SHOWN: usize = 4;
-        let mut paths: Vec<String> = self.paths.iter().take(SHOWN).map(RawText::to_string).collect();
-        if self.paths.len() > SHOWN {
-            paths.push(format!("{} more", self.paths.len() - SHOWN));
+/// Puts a piece where those of its kind are; where one is already, that one serves both.
+fn put<K: Ord, P: Piece>(map: &mut BTreeMap<K, P>, key: K, mut piece: P, why: Why) {
+    *piece.why() = why;
+    match map.get_mut(&key) {
+        Some(present) => {
+            present.widen(&piece);
+            present.why().also(std::mem::take(piece.why()));
         }
-        format!(
-            "{owner} owns {} today: traced again with {user_option} {owner}, it needs less",
-            paths.join(", ")
-        )
-    }
-}
-
-/// The plan for a profile. Total: what cannot be granted is in [`Grants::unmet`], so each required need is the
-/// subject of a grant, of advice or of an `Unmet`.
-pub fn grants(profile: &Profile) -> Grants {
-    plan(profile, &Choices::default())
-}
-
-/// The plan for a profile with something else preferred than usual, or with knowledge about the program.
-pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
-    let (account, doubt) = Account::of(&profile.identity, &profile.name);
-    let world = World::of(profile, &account.user);
-    let mut grants = Grants::empty(account::safe_name(&profile.name), account, world, choices.clone());
-    grants.user_option = Attached::user_option(profile.run.attached.as_ref());
-    let mut requirements: Vec<&Requirement> = profile.requirements.iter().collect();
-    requirements.sort_by(|a, b| a.id.cmp(&b.id));
-    let (required, optional): (Vec<_>, Vec<_>) = requirements
-        .into_iter()
-        .partition(|r| r.severity == Severity::Required || known::insists(r, profile));
-    let required: Vec<&Requirement> =
-        required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
-    paths::plan(&required, &mut grants);
-    exec::plan(&required, profile, &mut grants);
-    for requirement in &required {
-        if !exec::is_given(requirement, &mut grants) {
-            kernel::grant(requirement, &mut grants);
-        }
-    }
-    grants.unmet.extend(doubt);
-    keep_groups(profile, &mut grants);
-    open_socket_directories(profile, &mut grants);
-    let (asked, optional): (Vec<_>, Vec<_>) = optional.into_iter().partition(|r| r.only_asked());
-    if !asked.is_empty() {
-        let needs = asked.iter().map(|requirement| requirement.id.clone()).collect();
-        grants
-            .optional
-            .push(Why { needs, reason: "was only asked about with access(2), and nothing followed".into() });
-    }
-    for requirement in optional {
-        grants.optional.push(Why::new(&requirement.id, optional_reason(requirement)));
-    }
-    if grants.account.uid == Some(0) {
-        let hint = format!("run it with {} USER for a user that is not root", grants.user_option);
-        grants.unmet.push(Unmet::new("identity", "the profile was made for root itself", hint));
-    }
-    known::apply(profile, &mut grants);
-    known::give(profile, &mut grants);
-    open::close_homes(profile, &mut grants);
-    // What an interpreter carries, every script has.
-    grants.on_file &= carriers(profile, &grants, |_| true).interpreters.is_empty();
-    grants.settle();
-    grants
-}
-
-/// What the user could do in the run it could do with its groups, so it keeps them.
-fn keep_groups(profile: &Profile, grants: &mut Grants) {
-    let mut present: BTreeSet<u32> = grants.groups.values().map(|present| present.gid).collect();
-    for &gid in &profile.identity.groups {
-        if gid == 0 {
-            let hint = match grants.world.setting {
-                Setting::Host if profile.run.attached.is_none() => "trace it again without --groups 0",
-                Setting::Host => "have it started without group 0",
-                Setting::Container | Setting::Pod => {
-                    "start the container with a user and a group that are not root's"
-                }
-            };
-            grants.unmet.push(Unmet::new("identity", "the run had group root", hint));
-        } else if gid != grants.account.run_gid && present.insert(gid) {
-            let why = Why { needs: BTreeSet::new(), reason: "the run had this group".into() };
-            grants.groups.insert(gid.to_string(), Membership { gid, caution: None, why });
+        None => {
+            map.insert(key, piece);
         }
     }
 }
 
-/// Others connect to the sockets in a directory, so they must be able to pass through it.
-fn open_socket_directories(profile: &Profile, grants: &mut Grants) {
-    let sockets = profile.listens.iter().filter(|listen| listen.protocol == Protocol::Unix);
-    for socket in sockets {
-        let directory = place::parent(&socket.address);
-        if let Some(grant) = grants.directories.get_mut(&directory).filter(|grant| !grant.existed) {
-            grant.mode |= 0o055;
-        }
-    }
-}
-
-fn optional_reason(requirement: &Requirement) -> String {
-    match requirement.severity {
-        Severity::Tolerated => "is refused, and the program was seen to live without it".into(),
-        _ => match &requirement.need {
-            Need::Path { .. } if requirement.evidence.outcomes.keys().eq(["ENOENT"]) => {
-                "goes on, although the directory is not there".into()
-            }
-            Need::Path { .. } => {
-                "was only tried: the call would have failed anyway, or the program looks elsewhere".into()
-            }
-            _ => "was only tried: the program goes on without it".into(),
-        },
+/// The same for what there is only one of.
+fn put_one<V>(place: &mut Option<(V, Why)>, value: V, why: Why) {
+    match place {
+        Some((_, present)) => present.also(why),
+        None => *place = Some((value, why)),
     }
 }
 
 impl Grants {
-    fn empty(name: String, account: Account, world: World, choices: Choices) -> Self {
+    /// Nothing is granted yet.
+    pub(crate) fn empty(profile: &Profile, account: Account, world: World, choices: Choices) -> Self {
         Self {
-            name,
+            name: safe_name(&profile.name),
             account,
             world,
-            user_option: Attached::user_option(None),
+            user_option: Attached::user_option(profile.run.attached.as_ref()),
             groups: BTreeMap::new(),
             directories: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -413,7 +182,7 @@ impl Grants {
             ports: BTreeMap::new(),
             port_method: Method::Capability,
             capabilities: BTreeMap::new(),
-            on_file: choices.pick(&[Method::Capability, Method::FileCapability])
+            on_file: choices.pick(None, &[Method::Capability, Method::FileCapability])
                 == Some(Method::FileCapability),
             executes: Executes::default(),
             credentials: BTreeMap::new(),
@@ -426,74 +195,151 @@ impl Grants {
             modules: BTreeMap::new(),
             environment: BTreeMap::new(),
             directives: BTreeMap::new(),
-            known: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),
             present_owners: BTreeMap::new(),
             withheld: Vec::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
+            ways: BTreeMap::new(),
             choices,
+            used: Used::by(profile),
         }
     }
 
-    /// Brings what is a list into one order.
-    fn settle(&mut self) {
-        for list in [&mut self.advice, &mut self.withheld, &mut self.optional] {
-            list.sort();
-            list.dedup();
+    /// Takes one of the ways for these needs: the one that trials chose, the most wanted, else the first that opens no
+    /// more than what is the service's; the others are kept for who wants to choose.
+    pub(crate) fn choose<'n>(
+        &mut self,
+        needs: impl IntoIterator<Item = &'n str>,
+        tried: Option<Method>,
+        ways: impl IntoIterator<Item = Way>,
+    ) -> Option<Method> {
+        let mut ways: Vec<Way> = ways.into_iter().collect();
+        for way in &mut ways {
+            way.reach = reach::of(&way.act, &self.used);
         }
+        ways.sort_by_key(Way::opens_much);
+        let methods: Vec<Method> = ways.iter().filter_map(|way| way.act.method()).collect();
+        let method = self.choices.pick(tried, &methods);
+        if let Some(taken) = ways.iter_mut().find(|way| way.act.method() == method) {
+            taken.chosen = true;
+        }
+        for need in needs {
+            for way in &ways {
+                if way.chosen {
+                    self.put(&way.act, Why::new(need, way.because.clone()));
+                }
+                self.note(need, way.clone());
+            }
+        }
+        method
+    }
+
+    /// Takes a way that has no other beside it.
+    pub(crate) fn take(&mut self, need: &str, way: Way) {
+        self.choose([need], None, [way]);
+    }
+
+    /// Keeps ways that are not taken.
+    pub(crate) fn offer(&mut self, need: &str, ways: impl IntoIterator<Item = Way>) {
+        for way in ways {
+            let reach = reach::of(&way.act, &self.used);
+            self.note(need, Way { reach, ..way });
+        }
+    }
+
+    /// A way is told once; whoever takes it later has taken it.
+    fn note(&mut self, need: &str, way: Way) {
+        let ways = self.ways.entry(need.to_owned()).or_default();
+        let is_it =
+            |known: &&mut Way| known.act == way.act && (way.act.is_piece() || known.because == way.because);
+        match ways.iter_mut().find(is_it) {
+            Some(known) => known.chosen |= way.chosen,
+            None => ways.push(way),
+        }
+    }
+
+    /// Whether a need is refused.
+    pub(crate) fn is_refused(&self, need: &str) -> bool {
+        let refuses = |way: &Way| way.chosen && matches!(way.act, Act::Refuse(_));
+        self.ways.get(need).is_some_and(|ways| ways.iter().any(refuses))
+    }
+
+    /// Takes back those ways of a need that `lost` names, and takes `instead`.
+    pub(crate) fn replace(&mut self, need: &str, lost: impl Fn(&Act) -> bool, instead: Way) {
+        for way in self.ways.entry(need.to_owned()).or_default().iter_mut().filter(|way| lost(&way.act)) {
+            way.chosen = false;
+        }
+        self.take(need, instead);
+    }
+
+    /// Whether processes of the service may gain what the files of programs give: no `NoNewPrivileges=`, nor anything that
+    /// brings it along.
+    pub fn may_gain(&self) -> bool {
+        !self.executes.gains.is_empty() || (self.on_file && !self.capabilities.is_empty())
+    }
+
+    /// Capabilities that are in the bounding set and the service has not got itself.
+    pub fn kept(&self) -> impl Iterator<Item = (Capability, &Why)> {
+        let kept = self.executes.kept.iter().map(|(capability, why)| (*capability, why));
+        kept.filter(|(capability, _)| !self.capabilities.contains_key(capability))
+    }
+
+    /// Puts the piece of a way that is taken where its kind is.
+    fn put(&mut self, act: &Act, why: Why) {
+        match act.clone() {
+            Act::Directory(path, directory) => put(&mut self.directories, path, directory, why),
+            Act::File(path, file) => put(&mut self.files, path, file, why),
+            Act::Acl(path, acl) => put(&mut self.acls, path, acl, why),
+            Act::Join(group, membership) => put(&mut self.groups, group, membership, why),
+            Act::Capability(capability, grant) | Act::FileCapability(capability, grant) => {
+                put(&mut self.capabilities, capability, grant, why);
+            }
+            Act::Bound(capability) => put(&mut self.executes.kept, capability, Why::default(), why),
+            Act::Gain => self.executes.gains.push(why),
+            Act::Credential(name, credential) => put(&mut self.credentials, name, credential, why),
+            Act::Device(path, device) => put(&mut self.devices, path, device, why),
+            Act::Sysctl(name, sysctl) => put(&mut self.sysctls, name, sysctl, why),
+            Act::Module(name) => put(&mut self.modules, name, Why::default(), why),
+            Act::Before(words) => self.before_start.push((words, why)),
+            Act::Limit(limit, grant) => put(&mut self.limits, limit, grant, why),
+            Act::Nice(value) => put_one(&mut self.nice, value, why),
+            Act::OomScore(value) => put_one(&mut self.oom_score, value, why),
+            Act::Variable(name, variable) => put(&mut self.environment, name, variable, why),
+            Act::Directive(name, value) => put(&mut self.directives, (name, value), Why::default(), why),
+            Act::Delegate => match &mut self.delegate {
+                Some(present) => present.also(why),
+                None => self.delegate = Some(why),
+            },
+            // These are lists, made when all is chosen.
+            Act::Listen(_) | Act::Setting | Act::Withhold(_) | Act::Nothing | Act::Refuse(_) => {}
+        }
+    }
+
+    /// Makes the lists of what no piece stands for, in one order.
+    pub(crate) fn settle(&mut self) {
+        let (mut advice, mut withheld, mut optional) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        for (need, ways) in &self.ways {
+            for way in ways.iter().filter(|way| way.chosen) {
+                let list: &mut BTreeMap<&String, BTreeSet<String>> = match &way.act {
+                    Act::Setting => &mut advice,
+                    Act::Withhold(_) => &mut withheld,
+                    Act::Nothing => &mut optional,
+                    Act::Refuse(hint) => {
+                        self.unmet.push(Unmet::new(need, &way.because, hint));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                list.entry(&way.because).or_default().insert(need.clone());
+            }
+        }
+        let list = |by_reason: BTreeMap<&String, BTreeSet<String>>| {
+            by_reason.into_iter().map(|(reason, needs)| Why { needs, reason: reason.clone() }).collect()
+        };
+        (self.advice, self.withheld, self.optional) = (list(advice), list(withheld), list(optional));
         self.unmet.sort();
         self.unmet.dedup();
-    }
-
-    fn refuse(&mut self, need: &str, reason: impl Into<String>, hint: impl Into<String>) {
-        self.unmet.push(Unmet::new(need, reason, hint));
-    }
-
-    fn advise(&mut self, need: &str, reason: impl Into<String>) {
-        self.advice.push(Why::new(need, reason));
-    }
-
-    fn capability(&mut self, capability: Capability, danger: Option<&'static str>, why: Why) {
-        let grant = self.capabilities.entry(capability).or_insert_with(|| CapabilityGrant {
-            danger,
-            why: Why { needs: BTreeSet::new(), ..why.clone() },
-        });
-        grant.why.also(why);
-    }
-
-    /// Takes back a capability that serves this need alone; false where it serves another one too, or is not granted.
-    fn withhold(&mut self, need: &str, capability: Capability, because: &str) -> bool {
-        let alone = |grant: &CapabilityGrant| grant.why.needs.iter().eq([need]);
-        if !self.capabilities.get(&capability).is_some_and(alone) {
-            return false;
-        }
-        self.capabilities.remove(&capability);
-        let amounts = danger(capability).map(|danger| format!(" (it {danger})")).unwrap_or_default();
-        let reason = format!(
-            "{capability}{amounts} is withheld and may be needed: {because}; prove it with --minimize"
-        );
-        self.withheld.push(Why::new(need, reason));
-        true
-    }
-
-    fn join(&mut self, group: &groups::Usable, why: Why) {
-        let membership = self.groups.entry(group.name.clone()).or_insert_with(|| Membership {
-            gid: group.gid,
-            caution: group.caution,
-            why: Why { needs: BTreeSet::new(), ..why.clone() },
-        });
-        membership.why.also(why);
-    }
-
-    fn acl(&mut self, path: &RawText, bits: u32, why: Why) {
-        let acl = self.acls.entry(path.clone()).or_insert_with(|| Acl {
-            bits: 0,
-            caution: None,
-            why: Why { needs: BTreeSet::new(), ..why.clone() },
-        });
-        acl.bits |= bits;
-        acl.why.also(why);
     }
 }

@@ -1,25 +1,31 @@
-//! What grants let the user do beyond what the program did.
+//! What ways let the user do beyond what the program did.
 
 use std::collections::BTreeMap;
 
-use super::{FileKind, Grants, Method, PORT_SYSCTL, carriers};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Act, FileKind, Grants, PORT_SYSCTL, carriers};
 use crate::event::FileType;
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 use crate::text::letters;
+use crate::ways::GAINS;
 use crate::{Capability, RawText};
 
 /// Something that the user gains and the program did not use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reach {
     /// On what.
     pub on: On,
     /// In a few words, without the subject. They may hold text from the tracee.
     pub words: String,
+    /// How much that is.
+    pub grade: Grade,
 }
 
 /// What a reach is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum On {
     /// An object itself: these permission bits, 4 read, 2 write, 1 search.
     Itself(RawText, u32),
@@ -31,7 +37,29 @@ pub enum On {
     Machine(String),
 }
 
+/// How much is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grade {
+    /// Nothing.
+    None,
+    /// More of the very things that are needed, or what a group has that opens nothing of note.
+    Low,
+    /// What is worth a thought.
+    Medium,
+    /// Root, in all but name.
+    High,
+}
+
 impl Reach {
+    fn low(on: On, words: impl Into<String>) -> Self {
+        Self { on, words: words.into(), grade: Grade::Low }
+    }
+
+    fn machine(subject: impl Into<String>, words: impl Into<String>, grade: Grade) -> Self {
+        Self { on: On::Machine(subject.into()), words: words.into(), grade }
+    }
+
     /// Subject and words.
     pub fn text(&self) -> String {
         let (On::Itself(path, _) | On::Entries(path) | On::Open(path)) = &self.on else {
@@ -42,111 +70,140 @@ impl Reach {
     }
 }
 
-/// What the program did with each path: the bits that it takes of the path itself.
-struct Used<'a>(BTreeMap<&'a RawText, u32>);
+/// What the program did with each path, and what is open to everybody as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// The bits that it takes of each path itself.
+    bits: BTreeMap<RawText, u32>,
+    /// Paths that are directories.
+    directories: std::collections::BTreeSet<RawText>,
+    /// The first port that needs no privilege.
+    first_port: u32,
+}
 
-impl<'a> Used<'a> {
-    fn by(profile: &'a Profile) -> Self {
-        let mut used: BTreeMap<&RawText, u32> = BTreeMap::new();
-        let required = |requirement: &&Requirement| requirement.severity == Severity::Required;
-        for requirement in profile.requirements.iter().filter(required) {
-            let (Need::Path { path, access, .. } | Need::Device { path, access, .. }) = &requirement.need
-            else {
-                continue;
-            };
-            *used.entry(path).or_default() |= Access::bits(access);
-            let changes = access.iter().any(|access| matches!(access, Access::Create | Access::Delete));
-            if let Some(holder) = requirement.evidence.refused_at.as_ref().filter(|_| changes) {
-                *used.entry(holder).or_default() |= 3;
-            }
+impl Used {
+    pub(crate) fn by(profile: &Profile) -> Self {
+        let first_port = u32::from(profile.run.unprivileged_port_start);
+        let mut used = Self { first_port, ..Self::default() };
+        for requirement in &profile.requirements {
+            used.note(requirement);
         }
-        Self(used)
+        used
     }
 
-    /// Those of the bits that the program did not use.
-    fn beyond(&self, path: &RawText, bits: u32) -> u32 {
-        bits & !self.0.get(path).copied().unwrap_or(0)
+    fn note(&mut self, requirement: &Requirement) {
+        let (Need::Path { path, access, file_type, .. } | Need::Device { path, access, file_type, .. }) =
+            &requirement.need
+        else {
+            return;
+        };
+        if *file_type == FileType::Directory {
+            self.directories.insert(path.clone());
+        }
+        let at = requirement.evidence.refused_at.as_ref();
+        let inode = requirement.evidence.refused_inode.as_ref();
+        if let (Some(at), Some(FileType::Directory)) = (at, inode.map(|inode| inode.file_type)) {
+            self.directories.insert(at.clone());
+        }
+        if requirement.severity != Severity::Required {
+            return;
+        }
+        *self.bits.entry(path.clone()).or_default() |= Access::bits(access);
+        let changes = access.iter().any(|access| matches!(access, Access::Create | Access::Delete));
+        if let Some(holder) = at.filter(|_| changes) {
+            *self.bits.entry(holder.clone()).or_default() |= 3;
+        }
+    }
+
+    /// What an object itself opens: those of the bits that the program did not use, and its mode for an owner.
+    fn itself(&self, path: &RawText, bits: u32, owns: bool, out: &mut Vec<Reach>) {
+        let beyond = bits & !self.bits.get(path).copied().unwrap_or(0);
+        let words = match (beyond, owns) {
+            (0, false) => return,
+            (0, true) => "set its mode".into(),
+            (_, false) => format!("{} as well", letters(beyond)),
+            (_, true) => format!("{} as well, and set its mode", letters(beyond)),
+        };
+        out.push(Reach::low(On::Itself(path.clone(), beyond), words));
     }
 }
 
-/// All that is gained beyond the needs, in the order of the grants.
-pub fn reach(profile: &Profile, grants: &Grants) -> Vec<Reach> {
-    let used = Used::by(profile);
+fn entries(path: &RawText) -> Reach {
+    Reach::low(On::Entries(path.clone()), "remove and rename whatever lies in it")
+}
+
+fn open(path: &RawText) -> Reach {
+    Reach::low(On::Open(path.clone()), "reach what is open to everybody in it")
+}
+
+/// What one act opens beyond what the program did.
+pub(super) fn of(act: &Act, used: &Used) -> Vec<Reach> {
     let mut out = Vec::new();
-    let mut add = |on, words: String| out.push(Reach { on, words });
-    let itself = |path: &RawText, bits: u32, owns: bool, add: &mut dyn FnMut(On, String)| {
-        let beyond = used.beyond(path, bits);
-        let owner = if owns { ", and set its mode" } else { "" };
-        if beyond != 0 || owns {
-            let may = if beyond == 0 { String::new() } else { format!("{} as well", letters(beyond)) };
-            let words = format!("{may}{owner}");
-            add(On::Itself(path.clone(), beyond), words.trim_start_matches(", and ").to_owned());
+    match act {
+        Act::Directory(path, directory) if directory.existed => {
+            used.itself(path, 7, true, &mut out);
+            if directory.mode & 0o1000 == 0 {
+                out.push(entries(path));
+            }
+            out.push(open(path));
         }
-    };
-    for (path, directory) in grants.directories.iter().filter(|(_, directory)| directory.existed) {
-        itself(path, 7, true, &mut add);
-        if directory.mode & 0o1000 == 0 {
-            add(On::Entries(path.clone()), "remove and rename whatever lies in it".into());
+        Act::File(path, file) if file.existed && file.kind != FileKind::Attribute => {
+            used.itself(path, 6, true, &mut out);
         }
-        add(On::Open(path.clone()), "reach what is open to everybody in it".into());
+        Act::Acl(path, acl) => {
+            used.itself(path, acl.bits, false, &mut out);
+            let is_directory = used.directories.contains(path);
+            if is_directory && acl.bits & 2 != 0 {
+                out.push(entries(path));
+            }
+            if is_directory && acl.bits & 1 != 0 {
+                out.push(open(path));
+            }
+        }
+        Act::Join(group, membership) => {
+            let words = membership.caution.unwrap_or("whatever it may on this machine");
+            out.push(Reach::machine(format!("group {group}"), words, membership.grade));
+        }
+        Act::Capability(capability, grant) | Act::FileCapability(capability, grant) => match grant.danger {
+            Some(danger) => {
+                let root = danger.starts_with("amounts to root");
+                let grade = if root { Grade::High } else { Grade::Medium };
+                out.push(Reach::machine(capability.to_string(), danger, grade));
+            }
+            None if *capability == Capability::NET_BIND_SERVICE => {
+                let words = format!("every port below {}", used.first_port);
+                out.push(Reach::machine(capability.to_string(), words, Grade::Low));
+            }
+            None => {}
+        },
+        Act::Gain => {
+            let (subject, words, grade) = GAINS;
+            out.push(Reach::machine(subject, words, grade));
+        }
+        Act::Sysctl(name, sysctl) if name == PORT_SYSCTL => {
+            let words = format!("every program binds ports from {} on", sysctl.value);
+            out.push(Reach::machine(PORT_SYSCTL, words, Grade::Medium));
+        }
+        _ => {}
     }
-    for (path, _) in grants.files.iter().filter(|(_, file)| file.existed && file.kind != FileKind::Attribute)
-    {
-        itself(path, 6, true, &mut add);
-    }
-    for (path, acl) in &grants.acls {
-        itself(path, acl.bits, false, &mut add);
-        if is_directory(profile, path) && acl.bits & 2 != 0 {
-            add(On::Entries(path.clone()), "remove and rename whatever lies in it".into());
-        }
-        if is_directory(profile, path) && acl.bits & 1 != 0 {
-            add(On::Open(path.clone()), "reach what is open to everybody in it".into());
-        }
-    }
-    machine(profile, grants, &mut out);
     out
 }
 
-fn is_directory(profile: &Profile, path: &RawText) -> bool {
-    profile.requirements.iter().any(|requirement| match &requirement.need {
-        Need::Path { path: needed, file_type, .. } => {
-            let at = requirement.evidence.refused_at.as_ref() == Some(path);
-            let inode = requirement.evidence.refused_inode.as_ref().filter(|_| at);
-            (needed == path && *file_type == FileType::Directory)
-                || inode.is_some_and(|inode| inode.file_type == FileType::Directory)
-        }
-        _ => false,
-    })
-}
-
-/// What is no matter of a known file.
-fn machine(profile: &Profile, grants: &Grants, out: &mut Vec<Reach>) {
-    let mut add = |subject: String, words: String| out.push(Reach { on: On::Machine(subject), words });
-    for (group, membership) in &grants.groups {
-        let words =
-            membership.caution.map_or_else(|| "whatever it may on this machine".into(), str::to_owned);
-        add(format!("group {group}"), words);
-    }
-    for (capability, grant) in &grants.capabilities {
-        match grant.danger {
-            Some(danger) => add(capability.to_string(), danger.to_owned()),
-            None if *capability == Capability::NET_BIND_SERVICE => {
-                let first = profile.run.unprivileged_port_start;
-                add(capability.to_string(), format!("every port below {first}"));
-            }
-            None => {}
-        }
-    }
-    if !grants.executes.gains.is_empty() {
-        let words = "gives what its file says, within the bounding set, as it does to every user";
-        add("any set-id program, and any with file capabilities".into(), words.into());
-    }
-    if let Some(sysctl) = grants.sysctls.get(PORT_SYSCTL).filter(|_| grants.port_method == Method::Sysctl) {
-        add(PORT_SYSCTL.into(), format!("every program binds ports from {} on", sysctl.value));
-    }
+/// All that is gained beyond the needs, each once.
+pub fn reach(profile: &Profile, grants: &Grants) -> Vec<Reach> {
+    let taken = grants.ways.values().flatten().filter(|way| way.chosen);
+    let mut out: Vec<Reach> = taken.flat_map(|way| way.reach.iter().cloned()).collect();
+    let member = |name: &String| {
+        Reach::machine(format!("group {name}"), "whatever it may on this machine", Grade::Low)
+    };
+    let kept = grants.groups.iter().filter(|(_, membership)| membership.why.needs.is_empty());
+    out.extend(kept.map(|(name, _)| member(name)));
     if grants.on_file {
         for path in carriers(profile, grants, |_| true).files.keys() {
-            add(path.to_text(), "whoever runs it has its capabilities".into());
+            out.push(Reach::machine(path.to_text(), "whoever runs it has its capabilities", Grade::Medium));
         }
     }
+    out.sort();
+    out.dedup();
+    out
 }

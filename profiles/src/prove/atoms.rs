@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::grants::{Choices, Grants, Why, plan};
+use crate::grants::{Choices, Grants, Why};
 use crate::profile::Profile;
 use crate::requirement::Severity;
+use crate::ways::plan;
 
 /// Needs that are granted together, so that they can only be left out together.
 #[derive(Clone, Debug, PartialEq, Eq)]

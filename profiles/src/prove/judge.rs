@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::event::{Exit, Mode, Phase};
-use crate::grants::{Choices, plan};
+use crate::grants::Choices;
 use crate::profile::Profile;
 use crate::requirement::{Access, Basis, IdentityOperation, Need, Requirement, Severity};
+use crate::ways::plan;
 
 /// What was refused in a trial, compared with what the profile grants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

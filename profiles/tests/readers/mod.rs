@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::emit::Emitted;
-use nrtrace_profiles::grants::{Class, FileKind, Grants};
+use nrtrace_profiles::grants::{FileKind, Grants};
+use nrtrace_profiles::place::Class;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
 

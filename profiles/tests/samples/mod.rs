@@ -57,6 +57,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             outcomes: BTreeMap::from([("ok".to_owned(), 1)]),
         },
         proof: None,
+        way: None,
     }
 }
 

@@ -289,8 +289,9 @@ mod tests {
     #[test]
     fn each_directive_that_is_written_is_known() {
         use nrtrace_profiles::emit::Format;
-        use nrtrace_profiles::grants::{Choices, Method, plan};
+        use nrtrace_profiles::grants::{Choices, Method};
         use nrtrace_profiles::profile::Profile;
+        use nrtrace_profiles::ways::plan;
         let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../profiles/testdata");
         let prefer: [&[Method]; 3] =
             [&[], &[Method::Socket, Method::Manager, Method::Credential], &[Method::FileCapability]];

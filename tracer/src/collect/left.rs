@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Event, Object, Outcome, PathObject};
-use nrtrace_profiles::grants::obeyed;
+use nrtrace_profiles::place::obeyed;
 
 use super::calls::{Last, traits};
 use super::structure;

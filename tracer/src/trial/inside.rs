@@ -13,10 +13,11 @@ use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
-use nrtrace_profiles::grants::{Method, plan};
+use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::without;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
+use nrtrace_profiles::ways::plan;
 
 use super::{ARGUMENT, Answer, Order, REPORT_FD, Report, Request, Rights, sealed};
 use crate::apply::{self, Artefacts};

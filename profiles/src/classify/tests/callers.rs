@@ -2,8 +2,8 @@
 
 use crate::changes::Changes;
 use crate::emit::Format;
-use crate::grants::grants;
 use crate::requirement::Evidence;
+use crate::ways::grants;
 use crate::{Capability, RawText};
 
 use super::build::*;
@@ -42,7 +42,7 @@ fn each_executable_that_used_a_capability_is_to_carry_it() {
 fn it_is_said_that_there_are_more_executables_than_are_told() {
     let profile = run(&used_by(0..Evidence::EXECUTABLES + 10));
     assert_eq!(profile.requirements[0].evidence.executables().len(), Evidence::EXECUTABLES);
-    let plan = crate::grants::plan(
+    let plan = crate::ways::plan(
         &profile,
         &crate::grants::Choices {
             prefer: vec![crate::grants::Method::FileCapability],

@@ -11,7 +11,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::escape::shell::readable;
 use super::table::{listen, unexplained};
-use super::{Emitted, Format, Verdict, by_reason, remedies};
+use super::{Emitted, Format, Verdict, by_reason, verdict};
 use crate::RawText;
 use crate::describe;
 use crate::grants::{Grants, Why};
@@ -91,7 +91,7 @@ fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
 }
 
 fn verdict_of(requirement: &crate::requirement::Requirement, grants: &Grants) -> Verdict {
-    remedies(grants, requirement).into_iter().map(|remedy| remedy.verdict).max().unwrap_or(Verdict::Unmet)
+    verdict(grants, requirement)
 }
 
 fn head(profile: &Profile, grants: &Grants) -> Markup {

@@ -7,10 +7,10 @@ use maud::{Markup, html};
 use super::{path, seconds, text, verdict_of, verdict_words};
 use crate::emit::table::rows::{access_of, named, owner};
 use crate::emit::table::{group_of, proved};
+use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
 use crate::grants::Grants;
 use crate::profile::Profile;
-use crate::remedy::{Grade, Remedy, ranked};
 use crate::requirement::{Evidence, Requirement, word};
 
 /// The section.
@@ -33,16 +33,16 @@ pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
             @for ((_, title), needs) in &groups {
                 div.group {
                     h3 { (title) " " span.quiet { (needs.len()) } }
-                    @for (n, requirement) in needs { (need(*n, requirement, profile, grants)) }
+                    @for (n, requirement) in needs { (need(*n, requirement, grants)) }
                 }
             }
         }
     }
 }
 
-fn need(n: usize, requirement: &Requirement, profile: &Profile, grants: &Grants) -> Markup {
+fn need(n: usize, requirement: &Requirement, grants: &Grants) -> Markup {
     let (class, words) = verdict_words(verdict_of(requirement, grants));
-    let remedies = ranked(profile, grants, requirement);
+    let remedies = remedies(grants, requirement);
     let chosen: Vec<&Remedy> = remedies.iter().filter(|remedy| remedy.chosen).collect();
     html! {
         details class={ "need " (class) } id={ "need-" (n) } {
@@ -111,18 +111,16 @@ fn remedy_table(remedies: &[Remedy]) -> Markup {
     html! {
         div.scroll {
             table.remedies {
-                thead { tr { th { "Remedy" } th { "Cost" } th { "Risk" } th { "Because" } } }
+                thead { tr { th { "Remedy" } th { "Opens beyond the need" } th { "Because" } } }
                 tbody {
                     @for remedy in remedies {
                         tr.chosen[remedy.chosen] {
                             td {
                                 @if remedy.chosen { span.check title="what the files do" { "✓ " } }
                                 (text(&remedy.text))
-                                " " span.quiet { (scope(remedy)) }
                                 @if let Some(source) = &remedy.source { " " span.source { (text(source)) } }
                             }
-                            td { (grade(remedy.cost)) }
-                            td { (grade(remedy.risk)) }
+                            td { (opens(remedy)) }
                             td { (text(&remedy.because)) }
                         }
                     }
@@ -132,11 +130,7 @@ fn remedy_table(remedies: &[Remedy]) -> Markup {
     }
 }
 
-fn scope(remedy: &Remedy) -> String {
-    word(&remedy.scope)
-}
-
-fn grade(grade: Grade) -> Markup {
-    let name = word(&grade);
-    html! { span class={ "grade " (name) } { (name) } }
+fn opens(remedy: &Remedy) -> Markup {
+    let name = word(&remedy.risk);
+    html! { span class={ "grade " (name) } { (name) } @for what in &remedy.opens { " " (text(what)) } }
 }

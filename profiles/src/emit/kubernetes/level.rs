@@ -1,10 +1,35 @@
 //! The level of the Pod Security Standards that a pod reaches, and what stands in the way of the next.
 
 use std::collections::BTreeSet;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::Capability;
-use crate::check::Level;
 use crate::grants::Grants;
+
+/// A level of the Pod Security Standards, strictest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Anything goes.
+    Privileged,
+    /// No known privilege escalation.
+    Baseline,
+    /// Hardened.
+    Restricted,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Privileged => "privileged",
+            Self::Baseline => "baseline",
+            Self::Restricted => "restricted",
+        })
+    }
+}
 
 /// Capabilities that the level "baseline" allows to add.
 const BASELINE: &[&str] = &[

@@ -7,9 +7,9 @@ mod patch;
 use super::escape::yaml::string;
 use super::volumes;
 use super::{Emitted, Page, reason};
-use crate::check::Level;
 use crate::grants::{Grants, Unmet};
 use crate::profile::Profile;
+pub use level::Level;
 
 pub(super) use parts::bound;
 pub use patch::{PatchError, Target, patch};

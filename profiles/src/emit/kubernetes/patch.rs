@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::level::Level;
 use super::level::Obstacle;
 use super::parts::{At, Parts};
 use crate::RawText;
-use crate::check::Level;
 use crate::emit::escape::yaml::string;
 use crate::emit::volumes::{self, Volumes};
 use crate::emit::{Emitted, Page, reason, writable};

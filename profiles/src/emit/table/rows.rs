@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::proved;
 use crate::RawText;
 use crate::describe::gift;
-use crate::emit::remedy::remedies;
+use crate::emit::remedy::{Verdict, remedies, verdict};
 use crate::event::{FileType, Inode};
 use crate::grants::Grants;
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
@@ -176,7 +176,14 @@ pub(super) fn is_missing(requirement: &Requirement) -> bool {
 }
 
 fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
-    remedies(grants, requirement).into_iter().map(|remedy| remedy.text).collect()
+    let granted = verdict(grants, requirement) <= Verdict::Partly;
+    let all = remedies(grants, requirement).into_iter();
+    all.filter_map(|remedy| match remedy.source {
+        // What is known of the program would do as well.
+        Some(_) if granted && !remedy.chosen => Some(format!("{}; or, as written:", remedy.text)),
+        _ => remedy.chosen.then_some(remedy.text),
+    })
+    .collect()
 }
 
 /// Owner, group and mode.

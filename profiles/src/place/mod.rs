@@ -1,13 +1,20 @@
 //! Whose a path is, by where it is and who asks: what is a service's own is allowed for a reason, and all else is
 //! taken to be obeyed by others.
 
+mod obeyed;
+mod secret;
+mod trees;
+
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::carriers::is_interpreter;
 use crate::RawText;
+use crate::interpreter::is_interpreter;
 use crate::profile::Profile;
+pub use obeyed::obeyed;
+pub(crate) use secret::{Secret, is_home, secret};
+use trees::{BASES, CODE, CONFIGURES, HOMES, LIBRARIES, OBEYED, RUNS, SHARED, TOP};
 
 /// What a directory is for, by the Filesystem Hierarchy Standard; systemd has a directive for each but the last two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -63,266 +70,9 @@ pub struct World {
     services: BTreeSet<String>,
 }
 
-/// Below these, what bears no other service's name is a service's own.
-const BASES: &[(&str, Class)] = &[
-    ("/etc", Class::Config),
-    ("/home", Class::Other),
-    ("/media", Class::Other),
-    ("/mnt", Class::Other),
-    ("/opt", Class::Other),
-    ("/run", Class::Runtime),
-    ("/srv", Class::Other),
-    ("/tmp", Class::Other),
-    ("/usr/local", Class::Other),
-    ("/var/cache", Class::Cache),
-    ("/var/lib", Class::State),
-    ("/var/log", Class::Logs),
-    ("/var/opt", Class::Other),
-    ("/var/spool", Class::Other),
-    ("/var/tmp", Class::Other),
-    ("/var/www", Class::Other),
-];
-
-/// Directories that many use although a base holds them.
-const SHARED: &[&str] = &[
-    "/run/lock",
-    "/run/shm",
-    "/var/lib/misc",
-    "/var/lib/private",
-    "/var/cache/private",
-    "/var/log/private",
-    "/var/spool/mail",
-];
-
-/// Top-level directories of the system; another one (`/data`, `/app`) was made for a service.
-const TOP: &[&str] = &["dev", "etc", "home", "media", "mnt", "opt", "run", "srv", "tmp", "usr", "var"];
-
-pub(super) const RUNS: &str =
-    "what is there is run, loaded or obeyed by others, so giving it away gives them away";
-const SHARES: &str = "the whole system relies on it";
-const KERNEL: &str = "it belongs to the kernel, where owners and ACLs cannot be set for a service";
-pub(super) const ACCOUNTS: &str = "it decides who may log in and who is root";
-pub(super) const CRON: &str = "cron or at runs what is there";
-const SERVICE: &str = "another service obeys what is there";
-const CONFIGURES: &str = "other programs are configured there, and the program's name is not on it";
-const HOMES: &str = "it is somebody else's home";
-const LOGS: &str = "it is the log of the whole system";
-
-/// Trees in which nothing is made or given, unless the program is the one that they are for.
-pub(super) const OBEYED: &[(&[&str], &str, &[&str])] = &[
-    (&["/proc", "/sys"], KERNEL, &[]),
-    (
-        &[
-            "/boot",
-            "/efi",
-            "/bin",
-            "/sbin",
-            "/lib",
-            "/lib32",
-            "/lib64",
-            "/libx32",
-            "/lost+found",
-            "/nix",
-            "/gnu",
-            "/snap",
-            "/ostree",
-            "/sysroot",
-            "/root",
-        ],
-        RUNS,
-        &[],
-    ),
-    (
-        &[
-            "/etc/passwd",
-            "/etc/passwd-",
-            "/etc/group",
-            "/etc/group-",
-            "/etc/shadow",
-            "/etc/shadow-",
-            "/etc/gshadow",
-            "/etc/gshadow-",
-            "/etc/.pwd.lock",
-            "/etc/subuid",
-            "/etc/subgid",
-            "/etc/nsswitch.conf",
-            "/etc/security",
-            "/etc/pam.d",
-            "/etc/pam.conf",
-            "/etc/ssh",
-            "/etc/sudoers",
-            "/etc/sudoers.d",
-            "/etc/polkit-1",
-        ],
-        ACCOUNTS,
-        &[],
-    ),
-    (&["/etc/systemd", "/etc/apt", "/etc/dpkg", "/etc/sudo", "/etc/udev", "/etc/init.d"], RUNS, &[]),
-    (&["/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.cache"], RUNS, &[]),
-    (&["/etc/profile", "/etc/profile.d", "/etc/modprobe.d", "/etc/rc.local"], RUNS, &[]),
-    (&["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/crontab", "/etc/anacrontab"], CRON, &[]),
-    (&["/etc/cron.weekly", "/etc/cron.monthly", "/etc/cron.yearly"], CRON, &[]),
-    (
-        &[
-            "/run/systemd",
-            "/run/udev",
-            "/run/credentials",
-            "/run/tmpfiles.d",
-            "/run/sysusers.d",
-            "/run/sudo",
-            "/run/user",
-            "/run/log",
-            "/run/initctl",
-            "/run/initramfs",
-            "/run/nologin",
-            "/run/motd.dynamic",
-            "/run/motd.d",
-            "/run/reboot-required",
-            "/run/reboot-required.pkgs",
-            "/run/utmp",
-            "/run/lvm",
-            "/run/mount",
-            "/run/host",
-            "/run/cloud-init",
-            "/run/ostree-booted",
-            "/run/sysctl.d",
-            "/run/modprobe.d",
-            "/run/NetworkManager",
-            "/run/polkit-1",
-        ],
-        RUNS,
-        &[],
-    ),
-    (&["/run/dbus", "/var/lib/dbus"], SERVICE, &[]),
-    (&["/run/docker", "/run/docker.sock", "/var/lib/docker"], SERVICE, &["dockerd"]),
-    (
-        &["/run/containerd", "/var/lib/containerd", "/run/nri", "/run/runc"],
-        SERVICE,
-        &["containerd", "dockerd", "k0s", "k3s"],
-    ),
-    (&["/run/crio", "/var/lib/crio", "/run/crun", "/run/libpod"], SERVICE, &["crio", "podman"]),
-    (&["/var/lib/containers", "/run/containers"], SERVICE, &["crio", "podman", "buildah"]),
-    (&["/var/lib/kubelet", "/run/kubernetes"], SERVICE, &["kubelet", "k0s", "k3s"]),
-    (
-        &["/var/lib/cni", "/run/flannel", "/run/calico"],
-        SERVICE,
-        &["kubelet", "containerd", "crio", "k0s", "k3s"],
-    ),
-    (&["/var/lib/libvirt", "/run/libvirt"], SERVICE, &["libvirtd", "virtqemud"]),
-    (&["/var/lib/lxc", "/var/lib/lxd", "/var/lib/incus", "/run/incus"], SERVICE, &["lxc", "lxd", "incusd"]),
-    (
-        &[
-            "/var/lib/dpkg",
-            "/var/lib/apt",
-            "/var/lib/rpm",
-            "/var/lib/dnf",
-            "/var/lib/pacman",
-            "/var/lib/ucf",
-            "/var/lib/systemd",
-            "/var/lib/sudo",
-            "/var/lib/pam",
-            "/var/lib/snapd",
-            "/var/lib/flatpak",
-            "/var/lib/polkit-1",
-            "/var/lib/initramfs-tools",
-            "/var/lib/AccountsService",
-            "/var/lib/cloud",
-            "/var/lib/waagent",
-            "/var/lib/machines",
-            "/var/lib/portables",
-            "/var/lib/extensions",
-            "/var/lib/confexts",
-            "/var/lib/sysupdate",
-            "/var/lib/alternatives",
-            "/var/lib/shim-signed",
-            "/var/lib/dkms",
-            "/var/lib/os-prober",
-            "/var/lib/python",
-            "/var/lib/gems",
-            "/var/lib/xkb",
-            "/var/lib/logrotate",
-            "/var/lib/update-notifier",
-            "/var/lib/update-manager",
-            "/var/lib/NetworkManager",
-            "/var/lib/dhcp",
-            "/var/lib/ntpsec",
-            "/var/cache/apt",
-            "/var/cache/ldconfig",
-            "/var/cache/debconf",
-            "/var/cache/snapd",
-            "/var/cache/dnf",
-        ],
-        RUNS,
-        &[],
-    ),
-    (
-        &[
-            "/var/spool/cron",
-            "/var/spool/at",
-            "/var/spool/atjobs",
-            "/var/spool/atspool",
-            "/var/spool/incron",
-            "/var/spool/anacron",
-        ],
-        CRON,
-        &[],
-    ),
-    (
-        &[
-            "/var/log/auth.log",
-            "/var/log/syslog",
-            "/var/log/kern.log",
-            "/var/log/messages",
-            "/var/log/secure",
-            "/var/log/daemon.log",
-            "/var/log/user.log",
-            "/var/log/mail.log",
-            "/var/log/cron.log",
-            "/var/log/debug",
-        ],
-        LOGS,
-        &["rsyslogd", "syslog-ng", "syslogd"],
-    ),
-    (
-        &[
-            "/var/log/dpkg.log",
-            "/var/log/apt",
-            "/var/log/audit",
-            "/var/log/wtmp",
-            "/var/log/btmp",
-            "/var/log/lastlog",
-            "/var/log/journal",
-            "/var/log/installer",
-            "/var/log/sudo-io",
-        ],
-        SHARES,
-        &[],
-    ),
-    (&["/opt/cni", "/opt/containerd"], RUNS, &[]),
-];
-
-/// Directories whose contents are executed or loaded, wherever they lie.
-const CODE: &[&str] = &[
-    "bin",
-    "sbin",
-    "libexec",
-    "hooks",
-    "dist-packages",
-    "site-packages",
-    "__pycache__",
-    "node_modules",
-    "cron.d",
-    "systemd",
-    "init.d",
-    ".ssh",
-];
-
-/// The same, where a tree is not the program's own by name.
-const LIBRARIES: &[&str] = &["lib", "lib32", "lib64", "plugins", "modules"];
-
 impl World {
     /// The world of a profile's program.
-    pub(super) fn of(profile: &Profile, user: &str) -> Self {
+    pub(crate) fn of(profile: &Profile, user: &str) -> Self {
         let base = |path: &RawText| {
             String::from_utf8_lossy(path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default())
                 .into_owned()
@@ -388,24 +138,24 @@ impl World {
     }
 
     /// Whether a name is the program's: equal, but for a version and the `d` of a daemon.
-    pub(super) fn is_named(&self, word: &[u8]) -> bool {
+    pub(crate) fn is_named(&self, word: &[u8]) -> bool {
         self.names.iter().any(|name| is_alike(word, name.as_bytes()))
     }
 
     /// Whether a name is that of the user.
-    pub(super) fn is_user(&self, name: &str) -> bool {
+    pub(crate) fn is_user(&self, name: &str) -> bool {
         name == self.user
     }
 
     /// Whether a user's name is that of the program or of its user.
-    pub(super) fn is_own_user(&self, name: &str) -> bool {
+    pub(crate) fn is_own_user(&self, name: &str) -> bool {
         self.is_user(name)
             || self.is_named(name.as_bytes())
             || is_alike(name.as_bytes(), self.user.as_bytes())
     }
 
     /// Whether a directory is one of the system itself, which is not made for one service even where it is missing.
-    pub(super) fn is_common(&self, path: &RawText) -> bool {
+    pub(crate) fn is_common(&self, path: &RawText) -> bool {
         let path = real(path);
         let bytes = path.as_bytes();
         let listed = SHARED.iter().chain(BASES.iter().map(|(base, _)| base)).any(|d| d.as_bytes() == bytes);
@@ -414,7 +164,7 @@ impl World {
     }
 
     /// The class of what lies directly in a shared directory: `/run/x.pid` is of the class of `/run`.
-    pub(super) fn class_in(&self, path: &RawText) -> Class {
+    pub(crate) fn class_in(&self, path: &RawText) -> Class {
         match self.place(path) {
             Place::Private(class) | Place::Shared(class) => class,
             Place::System(_) => Class::Other,
@@ -423,7 +173,7 @@ impl World {
 }
 
 /// Whether a path lies in the root directory itself, where files are for others to find.
-pub(super) fn is_at_root(path: &RawText) -> bool {
+pub(crate) fn is_at_root(path: &RawText) -> bool {
     parent(path).as_bytes() == b"/"
 }
 
@@ -455,7 +205,7 @@ pub(crate) fn real(path: &RawText) -> RawText {
     path.clone()
 }
 
-pub(super) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty())
 }
 
@@ -464,7 +214,7 @@ fn is_in(list: &[&str], word: &[u8]) -> bool {
 }
 
 /// The component of `path` that follows its base.
-pub(super) fn own_name(path: &RawText) -> &[u8] {
+pub(crate) fn own_name(path: &RawText) -> &[u8] {
     let bytes = path.as_bytes();
     let bytes = bytes.strip_prefix(b"/var/run").map_or(bytes, |_| bytes.get(4..).unwrap_or_default());
     BASES
@@ -478,19 +228,19 @@ fn first_below<'a>(path: &'a [u8], base: &str) -> &'a [u8] {
 }
 
 /// Whether `path` lies strictly below `tree`.
-pub(super) fn is_below(path: &[u8], tree: &[u8]) -> bool {
+pub(crate) fn is_below(path: &[u8], tree: &[u8]) -> bool {
     if tree == b"/" {
         return path.len() > 1;
     }
     path.len() > tree.len() + 1 && path.starts_with(tree) && path.get(tree.len()) == Some(&b'/')
 }
 
-pub(super) fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
+pub(crate) fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
     path == tree || is_below(path, tree)
 }
 
 /// The directory that holds `path`.
-pub(super) fn parent(path: &RawText) -> RawText {
+pub(crate) fn parent(path: &RawText) -> RawText {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|b| *b == b'/') {
         Some(0) | None => RawText::from("/"),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::is_made_up;
 use super::names::fixed_part;
-use super::place::parent;
 use crate::RawText;
 use crate::event::{FileType, Inode};
+use crate::grants::Method;
+use crate::place::parent;
 use crate::requirement::{Access, Evidence, Need, Requirement};
 
 /// A need for a path, taken apart.
@@ -18,6 +19,8 @@ pub(super) struct Wish<'a> {
     pub(super) access: &'a BTreeSet<Access>,
     pub(super) pattern: bool,
     pub(super) evidence: &'a Evidence,
+    /// The way that trials chose.
+    pub(super) way: Option<Method>,
     /// The user of the run: what another user of nrtrace's making left behind counts as not there.
     run_uid: u32,
 }
@@ -32,6 +35,7 @@ impl<'a> Wish<'a> {
                 access,
                 pattern: *pattern,
                 evidence: &requirement.evidence,
+                way: requirement.way,
                 run_uid,
             }),
             _ => None,
@@ -73,12 +77,17 @@ impl<'a> Wish<'a> {
     /// Whether it changes a directory that is there: its entries in general, or the directory itself.
     pub(super) fn changes_itself(&self) -> bool {
         let existing = !self.has(Access::Create) && !self.pattern;
-        existing && self.is_directory() && (self.bits() & 2 != 0 || self.has(Access::Own))
+        existing && self.is_directory() && self.writes()
     }
 
     /// The directory whose entries it changes.
     pub(super) fn holder(&self) -> RawText {
         if self.pattern { fixed_part(self.path) } else { parent(self.path) }
+    }
+
+    /// Whether it writes to it, or wants to be its owner.
+    pub(super) fn writes(&self) -> bool {
+        self.bits() & 2 != 0 || self.has(Access::Own)
     }
 
     /// Whether the name is put in place by a call that replaces what is there, so that nothing made beforehand helps.
@@ -117,8 +126,13 @@ impl<'a> Tally<'a> {
         self.all().any(|wish| wish.is_leftover(directory))
     }
 
+    /// What changes it or what is in it.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &Wish<'a>> {
+        self.changes.iter().chain(&self.on_itself)
+    }
+
     pub(super) fn all(&self) -> impl Iterator<Item = &Wish<'a>> {
-        self.changes.iter().chain(&self.on_itself).chain(&self.looks)
+        self.writes().chain(&self.looks)
     }
 
     /// Whether nothing less than write access to the directory does; `inode` is the directory's, where that is known.

@@ -1,13 +1,12 @@
 //! What is read by whom it was not made for: the secrets of the machine, and those of other users.
 
-use super::World;
-use super::place::{is_below, real};
+use super::{World, is_below, real};
 use crate::RawText;
 use crate::event::Inode;
 
 /// Why a file is not opened by an entry for the user like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secret {
+pub(crate) enum Secret {
     /// It is the machine's or another person's: it stays refused, unless systemd is to hand over a copy.
     Closed(&'static str),
     /// It looks like a credential: who is given it is warned.
@@ -50,7 +49,7 @@ const TELLING: &[&str] = &[
 ];
 
 /// What kind of secret a file is that is to be read, if it is one.
-pub(super) fn secret(path: &RawText, inode: Option<&Inode>, world: &World) -> Option<Secret> {
+pub(crate) fn secret(path: &RawText, inode: Option<&Inode>, world: &World) -> Option<Secret> {
     let real = real(path);
     let bytes = real.as_bytes();
     let closed = CLOSED.iter().find(|(tree, _)| bytes == tree.as_bytes() || is_below(bytes, tree.as_bytes()));
@@ -82,7 +81,7 @@ pub(super) fn secret(path: &RawText, inode: Option<&Inode>, world: &World) -> Op
 }
 
 /// Whether a directory is passed through only for something in it that is granted: root's home, and those of others.
-pub(super) fn is_home(path: &RawText, world: &World) -> bool {
+pub(crate) fn is_home(path: &RawText, world: &World) -> bool {
     let bytes = path.as_bytes();
     let home = bytes.strip_prefix(b"/home/").filter(|rest| !rest.is_empty());
     let user = home.map(|rest| rest.split(|byte| *byte == b'/').next().unwrap_or_default());

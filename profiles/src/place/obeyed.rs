@@ -1,6 +1,7 @@
 //! What the system obeys, whoever put it there.
 
-use super::place::{ACCOUNTS, CRON, OBEYED, RUNS, components, is_at_or_below, is_below, real};
+use super::trees::{ACCOUNTS, CRON, OBEYED, RUNS};
+use super::{components, is_at_or_below, is_below, real};
 use crate::RawText;
 
 /// Why what is put at `path` has a say beyond whoever put it there: others run, load or obey it. A program's name makes
