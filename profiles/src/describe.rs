@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{Exit, Inode};
+use crate::event::{Exit, Inode, Mode};
+use crate::profile::Profile;
 use crate::requirement::{Evidence, IdentityOperation, Need, Requirement, word};
 use crate::{Capability, RawText};
 
@@ -17,6 +18,27 @@ pub fn exit(exit: Exit) -> String {
         Exit::Signaled { signal } => format!("ended by signal {signal}"),
         Exit::Stopped { .. } => "stopped by nrtrace".into(),
     }
+}
+
+/// What is said of a profile without needs; an error where that is no good news.
+///
+/// # Errors
+/// When something was refused that no need stands for, or not all was seen.
+pub fn no_needs(profile: &Profile) -> Result<String, String> {
+    let unexplained = &profile.unexplained;
+    if unexplained.iter().any(|entry| entry.obstacle.is_some()) {
+        return Err("No right of the user mends what it was refused; see below.".into());
+    }
+    if let Some(shortfall) = profile.run.shortfall() {
+        return Err(format!("Incomplete: {shortfall}. No need was seen in the rest."));
+    }
+    if !unexplained.is_empty() {
+        return Err("No need was found, but not all that it was refused is explained; see below.".into());
+    }
+    Ok(match profile.run.mode {
+        Mode::Enforced => "The user's rights refused it nothing, as far as the run got.".into(),
+        _ => "It needs nothing that an ordinary user lacks.".into(),
+    })
 }
 
 /// How often something was seen: `once`, `3 times`.

@@ -14,6 +14,7 @@ use crate::container::Container;
 use crate::{Capability, RawText};
 
 pub use accounts::Accounts;
+pub(crate) use end::is_zero;
 pub use end::{Exit, Milestones, TraceEnd};
 pub use obstacle::{Cause, Obstacle};
 

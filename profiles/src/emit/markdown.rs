@@ -74,9 +74,9 @@ impl Markdown {
         self.line("");
         let counts = counts(profile, grants);
         self.line(&counts);
-        if !profile.run.complete {
+        if let Some(shortfall) = profile.run.shortfall() {
             self.line("");
-            self.line("**The record is incomplete: there may be more needs.**");
+            self.line(&format!("**The record is incomplete, {shortfall}: there may be more needs.**"));
         }
     }
 
@@ -335,7 +335,7 @@ impl Markdown {
 fn counts(profile: &Profile, grants: &Grants) -> String {
     let total = profile.requirements.len();
     if total == 0 {
-        return "It needs nothing that an ordinary user lacks.".into();
+        return describe::no_needs(profile).unwrap_or_else(|text| format!("**{text}**"));
     }
     let of = |wanted| profile.requirements.iter().filter(|r| verdict(grants, r) == wanted).count();
     let words = [

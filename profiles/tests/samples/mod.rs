@@ -122,6 +122,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             record: Record::Calls,
             kernel: "6.18.0".into(),
             lost: 0,
+            unjudged: 0,
             unresolved: 0,
             complete: true,
             exit: Exit::Stopped { status: Some(0) },

@@ -17,6 +17,7 @@ mod identity;
 mod inquiry;
 mod key;
 mod left;
+mod magic;
 mod object;
 mod pair;
 mod paths;
@@ -38,7 +39,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
+use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head, KIND_JOIN, read};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 use nrtrace_profiles::glob::Pattern;
@@ -113,6 +114,8 @@ pub struct Collected {
     pub events: Vec<Event>,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
+    /// Accesses that could not be judged for the user.
+    pub unjudged: u64,
     /// Calls without a check or a refusal that were left out.
     pub dropped_calls: u64,
     /// Checks and refusals counted with others of their directory or kind, because there were too many; their own
@@ -137,7 +140,6 @@ pub struct Collected {
 pub struct Collector {
     start: u64,
     phase: Phase,
-    mode: Mode,
     top: Top,
     builder: Builder,
     keys: Keys,
@@ -159,7 +161,6 @@ impl Collector {
         Self {
             start: 0,
             phase: Phase::default(),
-            mode: config.mode,
             // The other backend sees what nrtrace sees.
             top: if config.backend == Backend::Ebpf { Top::own() } else { Top::default() },
             builder: Builder::new(&config),
@@ -202,6 +203,8 @@ impl Collector {
     /// Takes one raw record of the probe. Bytes that are none are counted.
     pub fn record(&mut self, bytes: &[u8]) {
         match decode(bytes) {
+            // Of use to who waits for it; one that joins by itself is part of what is recorded.
+            None if read::<Head>(bytes).is_some_and(|head| head.kind == KIND_JOIN) => {}
             Some(observation) => self.observe(self.top.within(observation)),
             None => self.malformed += 1,
         }
@@ -358,6 +361,7 @@ impl Collector {
         if ending == 0 {
             self.builder.remember_bound(operation, &name);
             self.builder.remember_filter(operation, &name);
+            self.builder.remember_opened(operation, &name, ret.unwrap_or(-1));
         }
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
         let seen = Seen { exe, phase: self.phase, ending, checks, traits };
@@ -425,6 +429,7 @@ impl Collector {
         };
         Collected {
             unresolved: self.builder.unresolved,
+            unjudged: self.builder.unjudged(),
             dropped_calls,
             summarised,
             malformed: self.malformed,
@@ -451,12 +456,6 @@ impl Collector {
             notes.push(format!(
                 "{summarised} checks and refusals are counted without their names: there were too many different \
                  ones, mostly in one directory"
-            ));
-        }
-        let unanswered = self.builder.unanswered();
-        if unanswered > 0 && self.mode == Mode::Observation {
-            notes.push(format!(
-                "{unanswered} accesses could not be judged for the user: what they led to had gone or changed"
             ));
         }
         if self.malformed > 0 {
