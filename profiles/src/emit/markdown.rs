@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
-use super::table::rows::{access_of, named, owner};
+use super::table::rows::{access_of, named};
 use super::table::{listen, proved, unexplained};
 use super::{Emitted, Format, Verdict, by_reason, remedies, systemd, verdict};
 use crate::RawText;
-use crate::describe;
+use crate::describe::{self, owner};
 use crate::grants::{BEYOND, FileKind, Grants, Why, reach};
 use crate::profile::Profile;
 use crate::requirement::{Requirement, Seconds, Severity, word};

@@ -13,14 +13,14 @@ use tabled::settings::Padding;
 use super::escape::shell;
 use super::remedy::{Verdict, verdict};
 use crate::RawText;
-use crate::describe;
+use crate::describe::{self, owner};
 use crate::event::{Attached, Mode, Obstacle, Record};
 use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
 use crate::text::printable;
-use rows::{alike, is_missing, owner, row, summary};
+use rows::{alike, is_missing, row, summary};
 
 /// Whether the table may use terminal colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::proved;
 use crate::RawText;
+use crate::describe::owner;
 use crate::emit::remedy::{Verdict, remedies, verdict};
-use crate::event::{FileType, Inode};
+use crate::event::FileType;
 use crate::grants::Grants;
 use crate::place::{is_below, parent};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
@@ -218,10 +219,4 @@ fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
         _ => remedy.chosen.then_some(remedy.text),
     })
     .collect()
-}
-
-/// Owner, group and mode.
-pub(in crate::emit) fn owner(inode: &Inode) -> String {
-    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
-    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
 }
