@@ -48,6 +48,8 @@ pub enum Finding {
     Tolerated,
     /// Granted, with all the others, it was enough; it was not tried without.
     Granted,
+    /// No refusal told of it: the program did not live, and with it, it does.
+    Tried,
     /// Without it the program does not live: required, proved by removal.
     Removal,
 }
@@ -57,6 +59,7 @@ impl Finding {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Granted => "granted in the proof",
+            Self::Tried => "tried: it lives with it",
             Self::Removal => "required: proved by removal",
             Self::Tolerated => "tolerated",
         }

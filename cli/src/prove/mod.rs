@@ -1,11 +1,14 @@
 //! Proving a profile: `nrtrace verify`, `nrtrace minimize`, and both after a run.
 
 mod bench;
+mod choose;
 mod journal;
 mod minimize;
 mod run;
 mod share;
 mod tell;
+mod units;
+mod users;
 mod verify;
 
 use std::ffi::OsString;
@@ -181,11 +184,12 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
-    let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
+    let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
+    let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
-    Ok(losses.status(proved(verified.lives())))
+    Ok(losses.status(proved(verified.is_proved())))
 }
 
 /// `nrtrace minimize`
@@ -196,7 +200,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
-    let verified = verify::verify(&prover, &mut profile, false, talk)?;
+    let verified = verify::verify(&prover, &mut profile, None, talk)?;
     if !verified.lives() {
         tell::verified(&verified, &profile, &prover, &prove.results)?;
         return Ok(ExitCode::from(NOT_PROVED));

@@ -35,6 +35,15 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
     }
 }
 
+/// What no refusal told of, and a program lives with that did not live before.
+pub fn tried(profile: &mut Profile, ids: &BTreeSet<String>) {
+    for requirement in profile.requirements.iter_mut().filter(|known| ids.contains(&known.id)) {
+        if let Some(proof) = requirement.proof.as_mut().filter(|proof| proof.finding == Finding::Granted) {
+            proof.finding = Finding::Tried;
+        }
+    }
+}
+
 fn tolerate(requirement: &mut Requirement) {
     requirement.severity = Severity::Tolerated;
     let proof = requirement.proof.get_or_insert(proof(Finding::Tolerated));

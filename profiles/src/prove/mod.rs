@@ -7,6 +7,9 @@ pub mod atoms;
 pub mod conclude;
 pub mod judge;
 pub mod search;
+pub mod suspects;
+pub mod users;
+pub mod ways;
 
 pub use atoms::{Atom, atoms, without};
 pub use judge::{Trial, refused};

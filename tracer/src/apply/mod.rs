@@ -92,6 +92,16 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     Ok(applied)
 }
 
+/// Makes and gives what these files name, and nothing else; what could not be done, in words.
+///
+/// To be called as root, in a sandbox.
+pub fn files(tmpfiles: &str, unit: &str, identity: &Identity) -> Vec<String> {
+    let mut not_applied = Vec::new();
+    consume("systemd-tmpfiles", &["--create", "-"], tmpfiles, tmpfiles::apply, &mut not_applied);
+    Unit::parse(unit).make_directories(identity, &mut not_applied);
+    not_applied
+}
+
 /// Does what a service manager does right before it executes a service, but for the execution: makes its directories
 /// and what it is started behind, and sets limits and priorities of this process, which the program inherits.
 ///

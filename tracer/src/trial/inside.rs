@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
-use nrtrace_profiles::grants::Method;
+use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::without;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
@@ -172,14 +172,18 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
     // As a service manager starts services.
     umask(Mode::from_bits_truncate(0o022));
     let (profile, choices) = match &request.rights {
-        Rights::Permissive { identity, policy } => {
+        Rights::Permissive { identity, policy, prepared } => {
+            // A program that asks who it is finds what it will find as a service.
+            let mut not_applied = apply::make_user(identity);
+            if let Some(profile) = prepared {
+                not_applied.extend(prepare_files(profile, shares));
+            }
             return Ok(Start {
                 credentials: Credentials::Permissive(identity.clone()),
                 identity: identity.clone(),
                 policy: *policy,
                 mode: event::Mode::Permissive,
-                // A program that asks who it is finds what it will find as a service.
-                not_applied: apply::make_user(identity),
+                not_applied,
                 on_shares: BTreeSet::new(),
             });
         }
@@ -217,6 +221,14 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         not_applied,
         on_shares,
     })
+}
+
+/// Makes and gives the files that a profile asks for, and no other rights.
+fn prepare_files(profile: &Profile, shares: &Shares) -> Vec<String> {
+    let elsewhere = without(profile, &on_shares(profile, shares));
+    let grants = plan(&elsewhere, &Choices::default());
+    let text = |format: Format| format.emit(&elsewhere, &grants).text;
+    apply::files(&text(Format::Tmpfiles), &text(Format::SystemdDropIn), &profile.identity)
 }
 
 /// The ids of the needs that are about what is shared: it is left as it is.

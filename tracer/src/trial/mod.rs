@@ -72,6 +72,8 @@ pub enum Rights {
         identity: Identity,
         /// What becomes of the program's changes of identity.
         policy: IdentityPolicy,
+        /// Whose files are made and given beforehand; nothing else of it is granted.
+        prepared: Option<Box<Profile>>,
     },
     /// With what the profile's artefacts grant, and nothing else.
     Granted {

@@ -35,7 +35,11 @@ impl Calls {
 
     /// Takes the value of `SystemCallErrorNumber=`.
     pub(super) fn set_errno(&mut self, value: &str) -> Option<()> {
-        self.errno = if value.is_empty() || value == "kill" { None } else { Some(number(value)?) };
+        self.errno = if value.is_empty() || value == "kill" {
+            None
+        } else {
+            Some(number(value).filter(|errno| *errno != 0)?)
+        };
         Some(())
     }
 
@@ -54,7 +58,8 @@ fn number(name: &str) -> Option<i32> {
     /// `MAX_ERRNO` is 4095, but the last that has a name is EHWPOISON.
     const LAST: i32 = libc::EHWPOISON;
     let named = |number: &i32| format!("{:?}", Errno::from_raw(*number)) == name;
-    name.parse().ok().filter(|number| (1..4096).contains(number)).or_else(|| (1..=LAST).find(named))
+    // Zero is allowed: the call is not made and succeeds.
+    name.parse().ok().filter(|number| (0..4096).contains(number)).or_else(|| (1..=LAST).find(named))
 }
 
 /// No policy but SCHED_OTHER, SCHED_BATCH and SCHED_IDLE.
@@ -78,7 +83,7 @@ mod tests {
     fn each_call_has_its_errno_or_that_of_all() {
         let mut calls = Calls::default();
         calls.add("~chown:ENOSYS fchown").unwrap();
-        calls.add("~mount:13").unwrap();
+        calls.add("~mount:13 setgroups:0").unwrap();
         let actions = |calls: &Calls| {
             calls.rules().into_iter().map(|rule| (rule.call, rule.action)).collect::<Vec<_>>()
         };
@@ -87,7 +92,8 @@ mod tests {
             (rule.call, rule.action)
         };
         let killed = ("fchown".to_owned(), libc::SECCOMP_RET_KILL_PROCESS);
-        assert_eq!(actions(&calls), [refuse("chown", libc::ENOSYS), killed, refuse("mount", 13)]);
+        let answered = ("setgroups".to_owned(), libc::SECCOMP_RET_ERRNO);
+        assert_eq!(actions(&calls), [refuse("chown", libc::ENOSYS), killed, refuse("mount", 13), answered]);
         calls.set_errno("EPERM").unwrap();
         assert_eq!(actions(&calls)[1], refuse("fchown", libc::EPERM));
         calls.add("").unwrap();
