@@ -119,7 +119,9 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
                 return Ok(Settled { subject, judged, arrival: Some(arrival), ready });
             }
             Err(error) if choice == Choice::Ebpf => return Err(error),
-            Err(error) => terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}")))),
+            Err(error) => {
+                terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(&error))))
+            }
         }
     }
     told(", whose first moments may not be seen without eBPF");

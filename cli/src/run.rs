@@ -265,13 +265,8 @@ fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Res
 
 /// An incomplete record is a finding, where there is no other.
 pub fn complete(status: u8, profile: &Profile) -> ExitCode {
-    if profile.run.complete {
-        return ExitCode::from(status);
-    }
-    terminal::tell(format_args!(
-        "nrtrace: the record is not complete ({} records lost), so there may be more needs",
-        profile.run.lost
-    ));
+    let Some(shortfall) = profile.run.shortfall() else { return ExitCode::from(status) };
+    terminal::tell(format_args!("nrtrace: incomplete: {shortfall}; there may be more needs"));
     ExitCode::from(status.max(1))
 }
 

@@ -48,6 +48,10 @@ const RULES: &[Rule] = &[
         |event, check, _| is_congestion(event, check),
         "TCP_CONGESTION asks always, and refuses few algorithms",
     ),
+    Rule(
+        |event, check, _| check.capability == Capability::KILL && signals_own_group(event),
+        "a signal to a group is sent to those whom it may be sent to, the caller among them",
+    ),
     Rule(|event, check, _| is_ring(event, check), "io_uring asks whether to account locked memory"),
 ];
 
@@ -67,6 +71,13 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
             event.process.name
         ));
     }
+    if is_time_of_others(event, site) {
+        return Verdict::Remarked(format!(
+            "{} opens files of others with O_NOATIME, which only their owner may; programs that know this open them again \
+             without it",
+            event.process.name
+        ));
+    }
     match RULES.iter().any(|Rule(holds, _)| holds(event, check, site)) {
         true => Verdict::Dropped,
         false => Verdict::Real,
@@ -76,6 +87,12 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
 /// A write to a sysctl of a namespace, or its open, succeeds only for the namespace's administrator.
 fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
     site == CheckSite::Sysctl && special::is_sysctl(event) && special::writes(event)
+}
+
+/// `O_NOATIME` on a file that somebody else owns.
+pub fn is_time_of_others(event: &Event, site: CheckSite) -> bool {
+    const O_NOATIME: u64 = 0o1_000_000;
+    site == CheckSite::Own && files::open_flags(event).is_some_and(|flags| flags & O_NOATIME != 0)
 }
 
 fn is_listing(event: &Event, check: &Check) -> bool {
@@ -99,6 +116,11 @@ fn is_buffer_size(event: &Event, check: &Check) -> bool {
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_SOCKET
         && FORCED.contains(&event.call.args[2])
+}
+
+/// `kill` of the caller's own process group.
+fn signals_own_group(event: &Event) -> bool {
+    &*event.call.name == "kill" && event.call.args[0] as i32 == 0
 }
 
 fn is_ring(event: &Event, check: &Check) -> bool {

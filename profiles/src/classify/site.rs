@@ -86,8 +86,6 @@ const TABLE: &[Row] = &[
     Row("ipc_permissions", Sysctl, "as above"),
     Row("sysctl_perm", Sysctl, "the caller of all of these"),
     Row("proc_sys_permission", Sysctl, "as above, where the compiler inlined"),
-    Row("cap_task_prctl", DropsPrivileges, "PR_CAPBSET_DROP and PR_SET_SECUREBITS"),
-    Row("cap_prctl_drop", DropsPrivileges, "as above"),
     Row("cap_capset", DropsPrivileges, "capset beyond the bounding set"),
     Row("cap_inh_is_capped", DropsPrivileges, "as above"),
     Row("__check_sticky", Sticky, "delete or rename in a sticky directory"),
@@ -236,7 +234,7 @@ fn by_call(event: &Event, check: &Check) -> CheckSite {
         (Capability::SYS_ADMIN, "clone") if event.call.args[0] & super::capability::CLONE_NEW == 0 => {
             Overcommit
         }
-        (Capability::SETPCAP, "prctl" | "capset") => DropsPrivileges,
+        (Capability::SETPCAP, "capset") => DropsPrivileges,
         (Capability::FOWNER, call) if removes(call) => Sticky,
         _ => Other,
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::inquiry::nanoseconds;
 use super::paths::split;
@@ -88,6 +89,13 @@ impl Tree {
     /// Who may do what with what is at an absolute path.
     pub fn facts(&self, path: &[u8]) -> Option<Facts> {
         Node::from(self.open(path)?).facts().ok()
+    }
+
+    /// The same of a program, where its mount lets set-id bits and capabilities count.
+    pub fn program(&self, path: &[u8]) -> Option<Facts> {
+        let fd = self.open(path)?;
+        let counts = !fstatvfs(&fd).ok()?.flags().contains(FsFlags::ST_NOSUID);
+        counts.then(|| Node::from(fd).facts().ok())?
     }
 
     /// Where the file system is mounted that holds what is at an absolute path; since Linux 5.8.

@@ -79,9 +79,9 @@ fn evidence(requirement: &Requirement) -> Markup {
             dt { "seen" }
             dd { (text(&calls.join(", "))) " by " (text(&processes.join(", "))) ", " (evidence.count) "×, "
                 (seconds(evidence.first)) @if evidence.last != evidence.first { " to " (seconds(evidence.last)) } " after the start" }
-            @if let Some(at) = &evidence.refused_at {
+            @if let Some((at, inode)) = requirement.refused() {
                 dt { "refused at" }
-                dd { code { (path(at)) } @if let Some(inode) = &evidence.refused_inode { " " span.quiet { (text(&owner(inode))) } } }
+                dd { code { (path(at)) } @if let Some(inode) = inode { " " span.quiet { (text(&owner(inode))) } } }
             }
             @if !checks.is_empty() { dt { "the kernel asked for" } dd { (checks.join(", ")) } }
             @if !objects.is_empty() {

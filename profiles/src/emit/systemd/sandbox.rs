@@ -22,11 +22,11 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants, own: &dy
             writable_paths(page, profile, grants, own);
         }
     }
-    let on_file = grants.on_file && !grants.capabilities.is_empty();
-    if on_file {
-        page.comment("What systemd enforces by filters of calls is left out: before version 255 it takes file capabilities away.");
+    if grants.may_gain() {
+        page.comment("What systemd enforces by filters of calls is left out: before version 255 it takes file capabilities and");
+        page.comment("set-id bits away.");
     }
-    for (directive, holds) in harmless(profile, grants, !on_file) {
+    for (directive, holds) in harmless(profile, grants, !grants.may_gain()) {
         if holds {
             page.line(directive);
         }
