@@ -100,9 +100,11 @@ fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Option<
     let seen = classify::profile(&report.trace, &profile.name);
     let mut refused = refused(profile, &seen);
     refused.untried = report.on_shares.clone();
+    refused.withheld = report.withheld.clone();
     let failure = match &report.verdict {
         Some(Verdict::Failed(failure)) => Some(failure.clone()),
-        _ => None,
+        _ if refused.beyond.is_empty() => None,
+        _ => Some(Failure::Beyond { ids: refused.beyond.clone() }),
     };
     Ok((report, refused, failure))
 }
