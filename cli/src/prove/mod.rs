@@ -1,6 +1,7 @@
 //! Proving a profile: `nrtrace verify`, `nrtrace minimize`, and both after a run.
 
 mod bench;
+mod harden;
 mod journal;
 mod minimize;
 mod run;
@@ -134,6 +135,13 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
+/// What an earlier proof took away is tried again.
+fn forget_hardening(profile: &mut Profile) {
+    if let Some(proof) = &mut profile.proof {
+        proof.hardening.clear();
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -181,7 +189,13 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
+    if destination.is_some() {
+        forget_hardening(&mut profile);
+    }
     let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
+    if verified.lives() && destination.is_some() {
+        harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
@@ -196,6 +210,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
+    forget_hardening(&mut profile);
     let verified = verify::verify(&prover, &mut profile, false, talk)?;
     if !verified.lives() {
         tell::verified(&verified, &profile, &prover, &prove.results)?;
@@ -209,6 +224,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let wanted =
         minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
     let lives = minimize::minimize(&wanted, &mut profile)?;
+    if lives && destination.is_some() {
+        harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     let written = destination.is_some() && losses.is_empty();

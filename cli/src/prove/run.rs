@@ -17,7 +17,7 @@ use nrtrace_tracer::trial::{self, Report, Rights};
 use super::bench::last_words;
 use super::verify::Verified;
 use super::{
-    NOT_PROVED, Prover, check, choices, course, is_private, minimize, proved, shared, tell, verify, watching,
+    NOT_PROVED, Prover, check, choices, course, harden, is_private, minimize, proved, shared, tell, verify, watching,
 };
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
@@ -88,6 +88,10 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     // Written now, so that nothing is lost when the search is interrupted.
     let mut losses = write(wanted, &prover, &profile);
     if !lives || !args.minimize {
+        if lives {
+            harden::harden(&prover, &mut profile, 1, talk)?;
+            losses = write(wanted, &prover, &profile);
+        }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
@@ -100,6 +104,10 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         };
         lives = minimize::minimize(&search, &mut profile)?;
         losses = write(wanted, &prover, &profile);
+        if lives {
+            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+            losses = write(wanted, &prover, &profile);
+        }
         let written = losses.is_empty();
         losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
     }

@@ -90,7 +90,8 @@ pub fn verify(prover: &Prover, profile: &mut Profile, update: bool, talk: &Talk)
         reduce(prover, profile, &mut verified)?;
         conclude::lived(profile, &verified.refused);
     }
-    profile.proof = Some(proof(prover, &verified));
+    let hardening = profile.proof.take().map(|proof| proof.hardening).unwrap_or_default();
+    profile.proof = Some(ProfileProof { hardening, ..proof(prover, &verified) });
     Ok(verified)
 }
 
@@ -145,6 +146,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: verified.trials,
         flaked: verified.flaked,
+        hardening: BTreeSet::new(),
         not_applied: verified.report.not_applied.clone(),
     }
 }
