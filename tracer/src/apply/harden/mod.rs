@@ -280,7 +280,8 @@ impl Hardening {
         rules.extend(self.families.as_deref().map(calls::families));
         let rules = (!rules.is_empty()).then(|| seccomp::program(&rules));
         let native_only = self.native_only.then(seccomp::native_only);
-        rules.into_iter().chain(self.calls.filter()).chain(native_only).collect()
+        // The lists may refuse to install any more.
+        rules.into_iter().chain(native_only).chain(self.calls.filter()).collect()
     }
 }
 
