@@ -45,7 +45,11 @@ fn hardened(name: &str, left_out: &[&str]) {
         "SystemCallFilter=~@resources",
         "SystemCallFilter=~@privileged",
     ] {
-        assert_eq!(unit.lines().any(|found| found == line), !left_out.contains(&line), "{name}: {line}: {unit}");
+        assert_eq!(
+            unit.lines().any(|found| found == line),
+            !left_out.contains(&line),
+            "{name}: {line}: {unit}"
+        );
     }
     let said = finished.to_string();
     let exposure = said.split_once("exposure by systemd-analyze security: ").map(|(_, rest)| rest);
@@ -82,7 +86,8 @@ const SERVES: &str = "--ready-log '^serving$' --settle 200ms";
 /// A program that compiles at run time, and isolates itself by user namespaces.
 #[test]
 fn what_a_program_uses_is_left_to_it() {
-    let command = |takes: &str| format!("sh -c '{BIN}/fixture takes {takes} && echo serving && exec sleep 60'");
+    let command =
+        |takes: &str| format!("sh -c '{BIN}/fixture takes {takes} && echo serving && exec sleep 60'");
     let (unit, finished, _) = run("", &format!("--verify {SERVES}"), &command("memory namespace"));
     assert!(!unit.contains("MemoryDenyWriteExecute") && !unit.contains("RestrictNamespaces"), "{unit}");
     let refused = "not with RestrictNamespaces=yes, MemoryDenyWriteExecute=yes";
@@ -91,7 +96,10 @@ fn what_a_program_uses_is_left_to_it() {
         assert!(unit.lines().any(|line| line == kept), "{kept}: {unit}");
     }
     let (unit, finished, _) = run("", &format!("--minimize {SERVES}"), &command("memory"));
-    assert!(!unit.contains("MemoryDenyWriteExecute") && unit.contains("\nRestrictNamespaces=yes\n"), "{finished}");
+    assert!(
+        !unit.contains("MemoryDenyWriteExecute") && unit.contains("\nRestrictNamespaces=yes\n"),
+        "{finished}"
+    );
 }
 
 /// Nobody could tell from a run whether others look into its temporary files.
@@ -106,7 +114,8 @@ fn where_others_meet_it_stays_shared() {
 fn without_a_trial_nothing_of_it_is_written() {
     let (unit, finished, _) = run("", "--for 300ms", "sleep 60");
     assert!(unit.contains("\nProtectHome=read-only\n") && unit.contains("\nLockPersonality=yes\n"), "{unit}");
-    for name in ["PrivateTmp", "PrivateDevices", "SystemCallFilter", "RestrictNamespaces", "ProtectHome=yes"] {
+    for name in ["PrivateTmp", "PrivateDevices", "SystemCallFilter", "RestrictNamespaces", "ProtectHome=yes"]
+    {
         assert!(!unit.contains(name), "{name}: {unit}");
     }
     assert!(!finished.to_string().contains("exposure"), "{finished}");

@@ -78,8 +78,12 @@ fn applied(not_applied: &[String], held: &BTreeSet<String>) -> bool {
 fn tell(profile: &Profile, choices: &Choices, candidates: &[Vec<String>], shown: &Trials) {
     let Some(proof) = &profile.proof else { return };
     let held = |lines: &&Vec<String>| lines.iter().any(|line| proof.hardening.contains(line));
-    let refused: Vec<&str> =
-        candidates.iter().filter(|lines| !held(lines)).filter_map(|lines| lines.first()).map(String::as_str).collect();
+    let refused: Vec<&str> = candidates
+        .iter()
+        .filter(|lines| !held(lines))
+        .filter_map(|lines| lines.first())
+        .map(String::as_str)
+        .collect();
     let but = if refused.is_empty() { String::new() } else { format!("; not with {}", refused.join(", ")) };
     shown.note(&format!("it lives with {} more directives that harden{but}", proof.hardening.len()));
     let text = Format::SystemdUnit.emit(profile, &plan(profile, choices)).text;

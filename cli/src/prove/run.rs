@@ -17,7 +17,8 @@ use nrtrace_tracer::trial::{self, Report, Rights};
 use super::bench::last_words;
 use super::verify::Verified;
 use super::{
-    NOT_PROVED, Prover, check, choices, course, harden, is_private, minimize, proved, shared, tell, verify, watching,
+    NOT_PROVED, Prover, check, choices, course, harden, is_private, minimize, proved, shared, tell, verify,
+    watching,
 };
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};

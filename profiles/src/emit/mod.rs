@@ -31,8 +31,8 @@ use crate::grants::{Grants, Method, Unmet, Why, grants};
 use crate::profile::Profile;
 
 pub use kubernetes::{PatchError, Target, patch, pod_security};
-pub use systemd::hardening;
 pub use remedy::{Remedy, Verdict, remedies};
+pub use systemd::hardening;
 pub use table::{Style, table};
 
 /// What can be written from a profile.

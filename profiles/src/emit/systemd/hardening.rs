@@ -50,6 +50,7 @@ const fn row(
 
 const YES: &[&str] = &["yes"];
 const FAMILIES: &[&str] = &["AF_UNIX AF_INET AF_INET6", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"];
+const FAMILY: &str = "RestrictAddressFamilies";
 const FILTER: &str = "SystemCallFilter";
 const FILTERS: &[&str] =
     &["@system-service", "~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap"];
@@ -90,7 +91,7 @@ const ROWS: &[Row] = &[
     row("RestrictNamespaces", YES, Proved, true, |seen, _| {
         seen.does(KernelOperation::Namespace) || seen.may(&[Capability::SYS_ADMIN])
     }),
-    row("RestrictAddressFamilies", FAMILIES, Proved, true, |seen, value| {
+    row(FAMILY, FAMILIES, Proved, true, |seen, value| {
         let netlink = seen.listens(Protocol::Netlink) || seen.may(&[Capability::NET_ADMIN]);
         seen.listens(Protocol::Packet)
             || seen.listens(Protocol::Other)
@@ -156,7 +157,8 @@ impl Seen<'_> {
         let files = profile.writes.iter().filter(|written| !written.made).map(|written| &written.path);
         // That it makes files of its own in the directory itself is what the directive is for.
         let files = files.filter(|path| trees.iter().all(|tree| path.as_bytes() != tree.as_bytes()));
-        self.needs(needed) || words.chain(variables).chain(listens).chain(files).any(|path| is_in(path, trees))
+        self.needs(needed)
+            || words.chain(variables).chain(listens).chain(files).any(|path| is_in(path, trees))
     }
 
     fn listens(&self, protocol: Protocol) -> bool {
@@ -170,9 +172,8 @@ impl Seen<'_> {
 }
 
 fn is_in(path: &RawText, trees: &[&str]) -> bool {
-    let below = |tree: &&str| {
-        path.as_bytes() == tree.as_bytes() || writable::is_below(path, &RawText::from(*tree))
-    };
+    let below =
+        |tree: &&str| path.as_bytes() == tree.as_bytes() || writable::is_below(path, &RawText::from(*tree));
     trees.iter().any(below)
 }
 
@@ -193,10 +194,13 @@ pub(super) fn lines(profile: &Profile, grants: &Grants, filters: bool) -> (Vec<S
             proved.push(line);
         }
     }
-    let filtered = |line: &String| line.starts_with(FILTER);
-    if let Some(first) = proved.iter().position(filtered) {
-        // A program that is refused a call may go on; one that is killed cannot.
-        proved.insert(first, "SystemCallErrorNumber=EPERM".into());
+    // A program that is refused a call may go on, one that is killed cannot; and a list is the whole list.
+    for (list, first) in
+        [(FILTER, "SystemCallErrorNumber=EPERM\nSystemCallFilter="), (FAMILY, "RestrictAddressFamilies=")]
+    {
+        if let Some(place) = proved.iter().position(|line| line.starts_with(list)) {
+            proved.splice(place..place, first.lines().map(str::to_owned));
+        }
     }
     (always, proved)
 }
@@ -214,4 +218,87 @@ pub fn candidates(profile: &Profile, grants: &Grants) -> Vec<Vec<String>> {
 /// Every line that may be written.
 pub fn all() -> BTreeSet<String> {
     ROWS.iter().flat_map(Row::lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::Format;
+    use crate::grants::{Choices, plan};
+    use crate::proof::ProfileProof;
+    use crate::requirement::Seconds;
+
+    fn sample(name: &str) -> Profile {
+        let path = format!("{}/testdata/{name}/profile.json", env!("CARGO_MANIFEST_DIR"));
+        Profile::from_json(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn unit(profile: &Profile, choices: &Choices) -> String {
+        Format::SystemdDropIn.emit(profile, &plan(profile, choices)).text
+    }
+
+    fn proved(profile: &mut Profile, lives: bool, hardening: &[&str]) {
+        profile.proof = Some(ProfileProof {
+            lives,
+            minimal: false,
+            readiness: None,
+            exercise: None,
+            settled: Seconds(0),
+            trials: 1,
+            flaked: 0,
+            hardening: hardening.iter().map(|line| (*line).to_owned()).collect(),
+            not_applied: Vec::new(),
+        });
+    }
+
+    #[test]
+    fn what_is_proved_is_written_and_nothing_that_is_no_directive_of_ours() {
+        let mut profile = sample("redis");
+        let plain = unit(&profile, &Choices::default());
+        assert!(!plain.contains("PrivateTmp") && plain.contains("\nProtectHome=read-only\n"), "{plain}");
+        let lines =
+            ["PrivateTmp=yes", "ProtectHome=yes", "ExecStart=/bin/true", "SystemCallFilter=~@resources"];
+        proved(&mut profile, false, &lines);
+        assert_eq!(unit(&profile, &Choices::default()), plain);
+        proved(&mut profile, true, &lines);
+        let text = unit(&profile, &Choices::default());
+        let filter = "\nSystemCallErrorNumber=EPERM\nSystemCallFilter=\nSystemCallFilter=~@resources\n";
+        assert!(text.contains("\nPrivateTmp=yes\n") && text.contains(filter), "{text}");
+        assert!(text.contains("\nProtectHome=yes\n") && !text.contains("ProtectHome=read-only"), "{text}");
+        assert!(!text.contains("ExecStart"), "{text}");
+    }
+
+    #[test]
+    fn what_is_tried_is_written_for_the_trial() {
+        let profile = sample("redis");
+        let harden = BTreeSet::from(["RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6".to_owned()]);
+        let text = unit(&profile, &Choices { harden, ..Choices::default() });
+        let cleared = "\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n";
+        assert!(text.contains(cleared), "{text}");
+    }
+
+    #[test]
+    fn what_the_record_speaks_against_is_no_candidate() {
+        let of = |profile: &Profile| -> BTreeSet<String> {
+            candidates(profile, &plan(profile, &Choices::default())).into_iter().flatten().collect()
+        };
+        let redis = of(&sample("redis"));
+        assert!(
+            redis.contains("PrivateTmp=yes") && redis.contains("SystemCallFilter=@system-service"),
+            "{redis:?}"
+        );
+        assert!(of(&sample("redis")).is_subset(&all()));
+        let chrony = of(&sample("chrony"));
+        assert!(
+            !chrony.contains("ProtectClock=yes") && !chrony.contains("SystemCallFilter=~@privileged"),
+            "{chrony:?}"
+        );
+        let mut meets = sample("redis");
+        meets.command.push(RawText::from("/tmp/socket"));
+        assert!(!of(&meets).contains("PrivateTmp=yes"));
+        let mut unknown = sample("redis");
+        unknown.run.record = crate::event::Record::Needs;
+        let unknown = of(&unknown);
+        assert!(!unknown.contains("PrivateTmp=yes") && unknown.contains("PrivateDevices=yes"), "{unknown:?}");
+    }
 }

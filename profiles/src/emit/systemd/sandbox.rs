@@ -29,7 +29,9 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants, own: &dy
     let (always, proved) = hardening::lines(profile, grants, !on_file);
     always.iter().for_each(|line| page.line(line));
     if !proved.is_empty() {
-        page.comment("It lived with these too when it was tried; what it does another day may take one of them out.");
+        page.comment(
+            "It lived with these too when it was tried; what it does another day may take one of them out.",
+        );
     }
     proved.iter().for_each(|line| page.line(line));
     low_ports(page, profile, grants);

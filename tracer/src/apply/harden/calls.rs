@@ -79,7 +79,8 @@ impl Calls {
             (false, own) => (call.clone(), refused(own.or(self.errno))),
         };
         let answers: Vec<(String, u32)> = self.listed.iter().map(answer).collect();
-        let answers: Vec<(&str, u32)> = answers.iter().map(|(call, action)| (call.as_str(), *action)).collect();
+        let answers: Vec<(&str, u32)> =
+            answers.iter().map(|(call, action)| (call.as_str(), *action)).collect();
         let otherwise = if allows { refused(self.errno) } else { libc::SECCOMP_RET_ALLOW };
         Some(table(&answers, otherwise))
     }

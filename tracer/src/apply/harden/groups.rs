@@ -66,8 +66,9 @@ mod tests {
 
     #[test]
     fn groups_are_read_with_what_is_in_them() {
-        let groups =
-            parse("@a\n    # Words\n    @b\n    read\n\n@b\n    # More\n    write\n# Others:\n#   mount\n    open\n");
+        let groups = parse(
+            "@a\n    # Words\n    @b\n    read\n\n@b\n    # More\n    write\n# Others:\n#   mount\n    open\n",
+        );
         assert_eq!(groups["@a"], ["@b", "read"]);
         assert_eq!(groups["@b"], ["write"]);
         assert_eq!(groups.len(), 2);
@@ -76,9 +77,15 @@ mod tests {
     #[test]
     fn the_machines_systemd_tells() {
         let clock = calls("@clock").unwrap();
-        assert!(clock.contains(&"settimeofday".to_owned()) && !clock.contains(&"read".to_owned()), "{clock:?}");
+        assert!(
+            clock.contains(&"settimeofday".to_owned()) && !clock.contains(&"read".to_owned()),
+            "{clock:?}"
+        );
         let service = calls("@system-service").unwrap();
-        assert!(service.contains(&"read".to_owned()) && !service.contains(&"mount".to_owned()), "{service:?}");
+        assert!(
+            service.contains(&"read".to_owned()) && !service.contains(&"mount".to_owned()),
+            "{service:?}"
+        );
         assert_eq!(calls("@no-such-group"), None);
     }
 }

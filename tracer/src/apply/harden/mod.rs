@@ -14,8 +14,8 @@ use libc::sock_filter;
 use nrtrace_profiles::Capability;
 
 use self::calls::Calls;
-use self::mounts::{Anew, Places};
 pub(crate) use self::mounts::Shown;
+use self::mounts::{Anew, Places};
 use super::words;
 use crate::launch::{Error, Fence};
 use crate::seccomp::{self, Rule};
@@ -59,7 +59,11 @@ struct Switch {
     rules: fn() -> Vec<Rule>,
 }
 
-const fn switch(name: &'static str, capabilities: &'static [Capability], calls: &'static [&'static str]) -> Switch {
+const fn switch(
+    name: &'static str,
+    capabilities: &'static [Capability],
+    calls: &'static [&'static str],
+) -> Switch {
     Switch { name, capabilities, calls, rules: Vec::new }
 }
 

@@ -102,11 +102,7 @@ pub(super) struct Anew {
 ///
 /// # Errors
 /// When a path that has to be there is not, or a mount cannot be made (this takes CAP_SYS_ADMIN).
-pub(super) fn namespace(
-    places: &Places,
-    anew: Anew,
-    devices: Option<&[PathBuf]>,
-) -> Result<OwnedFd, Error> {
+pub(super) fn namespace(places: &Places, anew: Anew, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
     // A thread may leave the namespace of its process.
     std::thread::scope(|scope| scope.spawn(|| make(places, anew, devices)).join())
         .unwrap_or_else(|_| Err(Error::system("making", "a mount namespace", nix::errno::Errno::ECANCELED)))

@@ -1,0 +1,50 @@
+//! Compares the page on k0s, which is made from a fixture, with what a real k0s is found to need. `cargo xtask k0s` runs it.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nrtrace_profiles::profile::Profile;
+use nrtrace_tests::page::page;
+use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
+
+/// A machine on which k0s has never run, with an address besides loopback, without which it does not start. The programs
+/// that it starts are its own, or beside it.
+const RUN: &str = "rm -rf /var/lib/k0s /etc/k0s /usr/libexec/k0s /usr/libexec/kubernetes
+    ip addr add 192.0.2.9/32 dev lo; cp /opt/given/k0s /usr/local/bin/k0s; cd /
+    export PATH=/usr/local/bin:/opt/given:$PATH";
+
+fn main() -> ExitCode {
+    match compare(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("k0s-page: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Whether they say the same; what they do not is shown.
+fn compare(words: &[String]) -> Result<bool> {
+    let [k0s, known] = words else { anyhow::bail!("usage: k0s-page K0S PAGE") };
+    let k0s = Path::new(k0s).canonicalize().with_context(|| k0s.clone())?;
+    ensure!(k0s.file_name().is_some_and(|name| name == "k0s"), "{} is not called k0s", k0s.display());
+    let directory = k0s.parent().context("it is in no directory")?;
+    let sandbox = Sandbox::new()?.deadline(Duration::from_secs(300)).bind(directory, "/opt/given");
+    let script = format!(
+        "{RUN}\n{BIN}/nrtrace run -q --for 60s --env PATH=$PATH -o {OUT}/result -- \
+         k0s controller --enable-worker --ignore-pre-flight-checks"
+    );
+    sandbox.script(&script)?.ok()?;
+    let text = std::fs::read_to_string(sandbox.out().join("result/profile.json"))?;
+    let mut profile = Profile::from_json(&text)?;
+    // It is there for the programs beside it.
+    profile.run.given.clear();
+    let found = sandbox.out().join("page.md");
+    std::fs::write(&found, page(&profile))?;
+    let status = Command::new("diff").arg("-u").args([Path::new(known), &found]).status()?;
+    ensure!(status.code().is_some_and(|code| code < 2), "diff: {status}");
+    Ok(status.success())
+}
