@@ -179,7 +179,7 @@ pub fn native_only() -> Vec<sock_filter> {
     let mut filter = vec![load(ARCH), if_equal(arch::NATIVE, 1, 0), kill];
     if arch::VARIANT_BIT != 0 {
         // A number of -1 is no call, but what a tracer makes of one that is left out.
-        filter.extend([load(NUMBER), if_equal(u32::MAX, 2, 0), and(arch::VARIANT_BIT)]);
+        filter.extend([load(NUMBER), if_equal(u32::MAX, 3, 0), and(arch::VARIANT_BIT)]);
         filter.extend([if_equal(arch::VARIANT_BIT, 0, 1), kill]);
     }
     filter.push(ret(libc::SECCOMP_RET_ALLOW));
