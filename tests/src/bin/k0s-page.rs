@@ -9,11 +9,31 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tests::page::page;
 use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
 
-/// A machine on which k0s has never run, with an address besides loopback, without which it does not start. The programs
-/// that it starts are its own, or beside it.
-const RUN: &str = "rm -rf /var/lib/k0s /etc/k0s /usr/libexec/k0s /usr/libexec/kubernetes
-    ip addr add 192.0.2.9/32 dev lo; cp /opt/given/k0s /usr/local/bin/k0s; cd /
-    export PATH=/usr/local/bin:/opt/given:$PATH";
+/// A machine on which k0s has never run, with an address besides loopback, without which it does not start, and without
+/// what not every machine has. Control groups are the machine's, and stay as they are. The programs that it starts are its own, or beside it. The kubelet is told to live on any
+/// machine, and finds the kernel's parameters as it wants them.
+const PREPARE: &str = r#"
+    rm -rf /var/lib/k0s /etc/k0s /usr/libexec/k0s /usr/libexec/kubernetes /opt/containerd /var/lib/kubelet
+    [ ! -d /proc/sys/net/bridge ] || mount -t tmpfs none /proc/sys/net/bridge
+    for set in vm/overcommit_memory=1 kernel/panic=10 kernel/panic_on_oops=1; do
+        file=/usr/local/share/$(basename ${set%=*}); echo ${set#*=} >$file; mount --bind $file /proc/sys/${set%=*}
+    done
+    for group in $(grep -o ' /sys/fs/cgroup[^ ]*' /proc/mounts); do mount -o remount,bind,ro $group; done
+    ip addr add 192.0.2.9/32 dev lo
+    cat >/usr/local/share/k0s.yaml <<'EOF'
+apiVersion: k0s.k0sproject.io/v1beta1
+kind: ClusterConfig
+metadata: {name: k0s}
+spec:
+  network: {provider: custom, kubeProxy: {disabled: true}}
+  telemetry: {enabled: false}
+  workerProfiles:
+  - name: page
+    values: {failCgroupV1: false, failSwapOn: false, cgroupDriver: cgroupfs, enforceNodeAllocatable: [], localStorageCapacityIsolation: false}
+EOF
+    cp /opt/given/k0s /usr/local/bin/k0s
+    export PATH=/usr/local/bin:/opt/given:$PATH
+    cd /"#;
 
 fn main() -> ExitCode {
     match compare(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -34,14 +54,17 @@ fn compare(words: &[String]) -> Result<bool> {
     let directory = k0s.parent().context("it is in no directory")?;
     let sandbox = Sandbox::new()?.deadline(Duration::from_secs(300)).bind(directory, "/opt/given");
     let script = format!(
-        "{RUN}\n{BIN}/nrtrace run -q --for 60s --env PATH=$PATH -o {OUT}/result -- \
-         k0s controller --enable-worker --ignore-pre-flight-checks"
+        "{PREPARE}\n{BIN}/nrtrace run -q --for 60s --env PATH=$PATH -o {OUT}/result -- k0s controller --enable-worker \
+         --config /usr/local/share/k0s.yaml --profile page --ignore-pre-flight-checks"
     );
     sandbox.script(&script)?.ok()?;
     let text = std::fs::read_to_string(sandbox.out().join("result/profile.json"))?;
     let mut profile = Profile::from_json(&text)?;
     // It is there for the programs beside it.
     profile.run.given.clear();
+    if let Some(keep) = std::env::var_os("KEEP") {
+        std::fs::write(keep, &text)?;
+    }
     let found = sandbox.out().join("page.md");
     std::fs::write(&found, page(&profile))?;
     let status = Command::new("diff").arg("-u").args([Path::new(known), &found]).status()?;
