@@ -35,6 +35,10 @@ EOF
     export PATH=/usr/local/bin:/opt/given:$PATH
     cd /"#;
 
+/// What the page says depends on the machine here: k0s tests control groups of version 2 alone, and the limits may be high
+/// enough for the kubelet.
+const OF_THE_MACHINE: [&str; 3] = ["Delegate=yes", "ProtectControlGroups=yes", "LimitNOFILE=1000000"];
+
 fn main() -> ExitCode {
     match compare(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -62,12 +66,14 @@ fn compare(words: &[String]) -> Result<bool> {
     let mut profile = Profile::from_json(&text)?;
     // It is there for the programs beside it.
     profile.run.given.clear();
-    if let Some(keep) = std::env::var_os("KEEP") {
-        std::fs::write(keep, &text)?;
-    }
-    let found = sandbox.out().join("page.md");
-    std::fs::write(&found, page(&profile))?;
-    let status = Command::new("diff").arg("-u").args([Path::new(known), &found]).status()?;
+    let everywhere = |text: &str, name: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| !OF_THE_MACHINE.contains(line)).collect();
+        let path = sandbox.out().join(name);
+        std::fs::write(&path, lines.join("\n") + "\n").map(|()| path)
+    };
+    let known = std::fs::read_to_string(known).with_context(|| known.clone())?;
+    let (known, found) = (everywhere(&known, "known.md")?, everywhere(&page(&profile), "found.md")?);
+    let status = Command::new("diff").arg("-u").args([known, found]).status()?;
     ensure!(status.code().is_some_and(|code| code < 2), "diff: {status}");
     Ok(status.success())
 }

@@ -87,7 +87,7 @@ fn socket(path: Option<&str>) -> Result<()> {
 
 /// Besides what it is told, it has directories of its own in places that are built in; that of its options it can do without.
 fn containerd(words: &[String]) -> Result<()> {
-    let _ = fs::create_dir("/opt/containerd");
+    let _ = ["/opt/containerd/bin", "/opt/containerd/lib"].map(fs::create_dir_all);
     fs::create_dir_all("/run/containerd").context("mkdir /run/containerd")?;
     if let Err(error) = fs::create_dir("/run/nri").and_then(|()| UnixListener::bind("/run/nri/nri.sock")) {
         eprintln!("NRI interface is not served: {error}");
