@@ -29,6 +29,8 @@ pub struct Wanted<'a> {
     pub talk: &'a Talk,
 }
 
+/// How many times as long the result has to live.
+pub const LONGER_LIFE: u32 = 4;
 /// How often the search is made again with a longer time to settle.
 const LONGER: usize = 3;
 
@@ -103,7 +105,7 @@ fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -
     let settle = prover.course.settle;
     let removed = found.removed();
     let mut course = prover.course.clone();
-    course.settle = settle * 4;
+    course.settle = settle * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
     for _ in 0..prove::search::BASELINE {
@@ -152,6 +154,7 @@ fn finish(
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: trials + verified.trials,
         flaked,
+        hardening: BTreeSet::new(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

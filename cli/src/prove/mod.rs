@@ -2,6 +2,7 @@
 
 mod bench;
 mod choose;
+mod harden;
 mod journal;
 mod minimize;
 mod run;
@@ -137,6 +138,13 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
+/// What an earlier proof took away is tried again.
+fn forget_hardening(profile: &mut Profile) {
+    if let Some(proof) = &mut profile.proof {
+        proof.hardening.clear();
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -184,8 +192,14 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
+    if destination.is_some() {
+        forget_hardening(&mut profile);
+    }
     let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
     let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
+    if verified.lives() && destination.is_some() {
+        harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
@@ -200,6 +214,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
+    forget_hardening(&mut profile);
     let verified = verify::verify(&prover, &mut profile, None, talk)?;
     if !verified.lives() {
         tell::verified(&verified, &profile, &prover, &prove.results)?;
@@ -213,6 +228,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let wanted =
         minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
     let lives = minimize::minimize(&wanted, &mut profile)?;
+    if lives && destination.is_some() {
+        harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     let written = destination.is_some() && losses.is_empty();

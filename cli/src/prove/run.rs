@@ -9,7 +9,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{Prover, check, choices, is_private, minimize, proved, shared, tell, watching};
+use super::{Prover, check, choices, harden, is_private, minimize, proved, shared, tell, watching};
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
 use crate::there::found_from_everywhere;
@@ -55,6 +55,10 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let written = losses.is_empty();
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
+        if lives {
+            harden::harden(&prover, &mut profile, 1, talk)?;
+            losses = write(wanted, &prover, &profile);
+        }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
@@ -67,6 +71,10 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         };
         lives = minimize::minimize(&search, &mut profile)?;
         losses = write(wanted, &prover, &profile);
+        if lives {
+            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+            losses = write(wanted, &prover, &profile);
+        }
         let written = losses.is_empty();
         losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
     }

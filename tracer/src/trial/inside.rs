@@ -104,6 +104,7 @@ struct Start {
     mode: event::Mode,
     not_applied: Vec<String>,
     on_shares: BTreeSet<String>,
+    withheld: BTreeSet<String>,
 }
 
 fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
@@ -164,6 +165,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         output: recorded.output,
         not_applied: start.not_applied,
         on_shares: start.on_shares,
+        withheld: start.withheld,
         remarks: remarks.to_vec(),
     })
 }
@@ -185,6 +187,7 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
                 mode: event::Mode::Permissive,
                 not_applied,
                 on_shares: BTreeSet::new(),
+                withheld: BTreeSet::new(),
             });
         }
         Rights::Granted { profile, choices } => (profile, choices),
@@ -220,6 +223,8 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         mode: event::Mode::Enforced,
         not_applied,
         on_shares,
+        // The machine's control groups are not the sandbox's to hand on.
+        withheld: grants.delegate.map(|why| why.needs).unwrap_or_default(),
     })
 }
 

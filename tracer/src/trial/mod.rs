@@ -112,6 +112,8 @@ pub struct Report {
     pub not_applied: Vec<String>,
     /// Ids of the needs for which nothing was prepared, since they lie on what the sandbox shows of the machine.
     pub on_shares: BTreeSet<String>,
+    /// Ids of the needs that a service manager would meet, and that no trial can.
+    pub withheld: BTreeSet<String>,
     /// What of the machine is not in the sandbox as it is outside.
     pub remarks: Vec<String>,
 }
