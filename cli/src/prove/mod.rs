@@ -27,14 +27,14 @@ use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching}
 use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
+use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 use crate::there::found_from_everywhere;
 
-use share::shared;
-
 pub use run::{Wanted, run};
+pub use share::shared;
 
 /// Exit status of what is not proved.
 const NOT_PROVED: u8 = 1;
@@ -74,6 +74,7 @@ impl Prover {
         if command.is_empty() {
             return Err(BadInput("the profile names no command: give it after --".into()).into());
         }
+        engine::must_work_itself(&command)?;
         check(&args.course)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
@@ -104,6 +105,7 @@ impl Prover {
             run_for: None,
             grace: self.grace,
             watch: watched.then_some(self.watch),
+            paths: Vec::new(),
             capture,
         }
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::Identity;
+use nrtrace_profiles::event::{Identity, Mode};
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
@@ -60,7 +60,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let talk = &args.results.talk;
     let shown = Trials::new(&wanted.name, talk);
     shown.say("running in a sandbox, refused nothing");
-    let rights = Rights::Permissive { identity: wanted.identity.clone(), policy: wanted.policy };
+    let rights =
+        Rights::Recorded { identity: wanted.identity.clone(), mode: Mode::Permissive, policy: wanted.policy };
     let mut report = trial::run(&prover.request(rights, given, true, Capture::Pass))?;
     drop(shown);
     let mut profile = classify::profile(&report.trace, &wanted.name);

@@ -93,7 +93,7 @@ impl Config {
 }
 
 /// How far a recording has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Calls and checks taken in.
     pub events: u64,
