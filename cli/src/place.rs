@@ -1,9 +1,17 @@
 //! Where a plain run happens: in a sandbox that is thrown away with all that the program wrote, or in place.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{Cause, Object, Obstacle, Outcome, SocketObject, Trace};
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::recording::Recorded;
@@ -43,7 +51,9 @@ impl fmt::Display for Why {
         match self {
             Self::Asked => f.write_str("as --in-place asks"),
             Self::NotRoot => f.write_str("since a sandbox takes root"),
-            Self::Client(name) => write!(f, "since {name} has its work done outside, where no sandbox is"),
+            Self::Client(name) => {
+                write!(f, "since {name} has its work done by others, outside of any sandbox")
+            }
             Self::Unmade(why) => write!(f, "since no sandbox can be made here ({why})"),
         }
     }
@@ -92,6 +102,47 @@ pub fn of(args: &RunArgs) -> Result<Place> {
         ),
         _ => Ok(place),
     }
+}
+
+/// What the sandbox itself kept from the program: on the machine it would have had it, and it may need it.
+pub fn kept_from(trace: &Trace) -> Vec<String> {
+    let (mut services, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    for event in &trace.events {
+        if let Object::Socket(SocketObject { path: Some(path), .. }) = &event.object
+            && event.outcome == (Outcome::Failure { errno: libc::ECONNREFUSED })
+        {
+            services.insert(path.path.clone());
+        }
+        if let Some(Obstacle { cause: Cause::ReadOnlyMount, at: Some(at) }) = &event.obstacle
+            && is_below(at, "/sys")
+        {
+            closed.insert(at.clone());
+        }
+    }
+    services.retain(|path| path_of(path).metadata().is_ok_and(|what| what.file_type().is_socket()));
+    closed.retain(|path| {
+        let flags = statvfs(path_of(path)).map(|told| told.flags());
+        flags.is_ok_and(|flags| !flags.contains(FsFlags::ST_RDONLY))
+    });
+    let hidden = services.iter().map(|path| {
+        format!("whoever listens at {path} on this machine cannot be reached from the sandbox: --share {path} shows it")
+    });
+    let read_only = (!closed.is_empty()).then(|| {
+        let list: Vec<String> = closed.iter().map(ToString::to_string).collect();
+        format!(
+            "the sandbox keeps {} read-only, and refused a write there: a run with --in-place shows whether the program needs it",
+            list.join(", ")
+        )
+    });
+    hidden.chain(read_only).collect()
+}
+
+fn path_of(path: &RawText) -> &Path {
+    Path::new(OsStr::from_bytes(path.as_bytes()))
+}
+
+fn is_below(path: &RawText, directory: &str) -> bool {
+    path_of(path).starts_with(directory)
 }
 
 /// Runs the program in a sandbox. `None` where none can be made; nothing was run then.
@@ -154,7 +205,8 @@ fn request(args: &RunArgs, settled: &Settled) -> Result<Request> {
 
 fn recorded(report: Report) -> Recorded {
     let mut trace = report.trace;
-    trace.end.notes.extend(report.remarks);
+    let kept = kept_from(&trace);
+    trace.end.notes.extend(report.remarks.into_iter().chain(kept));
     Recorded {
         trace,
         status: report.status,

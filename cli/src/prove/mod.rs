@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,7 +23,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course};
 use nrtrace_tracer::sandbox::Bind;
-use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
+use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
@@ -58,6 +59,8 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// Lends the trials what watches them.
+    lender: Arc<Lender>,
 }
 
 impl Prover {
@@ -89,6 +92,7 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            lender: Arc::default(),
         })
     }
 
@@ -114,7 +118,7 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
+        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep), &self.lender)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `run --verify` and `run --minimize`: from the first run to artefacts that are proved.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
+use crate::place;
 use crate::progress::Trials;
 use crate::terminal;
 use crate::there::found_from_everywhere;
@@ -56,18 +58,19 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        lender: Arc::default(),
     };
     let talk = &args.results.talk;
     let shown = Trials::new(&wanted.name, talk);
     shown.say("running in a sandbox, refused nothing");
     let rights =
         Rights::Recorded { identity: wanted.identity.clone(), mode: Mode::Permissive, policy: wanted.policy };
-    let mut report = trial::run(&prover.request(rights, given, true, Capture::Pass))?;
+    let mut report = trial::run(&prover.request(rights, given, true, Capture::Pass), &prover.lender)?;
     drop(shown);
     let mut profile = classify::profile(&report.trace, &wanted.name);
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
-    profile.notes.extend(report.remarks.iter().cloned());
+    profile.notes.extend(report.remarks.iter().cloned().chain(place::kept_from(&report.trace)));
     wanted.library.annotate(&mut profile);
     if let Some(Verdict::Failed(failure)) = report.verdict.clone() {
         // It went where nrtrace's own output goes; what the probe saw of it is kept.

@@ -23,7 +23,7 @@ mod paths;
 mod process;
 mod sockets;
 mod structure;
-mod symbols;
+pub(crate) mod symbols;
 mod telling;
 mod top;
 mod tree;

@@ -23,6 +23,7 @@ use super::live::{News, Told};
 use super::{ARGUMENT, Answer, Order, Report, Request, Rights, put, sealed, take};
 use crate::apply::{self, Artefacts};
 use crate::backend::{self, Ready, Wanted};
+use crate::ebpf::{Lent, Numbers};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
 use crate::sandbox::{self, Outcome, Shares};
@@ -79,7 +80,8 @@ fn make(order: Order, memory: &mut File, news: Option<RawFd>) -> Result<ExitCode
         put(memory, &Order { made: Some(remarks.to_vec()), ..order.clone() }).map_err(failed)?;
         // What somebody else's caller left open would lead out of the sandbox.
         if order.called.is_none() {
-            sealed::close_on_execute(own).map_err(failed)?;
+            let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
+            sealed::close_on_execute(&[&[own], lent.as_slice()].concat()).map_err(failed)?;
         }
         let numbers = std::iter::once(own).chain(news).map(|fd| fd.to_string());
         sealed::execute(&std::iter::once(ARGUMENT.to_owned()).chain(numbers).collect::<Vec<_>>())
@@ -98,7 +100,9 @@ fn first(order: &Order, memory: &mut File, told: Option<Told>) -> Result<ExitCod
     let failed = |error: std::io::Error| Error::system("preparing", "process 1 of a sandbox", error);
     memory.set_len(0).map_err(failed)?;
     sealed::take_name().map_err(|errno| failed(errno.into()))?;
-    for fd in std::iter::once(std::os::fd::AsFd::as_fd(&memory)).chain(told.as_ref().map(Told::as_fd)) {
+    let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
+    let own = std::iter::once(std::os::fd::AsFd::as_fd(&memory)).chain(told.as_ref().map(Told::as_fd));
+    for fd in own.chain(lent.into_iter().map(borrowed)) {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|errno| failed(errno.into()))?;
     }
     if told.is_none() {
@@ -158,7 +162,7 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
     };
     let mut facts = facts(request, &start).map_err(|error| broken(&error))?;
     // The backend may fork, so it comes before the runtime.
-    let mut source = source(request, &start)?;
+    let mut source = source(order, &start)?;
     if let Some(ready) = &source {
         facts.backend = ready.kind;
         tell(News::watched(ready));
@@ -200,8 +204,12 @@ fn facts(request: &Request, start: &Start) -> Result<Facts, nrtrace_profiles::gl
 }
 
 /// What watches the program, where something is to.
-fn source(request: &Request, start: &Start) -> Result<Option<Ready>, Answer> {
-    let Some(watch) = request.watch else { return Ok(None) };
+fn source(order: &Order, start: &Start) -> Result<Option<Ready>, Answer> {
+    let Some(watch) = order.request.watch else { return Ok(None) };
+    // Where a lent one cannot be attached, another one is made.
+    if let Some(lent) = order.lent.as_ref().and_then(|numbers| Lent::attach(numbers).ok()) {
+        return Ok(Some(Ready::lent(lent)));
+    }
     let wanted = Wanted {
         attach: false,
         foretold: None,

@@ -95,7 +95,12 @@ pub fn live(request: &Request, news: &mut dyn FnMut(News)) -> Result<Report, Tri
     let unmade = |error: &dyn std::fmt::Display| TrialError::Unmade(error.to_string());
     let signals = Signals::take().map_err(|error| unmade(&error))?;
     let (ours, theirs) = channel::pair().map_err(|error| unmade(&error))?;
-    let order = Order { request: request.clone(), called: Some(packed(&signals.mask_before())), made: None };
+    let order = Order {
+        request: request.clone(),
+        called: Some(packed(&signals.mask_before())),
+        lent: None,
+        made: None,
+    };
     let blocked = SigSet::thread_get_mask().map_err(|error| unmade(&error))?;
     let followed = Some((theirs.as_raw_fd(), *blocked.as_ref()));
     let sandboxed = Sandboxed::start(&order, followed, Stdio::inherit())?;

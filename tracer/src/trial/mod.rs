@@ -5,6 +5,7 @@
 //! side ends.
 
 mod inside;
+mod lend;
 mod live;
 mod sealed;
 
@@ -26,11 +27,13 @@ use nrtrace_profiles::profile::Profile;
 use serde::{Deserialize, Serialize};
 
 use crate::course::{Capture, Course, Verdict};
+use crate::ebpf::Numbers;
 use crate::launch::privileges::Privileges;
 use crate::launch::{Error, IdentityPolicy};
 use crate::sandbox::{Bind, Devices, Layout};
 
 pub use inside::inside;
+pub use lend::Lender;
 pub use live::{News, live};
 
 /// The first argument of the process that becomes the sandbox; the numbers of descriptors follow.
@@ -124,6 +127,8 @@ struct Order {
     request: Request,
     /// What a program that is run for its user, and not for a proof, has of its caller: the signals that are blocked.
     called: Option<u64>,
+    /// A probe that is loaded, as descriptors that are inherited.
+    lent: Option<Numbers>,
     /// Remarks on what the sandbox is like, for its process 1, which is executed anew in it.
     made: Option<Vec<String>>,
 }
@@ -187,13 +192,16 @@ pub fn machine(private_network: bool, shared: Vec<Bind>, deadline: Duration) -> 
     }
 }
 
-/// Runs a program in a fresh sandbox and waits for its end. To be called on a thread that lives until then.
+/// Runs a program in a fresh sandbox and waits for its end. To be called on a thread that lives until then. What watches it
+/// is lent for the time, where that can be.
 ///
 /// # Errors
 /// When the sandbox cannot be made or the program not started; what becomes of the program is in the report.
-pub fn run(request: &Request) -> Result<Report, TrialError> {
+pub fn run(request: &Request, lender: &Lender) -> Result<Report, TrialError> {
+    let loan = request.watch.as_ref().and_then(|watch| lender.lend(watch));
     let said = if request.capture == Capture::Keep { Stdio::piped() } else { Stdio::inherit() };
-    let order = Order { request: request.clone(), called: None, made: None };
+    let lent = loan.as_ref().and_then(|loan| loan.numbers());
+    let order = Order { request: request.clone(), called: None, lent, made: None };
     Sandboxed::start(&order, None, said)?.answer()
 }
 
@@ -218,6 +226,7 @@ impl Sandboxed {
         let mut memory = File::from(memory);
         put(&mut memory, order).map_err(|error| unmade(&error))?;
         let own = memory.as_raw_fd();
+        let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
         let mut command = Command::new("/proc/self/exe");
         command.arg(ARGUMENT).arg(own.to_string()).stderr(said);
         match followed {
@@ -227,7 +236,8 @@ impl Sandboxed {
         // SAFETY: all of it is async-signal-safe, and about descriptors of the new process.
         unsafe {
             command.pre_exec(move || {
-                for fd in std::iter::once(own).chain(followed.map(|(socket, _)| socket)) {
+                let socket = followed.map(|(socket, _)| socket);
+                for fd in std::iter::once(own).chain(socket).chain(lent.iter().copied()) {
                     nix::errno::Errno::result(libc::fcntl(fd, libc::F_SETFD, 0))?;
                 }
                 if let Some((_, blocked)) = &followed {

@@ -76,15 +76,15 @@ fn seal(file: BorrowedFd<'_>, seals: SealFlag) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map(drop)
 }
 
-/// Has every descriptor beyond the standard ones but `kept` closed by the next execve(2).
+/// Has every descriptor beyond the standard ones but those `kept` closed by the next execve(2).
 ///
 /// # Errors
 /// When they cannot be listed.
-pub fn close_on_execute(kept: i32) -> std::io::Result<()> {
+pub fn close_on_execute(kept: &[i32]) -> std::io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
         let Some(fd) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if fd > libc::STDERR_FILENO && fd != kept {
+        if fd > libc::STDERR_FILENO && !kept.contains(&fd) {
             // SAFETY: it is borrowed for this call, and at worst closed by then: the call fails.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
