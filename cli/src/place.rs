@@ -9,9 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use nix::sys::statvfs::{FsFlags, statvfs};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Cause, Object, Obstacle, Outcome, SocketObject, Trace};
+use nrtrace_profiles::event::{Object, Outcome, SocketObject, Trace};
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::recording::Recorded;
@@ -104,45 +103,24 @@ pub fn of(args: &RunArgs) -> Result<Place> {
     }
 }
 
-/// What the sandbox itself kept from the program: on the machine it would have had it, and it may need it.
-pub fn kept_from(trace: &Trace) -> Vec<String> {
-    let (mut services, mut closed) = (BTreeSet::new(), BTreeSet::new());
+/// The services of this machine that the program could not reach from the sandbox, by their sockets.
+pub fn out_of_reach(trace: &Trace) -> Vec<String> {
+    let mut services = BTreeSet::new();
     for event in &trace.events {
         if let Object::Socket(SocketObject { path: Some(path), .. }) = &event.object
             && event.outcome == (Outcome::Failure { errno: libc::ECONNREFUSED })
         {
             services.insert(path.path.clone());
         }
-        if let Some(Obstacle { cause: Cause::ReadOnlyMount, at: Some(at) }) = &event.obstacle
-            && is_below(at, "/sys")
-        {
-            closed.insert(at.clone());
-        }
     }
-    services.retain(|path| path_of(path).metadata().is_ok_and(|what| what.file_type().is_socket()));
-    closed.retain(|path| {
-        let flags = statvfs(path_of(path)).map(|told| told.flags());
-        flags.is_ok_and(|flags| !flags.contains(FsFlags::ST_RDONLY))
-    });
-    let hidden = services.iter().map(|path| {
+    let listens = |path: &RawText| {
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        path.metadata().is_ok_and(|what| what.file_type().is_socket())
+    };
+    let told = services.iter().filter(|path| listens(path)).map(|path| {
         format!("whoever listens at {path} on this machine cannot be reached from the sandbox: --share {path} shows it")
     });
-    let read_only = (!closed.is_empty()).then(|| {
-        let list: Vec<String> = closed.iter().map(ToString::to_string).collect();
-        format!(
-            "the sandbox keeps {} read-only, and refused a write there: a run with --in-place shows whether the program needs it",
-            list.join(", ")
-        )
-    });
-    hidden.chain(read_only).collect()
-}
-
-fn path_of(path: &RawText) -> &Path {
-    Path::new(OsStr::from_bytes(path.as_bytes()))
-}
-
-fn is_below(path: &RawText, directory: &str) -> bool {
-    path_of(path).starts_with(directory)
+    told.collect()
 }
 
 /// Runs the program in a sandbox. `None` where none can be made; nothing was run then.
@@ -205,8 +183,16 @@ fn request(args: &RunArgs, settled: &Settled) -> Result<Request> {
 
 fn recorded(report: Report) -> Recorded {
     let mut trace = report.trace;
-    let kept = kept_from(&trace);
-    trace.end.notes.extend(report.remarks.into_iter().chain(kept));
+    let hidden = out_of_reach(&trace);
+    trace.end.notes.extend(report.remarks.into_iter().chain(hidden));
+    let closed: Vec<String> = trial::reopen(&mut trace).iter().map(ToString::to_string).collect();
+    if !closed.is_empty() {
+        trace.end.notes.push(format!(
+            "the sandbox keeps {} read-only: what the program was refused there is judged by owner and mode, and what it \
+             would have gone on to do was not seen; a run with --in-place shows that",
+            closed.join(", ")
+        ));
+    }
     Recorded {
         trace,
         status: report.status,

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Basis;
 use nrtrace_tests::record::written;
 use nrtrace_tests::sandbox::{Finished, Sandbox};
 use nrtrace_tests::service::quote;
@@ -13,7 +14,7 @@ use nrtrace_tests::truth::Truth;
 /// `state FILE` writes down the machine's files: names, owners, modes, sizes, times.
 const STATE: &str = r#"
     state() {
-        find /etc /run /srv /tmp/ /var/cache /var/log /var/lib/{nginx,lighttpd} \
+        find /etc /run /srv /tmp/ /var/cache /var/log /var/lib/nginx \
             -not -path /tmp/ -printf '%p %U:%G %m %s %T@ %C@\n' | sort >"$OUT"/"$1"
     }
 "#;
@@ -212,7 +213,7 @@ if sys.argv[1] == "listen":
 talk.connect("/run/talk.sock"); print(talk.recv(5).decode())
 X
         umask 0; python3 /srv/talk.py listen >/tmp/said & until grep -q listening /tmp/said; do sleep 0.05; done
-        nrtrace run -q -o "$OUT"/apart -- sh -c 'python3 /srv/talk.py connect 2>/dev/null; echo x 2>/dev/null >/sys/kernel/mm/ksm/run; true'
+        nrtrace run -q -o "$OUT"/apart -- sh -c 'python3 /srv/talk.py connect 2>/dev/null; mkdir /sys/fs/cgroup/made; true'
         nrtrace run -q --share /run/talk.sock -o "$OUT"/shared -- python3 /srv/talk.py connect
         nrtrace run -q --in-place -o "$OUT"/in-place -- python3 /srv/talk.py connect
         kill %1"#);
@@ -220,7 +221,11 @@ X
     let notes = |which| written(&sandbox, which).unwrap().notes.join("\n");
     let told = notes("apart");
     assert!(told.contains("/run/talk.sock on this machine cannot be reached from the sandbox"), "{told}");
-    assert!(told.contains("the sandbox keeps /sys read-only"), "{told}");
+    assert!(told.contains("the sandbox keeps /sys/fs/cgroup read-only"), "{told}");
+    // What the machine would have refused the user is a need all the same.
+    let apart = written(&sandbox, "apart").unwrap();
+    let cgroup = apart.requirements.iter().find(|need| need.id.starts_with("kernel:cgroup:"));
+    assert!(cgroup.is_some_and(|need| need.basis == Basis::Predicted), "{:?}", apart.requirements);
     for which in ["shared", "in-place"] {
         assert!(!notes(which).contains("the sandbox"), "{which}: {}", notes(which));
     }

@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod docs;
 mod fuzz;
+mod proofs;
 mod schema;
 mod vm;
 mod workload;

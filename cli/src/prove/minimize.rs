@@ -11,10 +11,10 @@ use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
-use super::Prover;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify;
+use super::{Prover, late};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -39,6 +39,8 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile);
+    let whole = prover.course.settle;
+    prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
     let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
@@ -56,8 +58,9 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        match outlives(&prover, profile, &found, &shown)? {
+        match outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)? {
             None => {
+                prover.course.settle = prover.course.settle.max(whole);
                 finish(&prover, profile, &found, trials, wanted.talk)?;
                 journal.remove();
                 return Ok(true);
@@ -83,15 +86,32 @@ fn ready_timeout(prover: &Prover, profile: &Profile) -> Duration {
     took.map_or(given, |took| (Duration::from_nanos(took.0) * 6 + Duration::from_secs(5)).min(given))
 }
 
+/// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
+/// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
+/// more time.
+fn brief(prover: &Prover, profile: &Profile) -> Duration {
+    let whole = prover.course.settle;
+    match late(profile) {
+        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        _ => whole,
+    }
+}
+
 /// Early green is false: the result has to live much longer once. `Some` is how long the trials should have lasted.
-fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -> Result<Option<Duration>> {
+fn outlives(
+    prover: &Prover,
+    profile: &Profile,
+    found: &Found,
+    whole: Duration,
+    shown: &Trials,
+) -> Result<Option<Duration>> {
     let settle = prover.course.settle;
     let removed = found.removed();
     if removed.is_empty() {
         return Ok(None);
     }
     let mut course = prover.course.clone();
-    course.settle = settle * 4;
+    course.settle = whole * 4;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     for _ in 0..prove::search::BASELINE {
         let report = prover.trial(&without(profile, &removed), &course, false)?;

@@ -59,6 +59,8 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// Whether it was said how long a trial has to settle.
+    settles: bool,
     /// Lends the trials what watches them.
     lender: Arc<Lender>,
 }
@@ -92,6 +94,7 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            settles: args.course.settle.is_some(),
             lender: Arc::default(),
         })
     }
@@ -118,8 +121,22 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep), &self.lender)
+        let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
+        request.grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        trial::run(&request, &self.lender)
     }
+}
+
+/// How long the end of a trial is watched: what does not end in several times of what the run took will not. How a trial
+/// that nobody watches ends tells nothing.
+fn end(profile: &Profile) -> Duration {
+    let took = profile.run.timeline.and_then(|timeline| {
+        Some(
+            Duration::from_nanos(profile.run.duration.0)
+                .saturating_sub(Duration::from_nanos(timeline.stopping?.0)),
+        )
+    });
+    took.map_or(Duration::MAX, |took| took * 4 + Duration::from_millis(500))
 }
 
 /// What is preferred; that capabilities come from the file can be said in either way.
@@ -154,16 +171,19 @@ fn check(course: &CourseArgs) -> Result<()> {
 /// takes that does its work and ends.
 fn course(args: &CourseArgs, profile: &Profile) -> Course {
     use nrtrace_profiles::event::Exit;
-    let time = |seconds: nrtrace_profiles::requirement::Seconds| Duration::from_nanos(seconds.0);
-    let late = profile.run.timeline.and_then(|timeline| {
-        let since = timeline.exercised.max(timeline.ready)?;
-        Some(time(timeline.last_privileged?).saturating_sub(time(since)))
-    });
-    let mut course = args.course(true, late);
+    let mut course = args.course(true, late(profile));
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
-        course.settle = course.settle.max(time(profile.run.duration) * 4 + Duration::from_secs(10));
+        let took = Duration::from_nanos(profile.run.duration.0);
+        course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
     }
     course
+}
+
+/// How long after it was ready, and exercised, the run still took more rights than its user has.
+fn late(profile: &Profile) -> Option<Duration> {
+    let timeline = profile.run.timeline?;
+    let since = timeline.exercised.max(timeline.ready)?;
+    Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
 }
 
 fn watching(args: &Watch) -> Watching {

@@ -58,6 +58,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         lender: Arc::default(),
     };
     let talk = &args.results.talk;
@@ -70,7 +71,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let mut profile = classify::profile(&report.trace, &wanted.name);
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
-    profile.notes.extend(report.remarks.iter().cloned().chain(place::kept_from(&report.trace)));
+    profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
     wanted.library.annotate(&mut profile);
     if let Some(Verdict::Failed(failure)) = report.verdict.clone() {
         // It went where nrtrace's own output goes; what the probe saw of it is kept.

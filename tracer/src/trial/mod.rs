@@ -4,6 +4,7 @@
 //! fork. The request goes there in memory, the report comes back by the same way, and nothing of it is left when either
 //! side ends.
 
+mod closed;
 mod inside;
 mod lend;
 mod live;
@@ -32,6 +33,7 @@ use crate::launch::privileges::Privileges;
 use crate::launch::{Error, IdentityPolicy};
 use crate::sandbox::{Bind, Devices, Layout};
 
+pub use closed::reopen;
 pub use inside::inside;
 pub use lend::Lender;
 pub use live::{News, live};
