@@ -273,6 +273,19 @@ ffffffffc0000100 t ovl_permission\t[overlay]
     }
 
     #[test]
+    fn what_is_written_is_what_is_read() {
+        let table = Table::read(KALLSYMS.as_bytes());
+        let bytes = table.to_bytes();
+        let read = Table::from_bytes(&bytes).unwrap();
+        assert!(!read.hidden && !table.addresses.is_empty());
+        assert_eq!((read.addresses, read.starts, read.names), (table.addresses, table.starts, table.names));
+        for damaged in [&[][..], &bytes[..7], &bytes[..30], &[0xff; 64]] {
+            assert!(Table::from_bytes(damaged).is_none(), "{damaged:?}");
+        }
+        assert!(Table::from_bytes(&Table::default().to_bytes()).unwrap().hidden);
+    }
+
+    #[test]
     fn this_kernel_has_symbols() {
         let table = Table::load();
         assert!(table.hidden || table.addresses.len() > 10_000);
