@@ -11,10 +11,10 @@ use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
-use super::Prover;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify;
+use super::{Prover, late};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -41,6 +41,8 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile);
+    let whole = prover.course.settle;
+    prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
     let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
@@ -58,11 +60,12 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        let outlived = outlives(&prover, profile, &found, &shown)?;
+        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
+        prover.course.settle = prover.course.settle.max(whole);
         let lives = finish(&prover, profile, &found, trials, before + outlived.died, wanted.talk)?;
         journal.remove();
         if !lives {
@@ -91,6 +94,17 @@ fn ready_timeout(prover: &Prover, profile: &Profile) -> Duration {
     took.map_or(given, |took| (Duration::from_nanos(took.0) * 6 + Duration::from_secs(5)).min(given))
 }
 
+/// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
+/// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
+/// more time.
+fn brief(prover: &Prover, profile: &Profile) -> Duration {
+    let whole = prover.course.settle;
+    match late(profile) {
+        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        _ => whole,
+    }
+}
+
 /// What a longer life showed.
 #[derive(Default)]
 struct Outlived {
@@ -101,11 +115,17 @@ struct Outlived {
 }
 
 /// Early green is false: the result has to live much longer once.
-fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -> Result<Outlived> {
+fn outlives(
+    prover: &Prover,
+    profile: &Profile,
+    found: &Found,
+    whole: Duration,
+    shown: &Trials,
+) -> Result<Outlived> {
     let settle = prover.course.settle;
     let removed = found.removed();
     let mut course = prover.course.clone();
-    course.settle = settle * LONGER_LIFE;
+    course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
     for _ in 0..prove::search::BASELINE {

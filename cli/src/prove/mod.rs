@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,19 +27,19 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course};
 use nrtrace_tracer::sandbox::Bind;
-use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
+use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
+use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 use crate::there::found_from_everywhere;
 
-use share::shared;
-
 pub use run::{Wanted, run};
+pub use share::shared;
 
 /// Exit status of what is not proved.
 const NOT_PROVED: u8 = 1;
@@ -62,6 +63,10 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// Whether it was said how long a trial has to settle.
+    settles: bool,
+    /// Lends the trials what watches them.
+    lender: Arc<Lender>,
 }
 
 impl Prover {
@@ -78,6 +83,7 @@ impl Prover {
         if command.is_empty() {
             return Err(BadInput("the profile names no command: give it after --".into()).into());
         }
+        engine::must_work_itself(&command)?;
         check(&args.course)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
@@ -92,6 +98,8 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            settles: args.course.settle.is_some(),
+            lender: Arc::default(),
         })
     }
 
@@ -108,6 +116,7 @@ impl Prover {
             run_for: None,
             grace: self.grace,
             watch: watched.then_some(self.watch),
+            paths: Vec::new(),
             capture,
         }
     }
@@ -116,8 +125,22 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
+        let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
+        request.grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        trial::run(&request, &self.lender)
     }
+}
+
+/// How long the end of a trial is watched: what does not end in several times of what the run took will not. How a trial
+/// that nobody watches ends tells nothing.
+fn end(profile: &Profile) -> Duration {
+    let took = profile.run.timeline.and_then(|timeline| {
+        Some(
+            Duration::from_nanos(profile.run.duration.0)
+                .saturating_sub(Duration::from_nanos(timeline.stopping?.0)),
+        )
+    });
+    took.map_or(Duration::MAX, |took| took * 4 + Duration::from_millis(500))
 }
 
 /// What is preferred; that capabilities come from the file can be said in either way.
@@ -159,16 +182,19 @@ fn check(course: &CourseArgs) -> Result<()> {
 /// takes that does its work and ends.
 fn course(args: &CourseArgs, profile: &Profile) -> Course {
     use nrtrace_profiles::event::Exit;
-    let time = |seconds: nrtrace_profiles::requirement::Seconds| Duration::from_nanos(seconds.0);
-    let late = profile.run.timeline.and_then(|timeline| {
-        let since = timeline.exercised.max(timeline.ready)?;
-        Some(time(timeline.last_privileged?).saturating_sub(time(since)))
-    });
-    let mut course = args.course(true, late);
+    let mut course = args.course(true, late(profile));
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
-        course.settle = course.settle.max(time(profile.run.duration) * 4 + Duration::from_secs(10));
+        let took = Duration::from_nanos(profile.run.duration.0);
+        course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
     }
     course
+}
+
+/// How long after it was ready, and exercised, the run still took more rights than its user has.
+fn late(profile: &Profile) -> Option<Duration> {
+    let timeline = profile.run.timeline?;
+    let since = timeline.exercised.max(timeline.ready)?;
+    Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
 }
 
 fn watching(args: &Watch) -> Watching {

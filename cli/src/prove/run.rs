@@ -1,6 +1,7 @@
 //! `run --verify` and `run --minimize`: from the first run to artefacts that are proved.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use nrtrace_profiles::event::Identity;
@@ -45,6 +46,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
+        lender: Arc::default(),
     };
     let Chosen { prover, mut profile, verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;

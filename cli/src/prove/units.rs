@@ -108,7 +108,8 @@ fn read(text: &str, unit: &str, said: &mut Said) {
         let mut words = value.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
         let program = words.next().unwrap_or_default();
         let makes = program.ends_with("/mkdir") || (program.ends_with("/install") && value.contains(" -d"));
-        if let Some(path) = words.last().filter(|path| makes && path.starts_with('/') && !path.contains('%'))
+        if let Some(path) =
+            words.next_back().filter(|path| makes && path.starts_with('/') && !path.contains('%'))
         {
             said.directories.insert(path.into());
         }
