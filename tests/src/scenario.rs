@@ -50,6 +50,8 @@ macro_rules! scenarios {
                 => ["device:/dev/guarded [read] char-device"];
             executable: ["spawn", "/srv/guarded/program"] after "install -m 700 /bin/true /srv/guarded/program"
                 => ["path:/srv/guarded/program [execute] file"];
+            executable_that_cannot_be_read: ["spawn", "/srv/guarded/program"]
+                after "install -m 711 /bin/true /srv/guarded/program" => [];
             executable_with_capabilities: ["spawn", "/opt/tool", "read", "/etc/passwd"]
                 after "install -m 755 $BIN/fixture /opt/tool; setcap cap_net_raw=ep /opt/tool" => ["exec:/opt/tool"];
             file_behind_a_descriptor: ["again", "/srv/guarded/file"] after "" => [$crate::scenario::WRITE];

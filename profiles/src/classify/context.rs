@@ -69,7 +69,7 @@ impl<'a> Context<'a> {
         }
         let is_raw = |check: &Check| check.capability == Capability::NET_RAW && check.granted;
         if &*event.call.name == "socket" && event.checks.iter().any(is_raw) {
-            self.raw.extend(event.process.exe.clone());
+            self.raw.insert(program(&event.process).clone());
         }
         if let Object::Program { path, .. } = &event.object {
             let has = |bit| path.inode.as_ref().filter(|inode| inode.mode & bit != 0);
@@ -137,7 +137,7 @@ impl<'a> Context<'a> {
 
     /// Whether the process's executable was given a raw socket, which does for an echo socket.
     pub fn has_raw(&self, process: &Process) -> bool {
-        process.exe.as_ref().is_some_and(|exe| self.raw.contains(exe))
+        self.raw.contains(program(process))
     }
 
     /// Whether a set-user-ID program of that owner was run.
@@ -198,6 +198,11 @@ impl<'a> Context<'a> {
         let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
         number.is_some_and(|pid| self.pids.contains(&pid))
     }
+}
+
+/// The executable of a process, or its name.
+fn program(process: &Process) -> &RawText {
+    process.exe.as_ref().unwrap_or(&process.name)
 }
 
 /// The executable that the command became: the first program run by the command's name, else what the first

@@ -1,7 +1,7 @@
 //! Checks that say nothing about what the program needs.
 
 use crate::Capability;
-use crate::event::{Check, Event};
+use crate::event::{Check, Event, FileType, Inode};
 
 use super::files;
 use super::site::CheckSite;
@@ -48,6 +48,7 @@ const RULES: &[Rule] = &[
         |event, check, _| is_congestion(event, check),
         "TCP_CONGESTION asks always, and refuses few algorithms",
     ),
+    Rule(is_look_at_program, "execve only marks the process undumpable when the program cannot be read"),
     Rule(
         |event, check, _| check.capability == Capability::KILL && signals_own_group(event),
         "a signal to a group is sent to those whom it may be sent to, the caller among them",
@@ -116,6 +117,23 @@ fn is_buffer_size(event: &Event, check: &Check) -> bool {
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_SOCKET
         && FORCED.contains(&event.call.args[2])
+}
+
+/// `would_dump` of execve: to execute a file is no reading of it, which alone is asked for CAP_DAC_READ_SEARCH, and first
+/// (`generic_permission`).
+fn is_look_at_program(event: &Event, check: &Check, site: CheckSite) -> bool {
+    let reads = |other: &Check| {
+        other.capability == Capability::DAC_READ_SEARCH
+            && other.component == check.component
+            && other.frames == check.frames
+    };
+    let told =
+        check.predicted.is_none() && check.component.as_ref().is_none_or(|at| !is_directory(&at.inode));
+    site == CheckSite::File && files::is_exec(event) && told && event.checks.iter().any(reads)
+}
+
+fn is_directory(inode: &Inode) -> bool {
+    inode.file_type == FileType::Directory
 }
 
 /// `kill` of the caller's own process group.

@@ -65,7 +65,6 @@ struct Row(&'static str, CheckSite, #[expect(dead_code, reason = "says why the r
 const TABLE: &[Row] = &[
     Row("cap_vm_enough_memory", Overcommit, "__vm_enough_memory asks whether root's reserve may be used"),
     Row("security_vm_enough_memory_mm", Overcommit, "the caller of the above"),
-    Row("would_dump", GoesOn, "execve only marks the process undumpable when the program cannot be read"),
     Row("bprm_fill_uid", GoesOn, "execve ignores set-id bits it may not honour"),
     Row("dev_load", GoesOn, "asks whether a module may be loaded for an interface that is not there"),
     Row("bpf_jit_charge_modmem", GoesOn, "the filter is interpreted when it may not be compiled"),

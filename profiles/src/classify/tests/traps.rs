@@ -412,8 +412,9 @@ fn every_address_is_listed_but_those_of_clients() {
 #[test]
 fn what_programs_go_on_without_is_a_remark() {
     const O_NOATIME: u64 = 0o1_000_000;
-    let times = || open("/etc/hosts", O_NOATIME).at("/etc/hosts", FileType::File, 0o644);
-    let seen = times().check(Capability::FOWNER, "inode_owner_or_capable may_open path_openat");
+    let seen = open("/etc/hosts", O_NOATIME)
+        .check(Capability::FOWNER, "inode_owner_or_capable may_open path_openat")
+        .at("/etc/hosts", FileType::File, 0o644);
     let profile = run(&trace("x", [seen]));
     assert!(lines(&profile).is_empty() && profile.notes.iter().any(|note| note.contains("O_NOATIME")));
     let own_group = call("kill", &[0, 10]).check(Capability::KILL, "ns_capable kill_ok_by_cred");
@@ -434,4 +435,14 @@ fn an_echo_socket_takes_a_range_of_groups() {
     assert!(severities.contains(&("sysctl:net.ipv4.ping_group_range", Severity::Probe)), "{severities:?}");
     // Other sockets are not for that.
     assert_eq!(lines(&run(&trace("x", [call("socket", &[2, 2, 17]).fails(EACCES)]))), [""; 0]);
+}
+
+#[test]
+fn a_program_need_not_be_read() {
+    let frames = "capable_wrt_inode_uidgid generic_permission inode_permission begin_new_exec";
+    let run_it = || call("execve", &[]).on("/srv/app/b");
+    let looked = run_it().check(Capability::DAC_READ_SEARCH, frames).at("/srv/app/b", FileType::File, 0o711);
+    needs(&trace("x", [looked]), &[]);
+    let executed = run_it().check(DAC, OPEN).at("/srv/app/b", FileType::File, 0o700);
+    needs(&trace("x", [executed]), &["path:/srv/app/b file execute"]);
 }
