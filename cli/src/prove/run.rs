@@ -59,8 +59,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
         if lives {
-            harden::harden(&prover, &mut profile, 1, talk)?;
-            losses = write(wanted, &prover, &profile);
+            losses = harden(wanted, &prover, &mut profile, 1)?;
         }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
@@ -75,13 +74,18 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         lives = minimize::minimize(&search, &mut profile)?;
         losses = write(wanted, &prover, &profile);
         if lives {
-            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
-            losses = write(wanted, &prover, &profile);
+            losses = harden(wanted, &prover, &mut profile, minimize::LONGER_LIFE)?;
         }
         let written = losses.is_empty();
         losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
     }
     Ok(losses.status(proved(lives)))
+}
+
+/// Has the unit take away what the program does without, and writes it all anew.
+fn harden(wanted: &Wanted<'_>, prover: &Prover, profile: &mut Profile, longer: u32) -> Result<Losses> {
+    harden::harden(prover, profile, longer, &wanted.args.results.talk)?;
+    Ok(write(wanted, prover, profile))
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {
