@@ -48,6 +48,8 @@ pub enum Finding {
     Tolerated,
     /// Granted, with all the others, it was enough; it was not tried without.
     Granted,
+    /// No refusal told of it: the program did not live, and with it, it does.
+    Tried,
     /// Without it the program does not live: required, proved by removal.
     Removal,
 }
@@ -57,6 +59,7 @@ impl Finding {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Granted => "granted in the proof",
+            Self::Tried => "tried: it lives with it",
             Self::Removal => "required: proved by removal",
             Self::Tolerated => "tolerated",
         }
@@ -83,6 +86,10 @@ pub struct ProfileProof {
     /// Trials with everything granted that failed all the same: more than zero for a program that is flaky.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub flaked: u32,
+    /// Directives of the unit that take away what the program does without, beyond those that every unit holds: it lived
+    /// with all of them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub hardening: BTreeSet<String>,
     /// What could not be applied in the sandbox, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub not_applied: Vec<String>,

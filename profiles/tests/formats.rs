@@ -194,6 +194,18 @@ fn many_files_dealt_with_alike_are_one_row() {
     );
 }
 
+#[test]
+fn files_given_away_below_one_tree_are_one_row() {
+    let give = |n: usize| {
+        let path = format!("/var/lib/k0s/pki/{}/{n}.key", n % 2);
+        samples::identity(IdentityOperation::Chown, &[0, u32::MAX], Some(&path))
+    };
+    let profile = samples::profile("k0s", &["/usr/bin/k0s"], (0..27).map(give).collect());
+    let text = table(&profile, &grants(&profile), Style::Plain, 120);
+    assert!(text.contains("give /var/lib/k0s/pki") && text.contains("(27 files below"), "{text}");
+    assert!(!text.contains("9.key"), "{text}");
+}
+
 /// As monit, postgres and their kind, which look at a file's owner themselves and end.
 #[test]
 fn a_file_that_the_program_may_insist_on_owning_is_told() {

@@ -44,6 +44,20 @@ fn every_need_has_ways_and_the_one_taken_is_marked() {
     }
 }
 
+/// What is listed is what could be taken: of a shared directory nothing, of a socket no copy and no image.
+#[test]
+fn no_way_is_listed_that_is_not_one() {
+    let pid = path("/run/shop.pid", File, &[Create], ("/run", root_directory(0o755)));
+    let socket = inode(Socket, ROOT, ("shop", 120), 0o660);
+    let socket = path("/run/shop/api.sock", Socket, &[Write], ("/run/shop/api.sock", socket));
+    let profile = profile("shop", &["/usr/bin/gunicorn"], vec![pid, socket]);
+    let grants = grants(&profile);
+    let methods =
+        |id| -> Vec<Method> { of(&profile, &grants, id).iter().filter_map(|remedy| remedy.method).collect() };
+    assert_eq!(methods("path:/run/shop.pid"), [Method::Make]);
+    assert_eq!(methods("path:/run/shop/api.sock"), [Method::Group]);
+}
+
 #[test]
 fn a_low_port_is_opened_as_preferred() {
     const PORT: &str = "port:tcp:0.0.0.0:80";

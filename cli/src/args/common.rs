@@ -18,7 +18,8 @@ use super::value;
 #[derive(Debug, Args)]
 pub struct Subject {
     /// Run as this user: a name, or a number; with a group after a colon [default: a uid that exists
-    /// nowhere, from 61184 on, named after the program]
+    /// nowhere, from 61184 on, named after the program; run --verify and run --minimize also try the users that the program
+    /// points to]
     #[arg(long = "as", value_name = "USER|UID[:GID]")]
     pub user: Option<String>,
 

@@ -122,7 +122,8 @@ pub fn key(removed: &BTreeSet<String>, prover: &Prover) -> String {
 fn subject(prover: &Prover, profile: &Profile) -> String {
     let mut hasher = DefaultHasher::new();
     for requirement in &profile.requirements {
-        (&requirement.id, format!("{:?}{:?}", requirement.need, requirement.severity)).hash(&mut hasher);
+        (&requirement.id, format!("{:?}{:?}{:?}", requirement.need, requirement.severity, requirement.way))
+            .hash(&mut hasher);
     }
     (&profile.name, &profile.identity.user, &prover.command, &prover.env, prover.keep_env).hash(&mut hasher);
     (prover.private_network, &prover.choices, format!("{:?}", prover.shared)).hash(&mut hasher);

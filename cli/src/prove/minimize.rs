@@ -11,10 +11,10 @@ use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
-use super::Prover;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify;
+use super::{Prover, late};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -29,6 +29,8 @@ pub struct Wanted<'a> {
     pub talk: &'a Talk,
 }
 
+/// How many times as long the result has to live.
+pub const LONGER_LIFE: u32 = 4;
 /// How often the search is made again with a longer time to settle.
 const LONGER: usize = 3;
 
@@ -39,12 +41,14 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile);
+    let whole = prover.course.settle;
+    prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
     let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
         shown.note(&format!("going on after {} trials of an earlier search", journal.len()));
     }
-    let mut trials = profile.proof.as_ref().map_or(0, |proof| proof.trials);
+    let (mut trials, before) = profile.proof.as_ref().map_or((0, 0), |proof| (proof.trials, proof.flaked));
     for _ in 0..LONGER {
         let mut trying = Trying::new(&prover, profile, jobs, journal, &shown);
         let mut atoms = atoms(profile);
@@ -56,14 +60,21 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        match outlives(&prover, profile, &found, &shown)? {
-            None => {
-                finish(&prover, profile, &found, trials, wanted.talk)?;
-                journal.remove();
-                return Ok(true);
-            }
-            Some(longer) => prover.course.settle = longer,
+        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
+        if let Some(longer) = outlived.longer {
+            prover.course.settle = longer;
+            continue;
         }
+        prover.course.settle = prover.course.settle.max(whole);
+        let lives = finish(&prover, profile, &found, trials, before + outlived.died, wanted.talk)?;
+        journal.remove();
+        if !lives {
+            let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
+            shown.note(&format!(
+                "it is flaky: with all that is granted it failed {often} times and lived at others, so nothing is proved"
+            ));
+        }
+        return Ok(lives);
     }
     shown.note("the program died later each time it was given longer to settle");
     Ok(false)
@@ -83,21 +94,46 @@ fn ready_timeout(prover: &Prover, profile: &Profile) -> Duration {
     took.map_or(given, |took| (Duration::from_nanos(took.0) * 6 + Duration::from_secs(5)).min(given))
 }
 
-/// Early green is false: the result has to live much longer once. `Some` is how long the trials should have lasted.
-fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -> Result<Option<Duration>> {
+/// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
+/// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
+/// more time.
+fn brief(prover: &Prover, profile: &Profile) -> Duration {
+    let whole = prover.course.settle;
+    match late(profile) {
+        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        _ => whole,
+    }
+}
+
+/// What a longer life showed.
+#[derive(Default)]
+struct Outlived {
+    /// How long the trials should have lasted.
+    longer: Option<Duration>,
+    /// How often the program died although nothing that was left out is to blame.
+    died: u32,
+}
+
+/// Early green is false: the result has to live much longer once.
+fn outlives(
+    prover: &Prover,
+    profile: &Profile,
+    found: &Found,
+    whole: Duration,
+    shown: &Trials,
+) -> Result<Outlived> {
     let settle = prover.course.settle;
     let removed = found.removed();
-    if removed.is_empty() {
-        return Ok(None);
-    }
     let mut course = prover.course.clone();
-    course.settle = settle * 4;
+    course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
+    let mut outlived = Outlived::default();
     for _ in 0..prove::search::BASELINE {
         let report = prover.trial(&without(profile, &removed), &course, false)?;
-        let Some(Verdict::Failed(_)) = &report.verdict else { return Ok(None) };
-        if prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
+        let Some(Verdict::Failed(_)) = &report.verdict else { break };
+        if removed.is_empty() || prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
             // Not for what was left out.
+            outlived.died += 1;
             continue;
         }
         shown.note(&format!(
@@ -106,29 +142,40 @@ fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -
             tried(&report).how,
             course.settle.as_secs_f64()
         ));
-        return Ok(Some(course.settle));
+        outlived.longer = Some(course.settle);
+        break;
     }
-    Ok(None)
+    Ok(outlived)
 }
 
-/// A last trial that is watched tells what the program tolerates.
-fn finish(prover: &Prover, profile: &mut Profile, found: &Found, trials: u32, talk: &Talk) -> Result<()> {
+/// A last trial that is watched tells what the program tolerates; whether it lived each time.
+fn finish(
+    prover: &Prover,
+    profile: &mut Profile,
+    found: &Found,
+    trials: u32,
+    died: u32,
+    talk: &Talk,
+) -> Result<bool> {
     conclude::minimized(profile, found);
     let mut smaller = profile.clone();
-    let verified = verify::verify(prover, &mut smaller, false, talk)?;
+    let verified = verify::verify(prover, &mut smaller, None, talk)?;
     if verified.lives() {
         *profile = smaller;
     }
     let last = profile.proof.take();
+    let flaked = verified.flaked + found.flaked + found.died + died;
+    let lives = verified.lives() && flaked == 0;
     profile.proof = Some(ProfileProof {
-        lives: true,
-        minimal: verified.refused.untried.is_empty(),
+        lives,
+        minimal: lives && verified.refused.untried.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: trials + verified.trials,
-        flaked: found.flaked,
+        flaked,
+        hardening: BTreeSet::new(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
-    Ok(())
+    Ok(lives)
 }

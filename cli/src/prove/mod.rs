@@ -1,17 +1,22 @@
 //! Proving a profile: `nrtrace verify`, `nrtrace minimize`, and both after a run.
 
 mod bench;
+mod choose;
+mod harden;
 mod journal;
 mod minimize;
 mod run;
 mod share;
 mod tell;
+mod units;
+mod users;
 mod verify;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -22,19 +27,19 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course};
 use nrtrace_tracer::sandbox::Bind;
-use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
+use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
+use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 use crate::there::found_from_everywhere;
 
-use share::shared;
-
 pub use run::{Wanted, run};
+pub use share::shared;
 
 /// Exit status of what is not proved.
 const NOT_PROVED: u8 = 1;
@@ -58,6 +63,10 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// Whether it was said how long a trial has to settle.
+    settles: bool,
+    /// Lends the trials what watches them.
+    lender: Arc<Lender>,
 }
 
 impl Prover {
@@ -74,6 +83,7 @@ impl Prover {
         if command.is_empty() {
             return Err(BadInput("the profile names no command: give it after --".into()).into());
         }
+        engine::must_work_itself(&command)?;
         check(&args.course)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
@@ -88,6 +98,8 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            settles: args.course.settle.is_some(),
+            lender: Arc::default(),
         })
     }
 
@@ -104,6 +116,7 @@ impl Prover {
             run_for: None,
             grace: self.grace,
             watch: watched.then_some(self.watch),
+            paths: Vec::new(),
             capture,
         }
     }
@@ -112,8 +125,22 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))
+        let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
+        request.grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        trial::run(&request, &self.lender)
     }
+}
+
+/// How long the end of a trial is watched: what does not end in several times of what the run took will not. How a trial
+/// that nobody watches ends tells nothing.
+fn end(profile: &Profile) -> Duration {
+    let took = profile.run.timeline.and_then(|timeline| {
+        Some(
+            Duration::from_nanos(profile.run.duration.0)
+                .saturating_sub(Duration::from_nanos(timeline.stopping?.0)),
+        )
+    });
+    took.map_or(Duration::MAX, |took| took * 4 + Duration::from_millis(500))
 }
 
 /// What is preferred; that capabilities come from the file can be said in either way.
@@ -134,6 +161,13 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
+/// What an earlier proof took away is tried again.
+fn forget_hardening(profile: &mut Profile) {
+    if let Some(proof) = &mut profile.proof {
+        proof.hardening.clear();
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -148,16 +182,19 @@ fn check(course: &CourseArgs) -> Result<()> {
 /// takes that does its work and ends.
 fn course(args: &CourseArgs, profile: &Profile) -> Course {
     use nrtrace_profiles::event::Exit;
-    let time = |seconds: nrtrace_profiles::requirement::Seconds| Duration::from_nanos(seconds.0);
-    let late = profile.run.timeline.and_then(|timeline| {
-        let since = timeline.exercised.max(timeline.ready)?;
-        Some(time(timeline.last_privileged?).saturating_sub(time(since)))
-    });
-    let mut course = args.course(true, late);
+    let mut course = args.course(true, late(profile));
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
-        course.settle = course.settle.max(time(profile.run.duration) * 4 + Duration::from_secs(10));
+        let took = Duration::from_nanos(profile.run.duration.0);
+        course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
     }
     course
+}
+
+/// How long after it was ready, and exercised, the run still took more rights than its user has.
+fn late(profile: &Profile) -> Option<Duration> {
+    let timeline = profile.run.timeline?;
+    let since = timeline.exercised.max(timeline.ready)?;
+    Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
 }
 
 fn watching(args: &Watch) -> Watching {
@@ -181,11 +218,18 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
-    let verified = verify::verify(&prover, &mut profile, args.update, &prove.results.talk)?;
+    if destination.is_some() {
+        forget_hardening(&mut profile);
+    }
+    let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
+    let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
+    if verified.lives() && destination.is_some() {
+        harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
-    Ok(losses.status(proved(verified.lives())))
+    Ok(losses.status(proved(verified.is_proved())))
 }
 
 /// `nrtrace minimize`
@@ -196,7 +240,8 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
-    let verified = verify::verify(&prover, &mut profile, false, talk)?;
+    forget_hardening(&mut profile);
+    let verified = verify::verify(&prover, &mut profile, None, talk)?;
     if !verified.lives() {
         tell::verified(&verified, &profile, &prover, &prove.results)?;
         return Ok(ExitCode::from(NOT_PROVED));
@@ -209,6 +254,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let wanted =
         minimize::Wanted { prover: &prover, search: &args.search, untried, journal: Some(&beside), talk };
     let lives = minimize::minimize(&wanted, &mut profile)?;
+    if lives && destination.is_some() {
+        harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     let written = destination.is_some() && losses.is_empty();

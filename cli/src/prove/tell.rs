@@ -34,6 +34,11 @@ pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results
     let identity = &verified.report.trace.run.identity;
     let who = format!("{} as {} (uid {})", profile.name, identity.user, identity.uid);
     match &verified.failure {
+        None if !verified.is_proved() => say(&format!(
+            "Not proved: {who} lives with what the profile grants, but not each time: {} of {} trials failed without a \
+             reason to be seen",
+            verified.flaked, verified.trials
+        )),
         None => lives(verified, profile, prover, &who),
         Some(failure) => {
             say(&format!("Not proved: {who}, with what the profile grants, {failure}"));
@@ -70,12 +75,6 @@ fn lives(verified: &Verified, profile: &Profile, prover: &Prover, who: &str) {
         more => format!(", but for {more} needs on what is shared, of which nothing is proved"),
     };
     say(&format!("Proved: {who} lives with what the profile grants{untried}{exercise}: {readiness}"));
-    if verified.flaked > 0 {
-        say(&format!(
-            "It is flaky: {} of {} trials failed without a reason to be seen",
-            verified.flaked, verified.trials
-        ));
-    }
     for id in &verified.added {
         say(&format!("Added: {id}"));
     }
@@ -126,6 +125,12 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             say(&format!("Refused: {id}: it lies on what is shared, where a trial grants nothing"));
             continue;
         }
+        if verified.refused.withheld.contains(id) {
+            say(&format!(
+                "Refused: {id}: systemd would hand over a control group (Delegate=), which a trial cannot"
+            ));
+            continue;
+        }
         let is_granted = |requirement: &Requirement| {
             let granted = [Remedy::Granted, Remedy::Partly];
             emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
@@ -164,7 +169,7 @@ fn named(requirement: &Requirement) -> String {
 
 fn json(verified: &Verified, profile: &Profile) -> String {
     let value = serde_json::json!({
-        "lives": verified.lives(),
+        "lives": verified.is_proved(),
         "failure": verified.failure.as_ref().map(ToString::to_string),
         "said": last_words(&verified.report),
         "missing": verified.refused.missing,

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
-use super::table::rows::{access_of, named, owner};
+use super::table::rows::{access_of, named};
 use super::table::{listen, proved, unexplained};
 use super::{Emitted, Format, Verdict, by_reason, remedies, systemd, verdict};
 use crate::RawText;
-use crate::describe;
-use crate::grants::{FileKind, Grants, Why};
+use crate::describe::{self, owner};
+use crate::grants::{BEYOND, FileKind, Grants, Why, reach};
 use crate::profile::Profile;
 use crate::requirement::{Requirement, Seconds, Severity, word};
 
@@ -23,6 +23,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.machine(grants);
     page.configuration(profile, grants);
     page.not_granted(profile, grants);
+    page.beyond(profile, grants);
     page.install(profile, grants);
     page.needs(profile, grants);
     page.found(profile);
@@ -238,6 +239,14 @@ impl Markdown {
         if !items.is_empty() {
             self.heading(2, "What cannot be granted");
             self.list(items);
+        }
+    }
+
+    fn beyond(&mut self, profile: &Profile, grants: &Grants) {
+        let more = reach(profile, grants);
+        if !more.is_empty() {
+            self.heading(2, BEYOND);
+            self.list(more.iter().map(|reach| text(&reach.text())));
         }
     }
 

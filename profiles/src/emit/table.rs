@@ -13,14 +13,14 @@ use tabled::settings::Padding;
 use super::escape::shell;
 use super::remedy::{Verdict, verdict};
 use crate::RawText;
-use crate::describe;
+use crate::describe::{self, owner};
 use crate::event::{Attached, Mode, Obstacle, Record};
-use crate::grants::{Grants, Reach, reach};
+use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
 use crate::text::printable;
-use rows::{alike, is_missing, owner, row, summary};
+use rows::{alike, is_missing, row, summary};
 
 /// Whether the table may use terminal colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,11 +253,7 @@ impl Report {
         }
         self.list(BOLD, "What is known of it", profile.knowledge.iter().filter_map(known));
         let more = reach(profile, grants);
-        self.list(
-            BOLD,
-            "What this lets the user do beyond what the program did",
-            more.iter().map(Reach::text),
-        );
+        self.list(BOLD, BEYOND, more.iter().map(Reach::text));
         let tips =
             grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
         self.list(BOLD, "Worth knowing", tips);

@@ -31,6 +31,7 @@ pub use parts::{
     Acl, CapabilityGrant, Credential, Device, Directory, Executes, File, FileKind, LimitGrant, Membership,
     PresentOwner, Sysctl, Variable,
 };
+pub(crate) use reach::BEYOND;
 use reach::Used;
 pub use reach::{Grade, On, Reach, reach};
 
@@ -105,7 +106,7 @@ pub struct Grants {
     /// What was preferred.
     pub choices: Choices,
     /// What the program did, which no way opens anew.
-    used: Used,
+    pub(crate) used: Used,
 }
 
 /// Which needs a grant serves, and why it is made that way.
@@ -170,6 +171,7 @@ fn put_one<V>(place: &mut Option<(V, Why)>, value: V, why: Why) {
 impl Grants {
     /// Nothing is granted yet.
     pub(crate) fn empty(profile: &Profile, account: Account, world: World, choices: Choices) -> Self {
+        let used = Used::by(profile, &world);
         Self {
             name: safe_name(&profile.name),
             account,
@@ -203,7 +205,7 @@ impl Grants {
             unmet: Vec::new(),
             ways: BTreeMap::new(),
             choices,
-            used: Used::by(profile),
+            used,
         }
     }
 

@@ -6,12 +6,16 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Act, FileKind, Grants, PORT_SYSCTL, carriers};
-use crate::event::FileType;
+use crate::event::{FileType, Inode};
+use crate::place::{Place, World};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 use crate::text::letters;
 use crate::ways::GAINS;
 use crate::{Capability, RawText};
+
+/// The title of what [`reach()`] tells.
+pub(crate) const BEYOND: &str = "What this lets the user do beyond what the program did";
 
 /// Something that the user gains and the program did not use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,18 +81,31 @@ pub(crate) struct Used {
     bits: BTreeMap<RawText, u32>,
     /// Paths that are directories.
     directories: std::collections::BTreeSet<RawText>,
+    /// Groups that can write what others obey: no need is met by joining one.
+    obeyed: std::collections::BTreeSet<u32>,
     /// The first port that needs no privilege.
     first_port: u32,
 }
 
 impl Used {
-    pub(crate) fn by(profile: &Profile) -> Self {
+    pub(crate) fn by(profile: &Profile, world: &World) -> Self {
         let first_port = u32::from(profile.run.unprivileged_port_start);
         let mut used = Self { first_port, ..Self::default() };
         for requirement in &profile.requirements {
             used.note(requirement);
+            let evidence = &requirement.evidence;
+            let refused = evidence.refused_at.as_ref().zip(evidence.refused_inode.as_ref());
+            let obeyed = |(at, inode): &(&RawText, &Inode)| {
+                inode.mode & 0o020 != 0 && matches!(world.place(at), Place::System(_))
+            };
+            used.obeyed.extend(refused.filter(obeyed).map(|(_, inode)| inode.gid));
         }
         used
+    }
+
+    /// Whether members of a group can write what others obey.
+    pub(crate) fn is_obeyed(&self, gid: u32) -> bool {
+        self.obeyed.contains(&gid)
     }
 
     fn note(&mut self, requirement: &Requirement) {

@@ -22,7 +22,8 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
     let missing: BTreeSet<&str> = trial.missing.iter().map(|refused| refused.id.as_str()).collect();
     let tried = |requirement: &&mut Requirement| !trial.untried.contains(&requirement.id);
     for requirement in profile.requirements.iter_mut().filter(tried) {
-        if requirement.severity == Severity::Required && granted.contains(&requirement.id) {
+        let given = granted.contains(&requirement.id) && !trial.withheld.contains(&requirement.id);
+        if requirement.severity == Severity::Required && given {
             requirement.proof.get_or_insert(proof(Finding::Granted));
         } else if requirement.severity != Severity::Probe || missing.contains(requirement.id.as_str()) {
             // Not granted, by choice or because it cannot be.
@@ -32,6 +33,15 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
     let refused = trial.insufficient.iter().chain(&trial.at_the_end);
     for (id, access) in refused.filter(|(id, _)| !trial.untried.contains(id)) {
         note_tolerated(profile, id, access);
+    }
+}
+
+/// What no refusal told of, and a program lives with that did not live before.
+pub fn tried(profile: &mut Profile, ids: &BTreeSet<String>) {
+    for requirement in profile.requirements.iter_mut().filter(|known| ids.contains(&known.id)) {
+        if let Some(proof) = requirement.proof.as_mut().filter(|proof| proof.finding == Finding::Granted) {
+            proof.finding = Finding::Tried;
+        }
     }
 }
 

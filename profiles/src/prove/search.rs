@@ -61,6 +61,8 @@ pub struct Found {
     pub baseline: u32,
     /// How many of these failed.
     pub flaked: u32,
+    /// How often the result itself died, when it was tried again.
+    pub died: u32,
     /// How the program last died with everything granted; empty if it never did.
     pub how: String,
 }
@@ -69,6 +71,12 @@ impl Found {
     /// Whether the program lived at all with everything granted.
     pub fn lives(&self) -> bool {
         self.flaked < self.baseline
+    }
+
+    /// Whether it lived each time it was tried with all that is granted in the end, and with more. What only lives mostly
+    /// is not proved.
+    pub fn is_steady(&self) -> bool {
+        self.flaked == 0 && self.died == 0
     }
 
     /// The needs that are left out.
@@ -95,6 +103,8 @@ const TELLING: u32 = 2;
 const UNLIKELY: f64 = 0.002;
 /// So many more deaths of ten than there were with everything granted may still be chance.
 const MARGIN: f64 = 4.0;
+/// The same for a program that never died with everything granted.
+const LUCK: f64 = 3.0;
 /// Groups up to this size are taken apart into single atoms at once: most needs of a run are real.
 const SMALL: usize = 8;
 
@@ -107,7 +117,7 @@ pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::E
         .into_iter()
         .map(|atom| Fate { atom, removed: false, failed: 0, weight: 0, lived: 0, how: String::new() })
         .collect();
-    let found = Found { fates, trials: 0, baseline: 0, flaked: 0, how: String::new() };
+    let found = Found { fates, trials: 0, baseline: 0, flaked: 0, died: 0, how: String::new() };
     let mut search = Search { found, bench, luck: 0 };
     search.baseline()?;
     if search.found.lives() {
@@ -315,19 +325,24 @@ impl<B: Bench> Search<'_, B> {
     fn confirm(&mut self) -> Result<(), B::Error> {
         let mut kept = BTreeSet::new();
         while self.found.fates.iter().any(|fate| fate.removed) {
-            let deaths = self.deaths_of_result(BASELINE)?;
+            // What it died without, and then lived without, may be missed at other times.
+            let times = if self.luck > 0 { MORE_BASELINE } else { BASELINE };
+            let deaths = self.deaths_of_result(times)?;
+            self.found.died = deaths;
             if deaths == 0 {
                 break;
             }
             // Is it the program, or what was left out? With everything granted it has to die about as often.
             let wanted = self.deaths();
-            let deaths = deaths + self.deaths_of_result(MORE_BASELINE - BASELINE)?;
+            let deaths = deaths + self.deaths_of_result(MORE_BASELINE - times)?;
+            self.found.died = deaths;
             for tried in self.bench.try_without(&vec![BTreeSet::new(); MORE_BASELINE - BASELINE], 0)? {
                 self.found.trials += 1;
                 self.count_baseline(&tried);
             }
             let share = f64::from(self.found.flaked) / f64::from(self.found.baseline);
-            if f64::from(deaths) <= share * MORE_BASELINE as f64 + MARGIN {
+            let margin = if self.found.flaked == 0 { LUCK } else { MARGIN };
+            if f64::from(deaths) <= share * MORE_BASELINE as f64 + margin {
                 if self.deaths() > wanted {
                     // It is flaky, and some of those that stay may have died of that alone.
                     self.singles(&kept)?;
@@ -337,6 +352,7 @@ impl<B: Bench> Search<'_, B> {
             // The last one that was left out is granted again.
             let last = self.found.fates.iter().rposition(|fate| fate.removed);
             let Some(fate) = last.and_then(|place| self.found.fates.get_mut(place)) else { break };
+            self.found.died = 0;
             fate.removed = false;
             fate.failed += deaths;
             kept.extend(last);

@@ -37,7 +37,7 @@ pub(super) fn meet(
     grants.choose(
         [id],
         requirement.way,
-        inode.and_then(|inode| join(inode, bits)).into_iter().chain([entry]),
+        inode.and_then(|inode| join(inode, bits, grants)).into_iter().chain([entry]),
     );
     let device = Device { block, bits, why: Why::default() };
     grants.take(id, Way::new(Act::Device(path.clone(), device), "the service uses the device"));

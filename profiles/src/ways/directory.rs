@@ -63,7 +63,7 @@ fn ways(directory: &RawText, class: Class, tally: &Tally, grants: &Grants) -> Ve
     let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
     let stays = inode.filter(|_| !owns && !sticky);
     let cautious = |way: &Way| matches!(&way.act, Act::Join(_, group) if group.caution.is_some());
-    let join = stays.and_then(|inode| groups::join(inode, 3)).filter(|way| !cautious(way));
+    let join = stays.and_then(|inode| groups::join(inode, 3, grants)).filter(|way| !cautious(way));
     // Where something in it refused first, whose the directory is was not seen.
     let is_known =
         inode.is_some() || tally.is_leftover(directory) || grants.world.is_named(own_name(directory));

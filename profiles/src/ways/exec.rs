@@ -72,7 +72,7 @@ pub(super) fn meet(requirement: &Requirement, given: &Given<'_>, grants: &mut Gr
         (None, Some(gid)) => {
             let inode = inode.filter(|inode| inode.gid == *gid);
             let because = format!("{path} runs with this group, whoever executes it");
-            let join = inode.and_then(|inode| groups::join(inode, 0)).map(|way| Way { because, ..way });
+            let join = inode.and_then(|inode| groups::join(inode, 0, grants)).map(|way| Way { because, ..way });
             let group = inode.and_then(|inode| inode.group.clone()).unwrap_or_else(|| gid.to_string());
             let gain = gain(format!(
                 "{path} runs with group {group}, whoever executes it; a member of that group could do more than the \

@@ -1,7 +1,7 @@
 //! Groups that have an access already.
 
 use crate::event::Inode;
-use crate::grants::{Act, Grade, Membership, Way, Why, is_account_name};
+use crate::grants::{Act, Grade, Grants, Membership, Way, Why, is_account_name};
 
 /// Groups whose members are root in all but name, or own the hardware.
 const DANGEROUS: &[&str] = &[
@@ -43,9 +43,13 @@ const MEMBERS: &str = "its members have the access already";
 
 /// The way to join the group of `inode`, when its members have all of `bits` (4 read, 2 write, 1 execute) and joining it
 /// is safe.
-pub(super) fn join(inode: &Inode, bits: u32) -> Option<Way> {
+pub(super) fn join(inode: &Inode, bits: u32, grants: &Grants) -> Option<Way> {
     let name = inode.group.as_deref().unwrap_or_default();
-    if !has(inode, bits) || is_made_up(inode.gid) || DANGEROUS.contains(&name) {
+    if grants.used.is_obeyed(inode.gid)
+        || !has(inode, bits)
+        || is_made_up(inode.gid)
+        || DANGEROUS.contains(&name)
+    {
         return None;
     }
     let broad = BROAD.iter().find(|(group, ..)| *group == name);

@@ -2,10 +2,11 @@
 
 use super::paths::is_given;
 use crate::RawText;
-use crate::grants::{Grants, Way};
+use crate::grants::{Act, Grants, Method, Way};
 use crate::requirement::{IdentityOperation, Requirement};
 
-/// Meets a change of identity: by none, since the service starts as its user.
+/// Meets a change of identity: by none, since the service starts as its user. That the unit answers the call is taken only
+/// where trials chose it, since the program then believes what is not so.
 pub(super) fn meet(
     requirement: &Requirement,
     operation: IdentityOperation,
@@ -13,6 +14,10 @@ pub(super) fn meet(
     path: Option<&RawText>,
     grants: &mut Grants,
 ) {
+    if requirement.way == Some(Method::Unit) {
+        grants.take(&requirement.id, answer(operation));
+        return;
+    }
     let user = &grants.account.user;
     let advice = match (operation, path) {
         (IdentityOperation::Chown, Some(path)) if is_given(path, grants) => {
@@ -30,6 +35,23 @@ pub(super) fn meet(
         _ => format!("it runs as {user} from the start: remove the option or directive that names another user or group"),
     };
     grants.take(&requirement.id, Way::setting(advice));
+}
+
+/// The calls of an operation.
+fn calls(operation: IdentityOperation) -> &'static [&'static str] {
+    match operation {
+        IdentityOperation::SetUser => &["setuid", "setreuid", "setresuid", "setfsuid"],
+        IdentityOperation::SetGroup => &["setgid", "setregid", "setresgid", "setfsgid"],
+        IdentityOperation::SetGroups => &["setgroups"],
+        IdentityOperation::Chown => &["chown", "fchown", "lchown", "fchownat"],
+    }
+}
+
+/// The unit answers the calls in the kernel's place: nothing changes, and the program is told that it did.
+fn answer(operation: IdentityOperation) -> Way {
+    let list: Vec<String> = calls(operation).iter().map(|call| format!("{call}:0")).collect();
+    let act = Act::Directive("SystemCallFilter".into(), format!("~{}", list.join(" ")));
+    Way::new(act, "is answered with success and not done, as the program ends when it is refused")
 }
 
 /// Whether these ids, of which those that stay are left out, are root's alone.

@@ -69,7 +69,7 @@ fn group(wish: &Wish, grants: &Grants) -> Option<Way> {
     let closed = matches!(secret(wish.path, Some(inode), &grants.world), Some(Secret::Closed(_)));
     let much = |way: &Way| matches!(&way.act, Act::Join(_, group) if group.caution.is_some());
     let fits = |way: &Way| !(wish.has(Access::Own) || much(way) && (wish.writes() || closed && !asks));
-    join(inode, wish.bits()).filter(fits).or_else(|| {
+    join(inode, wish.bits(), grants).filter(fits).or_else(|| {
         let socket = asks && wish.file_type == FileType::Socket;
         socket.then(|| join_on_demand(inode, wish.bits())).flatten()
     })

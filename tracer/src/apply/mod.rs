@@ -70,11 +70,6 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
             _ => not_applied.push(format!("ExecStartPre=+{} of the unit", words.join(" "))),
         }
     }
-    if unit.delegate {
-        let why =
-            "Delegate=yes of the unit, as the machine's control groups are not the sandbox's to hand on";
-        not_applied.push(why.to_owned());
-    }
     let mut applied = start(&unit)?;
     not_applied.append(&mut applied.not_applied);
     let confined = &mut applied.confined;
@@ -90,6 +85,16 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
     }
     applied.not_applied = not_applied;
     Ok(applied)
+}
+
+/// Makes and gives what these files name, and nothing else; what could not be done, in words.
+///
+/// To be called as root, in a sandbox.
+pub fn files(tmpfiles: &str, unit: &str, identity: &Identity) -> Vec<String> {
+    let mut not_applied = Vec::new();
+    consume("systemd-tmpfiles", &["--create", "-"], tmpfiles, tmpfiles::apply, &mut not_applied);
+    Unit::parse(unit).make_directories(identity, &mut not_applied);
+    not_applied
 }
 
 /// Does what a service manager does right before it executes a service, but for the execution: makes its directories

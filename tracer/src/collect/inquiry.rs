@@ -243,8 +243,10 @@ impl Inquiry {
     fn is_fresh(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> bool {
         let times = paths.tree(case.mnt_ns).and_then(|tree| tree.times(wanted.object.path.as_bytes()));
         let Some(times) = times else { return true };
-        // An overlay makes a file anew when it is first written to, and keeps its time of change.
-        times.birth.is_some_and(|birth| birth >= self.start && times.modified >= birth)
+        // An overlay makes a file anew when it is first opened for writing, and keeps its times: by now it may have been
+        // written to, but who writes it seldom reads it.
+        let since = times.accessed.min(times.modified);
+        times.birth.is_some_and(|birth| birth >= self.start && since >= birth)
     }
 
     /// The name that the call has made.

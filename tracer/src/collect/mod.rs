@@ -25,7 +25,7 @@ mod process;
 mod program;
 mod sockets;
 mod structure;
-mod symbols;
+pub(crate) mod symbols;
 mod telling;
 mod top;
 mod tree;
@@ -95,7 +95,7 @@ impl Config {
 }
 
 /// How far a recording has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Calls and checks taken in.
     pub events: u64,

@@ -14,7 +14,7 @@ use super::table::{listen, unexplained};
 use super::{Emitted, Format, Verdict, by_reason, verdict};
 use crate::RawText;
 use crate::describe;
-use crate::grants::{Grants, Why};
+use crate::grants::{BEYOND, Grants, Reach, Why, reach};
 use crate::profile::Profile;
 use crate::requirement::{Seconds, word};
 use crate::text::printable;
@@ -182,6 +182,7 @@ fn rest(profile: &Profile, grants: &Grants) -> Markup {
         (list("Cannot be granted safely", unmet.collect()))
         (reasons("To change in the program’s own configuration", profile, &grants.advice))
         (reasons("Not granted, as the program lives without", profile, &grants.optional))
+        (list(BEYOND, reach(profile, grants).iter().map(Reach::text).collect()))
         (list("Not explained", profile.unexplained.iter().map(unexplained).collect()))
         (list("Listens on", profile.listens.iter().map(listen).collect()))
         (list("Worth knowing", tips.chain(profile.notes.iter().cloned()).collect()))

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::{path, seconds, text, verdict_of, verdict_words};
-use crate::emit::table::rows::{access_of, named, owner};
+use crate::describe::owner;
+use crate::emit::table::rows::{access_of, named};
 use crate::emit::table::{group_of, proved};
 use crate::emit::{Remedy, remedies};
 use crate::event::Phase;

@@ -37,7 +37,7 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants) {
     VARIABLES.lines().for_each(|line| page.line(line));
     page.line(&format!("variables {}", quoted(&grants.account.user)));
     page.line(&format!(
-        "printf '%s\\n' \"Start it with: env -i PATH={PATH} $variables\"{}",
+        "printf '%s\\n' \"Start it with: env -i PATH={PATH} $variables \"{}",
         quoted(&format!("{} {command}", setpriv(grants).join(" ")))
     ));
     page.line(&format!(

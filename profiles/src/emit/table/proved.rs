@@ -18,24 +18,20 @@ pub(in crate::emit) fn of_need(requirement: &Requirement) -> Vec<String> {
 pub(super) fn of_profile(profile: &Profile) -> Option<String> {
     let proof = profile.proof.as_ref()?;
     if !proof.lives {
-        return Some(format!(
-            "NOT proved: it did not live with these grants alone, in {}",
-            trials(proof.trials)
-        ));
+        let how = match proof.flaked {
+            0 => "it did not live with these grants alone".to_owned(),
+            flaked => {
+                format!("it is flaky: {flaked} trials failed with all that is granted, and others did not")
+            }
+        };
+        return Some(format!("NOT proved: {how}, in {}", trials(proof.trials)));
     }
     let what =
         if proof.minimal { "lives with these grants, and with none less" } else { "lives with these grants" };
     let ready = proof.readiness.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
     let exercised = if proof.exercise.is_some() { ", exercised" } else { "" };
     let settled = proof.settled.0 as f64 / 1e9;
-    let flaky = match proof.flaked {
-        0 => String::new(),
-        flaked => format!("; flaky, {flaked} failed with everything granted"),
-    };
-    Some(format!(
-        "{what}{ready}{exercised}, and still after {settled:.1} s, in {}{flaky}",
-        trials(proof.trials)
-    ))
+    Some(format!("{what}{ready}{exercised}, and still after {settled:.1} s, in {}", trials(proof.trials)))
 }
 
 fn trials(number: u32) -> String {

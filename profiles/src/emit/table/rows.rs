@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::proved;
 use crate::RawText;
-use crate::describe::gift;
+use crate::describe::{gift, owner};
 use crate::emit::remedy::{Verdict, remedies, verdict};
-use crate::event::{FileType, Inode};
+use crate::event::FileType;
 use crate::grants::Grants;
+use crate::place::{is_below, parent};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 
 /// A row's cells, each of some paragraphs.
@@ -18,34 +19,61 @@ pub(super) fn row(requirement: &Requirement, grants: &Grants) -> Row {
     [named(requirement), access_of(requirement), why_of(requirement), remedy(requirement, grants)]
 }
 
-/// From how many files of one directory on one row does for all that are dealt with alike.
+/// From how many needs of one shape on one row does for all.
 const MANY: usize = 5;
+/// Components of a path that needs of one shape have in common: `/var/lib/NAME`.
+const TREE: usize = 3;
 
-/// The requirements in their order, with files of one directory together where they are many and dealt with alike.
-pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Vec<Vec<&'a Requirement>> {
-    let key = |requirement: &Requirement| match &requirement.need {
-        Need::Path { path, file_type: FileType::File, pattern: false, .. } => {
-            let text = path.to_text();
-            let directory = text.rsplit_once('/').map_or("", |(directory, _)| directory).to_owned();
-            Some((directory, requirement.severity, proved::of_need(requirement), remedy(requirement, grants)))
+/// What needs have in common that one row does for: what is done with the files of one tree, and what is done about it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    tree: Vec<u8>,
+    /// The new owner, where files are given away.
+    ids: Option<Vec<u32>>,
+    severity: Severity,
+    proved: Vec<String>,
+    remedy: Vec<String>,
+}
+
+impl Shape {
+    fn of(requirement: &Requirement, grants: &Grants) -> Option<Self> {
+        let (path, ids) = about_a_file(&requirement.need)?;
+        let end = path.as_bytes().iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(TREE);
+        let end = end.map_or_else(|| parent(path).as_bytes().len(), |(at, _)| at);
+        Some(Self {
+            tree: path.as_bytes().get(..end)?.to_vec(),
+            ids: ids.map(<[u32]>::to_vec),
+            severity: requirement.severity,
+            proved: proved::of_need(requirement),
+            remedy: remedy(requirement, grants),
+        })
+    }
+}
+
+/// The file that a need is about, and whom it is given to.
+fn about_a_file(need: &Need) -> Option<(&RawText, Option<&[u32]>)> {
+    match need {
+        Need::Path { path, file_type: FileType::File, pattern: false, .. } => Some((path, None)),
+        Need::Identity { operation: IdentityOperation::Chown, ids, path: Some(path) } => {
+            Some((path, Some(ids)))
         }
         _ => None,
-    };
-    let mut groups: BTreeMap<_, usize> = BTreeMap::new();
-    for key in requirements.iter().filter_map(|requirement| key(requirement)) {
-        *groups.entry(key).or_default() += 1;
     }
-    let mut places: BTreeMap<_, usize> = BTreeMap::new();
+}
+
+/// The requirements in their order, those of one shape together where they are many.
+pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Vec<Vec<&'a Requirement>> {
+    let shapes: Vec<Option<Shape>> =
+        requirements.iter().map(|requirement| Shape::of(requirement, grants)).collect();
+    let mut counts: BTreeMap<&Shape, usize> = BTreeMap::new();
+    for shape in shapes.iter().flatten() {
+        *counts.entry(shape).or_default() += 1;
+    }
+    let mut places: BTreeMap<&Shape, usize> = BTreeMap::new();
     let mut out: Vec<Vec<&Requirement>> = Vec::new();
-    for requirement in requirements {
-        let many = key(requirement).filter(|key| groups.get(key).is_some_and(|count| *count >= MANY));
-        let place = many.and_then(|key| match places.get(&key) {
-            Some(place) => Some(*place),
-            None => {
-                places.insert(key, out.len());
-                None
-            }
-        });
+    for (requirement, shape) in requirements.iter().zip(&shapes) {
+        let many = shape.as_ref().filter(|shape| counts.get(shape).is_some_and(|count| *count >= MANY));
+        let place = many.map(|shape| *places.entry(shape).or_insert(out.len()));
         match place.and_then(|place| out.get_mut(place)) {
             Some(earlier) => earlier.push(requirement),
             None => out.push(vec![requirement]),
@@ -54,15 +82,25 @@ pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Ve
     out
 }
 
-/// One row for files that are dealt with alike.
+/// One row for needs of one shape.
 pub(super) fn summary(first: &Requirement, all: &[&Requirement], grants: &Grants) -> Row {
     let mut access: Vec<String> = all.iter().flat_map(|requirement| access_of(requirement)).collect();
     access.sort();
     access.dedup();
-    let text = subject(&first.need).concat();
-    let directory = text.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let need = vec![format!("{directory}/"), format!("({} files, see profile.json)", all.len())];
-    [need, access, why_of(first), remedy(first, grants)]
+    let paths: Vec<&RawText> =
+        all.iter().filter_map(|need| about_a_file(&need.need)).map(|(path, _)| path).collect();
+    let mut tree = paths.first().map_or_else(|| RawText::from("/"), |path| parent(path));
+    while !paths.iter().all(|path| is_below(path.as_bytes(), tree.as_bytes())) {
+        tree = parent(&tree);
+    }
+    let below = format!("({} files below, see profile.json)", all.len());
+    let need = match &first.need {
+        Need::Identity { operation, ids, .. } => {
+            identity(*operation, ids, Some(&tree), &first.evidence.names)
+        }
+        _ => format!("{}/", tree.to_text().trim_end_matches('/')),
+    };
+    [vec![need, below], access, why_of(first), remedy(first, grants)]
 }
 
 /// The subject, with the names of ids.
@@ -184,10 +222,4 @@ fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
         _ => remedy.chosen.then_some(remedy.text),
     })
     .collect()
-}
-
-/// Owner, group and mode.
-pub(in crate::emit) fn owner(inode: &Inode) -> String {
-    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
-    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
 }
