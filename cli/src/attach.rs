@@ -119,7 +119,9 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
                 return Ok(Settled { subject, judged, arrival: Some(arrival), ready });
             }
             Err(error) if choice == Choice::Ebpf => return Err(error),
-            Err(error) => terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}")))),
+            Err(error) => {
+                terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(&error))))
+            }
         }
     }
     told(", whose first moments may not be seen without eBPF");
@@ -147,8 +149,10 @@ fn text(target: &Target) -> String {
 }
 
 fn judge(args: &AttachArgs, subject: &Subject) -> Result<Judged> {
+    // What has neither a command nor an executable has ended: it may have been the runtime's.
     let others = subject.scope.processes().into_iter().filter_map(Facts::read);
-    let others: Vec<Facts> = others.filter(|facts| !attach::is_runtime(facts)).collect();
+    let others: Vec<Facts> =
+        others.filter(|facts| !attach::is_runtime(facts) && !facts.is_kernel()).collect();
     let container = subject.container.as_ref();
     let judged = attach::judge(&subject.main, &others, container, args.target_user.as_deref(), &args.groups)?;
     if judged.mode == Mode::Observation && args.watch.record == RecordArg::Needs {

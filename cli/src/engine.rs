@@ -1,5 +1,7 @@
-//! `nrtrace run` of a container engine: the program is what runs in the container.
+//! `nrtrace run` of a container engine: the program is what runs in the container. What is done by a process that is not the
+//! command's own can be watched, but not tried.
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
@@ -15,6 +17,7 @@ use crate::args::{RecordArg, RunArgs};
 use crate::attach::profile;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
+use crate::place::{self, Place, Why};
 use crate::progress::Line;
 use crate::run::{complete, conclude, prepare};
 use crate::{knowledge, replay};
@@ -22,11 +25,43 @@ use crate::{knowledge, replay};
 const ROOT_NEEDS_CALLS: &str = "the container runs as root, for which each call is put to the oracle, so it needs \
                                 --record calls; --user 1000 --cap-add=all makes it a permissive run";
 
+/// Which client a command is, and its name; nothing for one that works by itself.
+pub fn client(command: &[OsString]) -> Option<(Kind, String)> {
+    let program = command.first()?;
+    let kind = engine::kind(Path::new(program))?;
+    Some((kind, Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()))
+}
+
 /// The kind of engine that is to be run for what it starts. Whoever says whom the command is to run as means the engine
 /// itself.
 pub fn asked(args: &RunArgs) -> Option<Kind> {
     let itself = args.enforce || args.as_root || args.subject.user.is_some();
-    args.command.first().filter(|_| !itself).and_then(|program| engine::kind(Path::new(program)))
+    client(&args.command).map(|(kind, _)| kind).filter(|kind| !itself && *kind != Kind::Manages)
+}
+
+/// A trial is of what the command itself does.
+///
+/// # Errors
+/// Where its work is done by others.
+pub fn must_work_itself(command: &[OsString]) -> Result<(), BadInput> {
+    let Some((kind, name)) = client(command) else { return Ok(()) };
+    let (why, instead) = match kind {
+        Kind::Starts => (
+            "has its work done in a container, where no trial reaches",
+            "run it without --verify and --minimize to see what the container needs",
+        ),
+        Kind::Asks => (
+            "has a daemon do its work, in processes that are not its children",
+            "watch the container with nrtrace attach --container NAME --wait",
+        ),
+        Kind::Manages => (
+            "has the service manager do its work, in processes that are not its children",
+            "watch the service with nrtrace attach --unit UNIT --wait",
+        ),
+    };
+    Err(BadInput(format!(
+        "{name} {why}, so there is nothing to prove: {instead}, or prove the program by its own command"
+    )))
 }
 
 /// Runs the engine with nrtrace's own rights, and says what the program in its container needs.
@@ -58,6 +93,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
         mode: Mode::Permissive,
         identity: &nobody,
     };
+    place::tell(&args.results.talk, &Place::Here(Why::Client(command.clone())));
     let mut ready = prepare(Choice::Ebpf, &wanted, &args.results.talk)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut engine = Engine::start(&args.command, ready.source.as_mut())?;

@@ -23,8 +23,17 @@ pub struct BadInput(pub String);
 
 /// Prints the error with its causes on one line and gives the exit status documented for it.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}"))));
+    terminal::tell(format_args!("nrtrace: {}", printable(&words(error))));
     ExitCode::from(status(error))
+}
+
+/// An error with its causes, each said once: many errors tell of their cause themselves.
+pub fn words(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
+        true => told,
+        false if told.is_empty() => cause,
+        false => format!("{told}: {cause}"),
+    })
 }
 
 fn status(error: &anyhow::Error) -> u8 {
@@ -49,6 +58,14 @@ fn status(error: &anyhow::Error) -> u8 {
 mod tests {
     use super::*;
     use anyhow::anyhow;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let source = std::io::Error::from_raw_os_error(13);
+        let error = launch::Error::System { operation: "reading", subject: "/x".into(), source };
+        let text = words(&anyhow::Error::from(error).context("more"));
+        assert_eq!(text, "more: reading /x: Permission denied (os error 13)");
+    }
 
     #[test]
     fn each_kind_of_error_has_its_status() {

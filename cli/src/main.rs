@@ -16,6 +16,7 @@ mod knowledge;
 mod merge;
 mod oci;
 mod output;
+mod place;
 mod plan;
 mod progress;
 mod prove;
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => compare::diff(&args),
         Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor::doctor(&args),
-        Command::Sandboxed => Ok(nrtrace_tracer::trial::inside()),
+        Command::Sandboxed { memory, news } => Ok(nrtrace_tracer::trial::inside(memory, news)),
     };
     result.unwrap_or_else(|error| failure::report(&error))
 }

@@ -36,7 +36,7 @@ impl Losses {
     /// Says at the end what was lost, which makes the status that of an nrtrace that could not do its work.
     pub fn status(self, otherwise: ExitCode) -> ExitCode {
         for error in &self.0 {
-            terminal::tell(format_args!("nrtrace: {}", printable(&format!("{error:#}"))));
+            terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(error))));
         }
         if self.0.is_empty() { otherwise } else { ExitCode::from(BROKEN) }
     }

@@ -11,6 +11,7 @@ use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Reader, User, emit};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Severity};
+use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
 use nrtrace_tracer::accounts;
 
@@ -76,6 +77,7 @@ fn components(args: &PlanArgs) -> Result<(Vec<Component>, Vec<Pattern>)> {
             Some(index) => {
                 gathered[index].join(&accesses);
                 out[index].capabilities.extend(capabilities(&profile));
+                out[index].executes.extend(grants(&profile).executes);
             }
             None => {
                 out.push(component(name, &profile, args));
@@ -127,6 +129,7 @@ fn component(name: &str, profile: &Profile, args: &PlanArgs) -> Component {
         today: today(identity),
         files: Vec::new(),
         capabilities: capabilities(profile),
+        executes: grants(profile).executes,
     }
 }
 
@@ -169,7 +172,7 @@ fn capabilities(profile: &Profile) -> BTreeSet<Capability> {
         Need::Port { .. } => Some(Capability::NET_BIND_SERVICE),
         _ => None,
     });
-    let granted = nrtrace_profiles::ways::grants(profile).capabilities.into_keys();
+    let granted = grants(profile).capabilities.into_keys();
     needed.chain(granted).collect()
 }
 

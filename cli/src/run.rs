@@ -28,6 +28,7 @@ use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
 use crate::output::{Losses, OutputDir, Target};
+use crate::place::{self, Place};
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
@@ -35,13 +36,15 @@ use crate::terminal;
 use crate::there::{There, found_from_everywhere};
 
 /// What the arguments come to: everything is settled before the program starts.
-struct Settled {
+pub struct Settled {
     /// What is known of programs.
     library: Library,
     /// What the artefacts are named after.
     name: String,
-    plan: Plan,
-    facts: Facts,
+    /// How the program is run.
+    pub plan: Plan,
+    /// What is recorded.
+    pub facts: Facts,
     output: Option<OutputDir>,
     /// Where the recording itself goes.
     recording: Option<Target>,
@@ -49,6 +52,9 @@ struct Settled {
 
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    if args.verify || args.minimize {
+        engine::must_work_itself(&args.command)?;
+    }
     if let Some(kind) = engine::asked(args) {
         return engine::run(args, kind);
     }
@@ -58,26 +64,19 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         let (identity, policy) = (facts.identity, plan.identity_policy);
         return prove::run(&prove::Wanted { args, name, identity, policy, library, output });
     }
-    if args.sandbox.network.is_some() || !args.sandbox.share.is_empty() || args.sandbox.file_capabilities {
-        let message =
-            "--network, --share and --file-capabilities are about the sandbox of --verify and --minimize";
-        return Err(BadInput(message.into()).into());
-    }
-    let mut ready = watcher(args, &settled)?;
-    settled.facts.backend = ready.kind;
-    if args.results.talk.verbose {
-        terminal::tell(format_args!("nrtrace: running as {}", who(&settled)));
-    }
+    let place = place::of(args)?;
     let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let there = There::enter(&args.cwd)?;
-    let recorded = runtime.block_on(recording::record(
-        &settled.plan,
-        settled.facts.clone(),
-        ready.source.as_mut(),
-        &mut |progress| line.update(progress),
-    ));
-    drop(there);
+    let recorded = match place {
+        Place::Sandbox => place::sandboxed(args, &settled, &line),
+        Place::Here(why) => {
+            place::tell(&args.results.talk, &Place::Here(why));
+            Ok(None)
+        }
+    };
+    let recorded = recorded.and_then(|recorded| match recorded {
+        Some(recorded) => Ok(recorded),
+        None => here(args, &mut settled, &line),
+    });
     line.clear();
     let recorded = recorded?;
     let mut profile = classify::profile(&recorded.trace, &settled.name);
@@ -105,6 +104,18 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }
 
+/// Runs the program on the machine itself.
+fn here(args: &RunArgs, settled: &mut Settled, line: &Line) -> Result<Recorded> {
+    let mut ready = watcher(args, settled)?;
+    settled.facts.backend = ready.kind;
+    settled.say_who(&args.results.talk);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let _there = There::enter(&args.cwd)?;
+    let (facts, source) = (settled.facts.clone(), ready.source.as_mut());
+    let progress = &mut |progress| line.update(progress);
+    Ok(runtime.block_on(recording::record(&settled.plan, facts, source, progress))?)
+}
+
 fn settle(args: &RunArgs) -> Result<Settled> {
     if args.as_root && matches!(args.watch.record, RecordArg::Needs) {
         let message = "--as-root asks about each call, so it needs --record calls";
@@ -130,6 +141,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         grace: args.lifetime.grace,
         course: course(args)?,
         capture: Capture::Pass,
+        relay: None,
     };
     let paths = args.watch.paths.clone();
     if !paths.is_empty() && record == Record::Needs {
@@ -182,6 +194,16 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     prepare(args.watch.backend.choice(), &wanted, &args.results.talk)
 }
 
+/// What watches a program, for people.
+pub struct Watcher {
+    /// What it is, in a few words.
+    pub description: String,
+    /// Why it is not the first choice.
+    pub fallback: Option<String>,
+    /// What the kernel's verifier said of the first choice.
+    pub verifier: Option<String>,
+}
+
 /// Prepares what watches the program, and says which it is where that was left to nrtrace.
 pub fn prepare(choice: Choice, wanted: &Wanted<'_>, talk: &Talk) -> Result<Ready> {
     let prepared = backend::prepare(choice, wanted);
@@ -189,32 +211,57 @@ pub fn prepare(choice: Choice, wanted: &Wanted<'_>, talk: &Talk) -> Result<Ready
         Ok(ready) => ready.fallback.as_ref(),
         Err(error) => error.ebpf(),
     };
-    if let Some(log) = refusal.and_then(ebpf::Error::verifier_log).filter(|_| talk.verbose) {
-        log.lines().for_each(|line| terminal::tell(format_args!("{}", printable(line))));
+    let verifier = refusal.and_then(ebpf::Error::verifier_log);
+    let fallback = refusal.map(ToString::to_string);
+    if prepared.is_err() {
+        say_verifier(verifier.as_deref(), talk);
     }
     let ready = prepared?;
-    match &ready.fallback {
-        Some(why) => terminal::tell(format_args!(
-            "nrtrace: backend: {}, because eBPF does not work here: {why}",
-            ready.description
-        )),
-        None if choice == Choice::Auto && !talk.quiet => terminal::tell(format_args!(
-            "nrtrace: backend: {}, the first choice, which works here",
-            ready.description
-        )),
-        None if talk.verbose => terminal::tell(format_args!("nrtrace: backend: {}", ready.description)),
-        None => {}
-    }
+    announce(choice, &Watcher { description: ready.description.clone(), fallback, verifier }, talk);
     Ok(ready)
 }
 
-fn who(settled: &Settled) -> String {
-    let identity = &settled.facts.identity;
-    if settled.facts.mode == Mode::Observation {
-        return format!("root, judged for {} (uid {}, gid {})", identity.user, identity.uid, identity.gid);
+/// Says what watches the program, where that was left to nrtrace.
+pub fn announce(choice: Choice, watcher: &Watcher, talk: &Talk) {
+    say_verifier(watcher.verifier.as_deref(), talk);
+    let description = &watcher.description;
+    match &watcher.fallback {
+        Some(why) => terminal::tell(format_args!(
+            "nrtrace: backend: {description}, because eBPF does not work here: {why}"
+        )),
+        None if choice == Choice::Auto && !talk.quiet => {
+            terminal::tell(format_args!(
+                "nrtrace: backend: {description}, the first choice, which works here"
+            ));
+        }
+        None if talk.verbose => terminal::tell(format_args!("nrtrace: backend: {description}")),
+        None => {}
     }
-    let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
-    format!("{} (uid {}, gid {}{fresh})", identity.user, identity.uid, identity.gid)
+}
+
+fn say_verifier(log: Option<&str>, talk: &Talk) {
+    for line in log.filter(|_| talk.verbose).unwrap_or_default().lines() {
+        terminal::tell(format_args!("{}", printable(line)));
+    }
+}
+
+impl Settled {
+    /// Says whom the program runs as.
+    pub fn say_who(&self, talk: &Talk) {
+        if !talk.verbose {
+            return;
+        }
+        let identity = &self.facts.identity;
+        let Identity { user, uid, gid, .. } = identity;
+        if self.facts.mode == Mode::Observation {
+            terminal::tell(format_args!(
+                "nrtrace: running as root, judged for {user} (uid {uid}, gid {gid})"
+            ));
+            return;
+        }
+        let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
+        terminal::tell(format_args!("nrtrace: running as {user} (uid {uid}, gid {gid}{fresh})"));
+    }
 }
 
 /// Writes the profile and all artefacts, by what was preferred, with a whole unit if asked for.
@@ -265,13 +312,8 @@ fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Res
 
 /// An incomplete record is a finding, where there is no other.
 pub fn complete(status: u8, profile: &Profile) -> ExitCode {
-    if profile.run.complete {
-        return ExitCode::from(status);
-    }
-    terminal::tell(format_args!(
-        "nrtrace: the record is not complete ({} records lost), so there may be more needs",
-        profile.run.lost
-    ));
+    let Some(shortfall) = profile.run.shortfall() else { return ExitCode::from(status) };
+    terminal::tell(format_args!("nrtrace: incomplete: {shortfall}; there may be more needs"));
     ExitCode::from(status.max(1))
 }
 

@@ -25,8 +25,9 @@ pub fn start(args: &StartArgs) -> Result<ExitCode> {
     let privileges = Privileges::of_self()?;
     privileges.require_permissive()?;
     let applied = apply::start(&unit)?;
-    for what in &applied.not_applied {
-        terminal::tell(format_args!("nrtrace: not applied: {}", printable(what)));
+    let managers = unit.managers.iter().map(|line| format!("{line}, which takes systemd"));
+    for what in applied.not_applied.iter().cloned().chain(managers) {
+        terminal::tell(format_args!("nrtrace: not applied: {}", printable(&what)));
     }
     let mut confined = applied.confined;
     confined.fence.directory.get_or_insert_with(|| "/".into());

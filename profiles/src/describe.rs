@@ -1,8 +1,11 @@
 //! Needs, and what caused them, in words.
 
-use crate::RawText;
-use crate::event::{Exit, Inode};
+use std::collections::BTreeSet;
+
+use crate::event::{Exit, Inode, Mode};
+use crate::profile::Profile;
 use crate::requirement::{Evidence, IdentityOperation, Need, Requirement, word};
+use crate::{Capability, RawText};
 
 /// Callers that are named.
 const CALLERS: usize = 3;
@@ -15,6 +18,27 @@ pub fn exit(exit: Exit) -> String {
         Exit::Signaled { signal } => format!("ended by signal {signal}"),
         Exit::Stopped { .. } => "stopped by nrtrace".into(),
     }
+}
+
+/// What is said of a profile without needs; an error where that is no good news.
+///
+/// # Errors
+/// When something was refused that no need stands for, or not all was seen.
+pub fn no_needs(profile: &Profile) -> Result<String, String> {
+    let unexplained = &profile.unexplained;
+    if unexplained.iter().any(|entry| entry.obstacle.is_some()) {
+        return Err("No right of the user mends what it was refused; see below.".into());
+    }
+    if let Some(shortfall) = profile.run.shortfall() {
+        return Err(format!("Incomplete: {shortfall}. No need was seen in the rest."));
+    }
+    if !unexplained.is_empty() {
+        return Err("No need was found, but not all that it was refused is explained; see below.".into());
+    }
+    Ok(match profile.run.mode {
+        Mode::Enforced => "The user's rights refused it nothing, as far as the run got.".into(),
+        _ => "It needs nothing that an ordinary user lacks.".into(),
+    })
 }
 
 /// How often something was seen: `once`, `3 times`.
@@ -34,6 +58,9 @@ pub fn need(need: &Need) -> String {
         Need::Port { protocol, address, port } => {
             let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
             format!("bind {} {address}:{port}", word(protocol))
+        }
+        Need::Exec { path, capabilities, set_user, set_group } => {
+            format!("execute {}, which gives {}", path.to_text(), gift(capabilities, *set_user, *set_group))
         }
         Need::Capability { capability } => format!("use {capability}"),
         Need::Identity { operation, ids, path } => identity(*operation, ids, path.as_ref()),
@@ -55,6 +82,14 @@ pub fn need(need: &Need) -> String {
     }
 }
 
+/// What the file of a program gives whoever executes it.
+pub fn gift(capabilities: &BTreeSet<Capability>, user: Option<u32>, group: Option<u32>) -> String {
+    let user = user.map(|uid| if uid == 0 { "root".into() } else { format!("user {uid}") });
+    let group = group.map(|gid| format!("group {gid}"));
+    let capabilities = capabilities.iter().map(Capability::to_string);
+    capabilities.chain(user).chain(group).collect::<Vec<_>>().join(", ")
+}
+
 fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -> String {
     let id = |id: &u32| if *id == u32::MAX { "-".into() } else { id.to_string() };
     let ids: Vec<String> = ids.iter().map(id).collect();
@@ -72,8 +107,8 @@ pub fn cause(requirement: &Requirement) -> String {
     if evidence.count > 1 {
         out.push_str(&format!(", {} times", evidence.count));
     }
-    if let Some(at) = &evidence.refused_at {
-        let owner = evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode)));
+    if let Some((at, inode)) = requirement.refused() {
+        let owner = inode.map(|inode| format!(" ({})", owner(inode)));
         out.push_str(&format!(", refused at {}{}", at.to_text(), owner.unwrap_or_default()));
     }
     out

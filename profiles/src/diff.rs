@@ -169,6 +169,15 @@ fn compare_needs(old: &Need, new: &Need) -> Vec<Aspect> {
         (Need::Device { access, .. }, Need::Device { access: new_access, .. }) => {
             put("access", words(access), words(new_access), !new_access.is_subset(access));
         }
+        (
+            Need::Exec { capabilities, set_user, set_group, .. },
+            Need::Exec { capabilities: more, set_user: user, set_group: group, .. },
+        ) => {
+            put("capabilities", words(capabilities), words(more), !more.is_subset(capabilities));
+            let id = |id: &Option<u32>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            put("set-user-ID", id(set_user), id(user), user.is_some());
+            put("set-group-ID", id(set_group), id(group), group.is_some());
+        }
         (Need::Sysctl { value, .. }, Need::Sysctl { value: new_value, .. }) => {
             let text =
                 |value: &Option<RawText>| value.as_ref().map_or_else(|| "any".into(), RawText::to_text);

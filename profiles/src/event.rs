@@ -4,6 +4,7 @@ mod accounts;
 mod end;
 mod obstacle;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -13,6 +14,7 @@ use crate::container::Container;
 use crate::{Capability, RawText};
 
 pub use accounts::Accounts;
+pub(crate) use end::is_zero;
 pub use end::{Exit, Milestones, TraceEnd};
 pub use obstacle::{Cause, Obstacle};
 
@@ -262,6 +264,14 @@ pub enum Object {
     Ids {
         /// The ids, in the order of the arguments; [`u32::MAX`] for "unchanged".
         ids: Vec<u32>,
+    },
+    /// A program whose file changes the rights of whoever executes it, by capabilities or by set-id bits.
+    Program {
+        /// The executable: of a script its interpreter. Mode, owner and group tell of the set-id bits.
+        path: PathObject,
+        /// The capabilities that the file gives, without which the kernel refuses to execute it: those of its permitted
+        /// set, where it has the effective bit (`cap_bprm_creds_from_file`).
+        capabilities: BTreeSet<Capability>,
     },
     /// A file that was to be given to another owner.
     Gift {

@@ -131,8 +131,7 @@ impl Explanation {
         if evidence.callers.is_empty() {
             out.push(("process", join(evidence.processes.iter().map(crate::RawText::to_text))));
         }
-        if let Some(at) = &evidence.refused_at {
-            let inode = evidence.refused_inode.as_ref();
+        if let Some((at, inode)) = need.refused() {
             let owner =
                 inode.map(|inode| format!(", a {} of {}", word(&inode.file_type), describe::owner(inode)));
             out.push(("refused at", format!("{}{}", at.to_text(), owner.unwrap_or_default())));

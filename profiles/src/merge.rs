@@ -236,6 +236,7 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
         kernel: kernels.into_iter().collect::<Vec<_>>().join(", "),
         lost: sum(|run| run.lost),
         unresolved: sum(|run| run.unresolved),
+        unjudged: sum(|run| run.unjudged),
         complete: each().all(|run| run.complete),
         exit: each().map(|run| run.exit).max_by_key(|exit| rank(*exit)).unwrap_or(first.run.exit),
         duration: Seconds(sum(|run| run.duration.0)),

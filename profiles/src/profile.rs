@@ -86,7 +86,11 @@ pub struct Run {
     pub lost: u64,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
-    /// False when records were lost, or the program was cut off: there may be needs that are not listed.
+    /// Accesses that could not be judged for the user, in a run with other rights than the user's.
+    #[serde(skip_serializing_if = "crate::event::is_zero", default)]
+    pub unjudged: u64,
+    /// False when records were lost, accesses not judged, or the program was cut off: there may be needs that are not
+    /// listed.
     pub complete: bool,
     /// How the program ended.
     pub exit: Exit,
@@ -117,10 +121,16 @@ pub struct Run {
 impl Run {
     /// Why the record is not complete, in words; nothing where it is.
     pub fn shortfall(&self) -> Option<String> {
-        match (self.complete, self.lost) {
+        let counts = [(self.lost, "records lost"), (self.unjudged, "accesses not judged")];
+        let short: Vec<String> = counts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        match (self.complete, short.is_empty()) {
             (true, _) => None,
-            (false, 0) => Some("the program was cut off".to_owned()),
-            (false, lost) => Some(format!("{lost} records were lost")),
+            (false, true) => Some("the program was cut off".to_owned()),
+            (false, false) => Some(short.join(", ")),
         }
     }
 }

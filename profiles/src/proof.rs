@@ -86,6 +86,10 @@ pub struct ProfileProof {
     /// Trials with everything granted that failed all the same: more than zero for a program that is flaky.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub flaked: u32,
+    /// Directives of the unit that take away what the program does without, beyond those that every unit holds: it lived
+    /// with all of them.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub hardening: BTreeSet<String>,
     /// What could not be applied in the sandbox, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub not_applied: Vec<String>,

@@ -37,6 +37,12 @@ pub struct Requirement {
 }
 
 impl Requirement {
+    /// The component that refused, with its facts as far as they are known. A program is no refusal, whatever its file gives.
+    pub fn refused(&self) -> Option<(&RawText, Option<&Inode>)> {
+        let at = self.evidence.refused_at.as_ref().filter(|_| !matches!(self.need, Need::Exec { .. }))?;
+        Some((at, self.evidence.refused_inode.as_ref()))
+    }
+
     /// Whether it is nothing but a question, access(2), whose answer nothing followed.
     pub fn only_asked(&self) -> bool {
         let calls = &self.evidence.calls;
@@ -70,6 +76,19 @@ pub enum Need {
         address: String,
         /// The port.
         port: u16,
+    },
+    /// Executing a program whose file gives rights to whoever executes it.
+    Exec {
+        /// The file: of a script its interpreter.
+        path: RawText,
+        /// Capabilities that the file gives and insists on: whoever may not have them may not execute it.
+        capabilities: BTreeSet<Capability>,
+        /// The user that it runs as, by its set-user-ID bit.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        set_user: Option<u32>,
+        /// The group that it runs with, by its set-group-ID bit.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        set_group: Option<u32>,
     },
     /// A capability that no other kind stands for.
     Capability {
@@ -394,6 +413,7 @@ impl Need {
             Self::Port { protocol, address, port } => {
                 format!("port:{}:{address}:{port}", word(protocol))
             }
+            Self::Exec { path, .. } => format!("exec:{}", path.to_text()),
             Self::Capability { capability } => format!("capability:{capability}"),
             Self::Device { path, .. } => format!("device:{}", path.to_text()),
             Self::Identity { operation, ids, path } => {
@@ -421,6 +441,7 @@ impl Need {
             Self::Sysctl { .. } => 5,
             Self::Limit { .. } => 6,
             Self::Kernel { .. } => 7,
+            Self::Exec { .. } => 8,
         }
     }
 }

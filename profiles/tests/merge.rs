@@ -158,6 +158,7 @@ fn proof() -> ProfileProof {
         settled: Seconds(1_000_000_000),
         trials: 3,
         flaked: 0,
+        hardening: BTreeSet::from(["PrivateTmp=yes".to_owned()]),
         not_applied: Vec::new(),
     }
 }

@@ -247,6 +247,32 @@ fn the_last_refusal_comes_first_and_what_is_granted_is_not_missing() {
     assert!(html.contains("<dt>proof</dt><dd>tolerated</dd>"), "{html}");
 }
 
+/// `SocketBindDeny=` would have refused it, the sandbox did not.
+#[test]
+fn a_low_port_that_the_profile_does_not_name_is_missing() {
+    use nrtrace_profiles::event::Protocol::Tcp;
+    let seen = |number| profile("x", &["x"], vec![port(Tcp, "0.0.0.0", 80), port(Tcp, "127.0.0.1", number)]);
+    let web = profile("x", &["x"], vec![port(Tcp, "0.0.0.0", 80)]);
+    let trial = refused(&web, &seen(81));
+    assert_eq!(trial.beyond, ["port:tcp:127.0.0.1:81"]);
+    assert_eq!(trial.missing.len(), 1);
+    // Which address it is does not matter to the unit; and who has no port has no capability for one.
+    assert!(refused(&web, &seen(80)).beyond.is_empty());
+    assert!(refused(&profile("x", &["x"], Vec::new()), &seen(81)).beyond.is_empty());
+}
+
+/// No sandbox can hand over control groups, so that who lives in one lives without.
+#[test]
+fn what_no_trial_gives_is_tolerated() {
+    use nrtrace_profiles::Capability;
+    use nrtrace_profiles::requirement::KernelOperation::Cgroup;
+    let mut proved = profile("x", &["x"], vec![kernel(Cgroup, "/sys/fs/cgroup/x", Capability::DAC_OVERRIDE)]);
+    let needs = grants(&proved).delegate.unwrap().needs;
+    conclude::lived(&mut proved, &judge::Trial { withheld: needs, ..judge::Trial::default() });
+    assert_eq!(proved.requirements[0].severity, Severity::Tolerated);
+    assert!(!Format::SystemdDropIn.emit(&proved, &grants(&proved)).text.contains("Delegate="));
+}
+
 #[test]
 fn a_pattern_stands_for_its_names() {
     let run = || ("/run", root_directory(0o755));

@@ -50,6 +50,22 @@ macro_rules! scenarios {
                 => ["device:/dev/guarded [read] char-device"];
             executable: ["spawn", "/srv/guarded/program"] after "install -m 700 /bin/true /srv/guarded/program"
                 => ["path:/srv/guarded/program [execute] file"];
+            executable_that_cannot_be_read: ["spawn", "/srv/guarded/program"]
+                after "install -m 711 /bin/true /srv/guarded/program" => [];
+            executable_with_capabilities: ["spawn", "/opt/tool", "read", "/etc/passwd"]
+                after "install -m 755 $BIN/fixture /opt/tool; setcap cap_net_raw=ep /opt/tool" => ["exec:/opt/tool"];
+            file_behind_a_descriptor: ["again", "/srv/guarded/file"] after "" => [$crate::scenario::WRITE];
+            created_below_a_descriptor: ["below", "/srv/guarded", "new"] after ""
+                => ["path:/srv/guarded/new [create] file"];
+            mode_by_a_descriptor: ["mode-again", "/srv/guarded/file"] after ""
+                => ["path:/srv/guarded/file [own] file"];
+            times_of_others: ["read-no-atime", "/srv/guarded/file"] after "" => [];
+            times_of_what_all_write: ["touch-now", "/srv/guarded/file"] after "chmod 666 /srv/guarded/file" => [];
+            bounding_set: ["bounding-set"] after "" => ["capability:CAP_SETPCAP"];
+            file_by_its_handle: ["handle"] after "" => ["capability:CAP_DAC_READ_SEARCH"];
+            echo_socket: ["echo-socket"] after "echo 1 0 >/proc/sys/net/ipv4/ping_group_range"
+                => ["sysctl:net.ipv4.ping_group_range"];
+            signal_to_its_group: ["signal-group"] after "" => [];
             ports: ["ports"] after "" => ["port:tcp:127.0.0.1:81", "port:tcp:::1:82", "port:udp:0.0.0.0:83"];
             raw_socket: ["raw-socket"] after "" => ["capability:CAP_NET_RAW"];
             device_node_made: ["node"] after "" => ["capability:CAP_MKNOD"];

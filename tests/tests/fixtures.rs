@@ -173,7 +173,7 @@ fn a_limit_beyond_the_hard_one() {
 #[test]
 fn a_call_that_fails_anyway_is_a_probe() {
     let probes = &["capability:CAP_SYS_TIME"];
-    Scenario { words: &["clock"], probes, ..Scenario::default() }.check();
+    Scenario { words: &["clock"], options: &["--in-place"], probes, ..Scenario::default() }.check();
     let prepare = "chmod 700 /srv/guarded";
     let probes = &["path:/srv/guarded [search] directory"];
     Scenario { words: &["absent", "/srv/guarded/absent"], prepare, probes, ..Scenario::default() }.check();

@@ -14,7 +14,8 @@ use nrtrace_tests::unit::DropIn;
 const BOOTSTRAP: &str = "path:/run/k0s-*-kubelet-bootstrap-kubeconfig";
 
 /// A machine on which k0s has never run. The users that `k0s install` makes are not there, but etcd's.
-const PREPARE: &str = "rm -rf /var/lib/k0s /etc/k0s /usr/libexec/k0s /usr/libexec/kubernetes";
+const PREPARE: &str =
+    "rm -rf /var/lib/k0s /etc/k0s /usr/libexec/k0s /usr/libexec/kubernetes /opt/containerd /var/lib/kubelet";
 
 fn truth() -> Truth {
     let text = r#"
@@ -50,6 +51,10 @@ fn a_run_tells_what_issue_5910_is_about() {
         "path:/usr/libexec/kubernetes",
         "path:/usr/libexec/k0s",
         "path:/var/log/pods",
+        "path:/opt/containerd",
+        "path:/run/containerd",
+        "path:/run/nri",
+        "path:/var/lib/kubelet",
         "identity:chown:0,-:/var/lib/k0s/pki/.admin.conf.*.tmp",
         "sysctl:net.ipv4.conf.all.forwarding",
         "kernel:mount:CAP_SYS_ADMIN:/var/lib/k0s/kubelet",
@@ -59,7 +64,7 @@ fn a_run_tells_what_issue_5910_is_about() {
     // It is not root, so its run directory is in the data directory.
     assert!(needs.iter().all(|need| !need.contains("/run/k0s/")), "{needs:#?}");
     let told = profile.knowledge.iter().find(|fact| fact.needs.contains(BOOTSTRAP)).unwrap();
-    assert_eq!(told.remedies[0].text, "set `XDG_RUNTIME_DIR=/run/user/UID` in its environment");
+    assert_eq!(told.remedies[0].text, "set `XDG_RUNTIME_DIR=/run/k0s` in its environment");
     assert!(told.note.as_ref().unwrap().contains("TMPDIR is not used for this file (k0s issue 5910)"));
     let plugins = profile.knowledge.iter().find(|fact| fact.program == "kube-controller-manager").unwrap();
     assert_eq!((plugins.fatal, plugins.needs.contains("path:/usr/libexec/kubernetes")), (Some(false), true));

@@ -12,7 +12,7 @@ fn notes(options: &str) -> Vec<String> {
         r#"mkdir -p /etc/cron.d
         install -m 4755 /bin/true /srv/before; sleep 0.1
         cd /
-        {BIN}/nrtrace run {options} -o {OUT}/result -- sh -c '
+        {BIN}/nrtrace run --in-place {options} -o {OUT}/result -- sh -c '
             echo "* * * * * root true" >/etc/cron.d/job
             cp /bin/true /srv/as-root; chmod 4755 /srv/as-root
             cp /bin/true /srv/able; setcap cap_net_raw=ep /srv/able

@@ -8,6 +8,8 @@ use nrtrace_tests::record;
 use nrtrace_tests::sandbox::{BIN, Sandbox};
 
 const BACKENDS: [&str; 2] = ["ebpf", "ptrace"];
+/// What a tracee writes is seen outside.
+const PLACES: [&str; 2] = ["--share \"$OUT\"", "--in-place"];
 
 /// Bash: `beats` is how often the tracee has left a sign of life; `silent` fails if it still does.
 const PRELUDE: &str = r#"
@@ -31,24 +33,27 @@ fn sandbox() -> Sandbox {
 
 #[test]
 fn a_tree_that_kills_its_guardian_is_ended_and_told_of() {
-    for backend in BACKENDS {
+    for (backend, place) in BACKENDS.into_iter().flat_map(|backend| PLACES.map(|place| (backend, place))) {
         for order in ["guardian-first", "keeper-first", "stop-first", "daemon"] {
             let sandbox = sandbox();
             let script = format!(
                 "{PRELUDE}
                 touch \"$OUT\"/beats; chmod 666 \"$OUT\"/beats
                 status=0
-                timeout -k 3 30 nrtrace run -q --backend {backend} --for 20s -o \"$OUT\"/result \\
+                timeout -k 3 30 nrtrace run -q {place} --backend {backend} --for 20s -o \"$OUT\"/result \\
                     -- fixture survive {order} \"$OUT\"/beats || status=$?
                 silent
                 exit $status"
             );
             let finished = sandbox.script(&script).unwrap();
-            assert_eq!(finished.status, 3, "{backend}, {order}: {finished}");
+            assert_eq!(finished.status, 3, "{backend}, {place}, {order}: {finished}");
             let said = String::from_utf8_lossy(&finished.stderr);
-            assert!(said.contains("error: nrtrace's guardian was killed"), "{backend}, {order}: {finished}");
+            assert!(
+                said.contains("error: nrtrace's guardian was killed"),
+                "{backend}, {place}, {order}: {finished}"
+            );
             let profile = record::written(&sandbox, "result").unwrap();
-            assert!(!profile.run.complete, "{backend}, {order}");
+            assert!(!profile.run.complete, "{backend}, {place}, {order}");
             assert!(profile.notes.iter().any(|note| note.contains("was cut off")), "{:?}", profile.notes);
         }
     }
@@ -61,7 +66,7 @@ fn stopped_helpers_go_on() {
         let script = format!(
             "{PRELUDE}
             touch \"$OUT\"/beats; chmod 666 \"$OUT\"/beats
-            timeout -k 3 30 nrtrace run -q --backend {backend} --for 4s --grace 500ms -o \"$OUT\"/result \\
+            timeout -k 3 30 nrtrace run -q --share \"$OUT\" --backend {backend} --for 4s --grace 500ms -o \"$OUT\"/result \\
                 -- fixture survive {order} \"$OUT\"/beats &
             nrtrace=$!
             beating
@@ -114,7 +119,7 @@ fn a_process_without_its_first_thread_is_stopped() {
         let script = format!(
             "{PRELUDE}
             touch \"$OUT\"/beats; chmod 666 \"$OUT\"/beats
-            timeout -k 3 30 nrtrace run -q --backend {backend} --for 1s --grace 300ms \\
+            timeout -k 3 30 nrtrace run -q --share \"$OUT\" --backend {backend} --for 1s --grace 300ms \\
                 -- fixture headless \"$OUT\"/beats
             test \"$(beats)\" -gt 10
             silent"

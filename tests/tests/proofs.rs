@@ -426,7 +426,7 @@ fn what_is_shared_is_neither_cleared_away_nor_changed() {
     let (finished, sandbox) = run(&format!(
         r#"{CANARY}
         cd /
-        {BIN}/nrtrace run -q --as svc -o {OUT}/result -- /opt/prog
+        {BIN}/nrtrace run -q --in-place --as svc -o {OUT}/result -- /opt/prog
         precious
         snapshot >{OUT}/before
         each() {{ echo "== $*" >>{OUT}/log; "$@" --settle 50ms >>{OUT}/log 2>&1 && echo "status 0" >>{OUT}/log || echo "status $?" >>{OUT}/log

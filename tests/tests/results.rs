@@ -46,14 +46,14 @@ fn a_path_that_cannot_be_written_to_is_told_before_the_start() {
 fn what_cannot_be_written_at_the_end_costs_nothing_else() {
     run(r#"
         full /tmp/small
-        expect 3 nrtrace run -o /tmp/small --save-trace /tmp/one.trace -- sh -c 'head -c 60K /dev/zero >/tmp/small/filler; mkdir /srv/needed'
+        expect 3 nrtrace run --in-place -o /tmp/small --save-trace /tmp/one.trace -- sh -c 'head -c 60K /dev/zero >/tmp/small/filler; mkdir /srv/needed'
         said 'What sh needs'; said /srv/needed; said 'cannot write /tmp/small/.*No space'
         if grep -q 'artefacts are in' /tmp/said; then exit 1; fi
         nrtrace replay /tmp/one.trace | grep -q /srv/needed
         rm -r /srv/needed
         expect 3 nrtrace run -o /tmp/out --save-trace /tmp/small/trace -- mkdir /srv/needed
         said /srv/needed; said 'cannot write /tmp/small/trace'; grep -q /srv/needed /tmp/out/profile.json
-        expect 3 nrtrace run -o /tmp/gone -- sh -c 'rm -r /tmp/gone; mkdir /srv/other'
+        expect 3 nrtrace run --in-place -o /tmp/gone -- sh -c 'rm -r /tmp/gone; mkdir /srv/other'
         said /srv/other; said 'cannot write /tmp/gone/'
         mkdir /tmp/later; mount -t tmpfs tmpfs /tmp/later
         (sleep 2; mount -o remount,ro /tmp/later) & expect 3 nrtrace run --for 4s -o /tmp/later -- sh -c 'mkdir /srv/third; sleep 60'
@@ -65,7 +65,7 @@ fn what_cannot_be_written_at_the_end_costs_nothing_else() {
 #[test]
 fn a_full_disk_costs_only_what_goes_there() {
     run(r#"
-        nrtrace run -q -o /tmp/out --save-trace /tmp/one.trace -- mkdir -p /srv/needed; rmdir /srv/needed
+        nrtrace run -q -o /tmp/out --save-trace /tmp/one.trace -- mkdir -p /srv/needed
         profile=/tmp/out/profile.json
         full /tmp/small; fill /tmp/small
         expect 3 nrtrace emit -o /tmp/small $profile; said 'cannot write /tmp/small/report.html'
@@ -86,7 +86,7 @@ fn a_full_disk_costs_only_what_goes_there() {
 #[test]
 fn what_is_no_file_is_not_waited_for() {
     run(r#"
-        nrtrace run -q -o /tmp/out -- mkdir -p /srv/needed; rmdir /srv/needed
+        nrtrace run -q -o /tmp/out -- mkdir -p /srv/needed
         profile=/tmp/out/profile.json
         for make in mkfifo 'ln -s /dev/zero' mkdir 'ln -s x.toml'; do
             rm -rf /tmp/known; mkdir /tmp/known; $make /tmp/known/x.toml

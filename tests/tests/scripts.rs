@@ -158,6 +158,22 @@ fn two_profiles_on_one_executable() {
 }
 
 #[test]
+fn an_entry_where_none_are_kept_is_refused_before_anything_is_changed() {
+    hostile(
+        r#"
+        mkdir /srv/plain; mount -t ramfs ramfs /srv/plain; : >/srv/plain/key; : >/srv/key
+        printf '{"schema":"nrtrace/changes/v1","name":"m","program":"/x","user":"daemon","uid":null,"group":"daemon","gid":null,
+            "changes":[{"needs":[],"reason":"","action":"acl","path":"/srv/key","bits":4},
+            {"needs":[],"reason":"","action":"acl","path":"/srv/plain/key","bits":4}],"file_capabilities":[],"on_file":false}' >/tmp/m.json
+        ! nrtrace apply --yes /tmp/m.json 2>/tmp/said
+        grep -q 'keeps no ACLs' /tmp/said
+        ! getfacl -p /srv/key | grep daemon
+        umount /srv/plain
+        "#,
+    );
+}
+
+#[test]
 fn what_is_gone_already_is_taken_back_all_the_same() {
     hostile(
         r#"

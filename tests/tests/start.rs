@@ -50,6 +50,46 @@ fn what_the_unit_closes_is_closed() {
     assert!(said.ends_with("\ndone\n") && !said.contains("denied") && !said.contains("permitted"), "{said}");
 }
 
+/// What is written once it is proved, each of it.
+#[test]
+fn what_hardens_is_taken_away() {
+    let prepare = "echo x >/tmp/others; mknod -m 666 /dev/mine c 1 3; install -d -m 777 /home/open";
+    let says = format!(
+        "ls /tmp; echo y >/tmp/own && chmod 755 /tmp/own && echo own; ls /home /dev/mine /dev/null; cat /proc/1/comm; \
+         chmod 4755 /tmp/own; {BIN}/fixture takes namespace; {BIN}/fixture takes memory; chown daemon /tmp/own; \
+         nice -n 5 true; curl -s http://127.0.0.1/; echo curl $?; grep Seccomp_filters /proc/self/status"
+    );
+    let plain = started("", prepare, &says);
+    for allowed in ["others", "own\n", "/dev/mine\n", "/dev/null\n", "curl 7"] {
+        assert!(plain.contains(allowed), "{allowed:?} is not in\n{plain}");
+    }
+    for refused in ["denied", "permitted"] {
+        assert!(!plain.contains(refused), "{refused:?} is in\n{plain}");
+    }
+    let directives = "ProtectSystem=strict\nProtectHome=yes\nProtectProc=invisible\nPrivateTmp=yes\nPrivateDevices=yes\n\
+                      ProtectClock=yes\nRestrictNamespaces=yes\nRestrictAddressFamilies=AF_UNIX\nRestrictSUIDSGID=yes\n\
+                      MemoryDenyWriteExecute=yes\nSystemCallArchitectures=native\nSystemCallErrorNumber=EPERM\n\
+                      SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n";
+    let said = started(directives, prepare, &says);
+    for expected in [
+        "own\n",
+        "cannot open directory '/home': Permission denied",
+        "cannot access '/dev/mine': No such file or directory",
+        "/dev/null\n",
+        "/proc/1/comm: No such file or directory",
+        "changing permissions of '/tmp/own': Operation not permitted",
+        "unshare: Operation not permitted",
+        "mmap: Operation not permitted",
+        "changing ownership of '/tmp/own': Operation not permitted",
+        "cannot set niceness: Operation not permitted",
+        "curl 7",
+        "Seccomp_filters:\t3",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    assert!(!said.contains("others") && !said.contains("not applied"), "{said}");
+}
+
 #[test]
 fn a_list_of_devices_closes_all_others() {
     let prepare = "mknod -m 666 /dev/mine c 1 3; mknod -m 666 /dev/other c 1 3";
@@ -78,6 +118,11 @@ fn the_environment_is_the_units_and_nobody_elses() {
 fn what_is_not_applied_is_told() {
     let said = started("PrivateUsers=yes\n", "", "echo started");
     assert_eq!(said, "nrtrace: not applied: PrivateUsers=yes of the unit\nstarted\n");
+    // What is about control groups is a service manager's.
+    let said = started("SocketBindDeny=1-1023\nDelegate=yes\n", "", "echo started");
+    let expected = "nrtrace: not applied: SocketBindDeny=1-1023, which takes systemd\n\
+                    nrtrace: not applied: Delegate=yes, which takes systemd\nstarted\n";
+    assert_eq!(said, expected);
 }
 
 /// The first word of a trial is the artefact's: a caller's variable does not help, one that is given goes into the files.
@@ -103,7 +148,7 @@ fn a_trial_has_the_environment_of_the_artefacts() {
 fn the_line_of_apply_starts_what_was_proved() {
     let sandbox = Sandbox::new().unwrap();
     let script = format!(
-        "cd /; {BIN}/nrtrace run -q --env SETTING='a b' -o {OUT}/result -- sh -c 'env >/var/lib/shown'; rm /var/lib/shown\n\
+        "cd /; {BIN}/nrtrace run -q --env SETTING='a b' -o {OUT}/result -- sh -c 'env >/var/lib/shown'\n\
          sh {OUT}/result/apply.sh >{OUT}/said; line=$(sed -n 's/^Start it with: //p' {OUT}/said); export CALLER=1\n\
          eval \"$line\" || true; sort /var/lib/shown; stat -c %U /var/lib/shown; cat {OUT}/said"
     );

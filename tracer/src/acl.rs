@@ -1,6 +1,8 @@
 //! POSIX ACLs as the kernel takes them: the extended attributes `system.posix_acl_access` and `system.posix_acl_default`,
 //! `linux/posix_acl_xattr.h`.
 
+use rustix::fs::getxattr;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// The attribute of the ACL that decides who has access.
@@ -57,6 +59,11 @@ impl Tag {
     const fn is_masked(self) -> bool {
         matches!(self, Self::User(_) | Self::GroupObj | Self::Group(_))
     }
+}
+
+/// Whether the file system of a path keeps ACLs.
+pub fn are_kept(path: impl rustix::path::Arg) -> bool {
+    getxattr(path, ACCESS, &mut [0_u8; 0][..]) != Err(Errno::NOTSUP)
 }
 
 /// Entries with their permissions: read, write and execute as 4, 2 and 1.

@@ -6,7 +6,7 @@ use libc::sock_filter;
 use nrtrace_ebpf::table::Row;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 
-use crate::ebpf::{self, Probe};
+use crate::ebpf::{self, Lent, Probe};
 use crate::launch;
 use crate::oracle::{self, Oracle};
 use crate::predict::{self, Predictor};
@@ -111,6 +111,14 @@ pub fn prepare(choice: Choice, wanted: &Wanted<'_>) -> Result<Ready, Error> {
                 Err(ptrace) => Err(Error::Neither { ebpf, ptrace }),
             },
         },
+    }
+}
+
+impl Ready {
+    /// With a probe that another process has loaded.
+    pub fn lent(lent: Lent) -> Self {
+        let description = format!("eBPF, {}", lent.hooks().description());
+        Self { kind: Backend::Ebpf, source: Box::new(lent), description, fallback: None }
     }
 }
 

@@ -102,6 +102,7 @@ pub async fn record(
     };
     let end = TraceEnd {
         lost: source.lost() + collected.malformed,
+        unjudged: collected.unjudged,
         unresolved: collected.unresolved,
         dropped_calls: collected.dropped_calls,
         exit: ended.exit,

@@ -72,6 +72,8 @@ pub enum When {
     Always,
     /// Those in which this argument is none of these values.
     Other(u32, Vec<u32>),
+    /// Those in which each of these arguments has all bits of its mask.
+    Bits(Vec<(u32, u32)>),
 }
 
 /// A call that does not go on to the kernel.
@@ -89,6 +91,11 @@ impl Rule {
     /// Every call of that name fails.
     pub fn refuse(call: &str, errno: i32) -> Self {
         Self { call: call.to_owned(), when: When::Always, action: libc::SECCOMP_RET_ERRNO | errno as u32 }
+    }
+
+    /// A call of that name fails with EPERM where these arguments have these bits.
+    pub fn refuse_bits(call: &str, bits: &[(u32, u32)]) -> Self {
+        Self { when: When::Bits(bits.to_vec()), ..Self::refuse(call, libc::EPERM) }
     }
 }
 
@@ -128,13 +135,55 @@ pub fn program(rules: &[Rule]) -> Vec<sock_filter> {
 
 /// What is done once the number has matched: an answer, or a way past the end of the block.
 fn block(rule: &Rule) -> Vec<sock_filter> {
-    let When::Other(argument, values) = &rule.when else { return vec![ret(rule.action)] };
-    let mut block = vec![load(ARGUMENTS + 8 * argument)];
-    for (place, value) in values.iter().enumerate() {
-        block.push(if_equal(*value, (values.len() - place) as u8, 0));
+    let mut block = Vec::new();
+    match &rule.when {
+        When::Always => {}
+        When::Other(argument, values) => {
+            block.push(load(ARGUMENTS + 8 * argument));
+            for (place, value) in values.iter().enumerate() {
+                block.push(if_equal(*value, (values.len() - place) as u8, 0));
+            }
+        }
+        When::Bits(bits) => {
+            for (place, (argument, mask)) in bits.iter().enumerate() {
+                let rest = 3 * (bits.len() - place - 1) + 1;
+                block.extend([load(ARGUMENTS + 8 * argument), and(*mask), if_equal(*mask, 0, rest as u8)]);
+            }
+        }
     }
     block.push(ret(rule.action));
     block
+}
+
+/// A filter that answers each call by its name, and all others with `otherwise`.
+pub fn table(answers: &[(&str, u32)], otherwise: u32) -> Vec<sock_filter> {
+    let mut filter = vec![load(ARCH)];
+    for (table, mask) in [(arch::NATIVE, !arch::VARIANT_BIT), (arch::COMPAT, !0)] {
+        let mut section = vec![load(NUMBER), and(mask)];
+        for (name, action) in answers {
+            if let Some(number) = number(table, name) {
+                section.extend([if_equal(number, 0, 1), ret(*action)]);
+            }
+        }
+        section.push(ret(otherwise));
+        filter.extend([if_equal(table, 1, 0), skip(section.len())]);
+        filter.extend(section);
+    }
+    filter.push(ret(libc::SECCOMP_RET_ALLOW));
+    filter
+}
+
+/// A filter that ends the thread at a call of another table than the native one.
+pub fn native_only() -> Vec<sock_filter> {
+    let kill = ret(libc::SECCOMP_RET_KILL_THREAD);
+    let mut filter = vec![load(ARCH), if_equal(arch::NATIVE, 1, 0), kill];
+    if arch::VARIANT_BIT != 0 {
+        // A number of -1 is no call, but what a tracer makes of one that is left out.
+        filter.extend([load(NUMBER), if_equal(u32::MAX, 3, 0), and(arch::VARIANT_BIT)]);
+        filter.extend([if_equal(arch::VARIANT_BIT, 0, 1), kill]);
+    }
+    filter.push(ret(libc::SECCOMP_RET_ALLOW));
+    filter
 }
 
 /// What a filter answers, by running it here.
@@ -188,5 +237,41 @@ mod tests {
         assert_eq!(answer(&filter, 0xdead, native("fchown").unwrap(), [0; 4]), PASSED);
         let variant = native("fchown").unwrap() | arch::VARIANT_BIT;
         assert_eq!(answer(&filter, arch::NATIVE, variant, [0; 4]), refused(libc::ENOSYS));
+    }
+
+    #[test]
+    fn all_bits_of_all_arguments_make_a_rule() {
+        let filter = program(&[Rule::refuse_bits("openat", &[(2, 0o100), (3, 0o4000)])]);
+        let openat = native("openat").unwrap();
+        for (flags, mode, expected) in
+            [(0o101, 0o4755, true), (0o101, 0o755, false), (1, 0o4755, false), (0o100, 0o4000, true)]
+        {
+            let refused = answer(&filter, arch::NATIVE, openat, [0, 0, flags, mode]) != PASSED;
+            assert_eq!(refused, expected, "{flags:o} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_a_table_is_answered_otherwise() {
+        let errno = |number: i32| libc::SECCOMP_RET_ERRNO | number as u32;
+        let filter = table(&[("read", PASSED), ("chown", errno(libc::ENOSYS))], errno(libc::EPERM));
+        for table in [arch::NATIVE, arch::COMPAT] {
+            let of = |name: &str| answer(&filter, table, number(table, name).unwrap(), [0; 4]);
+            assert_eq!(of("read"), PASSED);
+            assert_eq!(of("chown"), errno(libc::ENOSYS));
+            assert_eq!(of("write"), errno(libc::EPERM));
+        }
+    }
+
+    #[test]
+    fn only_native_calls_pass() {
+        let (filter, read) = (native_only(), native("read").unwrap());
+        assert_eq!(answer(&filter, arch::NATIVE, read, [0; 4]), PASSED);
+        assert_eq!(answer(&filter, arch::NATIVE, u32::MAX, [0; 4]), PASSED);
+        assert_eq!(answer(&filter, arch::COMPAT, 3, [0; 4]), libc::SECCOMP_RET_KILL_THREAD);
+        if arch::VARIANT_BIT != 0 {
+            let found = answer(&filter, arch::NATIVE, read | arch::VARIANT_BIT, [0; 4]);
+            assert_eq!(found, libc::SECCOMP_RET_KILL_THREAD);
+        }
     }
 }

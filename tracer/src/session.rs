@@ -19,7 +19,7 @@ pub use crate::collect::Counters;
 use crate::course::{Attendant, Capture, Course, Verdict};
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
-use crate::launch::signals::Signals;
+use crate::launch::signals::{Relay, Signals};
 use crate::launch::spawn::{self, Launch};
 use crate::launch::stop::Stage;
 use crate::launch::supervisor::Supervisor;
@@ -138,6 +138,8 @@ pub struct Plan {
     pub course: Option<Course>,
     /// What becomes of its output.
     pub capture: Capture,
+    /// Who takes the signals, where this process does not.
+    pub relay: Option<Relay>,
 }
 
 impl Plan {
@@ -146,7 +148,7 @@ impl Plan {
 }
 
 /// What is told while the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Progress {
     /// It has been executed.
     Started {
@@ -215,7 +217,7 @@ pub async fn run(
 ) -> Result<Ended, Error> {
     let mut attendant = Attendant::new(plan.course.as_ref(), plan.capture, plan.credentials.owner())?;
     let prepared = Prepared::new(plan, attendant.variable())?;
-    let signals = Signals::take()?;
+    let signals = Signals::take_or_hear(plan.relay.as_ref())?;
     let trace_filter = source.filter();
     let launch = Launch {
         program: &prepared.program,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use crate::proofs;
 use crate::workload::Workload;
 
 /// Options of `bench`.
@@ -20,6 +21,10 @@ pub struct Options {
     /// Leave strace out
     #[arg(long)]
     no_strace: bool,
+
+    /// Measure nothing but the way to a proof
+    #[arg(long, conflicts_with = "write")]
+    proofs: bool,
 
     /// Write the results to docs/performance.md
     #[arg(long)]
@@ -82,10 +87,13 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
     let bench = Bench::new()?;
     let mut text = String::new();
-    for workload in Workload::BENCHED {
-        bench.measure(workload, options, &mut text)?;
+    if !options.proofs {
+        for workload in Workload::BENCHED {
+            bench.measure(workload, options, &mut text)?;
+        }
+        bench.footprint(options.rounds, &mut text)?;
     }
-    bench.footprint(options.rounds, &mut text)?;
+    proofs::measure(&bench.nrtrace, &bench.scratch, &mut text)?;
     std::fs::remove_dir_all(&bench.scratch).context("cannot remove the scratch directory")?;
     println!("{text}");
     if options.write {
@@ -211,7 +219,8 @@ impl Bench {
 
     fn nrtrace(&self, record: &str) -> Command {
         let mut command = Command::new(&self.nrtrace);
-        command.args(["run", "-q", "--record", record]);
+        // In place: the workload leaves its result where it is read.
+        command.args(["run", "-q", "--in-place", "--record", record]);
         command
     }
 

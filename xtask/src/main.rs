@@ -7,6 +7,8 @@ mod demo;
 mod dist;
 mod docs;
 mod fuzz;
+mod k0s;
+mod proofs;
 mod schema;
 mod vm;
 mod workload;
@@ -43,6 +45,8 @@ enum Task {
     Schema(schema::Options),
     /// Measures what tracing costs, beside no tracing and strace
     Bench(bench::Options),
+    /// Compares the page on k0s with a k0s that is given
+    K0s(k0s::Options),
     /// Traces one fixture on this kernel and, under QEMU, on Debian's older ones, and compares what it needs
     Vm(vm::Options),
     /// What `bench` measures
@@ -70,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Task::Docs(options) => docs::run(&options),
         Task::Schema(options) => schema::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::K0s(options) => k0s::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }

@@ -16,6 +16,8 @@ mod shape;
 mod start;
 mod value;
 
+use std::os::fd::RawFd;
+
 use clap::{Args, Parser, Subcommand};
 
 pub use apply::{ApplyArgs, UndoArgs, WhatArgs};
@@ -105,9 +107,14 @@ pub enum Command {
     Manual(ManualArgs),
     /// Say what works on this host, and what is missing for the rest
     Doctor(DoctorArgs),
-    /// Becomes the sandbox that standard input asks for
+    /// Becomes the sandbox that is asked for in the memory behind a descriptor
     #[command(hide = true)]
-    Sandboxed,
+    Sandboxed {
+        /// The descriptor
+        memory: RawFd,
+        /// That of a socket, for a run that is followed
+        news: Option<RawFd>,
+    },
 }
 
 /// Arguments of `doctor`.

@@ -25,11 +25,11 @@ Examples:
   # Drop every grant that it can live without; the smaller profile and its artefacts go to min/
   sudo nrtrace minimize out/profile.json --ready-port 80 -o min/ -- /usr/sbin/nginx -g 'daemon off;'";
 
-/// The sandbox that trials are made in.
+/// The sandbox that runs and trials are made in.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
-    /// The network of the trials: the machine's own, or a private one with a loopback interface and one that leads nowhere
+    /// The network of runs and trials: the machine's own, or a private one with a loopback interface and one that leads nowhere
     /// [default: private for minimize and run --minimize, else host]
     #[arg(long, value_enum, value_name = "WHICH")]
     pub network: Option<NetworkArg>,

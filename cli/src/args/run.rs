@@ -22,8 +22,8 @@ Examples:
   # The whole loop: what it needs, proved by the kernel, with nothing that it can live without
   sudo nrtrace run --minimize --ready-port 80 -o out/ -- /usr/sbin/nginx -g 'daemon off;'
 
-  # As a user that exists, until Ctrl-C
-  sudo nrtrace run --as etcd -- etcd --data-dir /var/lib/etcd
+  # As a user that exists, until Ctrl-C; what it writes stays
+  sudo nrtrace run --in-place --as etcd -- etcd --data-dir /var/lib/etcd
 
   # How far does it get with the rights it would have?
   sudo nrtrace run --enforce --as www-data -- /usr/sbin/nginx -g 'daemon off;'
@@ -70,8 +70,13 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "enforce")]
     pub as_root: bool,
 
-    /// Run in a sandbox, which leaves nothing behind, and prove the result: run again with what was found to be
-    /// needed and nothing else, until the program lives
+    /// Run on the machine itself, where all that the program changes stays. Else it runs in a sandbox that shows this machine,
+    /// its network included, and what it writes is thrown away
+    #[arg(long, conflicts_with_all = ["verify", "minimize"])]
+    pub in_place: bool,
+
+    /// Prove the result: run again, in a fresh sandbox, with what was found to be needed and nothing else, until the program
+    /// lives
     #[arg(long, conflicts_with_all = ["enforce", "as_root"])]
     pub verify: bool,
 

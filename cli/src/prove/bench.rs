@@ -14,6 +14,9 @@ use super::Prover;
 use super::journal::{self, Entry, Journal};
 use crate::progress::Trials;
 
+/// The exit status of a program that may not be executed.
+const NOT_EXECUTED: u8 = 126;
+
 /// The trials of one search.
 pub struct Trying<'a> {
     pub prover: &'a Prover,
@@ -62,8 +65,15 @@ impl<'a> Trying<'a> {
     /// Makes one trial.
     fn make(&self, removed: &BTreeSet<String>) -> Result<(Tried, Duration), TrialError> {
         let start = Instant::now();
-        let report = self.prover.trial(&without(self.profile, removed), &self.prover.course, false)?;
-        Ok((tried(&report), start.elapsed()))
+        let tried = match self.prover.trial(&without(self.profile, removed), &self.prover.course, false) {
+            Ok(report) => tried(&report),
+            // With everything granted it was executed.
+            Err(TrialError::Program { message, status: NOT_EXECUTED }) if !removed.is_empty() => {
+                Tried { lived: false, how: message, telling: true }
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((tried, start.elapsed()))
     }
 }
 

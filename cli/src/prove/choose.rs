@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::Identity;
+use nrtrace_profiles::event::{Identity, Mode};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
@@ -18,6 +18,7 @@ use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
 use super::{Prover, course};
+use crate::place;
 use crate::progress::Trials;
 use crate::terminal;
 
@@ -162,12 +163,18 @@ fn record(
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
-    let rights = Rights::Permissive { identity: identity.clone(), policy: wanted.policy, prepared };
-    let mut report = trial::run(&prover.request(rights, prover.course.clone(), true, capture))?;
+    let rights = Rights::Recorded {
+        identity: identity.clone(),
+        mode: Mode::Permissive,
+        policy: wanted.policy,
+        prepared,
+    };
+    let request = prover.request(rights, prover.course.clone(), true, capture);
+    let mut report = trial::run(&request, &prover.lender)?;
     let mut profile = classify::profile(&report.trace, &wanted.name);
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
-    profile.notes.extend(report.remarks.iter().cloned());
+    profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
     wanted.library.annotate(&mut profile);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),

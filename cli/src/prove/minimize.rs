@@ -1,5 +1,6 @@
 //! The smallest profile that the program lives with.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
-use super::Prover;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify::{self, Verified};
+use super::{Prover, late};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -28,6 +29,8 @@ pub struct Wanted<'a> {
     pub talk: &'a Talk,
 }
 
+/// How many times as long the result has to live.
+pub const LONGER_LIFE: u32 = 4;
 /// How often the search is made again with a longer time to settle.
 const LONGER: usize = 3;
 
@@ -38,6 +41,8 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile, wanted.verified);
+    let whole = prover.course.settle;
+    prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
     let mut journal = Journal::open(wanted.journal, &prover, profile, wanted.search.restart, &shown);
     if journal.len() > 0 {
@@ -55,11 +60,12 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        let outlived = outlives(&prover, profile, &found, &shown)?;
+        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
+        prover.course.settle = prover.course.settle.max(whole);
         let lives = finish(&prover, profile, &found, trials, before + outlived.died, wanted.talk)?;
         journal.remove();
         if !lives {
@@ -90,6 +96,17 @@ fn ready_timeout(prover: &Prover, profile: &Profile, verified: &Verified) -> Dur
     took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
 }
 
+/// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
+/// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
+/// more time.
+fn brief(prover: &Prover, profile: &Profile) -> Duration {
+    let whole = prover.course.settle;
+    match late(profile) {
+        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        _ => whole,
+    }
+}
+
 /// What a longer life showed.
 #[derive(Default)]
 struct Outlived {
@@ -100,11 +117,17 @@ struct Outlived {
 }
 
 /// Early green is false: the result has to live much longer once.
-fn outlives(prover: &Prover, profile: &Profile, found: &Found, shown: &Trials) -> Result<Outlived> {
+fn outlives(
+    prover: &Prover,
+    profile: &Profile,
+    found: &Found,
+    whole: Duration,
+    shown: &Trials,
+) -> Result<Outlived> {
     let settle = prover.course.settle;
     let removed = found.removed();
     let mut course = prover.course.clone();
-    course.settle = settle * 4;
+    course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
     for _ in 0..prove::search::BASELINE {
@@ -153,6 +176,7 @@ fn finish(
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: trials + verified.trials,
         flaked,
+        hardening: BTreeSet::new(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

@@ -2,6 +2,7 @@
 
 mod bench;
 mod choose;
+mod harden;
 mod journal;
 mod minimize;
 mod run;
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -25,19 +27,19 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::sandbox::Bind;
-use nrtrace_tracer::trial::{self, Report, Request, Rights, TrialError, Watching};
+use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
     BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
 };
+use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 use crate::there::found_from_everywhere;
 
-use share::shared;
-
 pub use run::{Wanted, run};
+pub use share::shared;
 
 /// Exit status of what is not proved.
 const NOT_PROVED: u8 = 1;
@@ -61,6 +63,10 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// Whether it was said how long a trial has to settle.
+    settles: bool,
+    /// Lends the trials what watches them.
+    lender: Arc<Lender>,
 }
 
 impl Prover {
@@ -77,6 +83,7 @@ impl Prover {
         if command.is_empty() {
             return Err(BadInput("the profile names no command: give it after --".into()).into());
         }
+        engine::must_work_itself(&command)?;
         check(&args.course)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
@@ -91,6 +98,8 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            settles: args.course.settle.is_some(),
+            lender: Arc::default(),
         })
     }
 
@@ -107,6 +116,7 @@ impl Prover {
             run_for: None,
             grace: self.grace,
             watch: watched.then_some(self.watch),
+            paths: Vec::new(),
             capture,
         }
     }
@@ -115,7 +125,9 @@ impl Prover {
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        let mut report = trial::run(&self.request(rights, course.clone(), watched, Capture::Keep))?;
+        let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
+        request.grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        let mut report = trial::run(&request, &self.lender)?;
         if report.verdict == Some(Verdict::Lived) {
             report.verdict = ended_early(profile, &report).map(Verdict::Failed).or(report.verdict);
         }
@@ -136,6 +148,18 @@ fn ended_early(profile: &Profile, report: &Report) -> Option<Failure> {
     })
 }
 
+/// How long the end of a trial is watched: what does not end in several times of what the run took will not. How a trial
+/// that nobody watches ends tells nothing.
+fn end(profile: &Profile) -> Duration {
+    let took = profile.run.timeline.and_then(|timeline| {
+        Some(
+            Duration::from_nanos(profile.run.duration.0)
+                .saturating_sub(Duration::from_nanos(timeline.stopping?.0)),
+        )
+    });
+    took.map_or(Duration::MAX, |took| took * 4 + Duration::from_millis(500))
+}
+
 /// What is preferred; that capabilities come from the file can be said in either way.
 fn choices(results: &Results, sandbox: &SandboxArgs) -> Choices {
     let mut choices = results.shape.choices();
@@ -154,6 +178,13 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
+/// What an earlier proof took away is tried again.
+fn forget_hardening(profile: &mut Profile) {
+    if let Some(proof) = &mut profile.proof {
+        proof.hardening.clear();
+    }
+}
+
 /// An exercise needs something to begin with.
 fn check(course: &CourseArgs) -> Result<()> {
     if course.exercise.is_some() && course.readiness().is_empty() {
@@ -167,16 +198,19 @@ fn check(course: &CourseArgs) -> Result<()> {
 /// The course of a trial. It takes in what the profile's run shows: how late a need may come, and how long a program
 /// takes that does its work and ends.
 fn course(args: &CourseArgs, profile: &Profile) -> Course {
-    let time = |seconds: nrtrace_profiles::requirement::Seconds| Duration::from_nanos(seconds.0);
-    let late = profile.run.timeline.and_then(|timeline| {
-        let since = timeline.exercised.max(timeline.ready)?;
-        Some(time(timeline.last_privileged?).saturating_sub(time(since)))
-    });
-    let mut course = args.course(true, late);
+    let mut course = args.course(true, late(profile));
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
-        course.settle = course.settle.max(time(profile.run.duration) * 4 + Duration::from_secs(10));
+        let took = Duration::from_nanos(profile.run.duration.0);
+        course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
     }
     course
+}
+
+/// How long after it was ready, and exercised, the run still took more rights than its user has.
+fn late(profile: &Profile) -> Option<Duration> {
+    let timeline = profile.run.timeline?;
+    let since = timeline.exercised.max(timeline.ready)?;
+    Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
 }
 
 fn watching(args: &Watch) -> Watching {
@@ -200,8 +234,14 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let destination = Destination::open(prove, args.update)?;
     let prover = Prover::of(prove, &profile, false, false)?;
     give(&mut profile, &prover.env);
+    if destination.is_some() {
+        forget_hardening(&mut profile);
+    }
     let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
     let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
+    if verified.lives() && destination.is_some() {
+        harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
@@ -216,6 +256,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     let prover = Prover::of(prove, &profile, true, true)?;
     give(&mut profile, &prover.env);
     let talk = &prove.results.talk;
+    forget_hardening(&mut profile);
     let verified = verify::verify(&prover, &mut profile, None, talk)?;
     if !verified.lives() {
         tell::verified(&verified, &profile, &prover, &prove.results)?;
@@ -233,6 +274,9 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         talk,
     };
     let lives = minimize::minimize(&wanted, &mut profile)?;
+    if lives && destination.is_some() {
+        harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
+    }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     let written = destination.is_some() && losses.is_empty();

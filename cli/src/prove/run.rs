@@ -1,6 +1,7 @@
 //! `run --verify` and `run --minimize`: from the first run to artefacts that are proved.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use nrtrace_profiles::event::Identity;
@@ -9,7 +10,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{Prover, check, choices, is_private, minimize, proved, shared, tell, watching};
+use super::{Prover, check, choices, harden, is_private, minimize, proved, shared, tell, watching};
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
 use crate::there::found_from_everywhere;
@@ -45,6 +46,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
+        lender: Arc::default(),
     };
     let Chosen { prover, mut profile, verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
@@ -55,6 +58,9 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let written = losses.is_empty();
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
+        if lives {
+            losses = harden(wanted, &prover, &mut profile, 1)?;
+        }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
@@ -67,10 +73,19 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         };
         lives = minimize::minimize(&search, &mut profile)?;
         losses = write(wanted, &prover, &profile);
+        if lives {
+            losses = harden(wanted, &prover, &mut profile, minimize::LONGER_LIFE)?;
+        }
         let written = losses.is_empty();
         losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
     }
     Ok(losses.status(proved(lives)))
+}
+
+/// Has the unit take away what the program does without, and writes it all anew.
+fn harden(wanted: &Wanted<'_>, prover: &Prover, profile: &mut Profile, longer: u32) -> Result<Losses> {
+    harden::harden(prover, profile, longer, &wanted.args.results.talk)?;
+    Ok(write(wanted, prover, profile))
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {

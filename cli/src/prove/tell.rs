@@ -125,6 +125,12 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             say(&format!("Refused: {id}: it lies on what is shared, where a trial grants nothing"));
             continue;
         }
+        if verified.refused.withheld.contains(id) {
+            say(&format!(
+                "Refused: {id}: systemd would hand over a control group (Delegate=), which a trial cannot"
+            ));
+            continue;
+        }
         let is_granted = |requirement: &Requirement| {
             let granted = [Remedy::Granted, Remedy::Partly];
             emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))

@@ -116,7 +116,8 @@ pub fn verify(
         conclude::lived(profile, &verified.refused);
         conclude::tried(profile, &growth.tried);
     }
-    profile.proof = Some(proof(prover, &verified));
+    let hardening = profile.proof.take().map(|proof| proof.hardening).unwrap_or_default();
+    profile.proof = Some(ProfileProof { hardening, ..proof(prover, &verified) });
     Ok(verified)
 }
 
@@ -210,9 +211,11 @@ fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Profile
     let seen = classify::profile(&report.trace, &profile.name);
     let mut refused = refused(profile, &seen);
     refused.untried = report.on_shares.clone();
+    refused.withheld = report.withheld.clone();
     let failure = match &report.verdict {
         Some(Verdict::Failed(failure)) => Some(failure.clone()),
-        _ => None,
+        _ if refused.beyond.is_empty() => None,
+        _ => Some(Failure::Beyond { ids: refused.beyond.clone() }),
     };
     Ok((report, refused, seen, failure))
 }
@@ -276,6 +279,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: verified.trials,
         flaked: verified.flaked,
+        hardening: BTreeSet::new(),
         not_applied: verified.report.not_applied.clone(),
     }
 }

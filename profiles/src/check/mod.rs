@@ -303,6 +303,7 @@ fn capabilities(need: &Requirement, grants: &Grants) -> BTreeSet<Capability> {
     let mut all: BTreeSet<Capability> = granted.map(|(capability, _)| *capability).collect();
     match &need.need {
         Need::Path { .. } | Need::Device { .. } => {}
+        Need::Exec { capabilities, .. } => all.extend(capabilities),
         Need::Capability { capability } | Need::Kernel { capability, .. } => {
             all.insert(*capability);
         }

@@ -152,7 +152,7 @@ fn same_kind(one: &str, other: &str) -> bool {
 /// The path that a need is about.
 fn subject(need: &Need) -> Option<&RawText> {
     match need {
-        Need::Path { path, .. } | Need::Device { path, .. } => Some(path),
+        Need::Path { path, .. } | Need::Device { path, .. } | Need::Exec { path, .. } => Some(path),
         Need::Identity { path, .. } => path.as_ref(),
         Need::Kernel { subject, .. } => Some(subject).filter(|path| path.as_bytes().starts_with(b"/")),
         _ => None,

@@ -44,11 +44,12 @@ const LIMITS: [Limit; 16] = [
 ];
 
 /// Finds the need behind a check that is no matter of files, ports or identity. Capabilities that override file
-/// permissions are never one.
+/// permissions are one only where there is no path.
 pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let Some(capability) = source.capability() else { return false };
     let event = source.event;
-    if capability.is_dac() {
+    // A file that is named by its handle has no path that could be granted instead.
+    if capability.is_dac() && &*event.call.name != "open_by_handle_at" {
         return false;
     }
     let finding = match (limit(event, capability), kernel(event, capability)) {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::RawText;
-use crate::event::{Event, Mode, Outcome, RunFacts, Trace, TraceEnd};
+use crate::event::{Check, Event, Mode, Object, Outcome, Process, RunFacts, Trace, TraceEnd};
+use crate::{Capability, RawText};
 
 use super::files;
 use super::noise::{self, Verdict};
@@ -30,6 +30,12 @@ pub struct Context<'a> {
     written: BTreeMap<RawText, (u64, RawText)>,
     /// Programs run, by last component.
     executed: BTreeMap<Vec<u8>, BTreeSet<RawText>>,
+    /// Executables that were given a raw socket.
+    raw: BTreeSet<RawText>,
+    /// Owners of set-user-ID programs that were run.
+    set_users: BTreeSet<u32>,
+    /// Groups of set-group-ID programs that were run.
+    set_groups: BTreeSet<u32>,
 }
 
 impl<'a> Context<'a> {
@@ -45,6 +51,9 @@ impl<'a> Context<'a> {
             new_names: BTreeMap::new(),
             written: BTreeMap::new(),
             executed: BTreeMap::new(),
+            raw: BTreeSet::new(),
+            set_users: BTreeSet::new(),
+            set_groups: BTreeSet::new(),
         };
         trace.events.iter().for_each(|event| context.note(event));
         context
@@ -57,6 +66,15 @@ impl<'a> Context<'a> {
         }
         if matches!(event.outcome, Outcome::Failure { .. }) {
             return;
+        }
+        let is_raw = |check: &Check| check.capability == Capability::NET_RAW && check.granted;
+        if &*event.call.name == "socket" && event.checks.iter().any(is_raw) {
+            self.raw.insert(program(&event.process).clone());
+        }
+        if let Object::Program { path, .. } = &event.object {
+            let has = |bit| path.inode.as_ref().filter(|inode| inode.mode & bit != 0);
+            self.set_users.extend(has(0o4000).map(|inode| inode.uid));
+            self.set_groups.extend(has(0o2000).map(|inode| inode.gid));
         }
         self.note_made(event);
         self.note_renamed(event);
@@ -117,6 +135,21 @@ impl<'a> Context<'a> {
         self.run.mode == Mode::Observation && !(own && event.credentials.uid != 0)
     }
 
+    /// Whether the process's executable was given a raw socket, which does for an echo socket.
+    pub fn has_raw(&self, process: &Process) -> bool {
+        self.raw.contains(program(process))
+    }
+
+    /// Whether a set-user-ID program of that owner was run.
+    pub fn is_set_user(&self, uid: u32) -> bool {
+        self.set_users.contains(&uid)
+    }
+
+    /// Whether a set-group-ID program of that group was run.
+    pub fn is_set_group(&self, gid: u32) -> bool {
+        self.set_groups.contains(&gid)
+    }
+
     /// Whether `path` is a name the run made.
     pub fn has_made(&self, path: &RawText) -> bool {
         self.made.contains(path)
@@ -165,6 +198,11 @@ impl<'a> Context<'a> {
         let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
         number.is_some_and(|pid| self.pids.contains(&pid))
     }
+}
+
+/// The executable of a process, or its name.
+fn program(process: &Process) -> &RawText {
+    process.exe.as_ref().unwrap_or(&process.name)
 }
 
 /// The executable that the command became: the first program run by the command's name, else what the first

@@ -2,7 +2,7 @@
 
 use crate::Capability;
 use crate::event::{Backend, Cause, Event, Identity, Inode, Object, Obstacle, PathObject};
-use crate::requirement::{Access, Limit, Need};
+use crate::requirement::{Access, Limit, Need, Severity};
 
 use super::capability;
 use super::context::Context;
@@ -24,6 +24,7 @@ pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judge
     let placed = !certain
         && (special::place(&source, out)
             || identity::refused(&source, out)
+            || echo_socket(&source, out)
             || privileged_port(&source, out)
             || limit(&source, out)
             || by_mode(&source, out));
@@ -49,6 +50,28 @@ fn obstacle(event: &Event, errno: i32) -> Option<Obstacle> {
 fn is_owners_alone(event: &Event, errno: i32, cause: Cause) -> bool {
     let by_mode = errno == errno::EACCES && matches!(cause, Cause::Policy | Cause::Permission);
     by_mode && special::is_sysctl(event) && special::writes(event)
+}
+
+/// A socket for ICMP echoes, which no privilege opens: the group has to be in a range (icmp(7)).
+fn echo_socket(source: &Source<'_>, out: &mut Judged) -> bool {
+    const INET: [(u64, u64); 2] = [(2, 1), (10, 58)];
+    const SOCK_DGRAM: u64 = 2;
+    /// Without `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
+    const KIND: u64 = 0xf;
+    let [family, kind, protocol, ..] = source.event.call.args;
+    let is_echo = &*source.event.call.name == "socket"
+        && kind & KIND == SOCK_DGRAM
+        && INET.contains(&(family, protocol));
+    if is_echo {
+        // As systemd sets it: what any group may, no group has to be named for.
+        let (name, value) = ("net.ipv4.ping_group_range".into(), Some("0 2147483647".into()));
+        let mut finding = source.finding(Need::Sysctl { name, value });
+        if source.context.has_raw(&source.event.process) {
+            finding.severity = Severity::Probe;
+        }
+        out.findings.push(finding);
+    }
+    is_echo
 }
 
 /// `bind` to a port below the first unprivileged one.
@@ -115,7 +138,7 @@ fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<C
 }
 
 /// Whether owner and mode allow it. An ACL may say otherwise; this only explains a refusal that did happen.
-fn allows(inode: &Inode, event: &Event, identity: &Identity, bits: u32) -> bool {
+pub fn allows(inode: &Inode, event: &Event, identity: &Identity, bits: u32) -> bool {
     let shift = if inode.uid == event.credentials.uid {
         6
     } else if inode.gid == event.credentials.gid || identity.groups.contains(&inode.gid) {

@@ -48,7 +48,7 @@ pub fn is_known(path: &RawText) -> bool {
 /// The files a call is about: the existing name first.
 pub fn of(object: &Object) -> (Option<&PathObject>, Option<&PathObject>) {
     match object {
-        Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
+        Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (Some(path), None),
         Object::TwoPaths { from, to } => (Some(from), Some(to)),
         Object::Socket(socket) => (socket.path.as_ref(), None),
         Object::Nothing | Object::Ids { .. } => (None, None),

@@ -288,6 +288,15 @@ fn merge_need(into: &mut Need, from: Need) {
             }
         }
         (Need::Device { access, .. }, Need::Device { access: more, .. }) => access.extend(more),
+        (
+            Need::Exec { capabilities, set_user, set_group, .. },
+            Need::Exec { capabilities: more, set_user: user, set_group: group, .. },
+        ) => {
+            capabilities.extend(more);
+            // Of two files under one name, the one that gives more: the lower id is root's.
+            *set_user = [*set_user, user].into_iter().flatten().min();
+            *set_group = [*set_group, group].into_iter().flatten().min();
+        }
         (Need::Sysctl { value, .. }, Need::Sysctl { value: other, .. }) => *value = other.or(value.take()),
         (Need::Limit { limit, value }, Need::Limit { value: other, .. }) => {
             *value = match (*value, other) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
-use crate::event::{Event, Object, Outcome};
+use crate::event::{Event, Exit, Object, Outcome};
 use crate::profile::{GaveUp, LookedAt, Unexplained};
 use crate::requirement::{Basis, Need, Requirement, Severity};
 
@@ -13,6 +13,7 @@ use super::finding::best;
 use super::fold;
 use super::missing;
 
+const SIGKILL: i32 = 9;
 /// How many files are told of.
 const FILES: usize = 8;
 
@@ -77,7 +78,9 @@ pub fn gave_up(
             && !matches!(requirement.need, Need::Limit { .. })
     };
     let hindered = unexplained.iter().any(|entry| entry.obstacle.is_some());
-    if !end.exit.is_failure() || hindered || requirements.iter().any(refused) {
+    // Nobody sends itself this one: it was ended by somebody else.
+    let killed = end.exit == Exit::Signaled { signal: SIGKILL };
+    if !end.exit.is_failure() || killed || hindered || requirements.iter().any(refused) {
         return None;
     }
     Some(GaveUp { exit: end.exit, stderr: end.stderr.clone(), looked_at: looked_at(events) })

@@ -25,6 +25,7 @@ mod path;
 mod pattern;
 mod placement;
 mod port;
+mod program;
 mod rejudge;
 mod run_caused;
 mod site;
@@ -85,7 +86,8 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             kernel: run.kernel.clone(),
             lost: end.lost,
             unresolved: end.unresolved,
-            complete: end.lost == 0 && !end.cut_off,
+            unjudged: end.unjudged,
+            complete: end.lost == 0 && end.unjudged == 0 && !end.cut_off,
             exit: end.exit,
             daemon: end.daemon,
             duration: Seconds(end.duration),
@@ -157,11 +159,18 @@ pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
 /// What one event means.
 fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
     if run_caused::whole_event(event, context) {
+        run_caused::reopened(event, context, out);
+        return;
+    }
+    if program::place(event, context, out) || program::own_rights(event, context) {
         return;
     }
     out.notes.extend(run_caused::filter_note(event, context));
     let mut refused = false;
     for check in &event.checks {
+        if program::is_disproved(event, check, context) {
+            continue;
+        }
         if run_caused::own_rights(event, check, context) {
             refused |= !check.granted;
             continue;
@@ -171,9 +180,13 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
             noise::Verdict::Dropped => continue,
             noise::Verdict::Remarked(note) => {
                 out.notes.insert(note);
+                refused |= !check.granted && noise::is_time_of_others(event, site);
                 continue;
             }
             noise::Verdict::Real => {}
+        }
+        if run_caused::may_touch(event, site, context) {
+            continue;
         }
         if run_caused::working_directory(event, check, site, context) {
             out.notes.insert(run_caused::working_directory_note(context));

@@ -1,7 +1,7 @@
 //! Checks that say nothing about what the program needs.
 
 use crate::Capability;
-use crate::event::{Check, Event};
+use crate::event::{Check, Event, FileType, Inode};
 
 use super::files;
 use super::site::CheckSite;
@@ -48,6 +48,11 @@ const RULES: &[Rule] = &[
         |event, check, _| is_congestion(event, check),
         "TCP_CONGESTION asks always, and refuses few algorithms",
     ),
+    Rule(is_look_at_program, "execve only marks the process undumpable when the program cannot be read"),
+    Rule(
+        |event, check, _| check.capability == Capability::KILL && signals_own_group(event),
+        "a signal to a group is sent to those whom it may be sent to, the caller among them",
+    ),
     Rule(|event, check, _| is_ring(event, check), "io_uring asks whether to account locked memory"),
 ];
 
@@ -67,6 +72,13 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
             event.process.name
         ));
     }
+    if is_time_of_others(event, site) {
+        return Verdict::Remarked(format!(
+            "{} opens files of others with O_NOATIME, which only their owner may; programs that know this open them again \
+             without it",
+            event.process.name
+        ));
+    }
     match RULES.iter().any(|Rule(holds, _)| holds(event, check, site)) {
         true => Verdict::Dropped,
         false => Verdict::Real,
@@ -76,6 +88,12 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
 /// A write to a sysctl of a namespace, or its open, succeeds only for the namespace's administrator.
 fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
     site == CheckSite::Sysctl && special::is_sysctl(event) && special::writes(event)
+}
+
+/// `O_NOATIME` on a file that somebody else owns.
+pub fn is_time_of_others(event: &Event, site: CheckSite) -> bool {
+    const O_NOATIME: u64 = 0o1_000_000;
+    site == CheckSite::Own && files::open_flags(event).is_some_and(|flags| flags & O_NOATIME != 0)
 }
 
 fn is_listing(event: &Event, check: &Check) -> bool {
@@ -99,6 +117,28 @@ fn is_buffer_size(event: &Event, check: &Check) -> bool {
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_SOCKET
         && FORCED.contains(&event.call.args[2])
+}
+
+/// `would_dump` of execve: to execute a file is no reading of it, which alone is asked for CAP_DAC_READ_SEARCH, and first
+/// (`generic_permission`).
+fn is_look_at_program(event: &Event, check: &Check, site: CheckSite) -> bool {
+    let reads = |other: &Check| {
+        other.capability == Capability::DAC_READ_SEARCH
+            && other.component == check.component
+            && other.frames == check.frames
+    };
+    let told =
+        check.predicted.is_none() && check.component.as_ref().is_none_or(|at| !is_directory(&at.inode));
+    site == CheckSite::File && files::is_exec(event) && told && event.checks.iter().any(reads)
+}
+
+fn is_directory(inode: &Inode) -> bool {
+    inode.file_type == FileType::Directory
+}
+
+/// `kill` of the caller's own process group.
+fn signals_own_group(event: &Event) -> bool {
+    &*event.call.name == "kill" && event.call.args[0] as i32 == 0
 }
 
 fn is_ring(event: &Event, check: &Check) -> bool {

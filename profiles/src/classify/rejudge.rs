@@ -87,7 +87,7 @@ impl Judge<'_> {
     /// What the old user had made is the new one's.
     fn give_files(&self, event: &mut Event) {
         match &mut event.object {
-            Object::Path(path) | Object::Gift { path, .. } => self.give(path),
+            Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => self.give(path),
             Object::TwoPaths { from, to } => {
                 self.give(from);
                 self.give(to);

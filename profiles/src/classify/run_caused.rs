@@ -5,9 +5,10 @@ use crate::RawText;
 use crate::event::{Backend, Check, Event, Outcome, PathObject};
 
 use super::context::Context;
+use super::denial;
 use super::errno;
 use super::files;
-use super::finding::Source;
+use super::finding::{Judged, Source, Unplaced};
 use super::path;
 use super::site::CheckSite;
 use super::special;
@@ -18,16 +19,37 @@ pub fn whole_event(event: &Event, context: &Context<'_>) -> bool {
     is_stdio(path) || is_own_process(event, path, context) || is_path_search(event, path, context)
 }
 
-/// The pipes and terminal that the caller gave, opened again by name.
+/// The pipes and terminal that the caller gave, opened again by name. Where a file is behind it, that is the path.
 fn is_stdio(path: &PathObject) -> bool {
     const NAMES: &[&[u8]] = &[b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/dev/tty", b"/dev/console"];
-    [&path.given, &path.seen, &path.path].into_iter().any(|name| {
-        let bytes = name.as_bytes();
-        NAMES.contains(&bytes)
-            || is_numbered(bytes, b"/dev/fd/")
-            || is_numbered(bytes, b"/dev/pts/")
-            || is_process_fd(bytes)
-    })
+    let bytes = path.path.as_bytes();
+    NAMES.contains(&bytes)
+        || is_numbered(bytes, b"/dev/fd/")
+        || is_numbered(bytes, b"/dev/pts/")
+        || is_process_fd(bytes)
+}
+
+/// The remark on a pipe, a socket or a terminal of standard input or output that is opened again by its name, which its
+/// owner decides on as for any file; and, where it was refused, that.
+pub fn reopened(event: &Event, context: &Context<'_>, out: &mut Judged) {
+    const ENDS: [&[u8]; 7] =
+        [b"/dev/stdin", b"/dev/stdout", b"/dev/stderr", b"/fd/0", b"/fd/1", b"/fd/2", b"/dev/tty"];
+    let Some(path) = files::of(&event.object).0.filter(|path| is_stdio(path)) else { return };
+    let standard = ENDS.iter().any(|end| path.path.as_bytes().ends_with(end));
+    let asked = event.checks.iter().any(|check| check.capability.is_dac());
+    let refused = matches!(event.outcome, Outcome::Failure { errno } if errno::is_refusal(errno));
+    if !(standard && files::open_flags(event).is_some() && (asked || refused)) {
+        return;
+    }
+    out.notes.insert(format!(
+        "{} opens {} again by its name: a pipe or a terminal of somebody else's is refused to the user, and under systemd \
+         it is a socket, which nobody can open; have it write to the descriptor, or to a file or syslog",
+        event.process.name, path.given
+    ));
+    if refused {
+        let source = Source { event, check: None, site: CheckSite::Other, context };
+        out.unexplained.push(Unplaced::of(&source));
+    }
 }
 
 fn is_numbered(path: &[u8], directory: &[u8]) -> bool {
@@ -49,7 +71,13 @@ fn is_process_fd(path: &[u8]) -> bool {
 
 /// What a process does with its own directory in `/proc`, except lowering its OOM score.
 fn is_own_process(event: &Event, path: &PathObject, context: &Context<'_>) -> bool {
-    let own = [&path.seen, &path.path].into_iter().any(|name| {
+    // What a link there leads to is no part of it.
+    let names = if path.path.as_bytes().ends_with(path.seen.as_bytes()) {
+        [&path.seen, &path.path]
+    } else {
+        [&path.path, &path.path]
+    };
+    let own = names.into_iter().any(|name| {
         let Some(below) = name.as_bytes().strip_prefix(b"/proc/") else { return false };
         let process = below.split(|byte| *byte == b'/').next().unwrap_or_default();
         matches!(process, b"self" | b"thread-self") || context.is_own_pid(process)
@@ -94,6 +122,16 @@ pub fn own_rights(event: &Event, check: &Check, context: &Context<'_>) -> bool {
     context.is_foretold_for(event)
         && check.predicted.is_none()
         && (check.capability.is_dac() || check.capability == Capability::FOWNER)
+}
+
+/// Whether times are set to now on a file that the user may write to, which is as good as owning it; the kernel asks for the
+/// owner's right first.
+pub fn may_touch(event: &Event, site: CheckSite, context: &Context<'_>) -> bool {
+    const WRITE: u32 = 2;
+    let (path, _) = files::of(&event.object);
+    let inode = path.and_then(|path| path.inode.as_ref());
+    site == CheckSite::Touch
+        && inode.is_some_and(|inode| denial::allows(inode, event, &context.run.identity, WRITE))
 }
 
 /// The remark on a program that installs a seccomp filter where its refusals are not seen: a call that the filter answers

@@ -65,7 +65,6 @@ struct Row(&'static str, CheckSite, #[expect(dead_code, reason = "says why the r
 const TABLE: &[Row] = &[
     Row("cap_vm_enough_memory", Overcommit, "__vm_enough_memory asks whether root's reserve may be used"),
     Row("security_vm_enough_memory_mm", Overcommit, "the caller of the above"),
-    Row("would_dump", GoesOn, "execve only marks the process undumpable when the program cannot be read"),
     Row("bprm_fill_uid", GoesOn, "execve ignores set-id bits it may not honour"),
     Row("dev_load", GoesOn, "asks whether a module may be loaded for an interface that is not there"),
     Row("bpf_jit_charge_modmem", GoesOn, "the filter is interpreted when it may not be compiled"),
@@ -86,8 +85,6 @@ const TABLE: &[Row] = &[
     Row("ipc_permissions", Sysctl, "as above"),
     Row("sysctl_perm", Sysctl, "the caller of all of these"),
     Row("proc_sys_permission", Sysctl, "as above, where the compiler inlined"),
-    Row("cap_task_prctl", DropsPrivileges, "PR_CAPBSET_DROP and PR_SET_SECUREBITS"),
-    Row("cap_prctl_drop", DropsPrivileges, "as above"),
     Row("cap_capset", DropsPrivileges, "capset beyond the bounding set"),
     Row("cap_inh_is_capped", DropsPrivileges, "as above"),
     Row("__check_sticky", Sticky, "delete or rename in a sticky directory"),
@@ -236,7 +233,7 @@ fn by_call(event: &Event, check: &Check) -> CheckSite {
         (Capability::SYS_ADMIN, "clone") if event.call.args[0] & super::capability::CLONE_NEW == 0 => {
             Overcommit
         }
-        (Capability::SETPCAP, "prctl" | "capset") => DropsPrivileges,
+        (Capability::SETPCAP, "capset") => DropsPrivileges,
         (Capability::FOWNER, call) if removes(call) => Sticky,
         _ => Other,
     }

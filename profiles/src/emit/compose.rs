@@ -109,12 +109,22 @@ fn confinement(page: &mut Page, grants: &Grants, not_read_only: &[String]) {
     page.line(&format!("    read_only: {}", not_read_only.is_empty()));
     page.line("    cap_drop: [\"ALL\"]");
     let capabilities = on_file(grants);
-    if capabilities.is_empty() {
+    grants.executes.gains.iter().for_each(|why| page.indented_why(4, why));
+    if capabilities.is_empty() && grants.executes.gains.is_empty() {
         page.line("    security_opt: [\"no-new-privileges:true\"]");
+    }
+    let kept: Vec<_> = grants.kept().filter(|(kept, _)| !capabilities.contains(kept)).collect();
+    if capabilities.is_empty() && kept.is_empty() {
         return;
     }
-    page.indented_comment(4, "They reach a user that is not root through the file alone: have the image run setcap on its executable.");
+    if !capabilities.is_empty() {
+        page.indented_comment(4, "They reach a user that is not root through the file alone: have the image run setcap on its executable.");
+    }
     page.line("    cap_add:");
+    for (capability, why) in kept {
+        page.indented_why(6, why);
+        page.line(&format!("      - {}", string(capability.to_string().trim_start_matches("CAP_"))));
+    }
     for (capability, grant) in grants.capabilities.iter().filter(|(c, _)| capabilities.contains(c)) {
         page.indented_why(6, &grant.why);
         if let Some(danger) = grant.danger {

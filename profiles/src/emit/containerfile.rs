@@ -141,6 +141,16 @@ fn capabilities(page: &mut Page, profile: &Profile, grants: &Grants) {
         page.comment("No setcap for them: a file with a capability that the container lacks cannot be executed at all.");
     }
     let by_sysctl = |c: &Capability| *c == Capability::NET_BIND_SERVICE && !grants.ports.is_empty();
+    for (capability, why) in grants.kept() {
+        page.why(why);
+        page.comment(&format!(
+            "Start the container with {capability} (cap_add), or take it off the file: setcap -r."
+        ));
+    }
+    grants.executes.gains.iter().for_each(|why| page.why(why));
+    if !grants.executes.gains.is_empty() {
+        page.comment("Start the container without no-new-privileges.");
+    }
     let on_file: Vec<_> = grants.capabilities.iter().filter(|(c, _)| !by_sysctl(c)).collect();
     if on_file.is_empty() {
         return;

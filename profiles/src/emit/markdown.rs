@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
-use super::table::rows::{access_of, named, owner};
+use super::table::rows::{access_of, named};
 use super::table::{listen, proved, unexplained};
 use super::{Emitted, Format, Verdict, by_reason, remedies, systemd, verdict};
 use crate::RawText;
-use crate::describe;
+use crate::describe::{self, owner};
 use crate::grants::{BEYOND, FileKind, Grants, Why, reach};
 use crate::profile::Profile;
 use crate::requirement::{Requirement, Seconds, Severity, word};
@@ -75,9 +75,9 @@ impl Markdown {
         self.line("");
         let counts = counts(profile, grants);
         self.line(&counts);
-        if !profile.run.complete {
+        if let Some(shortfall) = profile.run.shortfall() {
             self.line("");
-            self.line("**The record is incomplete: there may be more needs.**");
+            self.line(&format!("**The record is incomplete, {shortfall}: there may be more needs.**"));
         }
     }
 
@@ -293,12 +293,8 @@ impl Markdown {
             describe::times(evidence.count),
             word(&requirement.phase),
         );
-        if let Some(at) = &evidence.refused_at {
-            let owner = evidence
-                .refused_inode
-                .as_ref()
-                .map(|inode| format!(" ({})", owner(inode)))
-                .unwrap_or_default();
+        if let Some((at, inode)) = requirement.refused() {
+            let owner = inode.map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
             line.push_str(&format!("; refused at {}", code(&format!("{}{owner}", at.to_text()))));
         }
         if requirement.severity != Severity::Required {
@@ -348,7 +344,7 @@ impl Markdown {
 fn counts(profile: &Profile, grants: &Grants) -> String {
     let total = profile.requirements.len();
     if total == 0 {
-        return "It needs nothing that an ordinary user lacks.".into();
+        return describe::no_needs(profile).unwrap_or_else(|text| format!("**{text}**"));
     }
     let of = |wanted| profile.requirements.iter().filter(|r| verdict(grants, r) == wanted).count();
     let words = [

@@ -33,6 +33,7 @@ use crate::ways::grants;
 
 pub use kubernetes::{Level, PatchError, Target, patch, pod_security};
 pub use remedy::{Remedy, Verdict, done, remedies, verdict};
+pub use systemd::hardening;
 pub use table::{Style, table};
 
 /// What can be written from a profile.

@@ -87,7 +87,7 @@ fn remedy(way: &Way, grants: &Grants, requirement: &Requirement) -> Remedy {
 /// The words for a way.
 fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> (Verdict, String) {
     let subject = match &requirement.need {
-        Need::Path { path, .. } | Need::Device { path, .. } => Some(path),
+        Need::Path { path, .. } | Need::Device { path, .. } | Need::Exec { path, .. } => Some(path),
         _ => None,
     };
     let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
@@ -108,6 +108,8 @@ fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> (Verdict, Str
             let on = if matches!(way.act, Act::FileCapability(..)) { " on the file" } else { "" };
             granted(format!("{capability}{on}{danger}"))
         }
+        Act::Bound(capability) => by_unit(format!("CapabilityBoundingSet={capability}")),
+        Act::Gain => by_unit("no NoNewPrivileges=".into()),
         Act::Credential(name, credential) => {
             (unit_holds(systemd::can_load(&credential.path)), format!("drop-in: LoadCredential={name}"))
         }

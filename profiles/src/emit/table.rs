@@ -13,14 +13,14 @@ use tabled::settings::Padding;
 use super::escape::shell;
 use super::remedy::{Verdict, verdict};
 use crate::RawText;
-use crate::describe;
+use crate::describe::{self, owner};
 use crate::event::{Attached, Mode, Obstacle, Record};
 use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::knowledge::Fact;
 use crate::profile::{GaveUp, Listen, Profile, Timeline, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
 use crate::text::printable;
-use rows::{alike, is_missing, owner, row, summary};
+use rows::{alike, is_missing, row, summary};
 
 /// Whether the table may use terminal colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ pub(super) fn group_of(need: &Need) -> (u8, &'static str) {
         Need::Identity { .. } => (5, "Changes of identity and owner"),
         Need::Sysctl { .. } => (6, "Kernel parameters"),
         Need::Kernel { .. } => (7, "The kernel's own state"),
+        Need::Exec { .. } => (8, "Programs that give rights"),
     }
 }
 
@@ -158,7 +159,10 @@ impl Report {
         }
         if !run.missing_capabilities.is_empty() {
             let names: Vec<String> = run.missing_capabilities.iter().map(ToString::to_string).collect();
-            self.item("  without  ", &format!("{} (nrtrace has not got it either)", names.join(", ")));
+            self.item(
+                "  without  ",
+                &format!("{} (nrtrace itself lacks it, so it could not be given)", names.join(", ")),
+            );
         }
     }
 
@@ -194,14 +198,10 @@ impl Report {
     fn totals(&mut self, profile: &Profile, grants: &Grants) {
         self.line("");
         if profile.requirements.is_empty() {
-            if profile.unexplained.iter().any(|entry| entry.obstacle.is_some()) {
-                return self.title(RED, "No right of the user mends what it was refused; see below.");
-            }
-            if profile.run.mode == Mode::Enforced {
-                return self.title(GREEN, "The user's rights refused it nothing, as far as the run got.");
-            }
-            let doubt = if profile.run.complete { "" } else { ", as far as the incomplete record tells" };
-            return self.title(GREEN, &format!("It needs nothing that an ordinary user lacks{doubt}."));
+            return match describe::no_needs(profile) {
+                Ok(text) => self.title(GREEN, &text),
+                Err(text) => self.title(RED, &text),
+            };
         }
         let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
         for requirement in profile.requirements.iter().filter(|requirement| !requirement.only_asked()) {

@@ -15,6 +15,9 @@ pub struct TraceEnd {
     pub unresolved: u64,
     /// Successful calls left out because the recording had grown too large. Checks and refusals never are.
     pub dropped_calls: u64,
+    /// Accesses that could not be judged for the user, in a run with other rights than the user's.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unjudged: u64,
     /// How the program ended.
     pub exit: Exit,
     /// Whether it exited with success and others of its tree lived on: it turned itself into a daemon.
@@ -35,6 +38,11 @@ pub struct TraceEnd {
     /// Names of the ids that the program wanted to take, or to give files to.
     #[serde(skip_serializing_if = "Accounts::is_empty", default)]
     pub accounts: Accounts,
+}
+
+/// Whether a count is left out.
+pub(crate) fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// How the program ended.

@@ -23,6 +23,10 @@ pub enum Act {
     Capability(Capability, CapabilityGrant),
     /// The executable carries a capability.
     FileCapability(Capability, CapabilityGrant),
+    /// A capability stays in the bounding set, and is nobody's until a file gives it.
+    Bound(Capability),
+    /// Processes of the service may gain what files give: there is no `NoNewPrivileges=`.
+    Gain,
     /// systemd hands over a copy.
     Credential(String, Credential),
     /// The unit lets the service use a device.
@@ -74,6 +78,8 @@ impl Act {
             Self::Sysctl(..) | Self::Module(_) => Method::Boot,
             Self::Before(_) => Method::Manager,
             Self::Device(..)
+            | Self::Bound(_)
+            | Self::Gain
             | Self::Limit(..)
             | Self::Nice(_)
             | Self::OomScore(_)
@@ -87,7 +93,7 @@ impl Act {
 
     /// Whether it is told by what it does alone; else its words tell which it is.
     pub(super) fn is_piece(&self) -> bool {
-        !matches!(self, Self::Setting | Self::Withhold(_) | Self::Nothing | Self::Refuse(_))
+        !matches!(self, Self::Gain | Self::Setting | Self::Withhold(_) | Self::Nothing | Self::Refuse(_))
     }
 }
 

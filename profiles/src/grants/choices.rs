@@ -1,5 +1,7 @@
 //! What is preferred where there are several ways.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::method::Method;
@@ -17,6 +19,10 @@ pub struct Choices {
     /// Whether what is withheld until it is proved is granted: for the trials that are to prove it.
     #[serde(default)]
     pub prove: bool,
+    /// Directives of [`hardening`](crate::emit::hardening) that the unit is to hold, besides those that are proved: what
+    /// is being tried.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub harden: BTreeSet<String>,
 }
 
 impl Choices {

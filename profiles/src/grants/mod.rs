@@ -28,7 +28,7 @@ pub(crate) use carriers::{Carriers, capability_text, carriers, too_many_executab
 pub use choices::Choices;
 use parts::Piece;
 pub use parts::{
-    Acl, CapabilityGrant, Credential, Device, Directory, File, FileKind, LimitGrant, Membership,
+    Acl, CapabilityGrant, Credential, Device, Directory, Executes, File, FileKind, LimitGrant, Membership,
     PresentOwner, Sysctl, Variable,
 };
 pub(crate) use reach::BEYOND;
@@ -66,6 +66,8 @@ pub struct Grants {
     pub capabilities: BTreeMap<Capability, CapabilityGrant>,
     /// Whether they are set on the executable file, and not ambient.
     pub on_file: bool,
+    /// What programs take whose files give rights to whoever executes them.
+    pub executes: Executes,
     /// Secrets that systemd hands over, by the name of the credential.
     pub credentials: BTreeMap<String, Credential>,
     /// Commands that root is to run before the start; their words are plain.
@@ -184,6 +186,7 @@ impl Grants {
             capabilities: BTreeMap::new(),
             on_file: choices.pick(None, &[Method::Capability, Method::FileCapability])
                 == Some(Method::FileCapability),
+            executes: Executes::default(),
             credentials: BTreeMap::new(),
             before_start: Vec::new(),
             limits: BTreeMap::new(),
@@ -273,6 +276,18 @@ impl Grants {
         self.take(need, instead);
     }
 
+    /// Whether processes of the service may gain what the files of programs give: no `NoNewPrivileges=`, nor anything that
+    /// brings it along.
+    pub fn may_gain(&self) -> bool {
+        !self.executes.gains.is_empty() || (self.on_file && !self.capabilities.is_empty())
+    }
+
+    /// Capabilities that are in the bounding set and the service has not got itself.
+    pub fn kept(&self) -> impl Iterator<Item = (Capability, &Why)> {
+        let kept = self.executes.kept.iter().map(|(capability, why)| (*capability, why));
+        kept.filter(|(capability, _)| !self.capabilities.contains_key(capability))
+    }
+
     /// Puts the piece of a way that is taken where its kind is.
     fn put(&mut self, act: &Act, why: Why) {
         match act.clone() {
@@ -283,6 +298,8 @@ impl Grants {
             Act::Capability(capability, grant) | Act::FileCapability(capability, grant) => {
                 put(&mut self.capabilities, capability, grant, why);
             }
+            Act::Bound(capability) => put(&mut self.executes.kept, capability, Why::default(), why),
+            Act::Gain => self.executes.gains.push(why),
             Act::Credential(name, credential) => put(&mut self.credentials, name, credential, why),
             Act::Device(path, device) => put(&mut self.devices, path, device, why),
             Act::Sysctl(name, sysctl) => put(&mut self.sysctls, name, sysctl, why),

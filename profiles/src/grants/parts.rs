@@ -1,11 +1,11 @@
 //! What is granted, piece by piece, each with the needs that it serves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Grade, Why};
-use crate::RawText;
 use crate::place::Class;
 use crate::text::letters;
+use crate::{Capability, RawText};
 
 /// A group the user joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +158,27 @@ impl PresentOwner {
             "{owner} owns {} today: traced again with {user_option} {owner}, it needs less",
             paths.join(", ")
         )
+    }
+}
+
+/// What the execution of programs takes whose files give rights to whoever executes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executes {
+    /// Capabilities that stay in the bounding set, and are nobody's until a file gives them.
+    pub kept: BTreeMap<Capability, Why>,
+    /// Why processes of the service may gain what files give; without one they may not.
+    pub gains: Vec<Why>,
+}
+
+impl Executes {
+    /// Adds what another run takes.
+    pub fn extend(&mut self, other: Self) {
+        for (capability, why) in other.kept {
+            self.kept.entry(capability).or_insert_with(|| why.clone()).also(why);
+        }
+        self.gains.extend(other.gains);
+        self.gains.sort();
+        self.gains.dedup();
     }
 }
 

@@ -11,6 +11,7 @@ use crate::place::{Place, World};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 use crate::text::letters;
+use crate::ways::GAINS;
 use crate::{Capability, RawText};
 
 /// The title of what [`reach()`] tells.
@@ -192,6 +193,10 @@ pub(super) fn of(act: &Act, used: &Used) -> Vec<Reach> {
             }
             None => {}
         },
+        Act::Gain => {
+            let (subject, words, grade) = GAINS;
+            out.push(Reach::machine(subject, words, grade));
+        }
         Act::Sysctl(name, sysctl) if name == PORT_SYSCTL => {
             let words = format!("every program binds ports from {} on", sysctl.value);
             out.push(Reach::machine(PORT_SYSCTL, words, Grade::Medium));

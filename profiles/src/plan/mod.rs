@@ -18,6 +18,7 @@ use std::ops::RangeInclusive;
 use crate::accesses::FileAccess;
 use crate::event::{FileType, Inode};
 use crate::glob::Pattern;
+use crate::grants::Executes;
 use crate::{Capability, RawText};
 
 pub use today::{Excess, Reader};
@@ -35,6 +36,8 @@ pub struct Component {
     pub files: Vec<FileAccess>,
     /// Capabilities it needs besides.
     pub capabilities: BTreeSet<Capability>,
+    /// What programs take that it runs, and whose files give rights.
+    pub executes: Executes,
 }
 
 /// A user and its primary group.
@@ -156,6 +159,8 @@ pub struct Arrangement {
     pub components: Vec<String>,
     /// Capabilities of each.
     pub capabilities: Vec<BTreeSet<Capability>>,
+    /// What programs take that each runs, and whose files give rights.
+    pub executes: Vec<Executes>,
     /// The user of each.
     pub users: Vec<User>,
     /// Groups made for sharing.
@@ -235,6 +240,7 @@ pub fn plan(components: &[Component], options: &Options) -> Result<Arrangement, 
     Ok(Arrangement {
         components: components.iter().map(|component| component.name.clone()).collect(),
         capabilities: components.iter().map(|component| component.capabilities.clone()).collect(),
+        executes: components.iter().map(|component| component.executes.clone()).collect(),
         today: today::excess(&matrix, components),
         users,
         groups,

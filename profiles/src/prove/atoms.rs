@@ -79,6 +79,10 @@ fn items(grants: &Grants) -> Vec<(&Why, Risk, String)> {
         let risk = if grant.danger.is_some() { Risk::Dangerous } else { Risk::Capability };
         items.push((&grant.why, risk, capability.to_string()));
     }
+    let kept = |(capability, why)| (why, Risk::Setting, format!("CapabilityBoundingSet={capability}"));
+    items.extend(grants.kept().map(kept));
+    let gains = grants.executes.gains.iter();
+    items.extend(gains.map(|why| (why, Risk::Dangerous, "NoNewPrivileges=no".to_owned())));
     items
         .extend(grants.groups.iter().map(|(name, group)| (&group.why, Risk::Group, format!("group {name}"))));
     items.extend(grants.devices.iter().map(|(path, device)| (&device.why, Risk::Device, path.to_text())));

@@ -22,7 +22,8 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
     let missing: BTreeSet<&str> = trial.missing.iter().map(|refused| refused.id.as_str()).collect();
     let tried = |requirement: &&mut Requirement| !trial.untried.contains(&requirement.id);
     for requirement in profile.requirements.iter_mut().filter(tried) {
-        if requirement.severity == Severity::Required && granted.contains(&requirement.id) {
+        let given = granted.contains(&requirement.id) && !trial.withheld.contains(&requirement.id);
+        if requirement.severity == Severity::Required && given {
             requirement.proof.get_or_insert(proof(Finding::Granted));
         } else if requirement.severity != Severity::Probe || missing.contains(requirement.id.as_str()) {
             // Not granted, by choice or because it cannot be.

@@ -18,13 +18,19 @@ pub struct Trial {
     pub insufficient: Vec<(String, BTreeSet<Access>)>,
     /// Refused once the program had been told to stop: the ids, and what was refused.
     pub at_the_end: Vec<(String, BTreeSet<Access>)>,
+    /// Low ports that it bound by the capability for others, which `SocketBindDeny=` of the unit would have refused: the
+    /// ids, which are among the missing.
+    pub beyond: Vec<String>,
     /// Ids of needs that it says nothing about: they were neither granted nor taken away in it.
     pub untried: BTreeSet<String>,
+    /// Ids of needs that are granted where they can be, and were not in it.
+    pub withheld: BTreeSet<String>,
 }
 
 /// Compares the recording of a trial, classified as `seen`, with the profile whose grants it ran with.
 pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
-    let mut trial = Trial::default();
+    let mut trial = Trial { missing: beyond(profile, seen), ..Trial::default() };
+    trial.beyond = trial.missing.iter().map(|found| found.id.clone()).collect();
     for requirement in seen.requirements.iter().filter(|found| was_refused(found)) {
         let access = access_of(&requirement.need);
         let known = profile.requirements.iter().find(|known| is_same(known, requirement));
@@ -51,6 +57,20 @@ pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
     }
     trial.missing.sort_by(|a, b| b.evidence.last.cmp(&a.evidence.last).then_with(|| a.id.cmp(&b.id)));
     trial
+}
+
+/// The low ports that were bound although the profile names other ones only.
+fn beyond(profile: &Profile, seen: &Profile) -> Vec<Requirement> {
+    let port_of = |requirement: &Requirement| match requirement.need {
+        Need::Port { protocol, port, .. } => Some((protocol, port)),
+        _ => None,
+    };
+    let required = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
+    let named: Vec<_> = required.filter_map(port_of).collect();
+    let other = |found: &&Requirement| port_of(found).is_some_and(|port| !named.contains(&port));
+    // Without a port that is named, there is no capability to bind one with.
+    let bound = seen.requirements.iter().filter(|found| !named.is_empty() && !was_refused(found));
+    bound.filter(other).cloned().collect()
 }
 
 /// What is made beforehand in a directory that the unit keeps read-only cannot be removed: which needs, and when.

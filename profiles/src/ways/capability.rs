@@ -92,6 +92,12 @@ pub(super) fn withhold(capability: Capability, because: &str) -> Way {
 /// Meets a need for a capability alone.
 pub(super) fn meet(requirement: &Requirement, capability: Capability, grants: &mut Grants) {
     let id = requirement.id.as_str();
+    if capability == Capability::SETPCAP && requirement.evidence.calls.iter().eq(["prctl"]) {
+        let advice = "a user that is not root cannot take capabilities out of its bounding set, nor set secure bits: the \
+                      unit's CapabilityBoundingSet= has done so already; most programs go on, and where one does not, \
+                      look for an option";
+        return grants.take(id, Way::setting(advice));
+    }
     if let Some(why) = is_never_granted(capability) {
         let hint = "see which call consulted it; trace it again with the written files in place";
         return grants.take(id, Way::refuse(format!("{capability} is never granted: {why}"), hint));

@@ -8,6 +8,7 @@ mod capability;
 mod close;
 mod device;
 mod directory;
+mod exec;
 mod give;
 mod groups;
 mod identity;
@@ -31,6 +32,7 @@ use crate::profile::Profile;
 use crate::requirement::{Need, Requirement, Severity};
 
 pub use capability::{danger, is_never_granted};
+pub(crate) use exec::GAINS;
 
 /// The plan for a profile. Total: each required need is the subject of a grant, of advice or of a refusal.
 pub fn grants(profile: &Profile) -> Grants {
@@ -51,9 +53,12 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
     let required: Vec<&Requirement> =
         required.into_iter().filter(|r| !known::is_left_to_configuration(r, profile, choices)).collect();
     paths::plan(&required, &mut grants);
+    let given = exec::Given::of(&required, profile);
+    let (served, required): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| given.serves(one));
+    served.into_iter().for_each(|requirement| exec::serve(requirement, &mut grants));
     port::plan(&required, &mut grants);
     for requirement in &required {
-        meet(requirement, &mut grants);
+        meet(requirement, &given, &mut grants);
     }
     if let Some(doubt) = doubt {
         grants.take("identity", doubt);
@@ -77,8 +82,9 @@ pub fn plan(profile: &Profile, choices: &Choices) -> Grants {
 }
 
 /// Meets a need that is met by itself.
-fn meet(requirement: &Requirement, grants: &mut Grants) {
+fn meet(requirement: &Requirement, given: &exec::Given<'_>, grants: &mut Grants) {
     match &requirement.need {
+        Need::Exec { .. } => exec::meet(requirement, given, grants),
         // Several of these are met together.
         Need::Path { .. } | Need::Port { .. } => {}
         Need::Capability { capability } => capability::meet(requirement, *capability, grants),

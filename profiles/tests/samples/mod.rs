@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nrtrace_profiles::event::{Backend, Exit, FileType, Identity, Inode, Mode, Phase, Protocol, Record};
 use nrtrace_profiles::profile::{Listen, Profile, Run, SCHEMA};
 use nrtrace_profiles::requirement::{
-    Access, Basis, Evidence, IdentityOperation, KernelOperation, Limit, Need, Requirement, Seconds, Severity,
+    Access, Basis, Caller, Evidence, IdentityOperation, KernelOperation, Limit, Need, Requirement, Seconds,
+    Severity,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -121,6 +122,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             record: Record::Calls,
             kernel: "6.18.0".into(),
             lost: 0,
+            unjudged: 0,
             unresolved: 0,
             complete: true,
             exit: Exit::Stopped { status: Some(0) },
@@ -320,7 +322,53 @@ pub fn everything() -> Profile {
 }
 
 pub fn all() -> Vec<Profile> {
-    vec![nginx(), redis(), etcd(), tls(), k0s(), everything()]
+    vec![nginx(), redis(), etcd(), tls(), k0s(), everything(), caller()]
+}
+
+/// A need of a program whose file gives rights; `by` is its own.
+pub fn exec(
+    path: &str,
+    capabilities: &[Capability],
+    owner: (&str, u32),
+    group: (&str, u32),
+    mode: u32,
+) -> Requirement {
+    let need = Need::Exec {
+        path: path.into(),
+        capabilities: capabilities.iter().copied().collect(),
+        set_user: (mode & 0o4000 != 0).then_some(owner.1),
+        set_group: (mode & 0o2010 == 0o2010).then_some(group.1),
+    };
+    let mut out = requirement(need, "execve", Some((path, inode(File, owner, group, mode))));
+    out.basis = Basis::Predicted;
+    out.evidence.checks.clear();
+    out
+}
+
+/// A capability that this executable alone used.
+pub fn capability_of(path: &str, used: Capability) -> Requirement {
+    let mut out = capability(used);
+    out.evidence.checks = BTreeSet::from([used]);
+    let caller = Caller { name: "tool".into(), executable: Some(path.into()), ancestors: Vec::new() };
+    out.evidence.callers = BTreeSet::from([caller]);
+    out
+}
+
+/// Calls programs whose files give rights, of each kind.
+pub fn caller() -> Profile {
+    profile(
+        "caller",
+        &["/usr/sbin/caller"],
+        vec![
+            exec("/usr/bin/ping", &[Capability::NET_RAW], ROOT, ROOT, 0o755),
+            capability_of("/usr/bin/ping", Capability::NET_RAW),
+            exec("/usr/bin/dumpcap", &[Capability::NET_ADMIN], ROOT, ROOT, 0o755),
+            exec("/usr/sbin/postdrop", &[], ROOT, ("postdrop", 109), 0o2555),
+            exec("/usr/bin/chage", &[], ROOT, ("shadow", 42), 0o2755),
+            exec("/usr/bin/man", &[], ("man", 6), ROOT, 0o4755),
+            exec("/usr/bin/sudo", &[], ROOT, ROOT, 0o4755),
+        ],
+    )
 }
 
 /// Names that break out of a format that does not escape them.

@@ -40,8 +40,8 @@ pub struct Unit {
     modes: Vec<(&'static Kind, u32)>,
     credentials: Vec<(String, PathBuf)>,
     environment: Vec<Vec<u8>>,
-    /// `Delegate=`
-    pub delegate: bool,
+    /// Directives that take a service manager.
+    pub managers: Vec<String>,
     /// `WorkingDirectory=`; whether it may be missing.
     pub directory: Option<(PathBuf, bool)>,
     /// `UMask=`
@@ -74,19 +74,13 @@ static KINDS: [Kind; 5] = [
     kind("ConfigurationDirectory", "/etc", "CONFIGURATION_DIRECTORY"),
 ];
 
-/// Directives without effect on what a program may do once it is started. What is bound against `SocketBindDeny=` shows
-/// in the record.
-const HARMLESS: [&str; 9] = [
-    "ExecStart",
-    "NotifyAccess",
-    "PIDFile",
-    "Restart",
-    "RuntimeDirectoryPreserve",
-    "SocketBindAllow",
-    "SocketBindDeny",
-    "TimeoutStopSec",
-    "Type",
-];
+/// Directives without effect on what a program may do once it is started.
+const HARMLESS: [&str; 7] =
+    ["ExecStart", "NotifyAccess", "PIDFile", "Restart", "RuntimeDirectoryPreserve", "TimeoutStopSec", "Type"];
+
+/// Directives that only a service manager can apply, since they are about control groups. A trial that is watched looks
+/// in its record for ports against `SocketBindDeny=`, and takes what lived without `Delegate=` for tolerated.
+const MANAGERS: [&str; 3] = ["Delegate", "SocketBindAllow", "SocketBindDeny"];
 
 const LIMITS: [(&str, Resource); 16] = [
     ("LimitAS", Resource::RLIMIT_AS),
@@ -143,7 +137,6 @@ impl Unit {
             "NoNewPrivileges" => self.no_new_privs = matches!(value, "yes" | "true" | "on" | "1"),
             "Nice" => self.nice = Some(value.parse().ok()?),
             "OOMScoreAdjust" => self.oom_score = Some(value.parse().ok()?),
-            "Delegate" => self.delegate = value != "no",
             "Environment" => self.environment.extend(words::split(value)?),
             "LoadCredential" => {
                 let word = String::from_utf8(words::split(value)?.into_iter().next()?).ok()?;
@@ -161,6 +154,7 @@ impl Unit {
                 self.before_start.push(words.collect::<Result<_, _>>().ok()?);
             }
             _ if HARMLESS.contains(&name) => {}
+            _ if MANAGERS.contains(&name) => self.managers.push(format!("{name}={value}")),
             _ => {
                 let limit = self.limit(name, value).or_else(|| self.service_directory(name, value));
                 return limit.or_else(|| self.hardening.directive(name, value));
@@ -327,7 +321,7 @@ mod tests {
         let limits: Vec<&str> = unit.limits.iter().map(|(text, ..)| text.as_str()).collect();
         assert_eq!(limits, ["LimitNOFILE=9", "LimitMEMLOCK=18446744073709551615"]);
         assert_eq!(unit.unknown, ["PrivateUsers=yes", "AmbientCapabilities=CAP_NEW"]);
-        assert_eq!((unit.delegate, unit.umask), (true, Some(0o027)));
+        assert_eq!((unit.managers, unit.umask), (vec!["Delegate=yes".to_owned()], Some(0o027)));
         assert_eq!(unit.directory, Some(("/srv/a%b".into(), true)));
         assert_eq!(unit.before_start, [["sysctl", "-q", "-w", "a.b=1"]]);
         assert_eq!(unit.directories, [(&KINDS[0], b"x".to_vec())]);

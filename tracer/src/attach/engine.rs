@@ -21,17 +21,19 @@ use crate::launch::signals::Signals;
 use crate::launch::tree;
 use crate::session::{Begins, Source, TICK};
 
-/// What a command is to containers.
+/// What a command is whose work is done outside of its own tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It starts containers by itself.
     Starts,
     /// It has a daemon start them.
     Asks,
+    /// It has the service manager start services.
+    Manages,
 }
 
-/// Engines, by the names of their commands.
-const ENGINES: [(&str, Kind); 9] = [
+/// Such commands, by their names.
+const CLIENTS: [(&str, Kind); 15] = [
     ("podman", Kind::Starts),
     ("buildah", Kind::Starts),
     ("runc", Kind::Starts),
@@ -41,12 +43,18 @@ const ENGINES: [(&str, Kind); 9] = [
     ("ctr", Kind::Asks),
     ("crictl", Kind::Asks),
     ("kubectl", Kind::Asks),
+    ("docker-compose", Kind::Asks),
+    ("podman-remote", Kind::Asks),
+    ("systemctl", Kind::Manages),
+    ("systemd-run", Kind::Manages),
+    ("service", Kind::Manages),
+    ("machinectl", Kind::Manages),
 ];
 
-/// What the program of that path is to containers; nothing for one that is no engine.
+/// Which of them the program of that path is; nothing for one that works by itself.
 pub fn kind(program: &Path) -> Option<Kind> {
     let name = program.file_name()?.to_str()?;
-    ENGINES.iter().find(|(engine, _)| *engine == name).map(|(_, kind)| *kind)
+    CLIENTS.iter().find(|(client, _)| *client == name).map(|(_, kind)| *kind)
 }
 
 /// An engine that runs.

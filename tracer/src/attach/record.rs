@@ -90,6 +90,7 @@ pub async fn record(
     };
     let end = TraceEnd {
         lost: source.lost() + collected.malformed,
+        unjudged: collected.unjudged,
         unresolved: collected.unresolved,
         dropped_calls: collected.dropped_calls,
         exit,
@@ -220,7 +221,7 @@ impl<'a> Session<'a> {
     fn meet(&mut self, pids: &[i32]) {
         for facts in pids.iter().filter_map(|pid| Facts::read(*pid)) {
             self.members.meet(facts.pid as u32);
-            self.collector.met(facts.pid as u32, facts.exe, facts.mnt_ns, facts.filtered);
+            self.collector.met(&facts);
         }
     }
 

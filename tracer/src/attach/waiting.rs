@@ -127,7 +127,11 @@ pub fn is_runtime(facts: &Facts) -> bool {
     // runc runs from a copy of itself in memory, which has another name.
     let called = facts.command.first().map(RawText::to_text).unwrap_or_default();
     let called = called.rsplit('/').next().unwrap_or_default();
-    RUNTIMES.contains(&facts.program().as_str())
+    // Such a copy may be met before it has its arguments.
+    let exe = facts.exe.as_ref().map(RawText::to_text).unwrap_or_default();
+    let copied = exe.strip_prefix("/memfd:").and_then(|rest| rest.split_once("_cloned")).map(|(of, _)| of);
+    copied.is_some_and(|of| RUNTIMES.contains(&of))
+        || RUNTIMES.contains(&facts.program().as_str())
         || RUNTIMES.contains(&called)
         || name.starts_with("runc:[")
         || name.starts_with("youki:")
@@ -306,5 +310,22 @@ fn from_record(record: &ProcessRecord, bytes: &[u8]) -> Facts {
         capabilities: record.capabilities,
         mnt_ns: head.mnt_ns,
         ..Facts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_is_known_by_its_copy_in_memory_too() {
+        let running = |exe: &str| Facts { exe: Some(exe.into()), name: "4".into(), ..Facts::default() };
+        for exe in ["/usr/bin/runc", "/memfd:crun_cloned:/proc/self/exe (deleted)", "/usr/bin/crun (deleted)"]
+        {
+            assert!(is_runtime(&running(exe)), "{exe}");
+        }
+        for exe in ["/memfd:web (deleted)", "/proc/self/exe", "/usr/sbin/nginx"] {
+            assert!(!is_runtime(&running(exe)), "{exe}");
+        }
     }
 }

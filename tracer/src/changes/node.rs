@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::acl::{ACCESS, Acl};
+use crate::acl::{self, ACCESS, Acl};
 
 const CAPABILITIES: &str = "security.capability";
 
@@ -130,6 +130,11 @@ impl Node {
         let (uid, gid, mode) = (status.st_uid, status.st_gid, status.st_mode & 0o7777);
         let rights = Rights { uid, gid, mode, acl, capabilities };
         Ok(Facts { inode: (status.st_dev, status.st_ino), kind, links: status.st_nlink, rights })
+    }
+
+    /// Whether its file system keeps ACLs.
+    pub fn keeps_acls(&self) -> bool {
+        acl::are_kept(self.magic())
     }
 
     fn attribute(&self, name: &str) -> Result<Option<Vec<u8>>, Errno> {

@@ -136,6 +136,9 @@ impl Plan {
         match &facts {
             Some(facts) => {
                 check(&hold, facts, place.exposed).map_err(fail)?;
+                if !hold.acl.is_empty() && place.node.as_ref().is_some_and(|node| !node.keeps_acls()) {
+                    return Err(fail("its file system keeps no ACLs: let a group have the access".into()));
+                }
                 if let (Some(kept), Some(node)) = (job.state.paths.get(&place.path), &place.node)
                     && identify(kept, node, facts, place.exposed) == Identity::Stranger
                 {

@@ -86,7 +86,7 @@ impl Judge<'_> {
 
     fn component(&self, paths: &mut Paths, object: &Object, frames: &[Arc<str>]) -> Option<Component> {
         let (first, second) = match object {
-            Object::Path(path) | Object::Gift { path, .. } => (path, None),
+            Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (path, None),
             Object::Socket(socket) => (socket.path.as_ref()?, None),
             // The target of a symbolic link is text, not a file that is judged.
             Object::TwoPaths { from, .. } if self.call.starts_with("symlink") => (from.as_ref(), None),

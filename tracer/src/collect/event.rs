@@ -14,11 +14,12 @@ use nrtrace_profiles::event::{
 use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::{Capability, RawText};
 
-use super::calls::{Calls, Traits};
+use super::calls::{Calls, Last, Traits};
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::inquiry::{Case, Inquiry};
 use super::left::{self, Left, Touch};
+use super::magic::Links;
 use super::object;
 use super::paths::{Paths, upright};
 use super::process::{Processes, comm};
@@ -44,9 +45,10 @@ pub struct Builder {
     pub processes: Processes,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
-    paths: Paths,
+    pub(super) paths: Paths,
     bound: Bound,
-    start: u64,
+    links: Links,
+    pub(super) start: u64,
     identity: Identity,
     inquiry: Inquiry,
     /// Checks come with the kernel's stack.
@@ -67,6 +69,7 @@ impl Builder {
             unresolved: 0,
             paths: Paths::new(config.within.clone()),
             bound: Bound::default(),
+            links: Links::default(),
             start: 0,
             inquiry: Inquiry::new(identity.clone(), config.within.clone(), config.mode, config.backend),
             stacks: config.backend == Backend::Ebpf,
@@ -145,6 +148,23 @@ impl Builder {
         }
     }
 
+    /// Remembers what was opened only to be named by its descriptor, when `operation` is such an open.
+    pub fn remember_opened(&mut self, operation: &Operation<'_>, name: &str, fd: i64) {
+        let Last::Open(index) = super::calls::traits(name).last else { return };
+        let structure = structure::numbers(operation, name);
+        let flags = structure::in_place(name, &operation.args, &structure)[index] as i32;
+        if flags & libc::O_PATH == 0 {
+            return;
+        }
+        let traits = super::calls::traits(name);
+        if let Object::Path(path) = object::of(operation, name, traits, &mut self.paths, &self.bound)
+            && path.resolved
+            && let Ok(fd) = u64::try_from(fd)
+        {
+            self.links.opened(&operation.head, fd, &path.path);
+        }
+    }
+
     /// Remembers that a process is under a seccomp filter, when `operation` installs one.
     pub fn remember_filter(&mut self, operation: &Operation<'_>, name: &str) {
         if name == "seccomp" && operation.args[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER) {
@@ -198,6 +218,7 @@ impl Builder {
         }
         self.count_unresolved(&mut object, &name);
         let mut checks = checks.to_vec();
+        self.links.follow(head, &name, &mut object, &checks);
         // Where nothing was found, what is there of the way tells what was missing.
         let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &args);
         let wanted = !self.wanted.is_empty() && self.is_wanted(&object, &name);
@@ -215,6 +236,9 @@ impl Builder {
                 args: &args,
             };
             judge.add_components(&mut self.paths, &object, &mut checks);
+        }
+        if outcome == (Outcome::Failure { errno: libc::EPERM }) && matches!(&*name, "execve" | "execveat") {
+            self.refused_program(&mut object, head.mnt_ns);
         }
         let written = is_write(&name).then(|| RawText::from(operation.strings.data()));
         let time = head.time.saturating_sub(self.start);
@@ -282,9 +306,9 @@ impl Builder {
         self.inquiry.take_back(events);
     }
 
-    /// Questions to the access oracle that had no answer.
-    pub fn unanswered(&self) -> u64 {
-        self.inquiry.unanswered
+    /// Accesses that could not be judged for the user.
+    pub fn unjudged(&self) -> u64 {
+        self.inquiry.unjudged
     }
 
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
@@ -332,7 +356,7 @@ impl Builder {
         self.paths.names().accounts(events)
     }
 
-    fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
+    pub(super) fn process(&self, pid: u32, tid: u32, name: RawText) -> Process {
         let known = self.processes.get(pid);
         let exe = known.and_then(|known| known.exe.clone());
         let ancestors = known.map(|known| Arc::clone(&known.ancestors)).unwrap_or_default();

@@ -14,6 +14,7 @@ use nrtrace_profiles::{Capability, RawText};
 
 use super::Within;
 use super::calls::Traits;
+use super::magic::is_through;
 use super::paths::{Paths, split};
 use super::tree::Tree;
 use super::wants::{Wanted, wants};
@@ -39,8 +40,8 @@ pub struct Inquiry {
     start: i128,
     /// Whether nrtrace itself, and so everything it starts, is under a seccomp filter.
     filtered: bool,
-    /// Questions that could not be answered.
-    pub unanswered: u64,
+    /// Accesses that could not be judged for the user.
+    pub unjudged: u64,
 }
 
 /// A concluded call, with what the event does not hold.
@@ -76,7 +77,7 @@ impl Inquiry {
             made: HashSet::new(),
             start: 0,
             filtered: seccomp.is_some_and(|state| state.trim() != "0"),
-            unanswered: 0,
+            unjudged: 0,
         }
     }
 
@@ -162,7 +163,14 @@ impl Inquiry {
             if self.foretold || given {
                 continue;
             }
-            let Some(judgement) = self.ask(event, &wanted, case, paths) else { continue };
+            let Some(judgement) = self.ask(event, &wanted, case, paths) else {
+                self.unjudged += event.count;
+                continue;
+            };
+            if succeeded && judgement.failure.is_some() && is_through(&wanted.object.path) {
+                // The process has closed it, or is gone.
+                self.unjudged += event.count;
+            }
             if succeeded {
                 found.extend(self.sticky(&wanted, &judgement).map(|refusal| (wanted.want, refusal)));
             }
@@ -235,8 +243,10 @@ impl Inquiry {
     fn is_fresh(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> bool {
         let times = paths.tree(case.mnt_ns).and_then(|tree| tree.times(wanted.object.path.as_bytes()));
         let Some(times) = times else { return true };
-        // An overlay makes a file anew when it is first written to, and keeps its time of change.
-        times.birth.is_some_and(|birth| birth >= self.start && times.modified >= birth)
+        // An overlay makes a file anew when it is first opened for writing, and keeps its times: by now it may have been
+        // written to, but who writes it seldom reads it.
+        let since = times.accessed.min(times.modified);
+        times.birth.is_some_and(|birth| birth >= self.start && since >= birth)
     }
 
     /// The name that the call has made.
@@ -275,10 +285,7 @@ impl Inquiry {
         case: &Case<'_>,
         paths: &Paths,
     ) -> Option<Judgement> {
-        let Some((root, mut path)) = place(wanted, case, paths) else {
-            self.unanswered += 1;
-            return None;
-        };
+        let (root, mut path) = place(wanted, case, paths)?;
         let done = matches!(event.outcome, Outcome::Success { .. });
         let mut want = wanted.want;
         if done && let Want::Create { .. } | Want::Delete(_) | Want::Replace(_) = want {
@@ -293,9 +300,7 @@ impl Inquiry {
         };
         let identity = &self.on_host;
         let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity).ok());
-        let judgement = oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok());
-        self.unanswered += u64::from(judgement.is_none());
-        judgement
+        oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok())
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nrtrace_ebpf::record::{FLAG_COMPAT, FLAG_FD_ONLY};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Check, Object, Phase};
+use nrtrace_profiles::event::{Check, Event, Object, Phase};
 
 use super::calls::Traits;
 use super::decode::Operation;
@@ -65,6 +65,17 @@ impl Keys {
         let directory = path.iter().rposition(|byte| *byte == b'/').map_or(&[][..], |at| &path[..at]);
         (operation.strings.base(), directory).hash(&mut state);
         Worth::Refusal { directory: state.finish(), kind }
+    }
+
+    /// The key and the worth of a program that was executed.
+    pub fn program(&self, event: &Event) -> (u64, Worth) {
+        let mut state = self.0.build_hasher();
+        "program".hash(&mut state);
+        let kind = state.finish();
+        let (process, credentials) = (&event.process, &event.credentials);
+        (&process.name, &process.exe, event.phase, credentials.uid, credentials.gid).hash(&mut state);
+        process.ancestors.iter().for_each(|ancestor| (&ancestor.name, &ancestor.exe).hash(&mut state));
+        (state.finish(), Worth::Refusal { directory: kind, kind })
     }
 
     /// The key and the worth of a call that the supervisor decided on.

@@ -17,13 +17,15 @@ mod identity;
 mod inquiry;
 mod key;
 mod left;
+mod magic;
 mod object;
 mod pair;
 mod paths;
 mod process;
+mod program;
 mod sockets;
 mod structure;
-mod symbols;
+pub(crate) mod symbols;
 mod telling;
 mod top;
 mod tree;
@@ -37,7 +39,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head};
+use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head, KIND_JOIN, read};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 use nrtrace_profiles::glob::Pattern;
@@ -93,7 +95,7 @@ impl Config {
 }
 
 /// How far a recording has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Calls and checks taken in.
     pub events: u64,
@@ -112,6 +114,8 @@ pub struct Collected {
     pub events: Vec<Event>,
     /// Paths that could not be made absolute.
     pub unresolved: u64,
+    /// Accesses that could not be judged for the user.
+    pub unjudged: u64,
     /// Calls without a check or a refusal that were left out.
     pub dropped_calls: u64,
     /// Checks and refusals counted with others of their directory or kind, because there were too many; their own
@@ -136,7 +140,6 @@ pub struct Collected {
 pub struct Collector {
     start: u64,
     phase: Phase,
-    mode: Mode,
     top: Top,
     builder: Builder,
     keys: Keys,
@@ -158,7 +161,6 @@ impl Collector {
         Self {
             start: 0,
             phase: Phase::default(),
-            mode: config.mode,
             // The other backend sees what nrtrace sees.
             top: if config.backend == Backend::Ebpf { Top::own() } else { Top::default() },
             builder: Builder::new(&config),
@@ -180,14 +182,29 @@ impl Collector {
         self.builder.count_from(time);
     }
 
-    /// A process of the program runs already: its executable, as it sees it, and whether a seccomp filter is installed.
-    pub fn met(&mut self, pid: u32, exe: Option<RawText>, mnt_ns: u32, filtered: bool) {
-        self.builder.processes.met(pid, exe, mnt_ns, filtered);
+    /// A process of the program runs already.
+    pub fn met(&mut self, facts: &crate::attach::process::Facts) {
+        let pid = facts.pid as u32;
+        self.builder.processes.met(pid, facts.exe.clone(), facts.mnt_ns, facts.filtered);
+        let mut head = Head {
+            pid,
+            tid: pid,
+            mnt_ns: facts.mnt_ns,
+            fsuid: facts.uid,
+            fsgid: facts.gid,
+            time: self.start,
+            ..Head::default()
+        };
+        head.comm.iter_mut().zip(facts.name.as_bytes()).for_each(|(to, from)| *to = *from);
+        self.builder.meet(&head);
+        self.program(&head);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.
     pub fn record(&mut self, bytes: &[u8]) {
         match decode(bytes) {
+            // Of use to who waits for it; one that joins by itself is part of what is recorded.
+            None if read::<Head>(bytes).is_some_and(|head| head.kind == KIND_JOIN) => {}
             Some(observation) => self.observe(self.top.within(observation)),
             None => self.malformed += 1,
         }
@@ -232,6 +249,16 @@ impl Collector {
             self.conclude_pending(pending);
         }
         self.builder.exec(head, path, exe);
+        self.program(head);
+    }
+
+    /// Keeps that `head`'s process runs a program, where the file of that changes rights.
+    fn program(&mut self, head: &Head) {
+        let Some(event) = self.builder.program(head, self.phase) else { return };
+        let (key, worth) = self.keys.program(&event);
+        if self.store.admit(key, worth, event.time) == Admission::New {
+            self.store.add(key, worth, event);
+        }
     }
 
     fn call(&mut self, operation: &Operation<'_>, ret: i64) {
@@ -334,6 +361,7 @@ impl Collector {
         if ending == 0 {
             self.builder.remember_bound(operation, &name);
             self.builder.remember_filter(operation, &name);
+            self.builder.remember_opened(operation, &name, ret.unwrap_or(-1));
         }
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
         let seen = Seen { exe, phase: self.phase, ending, checks, traits };
@@ -401,6 +429,7 @@ impl Collector {
         };
         Collected {
             unresolved: self.builder.unresolved,
+            unjudged: self.builder.unjudged(),
             dropped_calls,
             summarised,
             malformed: self.malformed,
@@ -427,12 +456,6 @@ impl Collector {
             notes.push(format!(
                 "{summarised} checks and refusals are counted without their names: there were too many different \
                  ones, mostly in one directory"
-            ));
-        }
-        let unanswered = self.builder.unanswered();
-        if unanswered > 0 && self.mode == Mode::Observation {
-            notes.push(format!(
-                "{unanswered} accesses could not be judged for the user: what they led to had gone or changed"
             ));
         }
         if self.malformed > 0 {

@@ -145,7 +145,7 @@ fn working_directory(pid: u32) -> Vec<u8> {
 /// The same, to look at.
 pub fn paths<'a>(object: &'a Object, name: &str) -> impl Iterator<Item = &'a PathObject> {
     let (first, second) = match object {
-        Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
+        Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (Some(path), None),
         Object::TwoPaths { from, to } => {
             (Some(from.as_ref()), (!name.starts_with("symlink")).then_some(to.as_ref()))
         }
@@ -158,7 +158,7 @@ pub fn paths<'a>(object: &'a Object, name: &str) -> impl Iterator<Item = &'a Pat
 /// The paths in `object`, which are files of the program's mount namespace.
 pub fn paths_mut<'a>(object: &'a mut Object, name: &str) -> impl Iterator<Item = &'a mut PathObject> {
     let (first, second) = match object {
-        Object::Path(path) | Object::Gift { path, .. } => (Some(path), None),
+        Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (Some(path), None),
         Object::TwoPaths { from, to } => {
             (Some(from.as_mut()), (!name.starts_with("symlink")).then_some(to.as_mut()))
         }

@@ -1,7 +1,9 @@
 //! Addresses of the kernel's stack to names of functions, from `/proc/kallsyms` (proc(5)).
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
 /// Functions on a stack, innermost first.
@@ -53,10 +55,36 @@ impl Table {
     }
 
     fn load() -> Self {
-        match std::fs::File::open("/proc/kallsyms") {
+        match File::open("/proc/kallsyms") {
             Ok(file) => Self::read(BufReader::with_capacity(1 << 16, file)),
             Err(_) => Self { hidden: true, ..Self::default() },
         }
+    }
+
+    /// As bytes: how many, all addresses, all starts, all names.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + self.addresses.len() * 12 + self.names.len());
+        bytes.extend((self.addresses.len() as u64).to_ne_bytes());
+        self.addresses.iter().for_each(|address| bytes.extend(address.to_ne_bytes()));
+        self.starts.iter().for_each(|start| bytes.extend(start.to_ne_bytes()));
+        bytes.extend(self.names.as_bytes());
+        bytes
+    }
+
+    /// What [`Table::to_bytes`] has written.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk::<8>()?;
+        let count = usize::try_from(u64::from_ne_bytes(*count)).ok()?;
+        let (addresses, rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let (starts, names) = rest.split_at_checked(count.checked_mul(4)?)?;
+        let table = Self {
+            addresses: addresses.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect(),
+            starts: starts.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect(),
+            names: String::from_utf8(names.to_vec()).ok()?,
+            hidden: addresses.iter().all(|byte| *byte == 0),
+        };
+        let holds = |start: &u32| table.names.is_char_boundary(*start as usize);
+        (table.starts.is_sorted() && table.starts.iter().all(holds)).then_some(table)
     }
 
     /// The function that holds `address`.
@@ -76,6 +104,36 @@ fn plain(name: &str) -> &str {
 /// Those of the running kernel, read once.
 static KERNEL: OnceLock<Table> = OnceLock::new();
 
+/// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
+pub fn prefetch() {
+    if KERNEL.get().is_none() {
+        // Without a thread, the first stack reads them itself.
+        let read = || {
+            KERNEL.get_or_init(Table::load);
+        };
+        let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
+    }
+}
+
+/// The symbols, for another process on this kernel.
+pub fn written() -> Vec<u8> {
+    KERNEL.get_or_init(Table::load).to_bytes()
+}
+
+/// Takes what another process has [written], in place of reading it from the kernel. What is none of it is left alone.
+pub fn preset(file: File) {
+    let mut bytes = Vec::new();
+    // It is read from its start, wherever others have got to.
+    if file.metadata().is_ok_and(|told| {
+        bytes.resize(usize::try_from(told.len()).unwrap_or(0), 0);
+        file.read_exact_at(&mut bytes, 0).is_ok()
+    }) && let Some(table) = Table::from_bytes(&bytes)
+    {
+        // One that is there already is as good.
+        let _ = KERNEL.set(table);
+    }
+}
+
 /// The kernel's symbols, read when the first stack asks for them.
 #[derive(Debug, Default)]
 pub struct Symbols {
@@ -89,12 +147,8 @@ pub struct Symbols {
 impl Symbols {
     /// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
     pub fn prefetch(&mut self) {
-        if self.table.is_none() && KERNEL.get().is_none() {
-            // Without a thread, the first stack reads them itself.
-            let read = || {
-                KERNEL.get_or_init(Table::load);
-            };
-            let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
+        if self.table.is_none() {
+            prefetch();
         }
     }
 
@@ -216,6 +270,19 @@ ffffffffc0000100 t ovl_permission\t[overlay]
         let mut symbols = symbols("0000000000000000 T _text\n0000000000000000 t generic_permission\n");
         assert!(symbols.frames(&[1, 2, 3]).is_empty());
         assert!(symbols.hidden());
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let table = Table::read(KALLSYMS.as_bytes());
+        let bytes = table.to_bytes();
+        let read = Table::from_bytes(&bytes).unwrap();
+        assert!(!read.hidden && !table.addresses.is_empty());
+        assert_eq!((read.addresses, read.starts, read.names), (table.addresses, table.starts, table.names));
+        for damaged in [&[][..], &bytes[..7], &bytes[..30], &[0xff; 64]] {
+            assert!(Table::from_bytes(damaged).is_none(), "{damaged:?}");
+        }
+        assert!(Table::from_bytes(&Table::default().to_bytes()).unwrap().hidden);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::inquiry::nanoseconds;
 use super::paths::split;
@@ -33,6 +34,8 @@ pub struct Tree {
 pub struct Times {
     /// When it was made, where the file system knows.
     pub birth: Option<i128>,
+    /// When it was last read.
+    pub accessed: i128,
     /// When it was last written to.
     pub modified: i128,
     /// When that, its name or its rights were last changed.
@@ -66,7 +69,11 @@ impl Tree {
 
     fn statx(&self, path: &[u8]) -> Option<libc::statx> {
         let fd = self.open(path)?;
-        let mask = libc::STATX_BTIME | libc::STATX_MTIME | libc::STATX_CTIME | libc::STATX_MNT_ID;
+        let mask = libc::STATX_BTIME
+            | libc::STATX_ATIME
+            | libc::STATX_MTIME
+            | libc::STATX_CTIME
+            | libc::STATX_MNT_ID;
         let mut found = MaybeUninit::<libc::statx>::zeroed();
         let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
         // SAFETY: the descriptor is open, the path is a C string and `found` is large enough for the answer.
@@ -82,12 +89,24 @@ impl Tree {
         let found = self.statx(path)?;
         let time = |stamp: libc::statx_timestamp| nanoseconds(stamp.tv_sec, stamp.tv_nsec.into());
         let birth = (found.stx_mask & libc::STATX_BTIME != 0).then(|| time(found.stx_btime));
-        Some(Times { birth, modified: time(found.stx_mtime), changed: time(found.stx_ctime) })
+        Some(Times {
+            birth,
+            accessed: time(found.stx_atime),
+            modified: time(found.stx_mtime),
+            changed: time(found.stx_ctime),
+        })
     }
 
     /// Who may do what with what is at an absolute path.
     pub fn facts(&self, path: &[u8]) -> Option<Facts> {
         Node::from(self.open(path)?).facts().ok()
+    }
+
+    /// The same of a program, where its mount lets set-id bits and capabilities count.
+    pub fn program(&self, path: &[u8]) -> Option<Facts> {
+        let fd = self.open(path)?;
+        let counts = !fstatvfs(&fd).ok()?.flags().contains(FsFlags::ST_NOSUID);
+        counts.then(|| Node::from(fd).facts().ok())?
     }
 
     /// Where the file system is mounted that holds what is at an absolute path; since Linux 5.8.

@@ -26,7 +26,7 @@ pub fn wants<'a>(event: &'a Event, traits: Traits) -> Vec<Wanted<'a>> {
         Wanted { object, want, follow, exact: is_exact(&event.call.name) }
     };
     match &event.object {
-        Object::Path(path) | Object::Gift { path, .. } => {
+        Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => {
             want(&event.call).map(|want| vec![wanted(path, want)]).unwrap_or_default()
         }
         Object::Socket(socket) => {

@@ -141,6 +141,11 @@ pub enum Failure {
         /// Whether it had been ready; `None` when nothing was waited for.
         was_ready: Option<bool>,
     },
+    /// It did what its unit refuses, which the sandbox let pass.
+    Beyond {
+        /// The ids of what that takes.
+        ids: Vec<String>,
+    },
 }
 
 impl Failure {
@@ -174,6 +179,9 @@ impl fmt::Display for Failure {
                     None => "",
                 };
                 write!(f, "{what} after {:.1} s{when}", after.as_secs_f64())
+            }
+            Self::Beyond { ids } => {
+                write!(f, "lived by what SocketBindDeny= of its unit refuses: {}", ids.join(", "))
             }
         }
     }

@@ -100,6 +100,25 @@ fn namespace(map: &str) -> Option<Finding> {
     })
 }
 
+/// Whether ACLs can be set where services keep their files: what no owner or group gives is granted by them.
+pub(super) fn acls() -> Finding {
+    let without: Vec<&str> = ["/etc", "/run", "/srv", "/var/lib"]
+        .into_iter()
+        .filter(|place| !crate::acl::are_kept(*place))
+        .collect();
+    let (verdict, detail) = match without.as_slice() {
+        [] => (Verdict::Works, "kept below /etc, /run, /srv and /var/lib; setfacl is not needed".to_owned()),
+        without => (
+            Verdict::Note,
+            format!(
+                "not kept below {}: nrtrace apply refuses entries there; --prefer group,own does with fewer",
+                without.join(", ")
+            ),
+        ),
+    };
+    Finding::new("ACLs", verdict, detail)
+}
+
 /// The limits that the program inherits.
 pub(super) fn limits(held: Option<&Privileges>) -> Finding {
     let show = |name: &str, resource| {

@@ -83,6 +83,7 @@ pub fn examine() -> Report {
     findings.push(host::yama());
     findings.push(oracle);
     findings.push(choice(ebpf_works, ptrace_works));
+    findings.push(host::acls());
     findings.push(host::limits(held.as_ref()));
     Report { modes, findings }
 }

@@ -14,11 +14,13 @@ mod attach;
 mod btf;
 mod error;
 mod layout;
+mod lent;
 mod probe;
 mod support;
 mod sys;
 mod table;
 
 pub use error::Error;
+pub use lent::{Kept, Lent, Numbers};
 pub use probe::{Hooks, Lost, Options, Probe};
 pub use support::{Feature, support};

@@ -1,5 +1,6 @@
 //! The loaded probe.
 
+use std::borrow::Borrow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::{fs, io};
 
@@ -18,7 +19,7 @@ use super::{Error, layout, support, sys, table};
 static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
 
 /// How the probe is to work.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// What to record.
     pub record: Record,
@@ -53,7 +54,7 @@ impl Lost {
 }
 
 /// How capability checks are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Hooks {
     /// The tracepoint in `cap_capable` (Linux 6.14).
     Tracepoint,
@@ -75,7 +76,7 @@ impl Hooks {
 pub struct Probe {
     pub(super) ebpf: Ebpf,
     pub(super) btf: Btf,
-    records: RingBuf<MapData>,
+    pub(super) records: RingBuf<MapData>,
     hooks: Hooks,
     /// Depth of this process's pid namespace.
     pub(super) level: u32,
@@ -172,19 +173,22 @@ impl Probe {
     /// When the kernel does not hand out its counters.
     pub fn lost(&self) -> Result<Lost, Error> {
         let map = self.ebpf.map("LOST").ok_or(Error::Missing("map LOST"))?;
-        let counters =
-            PerCpuArray::<_, u64>::try_from(map).map_err(|error| map_error("open", "LOST", error))?;
-        let count = |slot| -> Result<u64, Error> {
-            let values = counters.get(&slot, 0).map_err(|error| map_error("read", "LOST", error))?;
-            Ok(values.iter().sum())
-        };
-        Ok(Lost { checks: count(0)?, calls: count(1)?, processes: count(2)? })
+        count_lost(&PerCpuArray::try_from(map).map_err(|error| map_error("open", "LOST", error))?)
     }
 
     /// How capability checks are seen on this kernel.
     pub fn hooks(&self) -> Hooks {
         self.hooks
     }
+}
+
+/// What the counters of lost records say.
+pub(super) fn count_lost<T: Borrow<MapData>>(counters: &PerCpuArray<T, u64>) -> Result<Lost, Error> {
+    let count = |slot| -> Result<u64, Error> {
+        let values = counters.get(&slot, 0).map_err(|error| map_error("read", "LOST", error))?;
+        Ok(values.iter().sum())
+    };
+    Ok(Lost { checks: count(0)?, calls: count(1)?, processes: count(2)? })
 }
 
 /// The maps are made, the programs not yet loaded.

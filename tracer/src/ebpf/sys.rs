@@ -1,7 +1,7 @@
-//! The BPF system calls on task storage, that `aya` has no functions for.
+//! The BPF system calls that `aya` has no functions for: on task storage, and on programs that another process has loaded.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nrtrace_ebpf::layout::Mark;
 
@@ -9,6 +9,36 @@ use nrtrace_ebpf::layout::Mark;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`.
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+
+/// `BPF_RAW_TRACEPOINT_OPEN` of `enum bpf_cmd`.
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+
+/// The part of `union bpf_attr` for `BPF_RAW_TRACEPOINT_OPEN`.
+#[repr(C)]
+struct TracepointAttr {
+    /// None: the program knows what it is for.
+    name: u64,
+    program: u32,
+    pad: u32,
+}
+
+/// Attaches a program to what it was loaded for: a tracepoint, or a function. It is detached when the descriptor is
+/// closed.
+///
+/// # Errors
+/// As bpf(2).
+pub fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attr = TracepointAttr { name: 0, program: program.as_raw_fd() as u32, pad: 0 };
+    // SAFETY: the attribute has the kernel's layout and lives until the call returns.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw const attr, size_of::<TracepointAttr>())
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
 
 /// The part of `union bpf_attr` for `BPF_MAP_*_ELEM`.
 #[repr(C)]

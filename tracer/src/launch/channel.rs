@@ -24,7 +24,7 @@ pub(super) struct Message {
 const LENGTH: usize = 6;
 
 /// Both ends, closed by execve(2).
-pub(super) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 

@@ -1,7 +1,7 @@
 //! Starts the program as another user, answers its changes of identity, and ends its process tree.
 
 mod answer;
-mod channel;
+pub(crate) mod channel;
 pub mod environment;
 mod error;
 mod filesystem;

@@ -3,11 +3,13 @@
 //! nrtrace and the program share a process group, so the terminal's job control (Ctrl-Z, `fg`) stops and continues
 //! both without any doing: SIGTSTP, SIGTTIN, SIGTTOU and SIGCONT are left alone.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::Error;
 
@@ -33,7 +35,18 @@ const TAKEN: [i32; 10] = [
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
+    relay: Option<Relay>,
     before: SigSet,
+}
+
+/// Another process takes the signals, and hands on what concerns the program: nrtrace in a sandbox, which shares the process
+/// group, hears of each by that way alone.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// A socket that keeps messages apart.
+    pub socket: Arc<OwnedFd>,
+    /// The signals that were blocked before that process took them: the program's mask.
+    pub before: SigSet,
 }
 
 /// A signal, and who sent it.
@@ -61,6 +74,14 @@ impl Signals {
     /// # Errors
     /// When the kernel refuses a descriptor.
     pub fn take() -> Result<Self, Error> {
+        Self::take_or_hear(None)
+    }
+
+    /// The same; with a relay, what arrives here is left alone and what it says counts.
+    ///
+    /// # Errors
+    /// As for [`Signals::take`].
+    pub fn take_or_hear(relay: Option<&Relay>) -> Result<Self, Error> {
         let failed = |error: Errno| Error::system("taking", "signals", error);
         // SAFETY: SIG_DFL is no handler. An ignored SIGCHLD would have the kernel reap the program unseen.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -76,7 +97,10 @@ impl Signals {
         pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&mask), Some(&mut before)).map_err(failed)?;
         let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         match fd {
-            Ok(fd) => Ok(Self { fd, before }),
+            Ok(fd) => {
+                let before = relay.map_or(before, |relay| relay.before);
+                Ok(Self { fd, relay: relay.cloned(), before })
+            }
             Err(error) => {
                 let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
                 Err(failed(error))
@@ -91,6 +115,14 @@ impl Signals {
 
     /// The next signal, if there is one.
     pub fn next(&self) -> Option<Received> {
+        match &self.relay {
+            Some(relay) => Received::hear(&relay.socket),
+            None => self.arrived(),
+        }
+    }
+
+    /// The next one that has reached this process.
+    fn arrived(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok().flatten()?;
         let sender = match info.ssi_code {
             libc::SI_KERNEL => Sender::Kernel,
@@ -100,16 +132,39 @@ impl Signals {
     }
 }
 
+impl Received {
+    /// Hands it on to whoever has the other end; nobody is there when it comes too late.
+    pub fn tell(self, socket: &OwnedFd) {
+        let sender = match self.sender {
+            Sender::Kernel => -1,
+            Sender::Process(pid) => pid,
+        };
+        let message = [self.number.to_ne_bytes(), sender.to_ne_bytes()].concat();
+        let _ = send(socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT);
+    }
+
+    fn hear(socket: &OwnedFd) -> Option<Self> {
+        let mut message = [0; 8];
+        let length = recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT).ok()?;
+        let ([number, sender], []) = message.as_chunks::<4>() else { return None };
+        let sender = match i32::from_ne_bytes(*sender) {
+            -1 => Sender::Kernel,
+            pid => Sender::Process(pid),
+        };
+        (length == message.len()).then_some(Self { number: i32::from_ne_bytes(*number), sender })
+    }
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.relay.as_ref().map_or_else(|| self.fd.as_fd(), |relay| relay.socket.as_fd())
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
         // What arrived after the end concerned the program: it must not end nrtrace before it has written its results.
-        while self.next().is_some() {}
+        while self.arrived().is_some() {}
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
     }
 }
@@ -176,6 +231,19 @@ pub fn reaction(number: i32, origin: Origin, interrupted: bool) -> Reaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_handed_on_is_what_was_taken() {
+        let pair = crate::launch::channel::pair().unwrap();
+        for sender in [Sender::Kernel, Sender::Process(0), Sender::Process(4711)] {
+            let received = Received { number: libc::SIGHUP, sender };
+            received.tell(&pair.0);
+            assert_eq!(Received::hear(&pair.1), Some(received));
+        }
+        assert_eq!(Received::hear(&pair.1), None);
+        drop(pair.0);
+        assert_eq!(Received::hear(&pair.1), None);
+    }
 
     #[test]
     fn each_signal_has_its_meaning() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const KILLING: Duration = Duration::from_secs(10);
 
 /// Where the end of a run has got to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// Not begun.
     Running,

@@ -211,7 +211,9 @@ impl Predictor {
                     Some((capability, asked)) => {
                         let sticky = refusal.cause == Cause::Sticky;
                         let component = parent.clone().filter(|_| sticky).unwrap_or(refusal.component);
-                        told.checks.push((capability, asked, Some(component)))
+                        // A pipe or a socket has no path.
+                        let named = component.path.as_bytes().starts_with(b"/");
+                        told.checks.push((capability, asked, named.then_some(component)))
                     }
                     None => told.ending = Ending::Open,
                 },

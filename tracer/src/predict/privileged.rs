@@ -52,6 +52,10 @@ const TABLE: &[Row] = &[
         ALWAYS,
     ),
     Row(&["chroot"], Capability::SYS_CHROOT, ALWAYS),
+    Row(&["prctl"], Capability::SETPCAP, |call, _| {
+        matches!(call.args[0] as i32, libc::PR_CAPBSET_DROP | libc::PR_SET_SECUREBITS)
+    }),
+    Row(&["open_by_handle_at"], Capability::DAC_READ_SEARCH, ALWAYS),
     Row(&["settimeofday", "stime", "clock_settime", "clock_settime64"], Capability::SYS_TIME, ALWAYS),
     Row(&["adjtimex"], Capability::SYS_TIME, |call, _| adjusts(call, 0)),
     Row(&["clock_adjtime", "clock_adjtime64"], Capability::SYS_TIME, |call, _| adjusts(call, 1)),
@@ -215,7 +219,12 @@ fn raises_hard_limit(call: &CallAtEntry<'_>, host: &Host) -> bool {
 fn signals_another_user(call: &CallAtEntry<'_>, host: &Host) -> bool {
     let pid = call.args[0] as i32;
     let uid = host.identity.uid;
-    pid > 0 && host::owners(pid).is_some_and(|(real, saved)| real != uid && saved != uid)
+    let signal = call.args[if call.name == "tgkill" { 2 } else { 1 }] as i32;
+    // SAFETY: plain numbers.
+    let session = |pid: i32| unsafe { libc::getsid(pid) };
+    // Within a session everybody may have everybody go on (kill(2)).
+    let goes_on = signal == libc::SIGCONT && session(pid) == session(call.pid);
+    pid > 0 && !goes_on && host::owners(pid).is_some_and(|(real, saved)| real != uid && saved != uid)
 }
 
 /// Whether an id other than the present one is to be taken.

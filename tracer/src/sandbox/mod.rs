@@ -38,7 +38,7 @@ use crate::launch::Error;
 pub struct Layout {
     /// The process that must outlive it.
     pub parent: u32,
-    /// Everything in it is killed after this time.
+    /// Everything in it is killed after this time; [`Duration::MAX`] for never.
     pub deadline: Duration,
     /// Whether it has a network of its own, with a loopback interface and one that leads nowhere.
     pub private_network: bool,
@@ -99,17 +99,19 @@ const BROKEN: u8 = 125;
 /// # Errors
 /// When the namespaces or mounts cannot be made. What fails inside is told on standard error, and the status is 125.
 pub fn enter(layout: &Layout, body: &mut dyn FnMut(&[String]) -> u8) -> Result<Outcome, Error> {
-    hold(layout, &mut |remarks| bury(&mut || body(remarks)))
+    hold(layout, &mut |remarks| bury(&mut || body(remarks)), &mut |error| eprintln!("sandbox: {error}"))
 }
 
 /// Makes a sandbox and calls `first` as process 1 of it; that can execute a program which goes on with [`bury`], so that
-/// nothing in the sandbox is mapped from the machine. Otherwise as [`enter`].
+/// nothing in the sandbox is mapped from the machine. Process 1 calls `broken` when that fails, and ends. Otherwise as
+/// [`enter`].
 ///
 /// # Errors
 /// As for [`enter`].
 pub fn hold(
     layout: &Layout,
     first: &mut dyn FnMut(&[String]) -> Result<u8, Error>,
+    broken: &mut dyn FnMut(&Error),
 ) -> Result<Outcome, Error> {
     die_with(Pid::from_raw(layout.parent as i32))?;
     let network = if layout.private_network { CloneFlags::CLONE_NEWNET } else { CloneFlags::empty() };
@@ -124,7 +126,7 @@ pub fn hold(
     match unsafe { fork() }.map_err(failed("forking", "process 1 of a sandbox"))? {
         ForkResult::Child => {
             let status = first_process(layout, &kept, first).unwrap_or_else(|error| {
-                eprintln!("sandbox: {error}");
+                broken(&error);
                 BROKEN
             });
             std::process::exit(status.into())
@@ -150,13 +152,14 @@ fn keep_deadline(child: Pid, limit: Duration) -> Result<Outcome, Error> {
         Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) }).map_err(waiting)?;
     // SAFETY: the descriptor is new and belongs to nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let deadline = std::time::Instant::now() + limit;
+    let deadline = std::time::Instant::now().checked_add(limit);
     loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let left = deadline.map(|end| end.saturating_duration_since(std::time::Instant::now()));
+        let timeout =
+            left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
-            Ok(0) if left.is_zero() => {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => {
                 crate::launch::tree::send(&fd, libc::SIGKILL).map_err(waiting)?;
                 waitpid(child, None).map_err(waiting)?;
                 return Ok(Outcome::Late);

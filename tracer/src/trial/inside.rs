@@ -2,26 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::{self, Backend, Identity, Record};
+use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::without;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
 use nrtrace_profiles::ways::plan;
 
-use super::{ARGUMENT, Answer, Order, REPORT_FD, Report, Request, Rights, sealed};
+use super::live::{News, Told};
+use super::{ARGUMENT, Answer, Order, Report, Request, Rights, put, sealed, take};
 use crate::apply::{self, Artefacts};
-use crate::backend::{self, Wanted};
+use crate::backend::{self, Ready, Wanted};
+use crate::ebpf::{Lent, Numbers};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
 use crate::sandbox::{self, Outcome, Shares};
@@ -29,65 +32,103 @@ use crate::session::{Plan, Source};
 
 /// Exit status of the process when the sandbox was ended at its deadline.
 pub(super) const LATE: u8 = 124;
+/// The program's process number is above this one,
+const FIRST: u32 = 1000;
+/// and by so many at the most: the smallest limit of the kernel is 32,768.
+const MOST: u32 = 30_000;
+/// Its exit status when it could not do its work.
+const BROKEN: u8 = 3;
 
-/// Becomes the sandbox that standard input asks for. To be called first of all in a process started for it.
-pub fn inside() -> ExitCode {
-    let mut text = Vec::new();
-    let order = std::io::stdin().read_to_end(&mut text).map_err(|error| error.to_string());
-    let order = order.and_then(|_| serde_json::from_slice::<Order>(&text).map_err(|error| error.to_string()));
+/// Becomes the sandbox that is asked for in the memory behind descriptor `memory`; a run that is followed has a socket
+/// for it, `news`. To be called first of all in a process started for it.
+pub fn inside(memory: RawFd, news: Option<RawFd>) -> ExitCode {
+    let inherited = |fd: RawFd| (fcntl(borrowed(fd), FcntlArg::F_GETFD).is_ok()).then(|| owned(fd));
+    let Some(memory) = inherited(memory) else {
+        eprintln!("sandbox: nobody waits for the report");
+        return ExitCode::from(BROKEN);
+    };
+    let mut memory = File::from(memory);
+    let order = take::<Order>(&mut memory);
+    let order = order.and_then(|order| order.ok_or_else(|| std::io::Error::other("this is no request")));
+    let outcome = match order {
+        Ok(order) if order.made.is_none() => make(order, &mut memory, news),
+        Ok(order) => {
+            let told = news.and_then(inherited).zip(order.called);
+            first(&order, &mut memory, told.map(|(socket, blocked)| Told::new(socket, blocked)))
+        }
+        Err(error) => Err(Error::system("reading", "the order", error)),
+    };
+    outcome.unwrap_or_else(|error| {
+        let _ = put(&mut memory, &Answer::NoSandbox(error.to_string()));
+        ExitCode::from(BROKEN)
+    })
+}
+
+fn borrowed<'a>(fd: RawFd) -> std::os::fd::BorrowedFd<'a> {
+    // SAFETY: whoever starts this process passes the descriptor for it alone; where it does not, the call fails.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: whoever starts this process passes the descriptor for it alone.
-    let report = unsafe { OwnedFd::from_raw_fd(REPORT_FD) };
-    if nix::fcntl::fcntl(&report, nix::fcntl::FcntlArg::F_GETFD).is_err() {
-        std::mem::forget(report);
-        return refuse("nobody waits for the report");
-    }
-    match order {
-        Ok(Order::Make(request)) => make(request),
-        Ok(Order::Run(request, remarks)) => first(&request, &remarks, report),
-        Err(error) => refuse(&format!("this is no request: {error}")),
-    }
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Makes the sandbox and keeps it.
-fn make(request: Request) -> ExitCode {
-    let layout = request.layout.clone();
-    let outcome = sandbox::hold(&layout, &mut |remarks| {
-        let order = Order::Run(request.clone(), remarks.to_vec());
-        let text = serde_json::to_vec(&order).unwrap_or_default();
-        sealed::execute(ARGUMENT, &text, REPORT_FD)
+fn make(order: Order, memory: &mut File, news: Option<RawFd>) -> Result<ExitCode, Error> {
+    use std::os::fd::AsRawFd;
+    let own = memory.as_raw_fd();
+    let mut answers = memory.try_clone().map_err(|error| Error::system("sharing", "the order", error))?;
+    let layout = order.request.layout.clone();
+    let first = &mut |remarks: &[String]| {
+        let failed = |error| Error::system("passing on", "the order", error);
+        put(memory, &Order { made: Some(remarks.to_vec()), ..order.clone() }).map_err(failed)?;
+        // What somebody else's caller left open would lead out of the sandbox.
+        if order.called.is_none() {
+            let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
+            sealed::close_on_execute(&[&[own], lent.as_slice()].concat()).map_err(failed)?;
+        }
+        let numbers = std::iter::once(own).chain(news).map(|fd| fd.to_string());
+        sealed::execute(&std::iter::once(ARGUMENT.to_owned()).chain(numbers).collect::<Vec<_>>())
+    };
+    let outcome = sandbox::hold(&layout, first, &mut |error| {
+        let _ = put(&mut answers, &Answer::NoSandbox(error.to_string()));
     });
-    match outcome {
-        Ok(Outcome::Ended(status)) => ExitCode::from(status),
-        Ok(Outcome::Late) => ExitCode::from(LATE),
-        Err(error) => refuse(&error.to_string()),
-    }
+    Ok(match outcome? {
+        Outcome::Ended(status) => ExitCode::from(status),
+        Outcome::Late => ExitCode::from(LATE),
+    })
 }
 
 /// Process 1 of the sandbox: has the program run.
-fn first(request: &Request, remarks: &[String], report: OwnedFd) -> ExitCode {
-    // The program finds nothing to read there, and none of what was read here.
-    if !set_close_on_exec(&report) || sealed::empty_input().is_err() {
-        return refuse("the report's descriptor cannot be kept from the program");
+fn first(order: &Order, memory: &mut File, told: Option<Told>) -> Result<ExitCode, Error> {
+    let failed = |error: std::io::Error| Error::system("preparing", "process 1 of a sandbox", error);
+    memory.set_len(0).map_err(failed)?;
+    sealed::take_name().map_err(|errno| failed(errno.into()))?;
+    let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
+    let own = std::iter::once(std::os::fd::AsFd::as_fd(&memory)).chain(told.as_ref().map(Told::as_fd));
+    for fd in own.chain(lent.into_iter().map(borrowed)) {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|errno| failed(errno.into()))?;
     }
-    let mut report = File::from(report);
+    if told.is_none() {
+        sealed::empty_input().map_err(|errno| failed(errno.into()))?;
+    }
+    number_on(order.request.layout.parent);
     let status = sandbox::bury(&mut || {
-        let answer = match run(request, remarks) {
+        let answer = match run(order, told.as_ref()) {
             Ok(report) => Answer::Report(Box::new(report)),
             Err(failed) => failed,
         };
-        let text = serde_json::to_vec(&answer).unwrap_or_default();
-        u8::from(report.write_all(&text).is_err())
+        u8::from(put(memory, &answer).is_err())
     });
-    status.map_or_else(|error| refuse(&error.to_string()), ExitCode::from)
+    status.map(ExitCode::from)
 }
 
-fn refuse(message: &str) -> ExitCode {
-    eprintln!("sandbox: {message}");
-    ExitCode::from(3)
-}
-
-fn set_close_on_exec(fd: &OwnedFd) -> bool {
-    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).is_ok()
+/// Has processes numbered as on a machine that has run for a while: what holds a number of one digit does not look as if it
+/// were another one next time.
+fn number_on(from: u32) {
+    // Where the kernel does not let them (CONFIG_CHECKPOINT_RESTORE), they have low numbers.
+    let _ = fs::write("/proc/sys/kernel/ns_last_pid", (FIRST + from % MOST).to_string());
 }
 
 impl From<Error> for Answer {
@@ -104,9 +145,17 @@ struct Start {
     mode: event::Mode,
     not_applied: Vec<String>,
     on_shares: BTreeSet<String>,
+    withheld: BTreeSet<String>,
 }
 
-fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
+fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
+    let (request, remarks) = (&order.request, order.made.clone().unwrap_or_default());
+    let tell = |news| told.iter().for_each(|told| told.tell(&news));
+    tell(News::Made(remarks.clone()));
+    if told.is_none() {
+        // As a service manager starts services.
+        umask(Mode::from_bits_truncate(0o022));
+    }
     // What is prepared is this sandbox, and not what it shows of the machine.
     let shares = Shares::find(&request.layout.binds)?;
     shares.close()?;
@@ -114,7 +163,7 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
     shares.open()?;
     let plan = Plan {
         command: request.command.clone(),
-        credentials: start.credentials,
+        credentials: start.credentials.clone(),
         identity_policy: start.policy,
         guarded: true,
         keep_env: request.keep_env,
@@ -123,37 +172,23 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         grace: request.grace,
         course: request.course.clone(),
         capture: request.capture,
+        relay: told.map(Told::relay),
     };
-    let broken = |error: &dyn std::fmt::Display| Answer::Failed { message: error.to_string(), status: 3 };
-    let wanted = |watch: super::Watching| Wanted {
-        attach: false,
-        foretold: None,
-        record: watch.record,
-        buffer: watch.buffer,
-        mode: start.mode,
-        identity: &start.identity,
-    };
-    let mut facts = Facts {
-        identity: start.identity.clone(),
-        mode: start.mode,
-        backend: Backend::Ptrace,
-        paths: Vec::new(),
-        record: request.watch.map_or(Record::Needs, |watch| watch.record),
-    };
+    let mut facts = facts(request, &start).map_err(|error| broken(&error))?;
     // The backend may fork, so it comes before the runtime.
-    let mut source: Box<dyn Source> = match request.watch {
-        Some(watch) => {
-            let ready = backend::prepare(watch.backend, &wanted(watch)).map_err(|error| broken(&error))?;
-            facts.backend = ready.kind;
-            ready.source
-        }
-        None => Box::new(Nothing::new()?),
-    };
+    let mut source = source(order, &start)?;
+    if let Some(ready) = &source {
+        facts.backend = ready.kind;
+        tell(News::watched(ready));
+    }
+    let mut nothing = Nothing::new()?;
+    let source = source.as_mut().map_or(&mut nothing as &mut dyn Source, |ready| ready.source.as_mut());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| broken(&error))?;
     let there = std::env::set_current_dir(&request.cwd);
     there.map_err(|error| broken(&format_args!("{}: {error}", request.cwd.display())))?;
-    let mut recorded = runtime.block_on(recording::record(&plan, facts, source.as_mut(), &mut |_| {}))?;
+    let progress = &mut |progress| tell(News::Progress(progress));
+    let mut recorded = runtime.block_on(recording::record(&plan, facts, source, progress))?;
     // Nothing stays of it.
     recorded.trace.end.notes.retain(|note| !recorded.left.contains(note));
     Ok(Report {
@@ -164,28 +199,51 @@ fn run(request: &Request, remarks: &[String]) -> Result<Report, Answer> {
         output: recorded.output,
         not_applied: start.not_applied,
         on_shares: start.on_shares,
-        remarks: remarks.to_vec(),
+        withheld: start.withheld,
+        remarks,
     })
 }
 
+fn broken(error: &dyn std::fmt::Display) -> Answer {
+    Answer::Failed { message: error.to_string(), status: BROKEN }
+}
+
+fn facts(request: &Request, start: &Start) -> Result<Facts, nrtrace_profiles::glob::BadPattern> {
+    Ok(Facts {
+        identity: start.identity.clone(),
+        mode: start.mode,
+        backend: Backend::Ptrace,
+        paths: request.paths.iter().map(Pattern::new).collect::<Result<_, _>>()?,
+        record: request.watch.map_or(Record::Needs, |watch| watch.record),
+    })
+}
+
+/// What watches the program, where something is to.
+fn source(order: &Order, start: &Start) -> Result<Option<Ready>, Answer> {
+    let Some(watch) = order.request.watch else { return Ok(None) };
+    // Where a lent one cannot be attached, another one is made.
+    if let Some(lent) = order.lent.as_ref().and_then(|numbers| Lent::attach(numbers).ok()) {
+        return Ok(Some(Ready::lent(lent)));
+    }
+    let wanted = Wanted {
+        attach: false,
+        foretold: None,
+        record: watch.record,
+        buffer: watch.buffer,
+        mode: start.mode,
+        identity: &start.identity,
+    };
+    backend::prepare(watch.backend, &wanted).map(Some).map_err(|error| broken(&error))
+}
+
 fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
-    // As a service manager starts services.
-    umask(Mode::from_bits_truncate(0o022));
     let (profile, choices) = match &request.rights {
-        Rights::Permissive { identity, policy, prepared } => {
-            // A program that asks who it is finds what it will find as a service.
-            let mut not_applied = apply::make_user(identity);
+        Rights::Recorded { identity, mode, policy, prepared } => {
+            let mut start = recorded(identity, *mode, *policy);
             if let Some(profile) = prepared {
-                not_applied.extend(prepare_files(profile, shares));
+                start.not_applied.extend(prepare_files(profile, shares));
             }
-            return Ok(Start {
-                credentials: Credentials::Permissive(identity.clone()),
-                identity: identity.clone(),
-                policy: *policy,
-                mode: event::Mode::Permissive,
-                not_applied,
-                on_shares: BTreeSet::new(),
-            });
+            return Ok(start);
         }
         Rights::Granted { profile, choices } => (profile, choices),
     };
@@ -220,6 +278,8 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         mode: event::Mode::Enforced,
         not_applied,
         on_shares,
+        // The machine's control groups are not the sandbox's to hand on.
+        withheld: grants.delegate.map(|why| why.needs).unwrap_or_default(),
     })
 }
 
@@ -229,6 +289,25 @@ fn prepare_files(profile: &Profile, shares: &Shares) -> Vec<String> {
     let grants = plan(&elsewhere, &Choices::default());
     let text = |format: Format| format.emit(&elsewhere, &grants).text;
     apply::files(&text(Format::Tmpfiles), &text(Format::SystemdDropIn), &profile.identity)
+}
+
+/// For a run that shows what is needed.
+fn recorded(identity: &Identity, mode: event::Mode, policy: IdentityPolicy) -> Start {
+    // A program that asks who it is finds what it will find as a service.
+    let not_applied = if mode == event::Mode::Observation { Vec::new() } else { apply::make_user(identity) };
+    Start {
+        credentials: match mode {
+            event::Mode::Permissive => Credentials::Permissive(identity.clone()),
+            event::Mode::Enforced => Credentials::Enforced(identity.clone()),
+            event::Mode::Observation => Credentials::Unchanged,
+        },
+        identity: identity.clone(),
+        policy,
+        mode,
+        not_applied,
+        on_shares: BTreeSet::new(),
+        withheld: BTreeSet::new(),
+    }
 }
 
 /// The ids of the needs that are about what is shared: it is left as it is.

@@ -1,40 +1,45 @@
 //! One run of a program in a sandbox: with what a profile grants and nothing else, or permissive.
 //!
 //! The side that asks starts this very program anew ([`ARGUMENT`]): a process with one thread can make namespaces and
-//! fork. The request goes to its standard input, the report comes back in memory, and nothing of it is left when
-//! either side ends.
+//! fork. The request goes there in memory, the report comes back by the same way, and nothing of it is left when either
+//! side ends.
 
+mod closed;
 mod inside;
+mod lend;
+mod live;
 mod sealed;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nrtrace_profiles::event::{Identity, Record, Trace};
+use nrtrace_profiles::RawText;
+use nrtrace_profiles::event::{self, Identity, Record, Trace};
 use nrtrace_profiles::grants::Choices;
 use nrtrace_profiles::profile::Profile;
 use serde::{Deserialize, Serialize};
 
 use crate::course::{Capture, Course, Verdict};
+use crate::ebpf::Numbers;
 use crate::launch::privileges::Privileges;
 use crate::launch::{Error, IdentityPolicy};
 use crate::sandbox::{Bind, Devices, Layout};
 
+pub use closed::reopen;
 pub use inside::inside;
+pub use lend::Lender;
+pub use live::{News, live};
 
-/// The only argument of the process that becomes the sandbox.
+/// The first argument of the process that becomes the sandbox; the numbers of descriptors follow.
 pub const ARGUMENT: &str = "sandboxed";
-
-/// What the report comes back through, in the process that becomes the sandbox.
-const REPORT_FD: i32 = 3;
 
 /// How a program is to be run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +64,8 @@ pub struct Request {
     pub grace: Duration,
     /// What watches it; `None` for nothing.
     pub watch: Option<Watching>,
+    /// Patterns of the files whose accesses are all kept.
+    pub paths: Vec<RawText>,
     /// What becomes of its output.
     pub capture: Capture,
 }
@@ -66,10 +73,12 @@ pub struct Request {
 /// Whom a program runs as, and with what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Rights {
-    /// As this user, who is refused nothing.
-    Permissive {
+    /// To be recorded for this user.
+    Recorded {
         /// The user.
         identity: Identity,
+        /// Whether it is refused nothing, has its own rights alone, or is root in the program's place.
+        mode: event::Mode,
         /// What becomes of the program's changes of identity.
         policy: IdentityPolicy,
         /// Whose files are made and given beforehand; nothing else of it is granted.
@@ -112,17 +121,22 @@ pub struct Report {
     pub not_applied: Vec<String>,
     /// Ids of the needs for which nothing was prepared, since they lie on what the sandbox shows of the machine.
     pub on_shares: BTreeSet<String>,
+    /// Ids of the needs that a service manager would meet, and that no trial can.
+    pub withheld: BTreeSet<String>,
     /// What of the machine is not in the sandbox as it is outside.
     pub remarks: Vec<String>,
 }
 
 /// What a process that is started for it is to do.
-#[derive(Debug, Serialize, Deserialize)]
-enum Order {
-    /// Make the sandbox.
-    Make(Request),
-    /// Run the program: this is process 1 of the sandbox, executed anew in it. With remarks on what the sandbox is like.
-    Run(Request, Vec<String>),
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Order {
+    request: Request,
+    /// What a program that is run for its user, and not for a proof, has of its caller: the signals that are blocked.
+    called: Option<u64>,
+    /// A probe that is loaded, as descriptors that are inherited.
+    lent: Option<Numbers>,
+    /// Remarks on what the sandbox is like, for its process 1, which is executed anew in it.
+    made: Option<Vec<String>>,
 }
 
 /// What comes back from the sandbox.
@@ -130,6 +144,7 @@ enum Order {
 enum Answer {
     Report(Box<Report>),
     Failed { message: String, status: u8 },
+    NoSandbox(String),
 }
 
 /// Why a run in a sandbox did not take place.
@@ -138,7 +153,10 @@ pub enum TrialError {
     /// The privileges are missing.
     #[error("a sandbox takes root; start nrtrace with sudo ({0})")]
     Privileges(Error),
-    /// It could not be started or made.
+    /// It could not be made: nothing was run.
+    #[error("the sandbox failed: {0}")]
+    Unmade(String),
+    /// It ended without an answer.
     #[error("the sandbox failed: {0}")]
     Sandbox(String),
     /// The program could not be run in it.
@@ -180,51 +198,102 @@ pub fn machine(private_network: bool, shared: Vec<Bind>, deadline: Duration) -> 
     }
 }
 
-/// Runs a program in a fresh sandbox and waits for its end. To be called on a thread that lives until then.
+/// Runs a program in a fresh sandbox and waits for its end. To be called on a thread that lives until then. What watches it
+/// is lent for the time, where that can be.
 ///
 /// # Errors
 /// When the sandbox cannot be made or the program not started; what becomes of the program is in the report.
-pub fn run(request: &Request) -> Result<Report, TrialError> {
-    let sandbox = |error: &dyn std::fmt::Display| TrialError::Sandbox(error.to_string());
-    let privileges = Privileges::of_self().and_then(|held| held.require_permissive());
-    privileges.map_err(TrialError::Privileges)?;
-    let text = serde_json::to_vec(&Order::Make(request.clone())).map_err(|error| sandbox(&error))?;
-    let memory = memfd_create("report", MFdFlags::MFD_CLOEXEC).map_err(|error| sandbox(&error))?;
-    let report = memory.as_raw_fd();
+pub fn run(request: &Request, lender: &Lender) -> Result<Report, TrialError> {
+    let loan = request.watch.as_ref().and_then(|watch| lender.lend(watch));
     let said = if request.capture == Capture::Keep { Stdio::piped() } else { Stdio::inherit() };
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(ARGUMENT).stdin(Stdio::piped()).stderr(said);
-    // SAFETY: dup2 is async-signal-safe, and descriptor 3 is nobody's in the new process.
-    unsafe {
-        command.pre_exec(move || {
-            if report == REPORT_FD {
-                return nix::errno::Errno::result(libc::fcntl(report, libc::F_SETFD, 0))
-                    .map(drop)
-                    .map_err(Into::into);
-            }
-            nix::errno::Errno::result(libc::dup2(report, REPORT_FD)).map(drop).map_err(Into::into)
-        });
-    }
-    let mut child = command.spawn().map_err(|error| sandbox(&error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that ends early says why by other means.
-        let _ = stdin.write_all(&text);
-    }
-    let output = child.wait_with_output().map_err(|error| sandbox(&error))?;
-    let mut file = File::from(memory);
-    let mut answer = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut answer)).map_err(|error| sandbox(&error))?;
-    match serde_json::from_slice(&answer) {
-        Ok(Answer::Report(report)) => Ok(*report),
-        Ok(Answer::Failed { message, status }) => Err(TrialError::Program { message, status }),
-        Err(_) if output.status.code() == Some(inside::LATE.into()) => {
-            Err(TrialError::Late(request.layout.deadline))
+    let lent = loan.as_ref().and_then(|loan| loan.numbers());
+    let order = Order { request: request.clone(), called: None, lent, made: None };
+    Sandboxed::start(&order, None, said)?.answer()
+}
+
+/// A process that was started to become a sandbox.
+struct Sandboxed {
+    child: Child,
+    memory: File,
+    deadline: Duration,
+}
+
+impl Sandboxed {
+    /// Starts it; a run that is followed has a socket, and the signals that are blocked in the process.
+    fn start(
+        order: &Order,
+        followed: Option<(RawFd, libc::sigset_t)>,
+        said: Stdio,
+    ) -> Result<Self, TrialError> {
+        let unmade = |error: &dyn std::fmt::Display| TrialError::Unmade(error.to_string());
+        let privileges = Privileges::of_self().and_then(|held| held.require_permissive());
+        privileges.map_err(TrialError::Privileges)?;
+        let memory = memfd_create("order", MFdFlags::MFD_CLOEXEC).map_err(|error| unmade(&error))?;
+        let mut memory = File::from(memory);
+        put(&mut memory, order).map_err(|error| unmade(&error))?;
+        let own = memory.as_raw_fd();
+        let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg(ARGUMENT).arg(own.to_string()).stderr(said);
+        match followed {
+            Some((socket, _)) => command.arg(socket.to_string()).stdin(Stdio::inherit()),
+            None => command.stdin(Stdio::null()),
+        };
+        // SAFETY: all of it is async-signal-safe, and about descriptors of the new process.
+        unsafe {
+            command.pre_exec(move || {
+                let socket = followed.map(|(socket, _)| socket);
+                for fd in std::iter::once(own).chain(socket).chain(lent.iter().copied()) {
+                    nix::errno::Errno::result(libc::fcntl(fd, libc::F_SETFD, 0))?;
+                }
+                if let Some((_, blocked)) = &followed {
+                    nix::errno::Errno::result(libc::sigprocmask(
+                        libc::SIG_SETMASK,
+                        blocked,
+                        std::ptr::null_mut(),
+                    ))?;
+                }
+                Ok(())
+            });
         }
-        Err(_) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let signal = output.status.signal().map(|signal| format!("signal {signal} ended it"));
-            let said = said.trim().strip_prefix("sandbox: ").unwrap_or(said.trim());
-            Err(TrialError::Sandbox(signal.unwrap_or_else(|| said.to_owned())))
+        let child = command.spawn().map_err(|error| unmade(&error))?;
+        Ok(Self { child, memory, deadline: order.request.layout.deadline })
+    }
+
+    /// What it answers in the end.
+    fn answer(self) -> Result<Report, TrialError> {
+        let Self { child, mut memory, deadline } = self;
+        let sandbox = |error: &dyn std::fmt::Display| TrialError::Sandbox(error.to_string());
+        let output = child.wait_with_output().map_err(|error| sandbox(&error))?;
+        match take(&mut memory).map_err(|error| sandbox(&error))? {
+            Some(Answer::Report(report)) => Ok(*report),
+            Some(Answer::Failed { message, status }) => Err(TrialError::Program { message, status }),
+            Some(Answer::NoSandbox(why)) => Err(TrialError::Unmade(why)),
+            None if output.status.code() == Some(inside::LATE.into()) => Err(TrialError::Late(deadline)),
+            None => Err(TrialError::Sandbox(broken(output.status, &output.stderr))),
         }
     }
+}
+
+/// Why it has not answered.
+fn broken(status: ExitStatus, said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let signal = status.signal().map(|signal| format!("signal {signal} ended it"));
+    signal.unwrap_or_else(|| said.trim().strip_prefix("sandbox: ").unwrap_or(said.trim()).to_owned())
+}
+
+/// Leaves something in a memory that two processes share, in place of what was there.
+fn put(memory: &mut File, what: &impl Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_vec(what)?;
+    memory.set_len(0)?;
+    memory.rewind()?;
+    memory.write_all(&text)
+}
+
+/// Takes what the other has left there, if it is of that kind.
+fn take<T: serde::de::DeserializeOwned>(memory: &mut File) -> std::io::Result<Option<T>> {
+    let mut text = Vec::new();
+    memory.rewind()?;
+    memory.read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text).ok())
 }

@@ -6,7 +6,6 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
@@ -26,19 +25,14 @@ fn failed<E: Into<std::io::Error>>(operation: &'static str) -> impl FnOnce(E) ->
     move |error| Error::system(operation, "nrtrace in memory", error.into())
 }
 
-/// Goes on as a sealed copy of this program, with one argument, `input` on standard input, and no descriptor beyond the
-/// standard ones but `kept`.
+/// Goes on as a sealed copy of this program, with these arguments.
 ///
 /// # Errors
 /// Whenever it returns.
-pub fn execute<T>(argument: &str, input: &[u8], kept: i32) -> Result<T, Error> {
+pub fn execute<T>(arguments: &[String]) -> Result<T, Error> {
     let program = copy()?;
-    let mut text =
-        memfd_create("order", MFdFlags::MFD_CLOEXEC).map(File::from).map_err(failed("making room for"))?;
-    text.write_all(input).and_then(|()| text.rewind()).map_err(failed("writing an order to"))?;
-    dup2_stdin(&text).map_err(failed("passing an order to"))?;
-    close_on_execute(kept).map_err(failed("closing what was inherited by"))?;
-    let words = ["nrtrace", argument].map(|word| CString::new(word).unwrap_or_default());
+    let words = std::iter::once("nrtrace").chain(arguments.iter().map(String::as_str));
+    let words: Vec<CString> = words.filter_map(|word| CString::new(word).ok()).collect();
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok());
     let environment: Vec<CString> = environment.collect();
@@ -48,13 +42,16 @@ pub fn execute<T>(argument: &str, input: &[u8], kept: i32) -> Result<T, Error> {
     }
 }
 
+/// What `comm` tells would be the descriptor it was executed from.
+pub fn take_name() -> Result<(), Errno> {
+    nix::sys::prctl::set_name(c"nrtrace")
+}
+
 /// Standard input at its end.
 pub fn empty_input() -> Result<(), Errno> {
     let (end, other) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     drop(other);
-    dup2_stdin(&end)?;
-    // What `comm` tells is the descriptor it was executed from.
-    nix::sys::prctl::set_name(c"nrtrace")
+    dup2_stdin(&end)
 }
 
 /// The copy, open for reading alone: what is open for writing cannot be executed.
@@ -79,11 +76,15 @@ fn seal(file: BorrowedFd<'_>, seals: SealFlag) -> Result<(), Errno> {
     fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map(drop)
 }
 
-fn close_on_execute(kept: i32) -> std::io::Result<()> {
+/// Has every descriptor beyond the standard ones but those `kept` closed by the next execve(2).
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn close_on_execute(kept: &[i32]) -> std::io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
         let Some(fd) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if fd > libc::STDERR_FILENO && fd != kept {
+        if fd > libc::STDERR_FILENO && !kept.contains(&fd) {
             // SAFETY: it is borrowed for this call, and at worst closed by then: the call fails.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));

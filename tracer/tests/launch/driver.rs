@@ -91,6 +91,7 @@ fn plan(description: &Value) -> Result<Plan, Error> {
         grace: time("grace").unwrap_or(Plan::GRACE),
         course: None,
         capture: Capture::Pass,
+        relay: None,
     })
 }
 

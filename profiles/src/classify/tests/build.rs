@@ -290,6 +290,7 @@ pub fn trace(command: &str, events: impl IntoIterator<Item = Make>) -> Trace {
         },
         events: events.into_iter().enumerate().map(number).collect(),
         end: TraceEnd {
+            unjudged: 0,
             exit: Exit::Stopped { status: Some(0) },
             duration: 5_000_000_000,
             ..TraceEnd::default()

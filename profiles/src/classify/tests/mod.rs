@@ -4,6 +4,7 @@ mod build;
 mod callers;
 mod fixtures;
 mod modes;
+mod ownership;
 mod paths;
 mod rejudge;
 mod structures;

@@ -225,75 +225,6 @@ fn a_rename_between_directories_is_about_the_one_that_refused() {
 }
 
 #[test]
-fn mode_and_times_take_ownership() {
-    let own = Capability::FOWNER;
-    let directory = |event: Make| event.there(FileType::Directory, 0o755, 0);
-    let touch = "ns_capable inode_owner_or_capable may_setattr notify_change vfs_utimes";
-    let events = [
-        directory(call("chmod", &[0, 0o700]).on("/var/lib/x")).check(own, CHMOD),
-        directory(call("utimensat", &[0, 0, 0x7000]).on("/srv/times")).check(own, CHMOD),
-        directory(call("utimensat", &[0, 0, 0]).on("/srv/touched")).check(own, touch),
-        call("unlink", &[])
-            .on("/tmp/theirs")
-            .there(FileType::File, 0o644, 0)
-            .check(own, "__check_sticky may_delete"),
-    ];
-    needs(
-        &trace("x", events),
-        &[
-            "path:/srv/times directory own",
-            "path:/srv/touched directory write",
-            "path:/tmp/theirs file own",
-            "path:/var/lib/x directory own",
-        ],
-    );
-}
-
-#[test]
-fn a_gift_is_a_change_of_identity_and_keeping_is_ownership() {
-    let make = |uid: u32| {
-        let args = [0x7000, u64::from(uid), u64::from(u32::MAX)];
-        call("chown", &args).on("/srv/x").there(FileType::File, 0o644, 0).check(Capability::CHOWN, CHOWN)
-    };
-    needs(&trace("x", [make(UID)]), &["path:/srv/x file own"]);
-    needs(&trace("x", [make(33)]), &["identity:chown:33,-:/srv/x"]);
-    let gift = call("fchown", &[]).gift("/var/lib/x/key", 33, u32::MAX).answered();
-    let events = [mkdir("/var/lib/x").in_directory("/var/lib"), gift];
-    let profile = run(&trace("x", events));
-    assert_eq!(lines(&profile), ["path:/var/lib/x directory create", "identity:chown:33,-:/var/lib/x/key"]);
-    assert!(
-        profile.notes.iter().any(|note| note.contains("gives files that it made")),
-        "{:?}",
-        profile.notes
-    );
-}
-
-#[test]
-fn taking_the_identity_one_has_is_no_need() {
-    let own = |name: &str| call(name, &[u64::from(UID)]).ids(&[UID, u32::MAX]).answered();
-    needs(&trace("x", [own("setresuid"), own("setregid")]), &[]);
-    // setgroups takes the privilege in any case, and a refusal is a refusal.
-    let events = [
-        call("setgroups", &[0]).ids(&[]).answered(),
-        call("setuid", &[108]).ids(&[108]).fails(EPERM),
-        call("setuid", &[0]).ids(&[0]).check(Capability::SETUID, "ns_capable_setid __sys_setuid"),
-    ];
-    let profile = run(&trace("x", events));
-    assert_eq!(lines(&profile), ["identity:set-groups:", "identity:set-user:0", "identity:set-user:108"]);
-    assert_eq!(profile.requirements[2].basis, Basis::Denied);
-}
-
-#[test]
-fn dropping_privileges_is_no_need() {
-    let events = [
-        call("prctl", &[24, 7]).check(Capability::SETPCAP, "ns_capable cap_task_prctl security_task_prctl"),
-        call("capset", &[]).check(Capability::SETPCAP, "cap_capset security_capset"),
-        call("capset", &[]).check(Capability::SETPCAP, ""),
-    ];
-    needs(&trace("x", events), &[]);
-}
-
-#[test]
 fn a_read_only_mount_is_not_an_owner() {
     let profile = run(&trace("x", [call("mkdir", &[0, 0o755]).on("/usr/lib/x").fails(EROFS)]));
     assert_eq!(lines(&profile), [""; 0]);
@@ -329,7 +260,13 @@ fn standard_streams_opened_again_are_the_runs_own() {
     ];
     needs(&trace("x", names.map(|name| open(name, O_WRONLY | O_APPEND).check(DAC, OPEN))), &[]);
     let led_there = open("/proc/4242/fd/2", O_WRONLY).given("/dev/stderr").fails(EACCES);
-    needs(&trace("x", [led_there]), &[]);
+    let refused = run(&trace("x", [led_there]));
+    // What is really refused is not passed over, and why is said.
+    assert_eq!((lines(&refused).len(), refused.unexplained.len()), (0, 1));
+    assert!(refused.notes.iter().any(|note| note.contains("opens /dev/stderr again")), "{:?}", refused.notes);
+    // A file behind it is a file.
+    let behind = open("/root/log", O_WRONLY).given("/dev/stdout").check(DAC, OPEN);
+    needs(&trace("x", [behind.at("/root/log", FileType::File, 0o600)]), &["path:/root/log file write"]);
     // The name alone does not do it.
     let file =
         open("/srv/dev/stderr", O_WRONLY).check(DAC, OPEN).at("/srv/dev/stderr", FileType::File, 0o644);
@@ -386,15 +323,15 @@ fn the_working_directory_comes_from_the_caller() {
 }
 
 #[test]
-fn dac_capabilities_are_never_a_need_themselves() {
+fn dac_capabilities_are_a_need_only_where_there_is_no_path() {
     let events = [
         call("open_by_handle_at", &[])
             .check(Capability::DAC_READ_SEARCH, "capable handle_to_path do_handle_open"),
         call("io_uring_enter", &[]).check(DAC, OPEN),
     ];
     let profile = run(&trace("x", events));
-    assert_eq!(lines(&profile), [""; 0]);
-    assert_eq!(profile.unexplained.len(), 2);
+    assert_eq!(lines(&profile), ["capability:CAP_DAC_READ_SEARCH"]);
+    assert_eq!(profile.unexplained.len(), 1);
 }
 
 #[test]
@@ -470,4 +407,42 @@ fn every_address_is_listed_but_those_of_clients() {
         profile.listens.iter().map(|at| format!("{} {:?}", at.address, at.port)).collect();
     assert_eq!(listens, ["0.0.0.0 Some(40001)", "127.0.0.1 Some(6379)", "/run/x.sock None"]);
     assert!(matches!(&profile.requirements[0].need, Need::Port { port: 53, .. }));
+}
+
+#[test]
+fn what_programs_go_on_without_is_a_remark() {
+    const O_NOATIME: u64 = 0o1_000_000;
+    let seen = open("/etc/hosts", O_NOATIME)
+        .check(Capability::FOWNER, "inode_owner_or_capable may_open path_openat")
+        .at("/etc/hosts", FileType::File, 0o644);
+    let profile = run(&trace("x", [seen]));
+    assert!(lines(&profile).is_empty() && profile.notes.iter().any(|note| note.contains("O_NOATIME")));
+    let own_group = call("kill", &[0, 10]).check(Capability::KILL, "ns_capable kill_ok_by_cred");
+    needs(&trace("x", [own_group]), &[]);
+    let others = call("kill", &[1, 10]).check(Capability::KILL, "ns_capable kill_ok_by_cred");
+    needs(&trace("x", [others]), &["capability:CAP_KILL"]);
+}
+
+#[test]
+fn an_echo_socket_takes_a_range_of_groups() {
+    let echo = || call("socket", &[2, 2, 1]).fails(EACCES);
+    needs(&trace("x", [echo()]), &["sysctl:net.ipv4.ping_group_range=0 2147483647"]);
+    // A raw socket does for it.
+    let raw = call("socket", &[2, 3, 1]).check(Capability::NET_RAW, "ns_capable inet_create");
+    let profile = run(&trace("x", [echo(), raw]));
+    let severities: Vec<_> =
+        profile.requirements.iter().map(|need| (need.id.as_str(), need.severity)).collect();
+    assert!(severities.contains(&("sysctl:net.ipv4.ping_group_range", Severity::Probe)), "{severities:?}");
+    // Other sockets are not for that.
+    assert_eq!(lines(&run(&trace("x", [call("socket", &[2, 2, 17]).fails(EACCES)]))), [""; 0]);
+}
+
+#[test]
+fn a_program_need_not_be_read() {
+    let frames = "capable_wrt_inode_uidgid generic_permission inode_permission begin_new_exec";
+    let run_it = || call("execve", &[]).on("/srv/app/b");
+    let looked = run_it().check(Capability::DAC_READ_SEARCH, frames).at("/srv/app/b", FileType::File, 0o711);
+    needs(&trace("x", [looked]), &[]);
+    let executed = run_it().check(DAC, OPEN).at("/srv/app/b", FileType::File, 0o700);
+    needs(&trace("x", [executed]), &["path:/srv/app/b file execute"]);
 }

@@ -113,7 +113,7 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
                 li { b { "kernel" } " " (text(&run.kernel)) }
                 li { b { "end" } " " (describe::exit(run.exit)) }
                 @if run.complete { li { b { "record" } " complete" } }
-                @else { li.bad { "incomplete: there may be more needs" } }
+                @else { li.bad { "incomplete: " (run.shortfall().unwrap_or_default()) "; there may be more needs" } }
             }
         }
     }
@@ -134,7 +134,10 @@ fn standing(profile: &Profile, grants: &Grants) -> Markup {
     html! {
         section.standing {
             @if profile.requirements.is_empty() {
-                p.none { "It needs nothing that an ordinary user lacks." }
+                @match describe::no_needs(profile) {
+                    Ok(words) => p.none { (words) },
+                    Err(words) => p.none { b { (words) } },
+                }
             }
             @for (verdict, count) in tiles.into_iter().filter(|(_, count)| *count > 0) {
                 @let (class, words) = verdict_words(verdict);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::{path, seconds, text, verdict_of, verdict_words};
-use crate::emit::table::rows::{access_of, named, owner};
+use crate::describe::owner;
+use crate::emit::table::rows::{access_of, named};
 use crate::emit::table::{group_of, proved};
 use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
@@ -78,9 +79,9 @@ fn evidence(requirement: &Requirement) -> Markup {
             dt { "seen" }
             dd { (text(&calls.join(", "))) " by " (text(&processes.join(", "))) ", " (evidence.count) "×, "
                 (seconds(evidence.first)) @if evidence.last != evidence.first { " to " (seconds(evidence.last)) } " after the start" }
-            @if let Some(at) = &evidence.refused_at {
+            @if let Some((at, inode)) = requirement.refused() {
                 dt { "refused at" }
-                dd { code { (path(at)) } @if let Some(inode) = &evidence.refused_inode { " " span.quiet { (text(&owner(inode))) } } }
+                dd { code { (path(at)) } @if let Some(inode) = inode { " " span.quiet { (text(&owner(inode))) } } }
             }
             @if !checks.is_empty() { dt { "the kernel asked for" } dd { (checks.join(", ")) } }
             @if !objects.is_empty() {

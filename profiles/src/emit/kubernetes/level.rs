@@ -84,6 +84,9 @@ pub(super) fn level(
         let leaves = if within { Level::Baseline } else { Level::Privileged };
         obstacles.push((leaves, format!("it needs {capability} through the file in the image")));
     }
+    if grants.may_gain() {
+        obstacles.push((Level::Baseline, "it needs what the files of programs give".into()));
+    }
     let reached = obstacles.iter().map(|(level, _)| *level).min().unwrap_or(Level::Restricted);
     let texts = obstacles.into_iter().filter(|(level, _)| *level == reached).map(|(_, text)| text).collect();
     (reached, texts)

@@ -55,7 +55,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
 pub fn pod_security(profile: &Profile, grants: &Grants) -> (Level, Vec<String>) {
     let volumes = volumes::plan(profile, grants);
     let parts = Parts { profile, grants, volumes: &volumes, low_ports: true, prefix: "" };
-    level::level(&parts.file_capabilities(), grants, &[])
+    level::level(&parts.added(), grants, &[])
 }
 
 /// A name that is a DNS label, RFC 1123.

@@ -51,9 +51,17 @@ impl Parts<'_> {
         all
     }
 
+    /// All capabilities that are added.
+    pub(super) fn added(&self) -> BTreeSet<Capability> {
+        self.file_capabilities()
+            .into_iter()
+            .chain(self.grants.kept().map(|(capability, _)| capability))
+            .collect()
+    }
+
     /// The level reached, as comments.
     pub(super) fn level(&self, page: &mut Page, more: &[Obstacle]) {
-        let (level, obstacles) = level(&self.file_capabilities(), self.grants, more);
+        let (level, obstacles) = level(&self.added(), self.grants, more);
         page.comment(&format!("Pod Security Standards level reached: {level}."));
         for obstacle in obstacles {
             page.comment(&format!("In the way of the next stricter one: {obstacle}."));
@@ -164,27 +172,36 @@ impl Parts<'_> {
             page.indented_comment(at.0 + 2, "The manifest has it privileged.");
             page.put(at, 2, "privileged: false");
         }
-        if capabilities.is_empty() {
-            page.put(at, 2, "allowPrivilegeEscalation: false");
-        } else {
+        if !capabilities.is_empty() {
             page.indented_comment(
                 at.0 + 2,
                 "File capabilities have no effect with false; have the image run setcap on its executable.",
             );
-            page.put(at, 2, "allowPrivilegeEscalation: true");
         }
+        let gains = &self.grants.executes.gains;
+        gains.iter().for_each(|why| page.indented_why(at.0 + 2, why));
+        page.put(
+            at,
+            2,
+            &format!("allowPrivilegeEscalation: {}", !capabilities.is_empty() || !gains.is_empty()),
+        );
         for why in &self.volumes.not_read_only {
             page.indented_comment(at.0 + 2, &format!("Not read-only: {why}."));
         }
         page.put(at, 2, &format!("readOnlyRootFilesystem: {}", self.volumes.not_read_only.is_empty()));
         page.put(at, 2, "capabilities:");
         page.put(at, 4, "drop: [\"ALL\"]");
-        if capabilities.is_empty() && present.adds {
+        let kept: Vec<_> = self.grants.kept().filter(|(kept, _)| !capabilities.contains(kept)).collect();
+        if capabilities.is_empty() && kept.is_empty() && present.adds {
             page.indented_comment(at.0 + 4, "Takes away what the manifest adds.");
             page.put(at, 4, "add: null");
         }
-        if !capabilities.is_empty() {
+        if !capabilities.is_empty() || !kept.is_empty() {
             page.put(at, 4, "add:");
+        }
+        for (capability, why) in kept {
+            page.indented_why(at.0 + 6, why);
+            page.put(at, 6, &format!("- {}", string(capability.to_string().trim_start_matches("CAP_"))));
         }
         for capability in &capabilities {
             if let Some(grant) = self.grants.capabilities.get(capability) {

@@ -1,5 +1,6 @@
 //! How the program is started, as the last words of `apply.sh`.
 
+use crate::Capability;
 use crate::emit::Page;
 use crate::emit::escape::shell::{quoted, readable};
 use crate::grants::Grants;
@@ -72,17 +73,17 @@ fn setpriv(grants: &Grants) -> Vec<String> {
         let groups: Vec<&str> = grants.groups.keys().map(String::as_str).collect();
         words.push(format!("--groups={}", groups.join(",")));
     }
-    let names: String = grants
-        .capabilities
-        .keys()
-        .map(|c| format!(",+{}", c.to_string().to_lowercase().trim_start_matches("cap_")))
-        .collect();
-    if !grants.on_file {
+    let name = |c: Capability| format!(",+{}", c.to_string().to_lowercase().trim_start_matches("cap_"));
+    let names: String = grants.capabilities.keys().copied().map(name).collect();
+    let kept: String = grants.kept().map(|(capability, _)| name(capability)).collect();
+    if !grants.may_gain() {
         words.push("--no-new-privs".into());
+    }
+    if !grants.on_file {
         words.push(format!("--inh-caps=-all{names}"));
         words.push(format!("--ambient-caps=-all{names}"));
     }
-    words.push(format!("--bounding-set=-all{names}"));
+    words.push(format!("--bounding-set=-all{names}{kept}"));
     words.push("--".into());
     words.iter().map(|word| readable(word)).collect()
 }

@@ -1,5 +1,6 @@
 //! Units of systemd: a drop-in for a service, a whole service unit, a socket unit.
 
+pub mod hardening;
 mod sandbox;
 mod service;
 mod socket;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::hardening;
 use crate::emit::escape::tmpfiles::is_portable;
 use crate::emit::escape::unit::word;
 use crate::emit::{Page, writable};
 use crate::grants::{Grants, Why};
 use crate::place::Place;
 use crate::profile::Profile;
-use crate::requirement::{KernelOperation, Limit, Need};
+use crate::requirement::Need;
 use crate::{Capability, RawText};
 
 /// Writes them. `own` tells of a directory that systemd itself makes writable.
@@ -22,15 +23,18 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants, own: &dy
             writable_paths(page, profile, grants, own);
         }
     }
-    let on_file = grants.on_file && !grants.capabilities.is_empty();
-    if on_file {
-        page.comment("What systemd enforces by filters of calls is left out: before version 255 it takes file capabilities away.");
+    if grants.may_gain() {
+        page.comment("What systemd enforces by filters of calls is left out: before version 255 it takes file capabilities and");
+        page.comment("set-id bits away.");
     }
-    for (directive, holds) in harmless(profile, grants, !on_file) {
-        if holds {
-            page.line(directive);
-        }
+    let (always, proved) = hardening::lines(profile, grants, !grants.may_gain());
+    always.iter().for_each(|line| page.line(line));
+    if !proved.is_empty() {
+        page.comment(
+            "It lived with these too when it was tried; what it does another day may take one of them out.",
+        );
     }
+    proved.iter().for_each(|line| page.line(line));
     low_ports(page, profile, grants);
 }
 
@@ -76,36 +80,6 @@ fn covering(path: &RawText, own: &dyn Fn(&RawText) -> bool) -> bool {
         at = writable::parent(&at);
     }
     false
-}
-
-/// Directives that take away what a service that is not root cannot use, or did not use, with whether they hold here, and
-/// whether filters may be installed.
-fn harmless(profile: &Profile, grants: &Grants, filters: bool) -> [(&'static str, bool); 8] {
-    let needs = |wanted: &dyn Fn(&Need) -> bool| profile.requirements.iter().any(|r| wanted(&r.need));
-    let operation =
-        |wanted| needs(&|need| matches!(need, Need::Kernel { operation, .. } if *operation == wanted));
-    let known = writable::doubt(profile).is_none();
-    let writes_home = writable::places(profile, grants).keys().any(|path| {
-        ["/home", "/root", "/run/user"]
-            .iter()
-            .any(|tree| path.as_bytes() == tree.as_bytes() || writable::is_below(path, &RawText::from(*tree)))
-    });
-    let sysctl = needs(&|need| matches!(need, Need::Sysctl { .. })) || operation(KernelOperation::Sysfs);
-    let realtime = grants.limits.contains_key(&Limit::RealtimePriority);
-    let syslog = grants.capabilities.contains_key(&Capability::SYSLOG);
-    [
-        ("ProtectHome=read-only", known && !writes_home),
-        ("ProtectKernelTunables=yes", filters && !sysctl),
-        ("ProtectKernelModules=yes", filters && !operation(KernelOperation::Module)),
-        (
-            "ProtectKernelLogs=yes",
-            filters && !syslog && !grants.devices.keys().any(|path| path.as_bytes() == b"/dev/kmsg"),
-        ),
-        ("ProtectControlGroups=yes", grants.delegate.is_none() && !operation(KernelOperation::Cgroup)),
-        ("ProtectHostname=yes", filters && !grants.capabilities.contains_key(&Capability::SYS_ADMIN)),
-        ("RestrictRealtime=yes", filters && !realtime),
-        ("LockPersonality=yes", filters),
-    ]
 }
 
 /// CAP_NET_BIND_SERVICE opens all low ports; the service is held to its own.

@@ -84,12 +84,15 @@ fn capabilities(page: &mut Page, grants: &Grants) {
         }
         page.line(&format!("CapabilityBoundingSet={capability}"));
     }
+    for (capability, why) in grants.kept() {
+        page.why(why);
+        page.line(&format!("CapabilityBoundingSet={capability}"));
+    }
     if grants.on_file && !grants.capabilities.is_empty() {
         page.comment("File capabilities (setcap.sh) have no effect under NoNewPrivileges=yes.");
-        page.line("NoNewPrivileges=no");
-    } else {
-        page.line("NoNewPrivileges=yes");
     }
+    grants.executes.gains.iter().for_each(|why| page.why(why));
+    page.line(if grants.may_gain() { "NoNewPrivileges=no" } else { "NoNewPrivileges=yes" });
 }
 
 /// The directives for directories that systemd itself makes, by class.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::proved;
 use crate::RawText;
+use crate::describe::{gift, owner};
 use crate::emit::remedy::{Verdict, remedies, verdict};
-use crate::event::{FileType, Inode};
+use crate::event::FileType;
 use crate::grants::Grants;
 use crate::place::{is_below, parent};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
@@ -123,6 +124,7 @@ pub(in crate::emit) fn subject(need: &Need) -> Vec<String> {
             let address = if address.contains(':') { format!("[{address}]") } else { address.clone() };
             vec![format!("{} {address}:{port}", word(protocol))]
         }
+        Need::Exec { path, .. } => vec![path.to_text()],
         Need::Capability { capability } => vec![capability.to_string()],
         Need::Identity { operation, ids, path } => vec![identity(*operation, ids, path.as_ref(), &[])],
         Need::Sysctl { name, .. } => vec![name.to_text()],
@@ -171,6 +173,7 @@ pub(in crate::emit) fn access_of(requirement: &Requirement) -> Vec<String> {
             None => vec!["raise".into()],
         },
         Need::Kernel { operation, .. } => vec![word(operation)],
+        Need::Exec { .. } => vec!["execute".into()],
         Need::Capability { .. } => vec!["use".into()],
         Need::Identity { .. } => vec!["change".into()],
     }
@@ -182,9 +185,10 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
     let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
     let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
     let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
-    if let Some(at) = &evidence.refused_at {
-        let owner =
-            evidence.refused_inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
+    if let Need::Exec { capabilities, set_user, set_group, .. } = &requirement.need {
+        out.push(format!("gives {}", gift(capabilities, *set_user, *set_group)));
+    } else if let Some((at, inode)) = requirement.refused() {
+        let owner = inode.map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();
         let subject = subject(&requirement.need);
         let at = at.to_text();
         let itself = subject.first() == Some(&at);
@@ -218,10 +222,4 @@ fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
         _ => remedy.chosen.then_some(remedy.text),
     })
     .collect()
-}
-
-/// Owner, group and mode.
-pub(in crate::emit) fn owner(inode: &Inode) -> String {
-    let name = |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
-    format!("{}:{} {:04o}", name(&inode.user, inode.uid), name(&inode.group, inode.gid), inode.mode & 0o7777)
 }

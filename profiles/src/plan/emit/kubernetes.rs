@@ -1,6 +1,6 @@
 //! A patch for the (static) pod of a component: `securityContext`, groups, and the host's files that it mounts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Arrangement;
 use super::super::matrix::{WRITE, parent};
@@ -46,18 +46,23 @@ pub(super) fn patch(arrangement: &Arrangement, component: usize) -> Emitted {
     }
     line(&mut out, "    seccompProfile:\n      type: RuntimeDefault");
     line(&mut out, &format!("  containers:\n    - name: {}", string(&name)));
-    line(
-        &mut out,
-        "      securityContext:\n        allowPrivilegeEscalation: false\n        capabilities:\n          drop: [\"ALL\"]",
-    );
+    let gains = arrangement.executes.get(component).map_or(&[][..], |executes| &executes.gains);
+    line(&mut out, "      securityContext:");
+    gains.iter().for_each(|why| comment(&mut out, 8, &why.reason));
+    line(&mut out, &format!("        allowPrivilegeEscalation: {}", !gains.is_empty()));
+    line(&mut out, "        capabilities:\n          drop: [\"ALL\"]");
     capabilities(&mut out, arrangement, component);
     mounts(&mut out, arrangement, component);
     emitted(format!("kubernetes/{}.yaml", file_name(component_name)), out)
 }
 
 fn capabilities(out: &mut String, arrangement: &Arrangement, component: usize) {
-    let wanted = arrangement.capabilities.get(component).filter(|wanted| !wanted.is_empty());
-    let Some(wanted) = wanted else { return };
+    let wanted = arrangement.capabilities.get(component).into_iter().flatten();
+    let kept = arrangement.executes.get(component).into_iter().flat_map(|executes| executes.kept.keys());
+    let wanted: BTreeSet<_> = wanted.chain(kept).collect();
+    if wanted.is_empty() {
+        return;
+    }
     comment(
         out,
         10,

@@ -5,6 +5,7 @@ use super::{comment, components, emitted, file_name, is_kept, is_root, line, use
 use crate::emit::Emitted;
 use crate::emit::escape::tmpfiles::{field, glob_field, is_portable};
 use crate::event::FileType;
+use crate::grants::Why;
 use crate::text::letters;
 
 /// Users and groups, with the ids that the Kubernetes patches name too.
@@ -124,7 +125,14 @@ pub(super) fn drop_in(arrangement: &Arrangement, component: usize) -> Emitted {
         line(&mut out, &format!("AmbientCapabilities={capability}"));
         line(&mut out, &format!("CapabilityBoundingSet={capability}"));
     }
-    line(&mut out, "NoNewPrivileges=yes");
+    let executes = arrangement.executes.get(component);
+    for (capability, why) in executes.into_iter().flat_map(|executes| &executes.kept) {
+        comment(&mut out, 0, &why.reason);
+        line(&mut out, &format!("CapabilityBoundingSet={capability}"));
+    }
+    let gains: Vec<&Why> = executes.into_iter().flat_map(|executes| &executes.gains).collect();
+    gains.iter().for_each(|why| comment(&mut out, 0, &why.reason));
+    line(&mut out, if gains.is_empty() { "NoNewPrivileges=yes" } else { "NoNewPrivileges=no" });
     for note in arrangement.notes.iter().filter(|note| note.text.starts_with(&format!("{name} "))) {
         comment(&mut out, 0, &format!("{}: {}", note.path, note.text));
     }

@@ -85,7 +85,13 @@ fn socket(path: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Besides what it is told, it has directories of its own in places that are built in; that of its options it can do without.
 fn containerd(words: &[String]) -> Result<()> {
+    let _ = ["/opt/containerd/bin", "/opt/containerd/lib"].map(fs::create_dir_all);
+    fs::create_dir_all("/run/containerd").context("mkdir /run/containerd")?;
+    if let Err(error) = fs::create_dir("/run/nri").and_then(|()| UnixListener::bind("/run/nri/nri.sock")) {
+        eprintln!("NRI interface is not served: {error}");
+    }
     for name in ["--root", "--state"] {
         let directory = option(words, name).context("where?")?;
         fs::create_dir_all(directory).with_context(|| format!("mkdir {directory}"))?;
@@ -112,6 +118,9 @@ fn kubelet(words: &[String]) -> Result<()> {
         {
             eprintln!("Failed to set {path}: {error}");
         }
+    }
+    for directory in ["/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources"] {
+        fs::create_dir_all(directory).with_context(|| format!("mkdir {directory}"))?;
     }
     let probe = std::env::temp_dir().join(format!("kubelet-detect-safe-umount{}", random()));
     if fs::create_dir(&probe).is_ok() {

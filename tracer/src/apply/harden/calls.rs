@@ -2,33 +2,60 @@
 
 use std::collections::BTreeMap;
 
+use libc::sock_filter;
 use nix::errno::Errno;
 
-use crate::seccomp::{Rule, When, compat, native};
+use super::groups;
+use crate::seccomp::{Rule, When, compat, native, table};
 
-/// The list of calls that are refused.
+/// The lists of calls of a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Calls {
-    /// What becomes of those listed without a word; the process ends where nothing is said.
+    /// Whether they tell what is allowed; `None` before the first of them, which decides.
+    allows: Option<bool>,
+    /// What becomes of what is refused without a word; the process ends where nothing is said.
     errno: Option<i32>,
-    /// The calls, with their own errno.
-    refused: BTreeMap<String, Option<i32>>,
+    /// The calls that are allowed, or refused, with an errno of their own.
+    listed: BTreeMap<String, Option<i32>>,
 }
 
 impl Calls {
-    /// Takes a value like `~chown:ENOSYS fchownat`. Lists of what is allowed, and groups, are not known here.
+    /// Takes a value like `~chown:ENOSYS fchownat` or `@system-service`. Groups are those of the machine's systemd.
     pub(super) fn add(&mut self, value: &str) -> Option<()> {
         if value.is_empty() {
-            self.refused.clear();
+            (self.allows, self.listed) = (None, BTreeMap::new());
             return Some(());
         }
-        for entry in value.strip_prefix('~')?.split_whitespace() {
-            let (call, errno) = match entry.split_once(':') {
-                Some((call, errno)) => (call, Some(number(errno)?)),
+        let (refuses, entries) = match value.strip_prefix('~') {
+            Some(entries) => (true, entries),
+            None => (false, value),
+        };
+        let mut listed = Vec::new();
+        for entry in entries.split_whitespace() {
+            let (name, errno) = match entry.split_once(':') {
+                Some((name, errno)) => (name, Some(number(errno)?)),
                 None => (entry, None),
             };
-            native(call).or_else(|| compat(call))?;
-            self.refused.insert(call.to_owned(), errno);
+            if name.starts_with('@') {
+                listed.extend(groups::calls(name)?.into_iter().map(|call| (call, errno)));
+            } else {
+                native(name).or_else(|| compat(name))?;
+                listed.push((name.to_owned(), errno));
+            }
+        }
+        if self.allows.is_none() {
+            if !refuses {
+                self.listed.extend(groups::calls("@default")?.into_iter().map(|call| (call, None)));
+            }
+            self.allows = Some(!refuses);
+        }
+        for (call, errno) in listed {
+            // What is said later of a call holds.
+            if self.allows == Some(refuses) {
+                self.listed.remove(&call);
+            } else {
+                self.listed.insert(call, errno);
+            }
         }
         Some(())
     }
@@ -43,13 +70,23 @@ impl Calls {
         Some(())
     }
 
-    /// The rules of the list.
-    pub(super) fn rules(&self) -> Vec<Rule> {
-        let rule = |(call, errno): (&String, &Option<i32>)| match errno.or(self.errno) {
-            Some(errno) => Rule::refuse(call, errno),
-            None => Rule { action: libc::SECCOMP_RET_KILL_PROCESS, ..Rule::refuse(call, 0) },
+    /// The filter of the lists.
+    pub(super) fn filter(&self) -> Option<Vec<sock_filter>> {
+        let refused = |errno: Option<i32>| match errno {
+            Some(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+            None => libc::SECCOMP_RET_KILL_PROCESS,
         };
-        self.refused.iter().map(rule).collect()
+        let allows = self.allows?;
+        let answer = |(call, errno): (&'_ String, &Option<i32>)| match (allows, errno) {
+            (true, None) => (call.clone(), libc::SECCOMP_RET_ALLOW),
+            (true, own) => (call.clone(), refused(*own)),
+            (false, own) => (call.clone(), refused(own.or(self.errno))),
+        };
+        let answers: Vec<(String, u32)> = self.listed.iter().map(answer).collect();
+        let answers: Vec<(&str, u32)> =
+            answers.iter().map(|(call, action)| (call.as_str(), *action)).collect();
+        let otherwise = if allows { refused(self.errno) } else { libc::SECCOMP_RET_ALLOW };
+        Some(table(&answers, otherwise))
     }
 }
 
@@ -75,28 +112,113 @@ pub(super) fn personality() -> Rule {
     Rule { when: When::Other(0, vec![now as u32]), ..Rule::refuse("personality", libc::EPERM) }
 }
 
+/// No sockets but of these families.
+pub(super) fn families(names: &[i32]) -> Rule {
+    let known = names.iter().map(|family| *family as u32).collect();
+    Rule { when: When::Other(0, known), ..Rule::refuse("socket", libc::EAFNOSUPPORT) }
+}
+
+/// No namespace is made or entered.
+pub(super) fn namespaces() -> Vec<Rule> {
+    const KINDS: [i32; 8] = [
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWUTS,
+        0x80, // CLONE_NEWTIME
+    ];
+    // The flags of clone3(2) are in memory: programs fall back to clone(2).
+    let mut rules = vec![Rule::refuse("clone3", libc::ENOSYS), Rule::refuse("setns", libc::EPERM)];
+    for call in ["unshare", "clone"] {
+        // Of clone(2) the lowest byte is a signal.
+        let kinds = KINDS.iter().filter(|kind| call == "unshare" || **kind > 0xff);
+        rules.extend(kinds.map(|kind| Rule::refuse_bits(call, &[(0, *kind as u32)])));
+    }
+    rules
+}
+
+/// No memory becomes executable, but what is mapped so and not writable.
+pub(super) fn executable_memory() -> Vec<Rule> {
+    const WRITES_AND_EXECUTES: u32 = (libc::PROT_WRITE | libc::PROT_EXEC) as u32;
+    const EXECUTES: u32 = libc::PROT_EXEC as u32;
+    vec![
+        Rule::refuse_bits("mmap", &[(2, WRITES_AND_EXECUTES)]),
+        Rule::refuse_bits("mmap2", &[(2, WRITES_AND_EXECUTES)]),
+        Rule::refuse_bits("mprotect", &[(2, EXECUTES)]),
+        Rule::refuse_bits("pkey_mprotect", &[(2, EXECUTES)]),
+        Rule::refuse_bits("shmat", &[(2, libc::SHM_EXEC as u32)]),
+    ]
+}
+
+/// No file gets a set-user-ID or set-group-ID bit.
+pub(super) fn set_id() -> Vec<Rule> {
+    const MODES: [(&str, u32); 8] = [
+        ("chmod", 1),
+        ("fchmod", 1),
+        ("fchmodat", 2),
+        ("fchmodat2", 2),
+        ("creat", 1),
+        ("mkdir", 1),
+        ("mkdirat", 2),
+        ("mknod", 1),
+    ];
+    let mut rules = vec![Rule::refuse("openat2", libc::ENOSYS)];
+    for bit in [libc::S_ISUID, libc::S_ISGID] {
+        rules.extend(MODES.map(|(call, mode)| Rule::refuse_bits(call, &[(mode, bit)])));
+        rules.push(Rule::refuse_bits("mknodat", &[(2, bit)]));
+        rules.push(Rule::refuse_bits("open", &[(1, libc::O_CREAT as u32), (2, bit)]));
+        rules.push(Rule::refuse_bits("openat", &[(2, libc::O_CREAT as u32), (3, bit)]));
+    }
+    rules
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seccomp::{answer, arch};
+
+    /// What becomes of calls, of the native table.
+    fn answers<const N: usize>(calls: &Calls, names: [&str; N]) -> [u32; N] {
+        let filter = calls.filter().unwrap();
+        names.map(|name| answer(&filter, arch::NATIVE, native(name).unwrap(), [0; 4]))
+    }
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    const EACCES: u32 = libc::SECCOMP_RET_ERRNO | libc::EACCES as u32;
+    const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
     #[test]
     fn each_call_has_its_errno_or_that_of_all() {
         let mut calls = Calls::default();
-        calls.add("~chown:ENOSYS fchown").unwrap();
-        calls.add("~mount:13 setgroups:0").unwrap();
-        let actions = |calls: &Calls| {
-            calls.rules().into_iter().map(|rule| (rule.call, rule.action)).collect::<Vec<_>>()
-        };
-        let refuse = |call: &str, errno: i32| {
-            let rule = Rule::refuse(call, errno);
-            (rule.call, rule.action)
-        };
-        let killed = ("fchown".to_owned(), libc::SECCOMP_RET_KILL_PROCESS);
-        let answered = ("setgroups".to_owned(), libc::SECCOMP_RET_ERRNO);
-        assert_eq!(actions(&calls), [refuse("chown", libc::ENOSYS), killed, refuse("mount", 13), answered]);
+        calls.add("~fchownat:ENOSYS fchown").unwrap();
+        calls.add("~mount:13").unwrap();
+        let names = ["fchownat", "fchown", "mount", "read"];
+        assert_eq!(answers(&calls, names), [ENOSYS, KILL, EACCES, ALLOW]);
         calls.set_errno("EPERM").unwrap();
-        assert_eq!(actions(&calls)[1], refuse("fchown", libc::EPERM));
+        assert_eq!(answers(&calls, names), [ENOSYS, EPERM, EACCES, ALLOW]);
         calls.add("").unwrap();
-        assert!(calls.rules().is_empty());
+        assert_eq!(calls.filter(), None);
+    }
+
+    /// systemd.exec(5): the first list decides whether they tell what is allowed.
+    #[test]
+    fn what_is_allowed_is_told_by_the_first_list() {
+        let mut calls = Calls::default();
+        calls.set_errno("EPERM").unwrap();
+        calls.add("@system-service").unwrap();
+        let names = ["read", "execve", "fchown", "mount", "setuid"];
+        assert_eq!(answers(&calls, names), [ALLOW, ALLOW, ALLOW, EPERM, ALLOW]);
+        calls.add("~@privileged").unwrap();
+        calls.add("mount:ENOSYS").unwrap();
+        assert_eq!(answers(&calls, names), [ALLOW, ALLOW, EPERM, ENOSYS, EPERM]);
+        let mut calls = Calls::default();
+        calls.add("~@mount fchown").unwrap();
+        calls.add("fchown").unwrap();
+        assert_eq!(answers(&calls, names), [ALLOW, ALLOW, ALLOW, KILL, ALLOW]);
     }
 }

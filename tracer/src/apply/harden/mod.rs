@@ -1,8 +1,10 @@
 //! Directives that take away what the user's rights do not, systemd.exec(5) and systemd.resource-control(5).
 
 mod calls;
+mod groups;
 mod mounts;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -12,10 +14,11 @@ use libc::sock_filter;
 use nrtrace_profiles::Capability;
 
 use self::calls::Calls;
-use self::mounts::Places;
 pub(crate) use self::mounts::Shown;
+use self::mounts::{Anew, Places};
 use super::words;
 use crate::launch::{Error, Fence};
+use crate::seccomp::{self, Rule};
 
 /// What is closed to the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,15 +27,16 @@ pub(super) struct Hardening {
     home: Option<Shown>,
     /// `ReadWritePaths=` and its kind; whether a path may be missing.
     paths: Vec<(PathBuf, Shown, bool)>,
-    tunables: bool,
-    modules: bool,
-    logs: bool,
-    control_groups: bool,
-    host_name: bool,
-    realtime: bool,
-    personality: bool,
+    /// The names of [`SWITCHES`] that are on.
+    on: BTreeSet<&'static str>,
+    /// `ProtectProc=invisible`
+    hides_processes: bool,
     /// `DeviceAllow=`; closes all others but the standard ones.
     devices: Vec<PathBuf>,
+    /// `RestrictAddressFamilies=`
+    families: Option<Vec<i32>>,
+    /// `SystemCallArchitectures=native`
+    native_only: bool,
     calls: Calls,
 }
 
@@ -44,21 +48,81 @@ enum System {
     Strict,
 }
 
+/// A directive that is on or off, and what is done about it besides mounts.
+struct Switch {
+    name: &'static str,
+    /// What it takes out of the bounding set.
+    capabilities: &'static [Capability],
+    /// Calls that fail with EPERM.
+    calls: &'static [&'static str],
+    /// Further rules about calls.
+    rules: fn() -> Vec<Rule>,
+}
+
+const fn switch(
+    name: &'static str,
+    capabilities: &'static [Capability],
+    calls: &'static [&'static str],
+) -> Switch {
+    Switch { name, capabilities, calls, rules: Vec::new }
+}
+
+const fn ruled(name: &'static str, rules: fn() -> Vec<Rule>) -> Switch {
+    Switch { name, capabilities: &[], calls: &[], rules }
+}
+
+const CLOCK: &[&str] = &[
+    "adjtimex",
+    "clock_adjtime",
+    "clock_adjtime64",
+    "clock_settime",
+    "clock_settime64",
+    "settimeofday",
+    "stime",
+];
+const SWITCHES: &[Switch] = &[
+    switch(TUNABLES, &[], &["_sysctl"]),
+    switch(MODULES, &[Capability::SYS_MODULE], &["init_module", "finit_module", "delete_module"]),
+    switch(LOGS, &[Capability::SYSLOG], &["syslog"]),
+    switch(CONTROL_GROUPS, &[], &[]),
+    switch(HOST_NAME, &[], &["sethostname", "setdomainname"]),
+    // CAP_WAKE_ALARM
+    switch(CLOCK_SETTING, &[Capability::SYS_TIME, Capability::from_number(35)], CLOCK),
+    switch(PRIVATE_DEVICES, &[Capability::MKNOD, Capability::SYS_RAWIO], &["ioperm", "iopl"]),
+    switch(PRIVATE_TMP, &[], &[]),
+    ruled("RestrictRealtime", || vec![calls::realtime()]),
+    ruled("LockPersonality", || vec![calls::personality()]),
+    ruled("RestrictNamespaces", calls::namespaces),
+    ruled("MemoryDenyWriteExecute", calls::executable_memory),
+    ruled("RestrictSUIDSGID", calls::set_id),
+];
+// Those that take mounts or a namespace.
+const TUNABLES: &str = "ProtectKernelTunables";
+const MODULES: &str = "ProtectKernelModules";
+const LOGS: &str = "ProtectKernelLogs";
+const CONTROL_GROUPS: &str = "ProtectControlGroups";
+const HOST_NAME: &str = "ProtectHostname";
+const CLOCK_SETTING: &str = "ProtectClock";
+const PRIVATE_DEVICES: &str = "PrivateDevices";
+const PRIVATE_TMP: &str = "PrivateTmp";
+
+/// Families of sockets, by the names that `RestrictAddressFamilies=` knows.
+const FAMILIES: [(&str, i32); 5] = [
+    ("AF_UNIX", libc::AF_UNIX),
+    ("AF_INET", libc::AF_INET),
+    ("AF_INET6", libc::AF_INET6),
+    ("AF_NETLINK", libc::AF_NETLINK),
+    ("AF_PACKET", libc::AF_PACKET),
+];
+
 impl Hardening {
     /// Reads a directive; `None` for one that is not known, or has a value that is not.
     pub(super) fn directive(&mut self, name: &str, value: &str) -> Option<()> {
-        let switch = match name {
-            "ProtectKernelTunables" => Some(&mut self.tunables),
-            "ProtectKernelModules" => Some(&mut self.modules),
-            "ProtectKernelLogs" => Some(&mut self.logs),
-            "ProtectControlGroups" => Some(&mut self.control_groups),
-            "ProtectHostname" => Some(&mut self.host_name),
-            "RestrictRealtime" => Some(&mut self.realtime),
-            "LockPersonality" => Some(&mut self.personality),
-            _ => None,
-        };
-        if let Some(switch) = switch {
-            *switch = boolean(value)?;
+        if let Some(switch) = SWITCHES.iter().find(|switch| switch.name == name) {
+            match boolean(value)? {
+                true => self.on.insert(switch.name),
+                false => self.on.remove(switch.name),
+            };
             return Some(());
         }
         match name {
@@ -75,12 +139,31 @@ impl Hardening {
                     value => boolean(value)?.then_some(Shown::Inaccessible),
                 };
             }
+            "ProtectProc" => {
+                self.hides_processes = match value {
+                    "invisible" => true,
+                    "default" => false,
+                    _ => return None,
+                }
+            }
             "ReadWritePaths" => self.add_paths(value, Shown::Writable)?,
             "ReadOnlyPaths" => self.add_paths(value, Shown::ReadOnly)?,
             "InaccessiblePaths" => self.add_paths(value, Shown::Inaccessible)?,
             "DeviceAllow" => {
                 let path = words::split(value)?.into_iter().next()?;
                 self.devices.push(path.starts_with(b"/dev/").then(|| OsString::from_vec(path).into())?);
+            }
+            "RestrictAddressFamilies" => {
+                let number = |name: &str| FAMILIES.iter().find(|(known, _)| *known == name).map(|(_, n)| *n);
+                let named = value.split_whitespace().map(number).collect::<Option<Vec<_>>>()?;
+                self.families = (!named.is_empty()).then_some(named);
+            }
+            "SystemCallArchitectures" => {
+                self.native_only = match value {
+                    "native" => true,
+                    "" => false,
+                    _ => return None,
+                }
             }
             "SystemCallFilter" => self.calls.add(value)?,
             "SystemCallErrorNumber" => self.calls.set_errno(value)?,
@@ -106,10 +189,19 @@ impl Hardening {
         Some(())
     }
 
+    fn is_on(&self, name: &str) -> bool {
+        self.on.contains(name)
+    }
+
+    /// The switches that are on.
+    fn switches(&self) -> impl Iterator<Item = &'static Switch> {
+        SWITCHES.iter().filter(|switch| self.on.contains(switch.name))
+    }
+
     /// Capabilities that the directives take out of the bounding set.
     pub(super) fn dropped(&self) -> u64 {
-        let of = |holds: bool, capability: Capability| u64::from(holds) << capability.number();
-        of(self.modules, Capability::SYS_MODULE) | of(self.logs, Capability::SYSLOG)
+        let all = self.switches().flat_map(|switch| switch.capabilities);
+        all.fold(0, |bits, capability| bits | 1 << capability.number())
     }
 
     /// Makes what the program is started behind. `own` are the directories of the service, which stay writable.
@@ -121,13 +213,23 @@ impl Hardening {
         if self.system == Some(System::Strict) {
             own.into_iter().for_each(|path| places.add(path, Shown::Writable, true));
         }
-        let devices = (!self.devices.is_empty()).then_some(self.devices.as_slice());
-        let mounts = if places.is_empty() && devices.is_none() {
+        let mut devices = self.devices.clone();
+        if self.is_on(CLOCK_SETTING) {
+            devices.extend(["/dev/rtc", "/dev/rtc0"].map(PathBuf::from));
+        }
+        let anew = Anew {
+            temporary: self.is_on(PRIVATE_TMP),
+            devices: self.is_on(PRIVATE_DEVICES),
+            processes: self.hides_processes,
+        };
+        let devices = (!devices.is_empty()).then_some(devices.as_slice());
+        let mounts = if places.is_empty() && devices.is_none() && anew == Anew::default() {
             None
         } else {
-            Some(Arc::new(mounts::namespace(&places, devices)?))
+            Some(Arc::new(mounts::namespace(&places, anew, devices)?))
         };
-        Ok(Fence { mounts, host_name: self.host_name, directory: None, filters: self.filters() })
+        let host_name = self.is_on(HOST_NAME);
+        Ok(Fence { mounts, host_name, directory: None, filters: self.filters() })
     }
 
     /// How what is below which paths is shown.
@@ -150,19 +252,22 @@ impl Hardening {
         if let Some(shown) = self.home {
             add(shown, mounts::HOMES);
         }
-        if self.tunables {
+        if self.is_on(TUNABLES) {
             add(Shown::ReadOnly, mounts::TUNABLES);
             add(Shown::Inaccessible, &["/proc/kallsyms", "/proc/kcore"]);
             add(Shown::AsIs, &["/sys/fs/bpf", "/sys/fs/cgroup", "/sys/fs/selinux"]);
         }
-        if self.modules {
+        if self.is_on(MODULES) {
             add(Shown::Inaccessible, &["/usr/lib/modules", "/lib/modules"]);
         }
-        if self.logs {
+        if self.is_on(LOGS) {
             add(Shown::Inaccessible, &["/proc/kmsg", "/dev/kmsg"]);
         }
-        if self.control_groups {
+        if self.is_on(CONTROL_GROUPS) {
             add(Shown::ReadOnly, &["/sys/fs/cgroup"]);
+        }
+        if self.is_on(PRIVATE_TMP) {
+            add(Shown::Writable, mounts::TEMPORARY);
         }
         for (path, shown, optional) in &self.paths {
             places.add(path, *shown, *optional);
@@ -171,26 +276,16 @@ impl Hardening {
     }
 
     fn filters(&self) -> Vec<Vec<sock_filter>> {
-        let groups: [(bool, &[&str]); 4] = [
-            (self.tunables, &["_sysctl"]),
-            (self.modules, &["init_module", "finit_module", "delete_module"]),
-            (self.logs, &["syslog"]),
-            (self.host_name, &["sethostname", "setdomainname"]),
-        ];
-        let names = groups.iter().filter(|(holds, _)| *holds).flat_map(|(_, names)| *names);
-        let mut rules: Vec<_> = names.map(|name| crate::seccomp::Rule::refuse(name, libc::EPERM)).collect();
-        if self.realtime {
-            rules.push(calls::realtime());
+        let mut rules = Vec::new();
+        for switch in self.switches() {
+            rules.extend(switch.calls.iter().map(|call| Rule::refuse(call, libc::EPERM)));
+            rules.extend((switch.rules)());
         }
-        if self.personality {
-            rules.push(calls::personality());
-        }
-        let programs = [rules, self.calls.rules()];
-        programs
-            .iter()
-            .filter(|rules| !rules.is_empty())
-            .map(|rules| crate::seccomp::program(rules))
-            .collect()
+        rules.extend(self.families.as_deref().map(calls::families));
+        let rules = (!rules.is_empty()).then(|| seccomp::program(&rules));
+        let native_only = self.native_only.then(seccomp::native_only);
+        // The lists may refuse to install any more.
+        rules.into_iter().chain(native_only).chain(self.calls.filter()).collect()
     }
 }
 
@@ -238,10 +333,14 @@ mod tests {
             ("ProtectSystem", "most"),
             ("SystemCallFilter", "~chown:ENOTHING"),
             ("SystemCallFilter", "~no_such_call:EPERM"),
-            ("SystemCallFilter", "@system-service"),
+            ("SystemCallFilter", "@no-such-group"),
             ("ReadWritePaths", "var"),
             ("DeviceAllow", "char-pts rw"),
-            ("PrivateTmp", "yes"),
+            ("RestrictAddressFamilies", "AF_UNIX AF_NEW"),
+            ("RestrictNamespaces", "user"),
+            ("ProtectProc", "ptraceable"),
+            ("SystemCallArchitectures", "x86"),
+            ("PrivateUsers", "yes"),
         ] {
             assert_eq!(Hardening::default().directive(name, value), None, "{name}={value}");
         }

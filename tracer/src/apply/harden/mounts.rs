@@ -16,6 +16,8 @@ use crate::sandbox::mounts::visible;
 pub(super) const SYSTEM: &[&str] = &["/usr", "/boot", "/efi", "/lib", "/lib64", "/bin", "/sbin"];
 /// What `ProtectHome=` closes.
 pub(super) const HOMES: &[&str] = &["/home", "/root", "/run/user"];
+/// What `PrivateTmp=` makes anew.
+pub(super) const TEMPORARY: &[&str] = &["/tmp", "/var/tmp"];
 /// What `ProtectKernelTunables=` closes.
 pub(super) const TUNABLES: &[&str] = &[
     "/proc/acpi",
@@ -85,24 +87,36 @@ impl Places {
     }
 }
 
+/// What the service gets for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Anew {
+    /// Empty directories for temporary files; in memory, where systemd has them on the disk.
+    pub temporary: bool,
+    /// A `/dev` with the standard nodes alone.
+    pub devices: bool,
+    /// A `/proc` without the processes of other users.
+    pub processes: bool,
+}
+
 /// Makes a mount namespace in which that holds; `devices` closes all device nodes but these and the standard ones.
 ///
 /// # Errors
 /// When a path that has to be there is not, or a mount cannot be made (this takes CAP_SYS_ADMIN).
-pub(super) fn namespace(places: &Places, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
+pub(super) fn namespace(places: &Places, anew: Anew, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
     // A thread may leave the namespace of its process.
-    std::thread::scope(|scope| scope.spawn(|| make(places, devices)).join())
+    std::thread::scope(|scope| scope.spawn(|| make(places, anew, devices)).join())
         .unwrap_or_else(|_| Err(Error::system("making", "a mount namespace", nix::errno::Errno::ECANCELED)))
 }
 
-fn make(places: &Places, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
+fn make(places: &Places, anew: Anew, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> {
     let failed = |errno| Error::system("making", "a mount namespace for the service", errno);
     unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(failed)?;
+    let hollow = Hollow::make()?;
+    mount_anew(anew, &hollow)?;
     let places = places.resolved()?;
     let points: BTreeSet<PathBuf> = visible()?.into_iter().map(|mount| mount.point).collect();
-    let hollow = Hollow::make(&places)?;
     for (path, (shown, _)) in &places.0 {
         match shown {
             Shown::Inaccessible if path.is_dir() => bind(&hollow.path("directory"), path)?,
@@ -128,6 +142,62 @@ fn make(places: &Places, devices: Option<&[PathBuf]>) -> Result<OwnedFd, Error> 
     File::open(path).map(Into::into).map_err(|error| Error::system("opening", path, error))
 }
 
+/// Mounts what the service gets for itself over what everybody has.
+fn mount_anew(anew: Anew, hollow: &Hollow) -> Result<(), Error> {
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    if anew.temporary {
+        for path in TEMPORARY.iter().map(Path::new).filter(|path| path.is_dir()) {
+            new_mount("tmpfs", path, safe, "mode=1777")?;
+        }
+    }
+    if anew.devices {
+        let new = hollow.directory("dev")?;
+        new_mount("tmpfs", &new, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=0755")?;
+        fill_devices(Path::new("/dev"), &new)?;
+        remount(&new, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, MsFlags::MS_RDONLY, false)?;
+        bind(&new, Path::new("/dev"))?;
+    }
+    if anew.processes {
+        let new = hollow.directory("proc")?;
+        new_mount("proc", &new, safe | MsFlags::MS_NOEXEC, "hidepid=invisible")?;
+        // What covers parts of it goes on to.
+        for covered in visible()?.into_iter().map(|mount| mount.point) {
+            if let Ok(below) = covered.strip_prefix("/proc")
+                && !below.as_os_str().is_empty()
+            {
+                bind(&covered, &new.join(below))?;
+            }
+        }
+        bind(&new, Path::new("/proc"))?;
+    }
+    Ok(())
+}
+
+/// Puts the standard nodes and what else every program finds in `/dev` into a new one.
+fn fill_devices(old: &Path, new: &Path) -> Result<(), Error> {
+    /// What is mounted below it, and the socket of the log.
+    const KEPT: [&str; 5] = ["pts", "shm", "mqueue", "hugepages", "log"];
+    let failed = |path: &Path, error| Error::system("making", path.display().to_string(), error);
+    for name in STANDARD.into_iter().chain(KEPT).chain(["fd", "stdin", "stdout", "stderr", "core"]) {
+        let (from, to) = (old.join(name), new.join(name));
+        let Ok(found) = from.symlink_metadata() else { continue };
+        if found.is_symlink() {
+            let target = fs::read_link(&from).map_err(|error| failed(&from, error))?;
+            std::os::unix::fs::symlink(target, &to).map_err(|error| failed(&to, error))?;
+            continue;
+        }
+        let made = if found.is_dir() { fs::create_dir(&to) } else { fs::write(&to, "") };
+        made.map_err(|error| failed(&to, error))?;
+        bind(&from, &to)?;
+    }
+    Ok(())
+}
+
+fn new_mount(kind: &str, target: &Path, flags: MsFlags, options: &str) -> Result<(), Error> {
+    mount(Some(kind), target, Some(kind), flags, Some(options))
+        .map_err(|errno| Error::system("mounting", target.display().to_string(), errno))
+}
+
 fn bind(source: &Path, target: &Path) -> Result<(), Error> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(source), target, None::<&str>, flags, None::<&str>)
@@ -151,21 +221,19 @@ fn remount(point: &Path, now: MsFlags, flag: MsFlags, clear: bool) -> Result<(),
         .map_err(|errno| Error::system("remounting", point.display().to_string(), errno))
 }
 
-/// Empty files that nobody may open, to be mounted over others.
-struct Hollow(Option<PathBuf>);
+/// A place out of sight where mounts are made before they are bound to where they belong. It holds an empty directory
+/// and an empty file that nobody may open.
+struct Hollow(PathBuf);
 
 impl Hollow {
-    fn make(places: &Places) -> Result<Self, Error> {
-        if places.0.values().all(|(shown, _)| *shown != Shown::Inaccessible) {
-            return Ok(Self(None));
-        }
+    fn make() -> Result<Self, Error> {
         let path = PathBuf::from(format!("/run/nrtrace-hollow-{}", std::process::id()));
         let failed = |error| Error::system("making", path.display().to_string(), error);
         fs::create_dir(&path).map_err(failed)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some("mode=0755")).map_err(|e| failed(e.into()))?;
-        let hollow = Self(Some(path.clone()));
-        fs::create_dir(hollow.path("directory")).map_err(failed)?;
+        new_mount("tmpfs", &path, flags, "mode=0755")?;
+        let hollow = Self(path.clone());
+        hollow.directory("directory")?;
         fs::write(hollow.path("file"), "").map_err(failed)?;
         for name in ["directory", "file"] {
             fs::set_permissions(hollow.path(name), PermissionsExt::from_mode(0o000)).map_err(failed)?;
@@ -174,15 +242,22 @@ impl Hollow {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.as_deref().unwrap_or(Path::new("/")).join(name)
+        self.0.join(name)
     }
 
-    /// Takes its place away; what was mounted of it stays.
+    /// Makes a directory in it.
+    fn directory(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path(name);
+        let made = fs::create_dir(&path);
+        made.map_err(|error| Error::system("making", path.display().to_string(), error))?;
+        Ok(path)
+    }
+
+    /// Takes its place away; what was bound of it stays.
     fn finish(self) -> Result<(), Error> {
-        let Some(path) = self.0 else { return Ok(()) };
-        let failed = |error| Error::system("removing", path.display().to_string(), error);
-        umount2(&path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
-        fs::remove_dir(&path).map_err(failed)
+        let failed = |error| Error::system("removing", self.0.display().to_string(), error);
+        umount2(&self.0, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
+        fs::remove_dir(&self.0).map_err(failed)
     }
 }
 

@@ -348,3 +348,10 @@ proptest! {
         }
     }
 }
+
+/// One that moves itself into the control group that is waited for is heard of twice.
+#[test]
+fn who_joins_is_no_record_that_cannot_be_read() {
+    let collected = collect(Record::Calls, &[sketch(0).join("/x.slice/y.service"), vec![0; 4]]);
+    assert_eq!((collected.malformed, collected.events.len()), (1, 0));
+}

@@ -128,6 +128,10 @@ impl Sketch {
         self.process(KIND_FORK)
     }
 
+    pub fn join(self, group: &str) -> Vec<u8> {
+        self.path(group).process(KIND_JOIN)
+    }
+
     pub fn exec(self, exe: &str) -> Vec<u8> {
         self.string(STR_DATA, exe).process(KIND_EXEC)
     }

@@ -191,12 +191,15 @@ impl Setup {
                     .map_err(|error| (Step::Trace, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
             }
             let bounding = self.confined.as_ref().map(|confines| confines.bounding);
-            if let (Some(confines), Some(bounding)) = (&self.confined, bounding) {
+            if let Some(confines) = &self.confined {
                 enter(confines)?;
-                // Who is confined may not install it any more, and changes identity by leave of this filter.
-                if !self.caught.is_empty() {
-                    self.install_filter()?;
-                }
+            }
+            // Who gives its capabilities up may not install it any more, and changes identity by leave of this filter.
+            let early = self.confined.is_some() || self.given == Some(0);
+            if early && !self.caught.is_empty() {
+                self.install_filter()?;
+            }
+            if let Some(bounding) = bounding {
                 drop_from_bounding(bounding)?;
                 // Until execve(2), which clears it.
                 check(Step::SecureBits, libc::prctl(libc::PR_SET_KEEPCAPS, 1_u64).into())?;
@@ -214,7 +217,7 @@ impl Setup {
             if let Some(given) = self.given {
                 set_capabilities(given)?;
             }
-            if self.confined.is_none() && !self.caught.is_empty() {
+            if !early && !self.caught.is_empty() {
                 self.install_filter()?;
             }
             if self.confined.as_ref().is_some_and(|confines| confines.no_new_privs) {
