@@ -43,7 +43,9 @@ impl Scenario<'_> {
             quoted(self.words)
         );
         let finished = Sandbox::new().unwrap().script(&script).unwrap();
-        let (fails, known) = (finished.status != 0, !self.required.is_empty());
+        // A file gives its own rights to whoever executes it, and who is refused an echo socket goes on.
+        let outlived = |need: &&str| need.starts_with("exec:") || need.ends_with(".ping_group_range");
+        let (fails, known) = (finished.status != 0, !self.required.iter().all(outlived));
         assert_eq!(fails, known, "{:?} as an ordinary user: {finished}", self.words);
     }
 

@@ -121,6 +121,11 @@ impl Signals {
         }
     }
 
+    /// What has reached this process too, where another one takes the signals: that one may not have told of it yet.
+    pub fn untold(&self) -> Option<Received> {
+        self.relay.as_ref().and_then(|_| self.arrived())
+    }
+
     /// The next one that has reached this process.
     fn arrived(&self) -> Option<Received> {
         let info = self.fd.read_signal().ok().flatten()?;

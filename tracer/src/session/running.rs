@@ -141,6 +141,12 @@ impl<'a> Running<'a> {
         if let Some(end) = self.guardian.end_of_program() {
             // A Ctrl-C that ended it has reached nrtrace before it could be reaped.
             self.handle_signals();
+            // A signal to the whole group may have ended it before the relay has told of it.
+            while self.stop.stage() == Stage::Running
+                && let Some(received) = self.signals.untold()
+            {
+                self.react(received);
+            }
             self.end = Some((end, self.stop.stage() > Stage::Running));
         }
         // Whoever ended the guardian may have left its tree.
@@ -263,20 +269,24 @@ impl<'a> Running<'a> {
 
     fn handle_signals(&mut self) {
         while let Some(received) = self.signals.next() {
-            let reaction = reaction(received.number, self.origin(received), self.interrupted);
-            if reaction.stop == Some(Ending::Interrupt) && received.sender == Sender::Kernel {
-                self.interrupted = true;
-            }
-            match reaction.stop {
-                Some(Ending::Interrupt) => self.begin(Stage::Interrupted),
-                Some(Ending::Terminate) => self.begin(Stage::Terminating),
-                Some(Ending::Kill) => self.begin(Stage::Killing),
-                None => {}
-            }
-            if reaction.forward {
-                // It may have ended: then there is nobody to tell.
-                let _ = tree::send(&self.child.pidfd, received.number);
-            }
+            self.react(received);
+        }
+    }
+
+    fn react(&mut self, received: Received) {
+        let reaction = reaction(received.number, self.origin(received), self.interrupted);
+        if reaction.stop == Some(Ending::Interrupt) && received.sender == Sender::Kernel {
+            self.interrupted = true;
+        }
+        match reaction.stop {
+            Some(Ending::Interrupt) => self.begin(Stage::Interrupted),
+            Some(Ending::Terminate) => self.begin(Stage::Terminating),
+            Some(Ending::Kill) => self.begin(Stage::Killing),
+            None => {}
+        }
+        if reaction.forward {
+            // It may have ended: then there is nobody to tell.
+            let _ = tree::send(&self.child.pidfd, received.number);
         }
     }
 
