@@ -108,13 +108,13 @@ fn an_incomplete_record_is_a_finding() {
         nrtrace run -q -o /tmp/out --save-trace /tmp/whole.trace -- true
         expect 0 nrtrace replay /tmp/whole.trace
         sed 's/"lost":0/"lost":7/' /tmp/whole.trace >/tmp/part.trace
-        expect 1 nrtrace replay /tmp/part.trace; said 'record is not complete (7 records lost)'
+        expect 1 nrtrace replay /tmp/part.trace; said 'incomplete: 7 records lost'
         for given in 0 5; do
             status=0
             nrtrace run -q --buffer 1 -o /tmp/flood -- sh -c "fixture flood 200000; exit $given" 2>/tmp/said || status=$?
             lost=0; grep -q '"complete": true' /tmp/flood/profile.json || lost=1
             test $status = $((given ? given : lost)) || { echo "status $status, lost $lost"; exit 1; }
-            if [ $lost = 1 ]; then said 'record is not complete'; fi
+            if [ $lost = 1 ]; then said 'incomplete: '; fi
         done
     "#);
 }

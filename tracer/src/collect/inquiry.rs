@@ -167,7 +167,9 @@ impl Inquiry {
                 self.unjudged += event.count;
                 continue;
             };
-            if succeeded && judgement.failure.is_some() && is_through(&wanted.object.path) {
+            // To look at what a descriptor leads to takes no right.
+            let looks = matches!(wanted.want, Want::Reach);
+            if succeeded && !looks && judgement.failure.is_some() && is_through(&wanted.object.path) {
                 // The process has closed it, or is gone.
                 self.unjudged += event.count;
             }
