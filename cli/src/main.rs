@@ -22,6 +22,7 @@ mod progress;
 mod prove;
 mod replay;
 mod run;
+mod shipped;
 mod show;
 mod start;
 mod terminal;

@@ -32,6 +32,7 @@ use crate::place::{self, Place};
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
+use crate::shipped;
 use crate::terminal;
 use crate::there::{There, found_from_everywhere};
 
@@ -266,7 +267,10 @@ impl Settled {
 
 /// Writes the profile and all artefacts, by what was preferred, with a whole unit if asked for.
 pub fn write(output: &OutputDir, profile: &Profile, choices: &Choices, unit: bool, losses: &mut Losses) {
-    let grants = plan(profile, choices);
+    let mut grants = plan(profile, choices);
+    if profile.container.is_none() {
+        grants.shipped = shipped::lines();
+    }
     losses.unless(output.write("profile.json", &profile.to_json(), false));
     let unit = unit.then(|| Format::SystemdUnit.emit(profile, &grants));
     output.write_all(emit::files(profile, &grants).into_iter().chain(unit), losses);

@@ -173,6 +173,23 @@ fn an_entry_where_none_are_kept_is_refused_before_anything_is_changed() {
     );
 }
 
+/// systemd-tmpfiles takes the first line for a path by the file's name.
+#[test]
+fn a_packages_own_line_is_not_repeated_nor_in_the_way() {
+    hostile(
+        r#"
+        echo 'd /run/app 0755 daemon daemon -' >/usr/lib/tmpfiles.d/app.conf
+        again() { rm -rf /run/app; systemd-tmpfiles --create --prefix=/run/app; stat -c %U:%a /run/app; }
+        nrtrace run -q --as daemon -o /tmp/same -- sh -c 'mkdir -m 755 /run/app; : >/run/app/pid'
+        ! grep -q '^[dz] /run/app' /tmp/same/tmpfiles.d/nrtrace-sh.conf
+        grep -q 'app.conf of a package makes' /tmp/same/tmpfiles.d/nrtrace-sh.conf
+        nrtrace run -q --as games -o /tmp/other -- sh -c 'mkdir -m 755 /run/app; : >/run/app/pid'
+        cp /tmp/other/tmpfiles.d/nrtrace-sh.conf /etc/tmpfiles.d/
+        again >/tmp/after 2>/dev/null; grep -q ^games: /tmp/after
+        "#,
+    );
+}
+
 #[test]
 fn what_is_gone_already_is_taken_back_all_the_same() {
     hostile(

@@ -3,7 +3,7 @@
 use super::escape::tmpfiles::{field, glob_field, is_portable};
 use super::{Emitted, Page, Verdict};
 use crate::RawText;
-use crate::grants::{FileKind, Grants, Why};
+use crate::grants::{Directory, FileKind, Grants, Shipped, Why};
 
 /// The file for `/etc/tmpfiles.d`. Directories come before what is in them.
 pub(super) fn emit(grants: &Grants) -> Emitted {
@@ -15,12 +15,20 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         page.blank();
         page.why(&directory.why);
         let group = group_or_own(&directory.group);
-        put(
-            &mut page,
-            path,
-            &directory.why,
-            &format!("d {} {:04o} {user} {group} -", field(path.as_bytes()), directory.mode),
-        );
+        let wanted = format!("{:04o} {user} {group} -", directory.mode);
+        let shipped = grants.shipped.get(path);
+        if let Some(shipped) = shipped.filter(|shipped| gives(shipped, directory, user, &group)) {
+            page.comment(&format!("{} of a package makes {path} so.", shipped.file));
+            continue;
+        }
+        put(&mut page, path, &directory.why, &format!("d {} {wanted}", field(path.as_bytes())));
+        if let Some(shipped) = shipped {
+            page.comment(&format!(
+                "{} of a package makes it otherwise; this line comes after:",
+                shipped.file
+            ));
+            put(&mut page, path, &directory.why, &format!("z {} {wanted}", glob_field(path.as_bytes())));
+        }
     }
     for (path, file) in &grants.files {
         page.blank();
@@ -52,6 +60,12 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         page.comment("Nothing: it needs no path that its user does not have.");
     }
     page.finish(format!("tmpfiles.d/nrtrace-{}.conf", grants.name), grants)
+}
+
+/// Whether a package's line gives the user what is wanted of a directory.
+fn gives(shipped: &Shipped, directory: &Directory, user: &str, group: &str) -> bool {
+    let mode = shipped.mode & directory.mode == directory.mode;
+    shipped.user == user && shipped.group == group && mode
 }
 
 /// Why systemd-tmpfiles would not do what a line for some path says, or would do it to another path.

@@ -29,7 +29,7 @@ pub use choices::Choices;
 use parts::Piece;
 pub use parts::{
     Acl, CapabilityGrant, Credential, Device, Directory, Executes, File, FileKind, LimitGrant, Membership,
-    PresentOwner, Sysctl, Variable,
+    PresentOwner, Shipped, Sysctl, Variable,
 };
 pub(crate) use reach::BEYOND;
 use reach::Used;
@@ -101,6 +101,8 @@ pub struct Grants {
     pub optional: Vec<Why>,
     /// Needs that cannot be granted safely.
     pub unmet: Vec<Unmet>,
+    /// What packages' tmpfiles.d files make on the machine that the files are written for, where that is known.
+    pub shipped: BTreeMap<RawText, Shipped>,
     /// The ways to meet each need, by its id, least first; what is taken of them is what all else here holds.
     pub ways: BTreeMap<String, Vec<Way>>,
     /// What was preferred.
@@ -203,6 +205,7 @@ impl Grants {
             withheld: Vec::new(),
             optional: Vec::new(),
             unmet: Vec::new(),
+            shipped: BTreeMap::new(),
             ways: BTreeMap::new(),
             choices,
             used,

@@ -137,6 +137,19 @@ pub struct Sysctl {
     pub why: Why,
 }
 
+/// What a package's own tmpfiles.d(5) file makes at each start of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shipped {
+    /// The file's name.
+    pub file: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner's name.
+    pub user: String,
+    /// The group's name.
+    pub group: String,
+}
+
 /// A user that owns something today that the program's user is to take over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PresentOwner {

@@ -1,7 +1,7 @@
 //! From needs to the ways that meet them, and to the choice of one for each.
 //!
 //! [`plan`] goes through a profile's needs by kind; for each, the module of its kind lists what can be done about it,
-//! least first, and [`Grants::choose`] takes one. The rules are those of least privilege: shared directories are never
+//! least first, and the plan takes one. The rules are those of least privilege: shared directories are never
 //! made writable, ownership or a group or an ACL entry meets a need for a path, and no capability stands in for one.
 
 mod capability;
