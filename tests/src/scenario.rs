@@ -84,3 +84,8 @@ macro_rules! scenarios {
         }
     };
 }
+
+/// Where a scenario runs: an overlay upon an overlay gives no handles of files.
+pub fn place(words: &[&str]) -> &'static str {
+    if words.first() == Some(&"handle") { "--in-place" } else { "" }
+}

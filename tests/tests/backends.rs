@@ -36,9 +36,10 @@ fn profile_at(path: &Path) -> Profile {
 /// The profile of a fixture under one backend.
 fn record(backend: &str, options: &str, words: &[&str], prepare: &str) -> Profile {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(120));
+    let place = nrtrace_tests::scenario::place(words);
     let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
     let script = format!(
-        "{PREPARE}\n{prepare}\ncd /\n{BIN}/nrtrace run -o {OUT}/result --backend {backend} {options} -- \
+        "{PREPARE}\n{prepare}\ncd /\n{BIN}/nrtrace run {place} -o {OUT}/result --backend {backend} {options} -- \
          {BIN}/fixture {}",
         words.join(" ")
     );

@@ -52,8 +52,9 @@ impl Scenario<'_> {
     fn check(&self) -> (Profile, Finished) {
         let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(60));
         let script = format!(
-            "{PREPARE}\n{}\ncd /\n{BIN}/nrtrace run -o {OUT}/result {} -- {BIN}/fixture {}\nexit",
+            "{PREPARE}\n{}\ncd /\n{BIN}/nrtrace run {} -o {OUT}/result {} -- {BIN}/fixture {}\nexit",
             self.prepare,
+            nrtrace_tests::scenario::place(self.words),
             quoted(self.options),
             quoted(self.words)
         );

@@ -42,21 +42,29 @@ pub(super) fn unreachable(grants: &mut Grants) {
     }
 }
 
-/// Takes back the way into homes in which nothing is granted: root's, and those of other users.
+/// Takes back the way into homes, root's and those of other users, and into other directories, where nothing behind it is
+/// granted.
 pub(super) fn homes(profile: &Profile, grants: &mut Grants) {
     let inside = |home: &RawText, path: &RawText| is_below(path.as_bytes(), home.as_bytes());
     let empty = |home: &RawText| {
         let granted = grants.acls.iter().filter(|(_, acl)| acl.bits != 1).map(|(path, _)| path);
         !granted.chain(grants.files.keys()).chain(grants.directories.keys()).any(|path| inside(home, path))
     };
-    let passes =
-        |(path, acl): &(&RawText, &Acl)| acl.bits == 1 && is_home(path, &grants.world) && empty(path);
+    // What is looked for behind it is refused, all of it.
+    let in_vain = |path: &RawText| {
+        let start = format!("path:{path}/");
+        let mut behind = grants.ways.keys().filter(|need| need.starts_with(&start)).peekable();
+        behind.peek().is_some() && behind.all(|need| grants.is_refused(need))
+    };
+    let passes = |(path, acl): &(&RawText, &Acl)| {
+        acl.bits == 1 && ((is_home(path, &grants.world) && empty(path)) || in_vain(path))
+    };
     let closed: Vec<(RawText, Why)> =
         grants.acls.iter().filter(passes).map(|(path, acl)| (path.clone(), acl.why.clone())).collect();
     for (path, mut why) in closed {
         why.needs.retain(|id| profile.requirements.iter().any(|need| need.id == *id));
         take_back(&path, &why, grants, || {
-            let reason = format!("{path} is somebody else's home, and nothing in it is granted");
+            let reason = format!("nothing in {path} is granted");
             Way::refuse(reason, "have what the program needs there in a directory of its own")
         });
     }
