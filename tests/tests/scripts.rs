@@ -173,6 +173,20 @@ fn an_entry_where_none_are_kept_is_refused_before_anything_is_changed() {
     );
 }
 
+#[test]
+fn a_directory_with_a_program_of_root_is_not_given_away() {
+    hostile(
+        r#"
+        mkdir /opt/svc; install -m 755 /bin/true /opt/svc/rootjob
+        nrtrace run -q -o /tmp/svc -- sh -c ': >/opt/svc/a.log; : >/opt/svc/b.pid'
+        ! nrtrace apply --yes /tmp/svc 2>/tmp/said
+        grep -q 'holds rootjob, a program' /tmp/said
+        test $(stat -c %U /opt/svc) = root
+        rm /opt/svc/rootjob; nrtrace apply --yes /tmp/svc; ! test $(stat -c %U /opt/svc) = root
+        "#,
+    );
+}
+
 /// systemd-tmpfiles takes the first line for a path by the file's name.
 #[test]
 fn a_packages_own_line_is_not_repeated_nor_in_the_way() {

@@ -1,7 +1,9 @@
 //! What is at a place, held by a descriptor: its owner, mode, ACL and capabilities.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fs::DirEntry;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, Uid, XattrFlags, chmod, chownat, fstat, getxattr,
@@ -130,6 +132,17 @@ impl Node {
         let (uid, gid, mode) = (status.st_uid, status.st_gid, status.st_mode & 0o7777);
         let rights = Rights { uid, gid, mode, acl, capabilities };
         Ok(Facts { inode: (status.st_dev, status.st_ino), kind, links: status.st_nlink, rights })
+    }
+
+    /// A program in a directory that another user owns: who may change the directory may put another one in its place.
+    pub fn program_of_others(&self, user: Option<u32>) -> Option<OsString> {
+        let runs = |entry: &DirEntry| {
+            entry
+                .metadata()
+                .is_ok_and(|what| what.is_file() && what.mode() & 0o111 != 0 && Some(what.uid()) != user)
+        };
+        let entries = std::fs::read_dir(self.magic()).into_iter().flatten().flatten();
+        entries.into_iter().find(runs).map(|entry| entry.file_name())
     }
 
     /// Whether its file system keeps ACLs.

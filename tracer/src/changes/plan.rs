@@ -136,6 +136,11 @@ impl Plan {
         match &facts {
             Some(facts) => {
                 check(&hold, facts, place.exposed).map_err(fail)?;
+                if let Some(program) = replaceable(&hold, facts, place.node.as_ref()) {
+                    return Err(fail(format!(
+                        "holds {program}, a program that the user could replace and others run: keep it elsewhere"
+                    )));
+                }
                 if !hold.acl.is_empty() && place.node.as_ref().is_some_and(|node| !node.keeps_acls()) {
                     return Err(fail("its file system keeps no ACLs: let a group have the access".into()));
                 }
@@ -247,6 +252,19 @@ fn line(path: &RawText, hold: &Hold, facts: Option<&Facts>) -> Option<String> {
         format!(" (now {}:{} {:04o})", rights.uid, rights.gid, rights.mode)
     });
     (!words.is_empty()).then(|| format!("{path}: {}{}", words.join(", "), now.unwrap_or_default()))
+}
+
+/// A program of others in a directory that the user may change from now on.
+fn replaceable(hold: &Hold, facts: &Facts, node: Option<&Node>) -> Option<String> {
+    if facts.kind != Kind::Directory || !hold.opens() {
+        return None;
+    }
+    let name = hold.user.as_ref().or_else(|| hold.acl.keys().next())?;
+    let user = nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    if user == Some(facts.rights.uid) {
+        return None;
+    }
+    node?.program_of_others(user).map(|name| name.to_string_lossy().into_owned())
 }
 
 /// Whether what is there can be changed so without harm to others.
