@@ -18,11 +18,6 @@ pub(super) fn settle(directory: &RawText, tally: &Tally, grants: &mut Grants) ->
     }
     let inode = tally.inode(directory);
     if let Some(owner) = inode.and_then(|inode| foreign_owner(directory, inode, grants)) {
-        // Its owner shares it with a group, and loses nothing by another member.
-        if let Some(join) = join(directory, tally, grants) {
-            grants.choose(tally.writes().map(|wish| wish.id), None, [join]);
-            return true;
-        }
         for wish in tally.writes() {
             refuse_foreign(wish, directory, &owner, grants);
         }
