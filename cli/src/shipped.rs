@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::grants::Shipped;
+use nrtrace_profiles::place::real;
 use nrtrace_tracer::files::read_regular;
 
 /// Where the files are; of those with one name, the first counts.
@@ -47,12 +48,8 @@ fn parse(file: &str, line: &str) -> Option<(RawText, Shipped)> {
     let mut or = |usual: &str| fields.next().filter(|field| *field != "-").unwrap_or(usual).to_owned();
     let (mode, user, group) = (or("0755"), or("root"), or("root"));
     let mode = u32::from_str_radix(mode.trim_start_matches([':', '~']), 8).ok()?;
-    let path = match path.strip_prefix("/var/run/") {
-        Some(rest) => format!("/run/{rest}"),
-        None => path.trim_end_matches('/').to_owned(),
-    };
     let shipped = Shipped { file: file.to_owned(), mode, user, group };
-    Some((RawText::from(path.as_str()), shipped))
+    Some((real(&RawText::from(path.trim_end_matches('/'))), shipped))
 }
 
 #[cfg(test)]

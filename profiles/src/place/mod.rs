@@ -194,7 +194,7 @@ fn is_alike(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Where a path really is: `/var/run` is `/run`, `/var/lock` is `/run/lock`.
-pub(crate) fn real(path: &RawText) -> RawText {
+pub fn real(path: &RawText) -> RawText {
     let bytes = path.as_bytes();
     for (link, target) in [(&b"/var/run"[..], &b"/run"[..]), (b"/var/lock", b"/run/lock")] {
         if let Some(rest) = bytes.strip_prefix(link).filter(|rest| rest.is_empty() || rest.starts_with(b"/"))

@@ -7,6 +7,7 @@ use crate::RawText;
 use crate::event::Inode;
 use crate::grants::{Acl, Act, Directory, Grants, Method, Way, Why};
 use crate::place::{Class, Place, own_name};
+use crate::requirement::Access;
 
 /// Takes a way that meets every change in and to a directory; false where what is in it is made one by one.
 pub(super) fn settle(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
@@ -58,9 +59,11 @@ pub(super) fn settle(directory: &RawText, tally: &Tally, grants: &mut Grants) ->
 /// The ways to change what is in a directory, least first.
 fn ways(directory: &RawText, class: Class, tally: &Tally, grants: &Grants) -> Vec<Way> {
     let inode = tally.inode(directory);
-    let (owns, sticky) = (tally.owns(), inode.is_some_and(is_sticky));
+    let owns = tally.on_itself.iter().any(|wish| wish.has(Access::Own));
+    let sticky = inode.is_some_and(|inode| inode.mode & 0o1000 != 0);
     let stays = inode.filter(|_| !owns && !sticky);
-    let join = join(directory, tally, grants);
+    let cautious = |way: &Way| matches!(&way.act, Act::Join(_, group) if group.caution.is_some());
+    let join = stays.and_then(|inode| groups::join(inode, 3, grants)).filter(|way| !cautious(way));
     // Where something in it refused first, whose the directory is was not seen.
     let is_known =
         inode.is_some() || tally.is_leftover(directory) || grants.world.is_named(own_name(directory));
@@ -71,17 +74,6 @@ fn ways(directory: &RawText, class: Class, tally: &Tally, grants: &Grants) -> Ve
         Way::new(Act::Acl(directory.clone(), acl), because)
     });
     join.into_iter().chain(own).chain(entry).collect()
-}
-
-fn is_sticky(inode: &Inode) -> bool {
-    inode.mode & 0o1000 != 0
-}
-
-/// The way to join a group that makes and removes entries in a directory already.
-fn join(directory: &RawText, tally: &Tally, grants: &Grants) -> Option<Way> {
-    let inode = tally.inode(directory).filter(|inode| !tally.owns() && !is_sticky(inode))?;
-    let cautious = |way: &Way| matches!(&way.act, Act::Join(_, group) if group.caution.is_some());
-    groups::join(inode, 3, grants).filter(|way| !cautious(way))
 }
 
 fn own(directory: &RawText, class: Class, inode: Option<&Inode>, tally: &Tally, grants: &Grants) -> Way {

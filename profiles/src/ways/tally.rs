@@ -131,11 +131,6 @@ impl<'a> Tally<'a> {
         self.changes.iter().chain(&self.on_itself)
     }
 
-    /// Whether something takes being its owner.
-    pub(super) fn owns(&self) -> bool {
-        self.on_itself.iter().any(|wish| wish.has(Access::Own))
-    }
-
     pub(super) fn all(&self) -> impl Iterator<Item = &Wish<'a>> {
         self.writes().chain(&self.looks)
     }

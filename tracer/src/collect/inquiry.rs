@@ -123,6 +123,9 @@ impl Inquiry {
                 .filter(|frame| !frame.contains("capable") && !frame.contains("permission"));
             callers.next().is_some_and(|frame| ASKS.contains(&&**frame))
         };
+        if !event.checks.iter().any(asks) {
+            return;
+        }
         let there = wants(event, case.traits).iter().any(|wanted| match wanted.want {
             Want::Open(flags) if flags & libc::O_CREAT != 0 && flags & libc::O_EXCL == 0 => {
                 !self.is_fresh(wanted, case, paths)
