@@ -1,7 +1,6 @@
 //! What can be taken away from the program beyond what every unit takes, by trials.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
@@ -98,15 +97,8 @@ fn tell(profile: &Profile, choices: &Choices, candidates: &[Vec<String>], shown:
 
 /// What `systemd-analyze security` says of a unit, where it is there and can read units from files (version 250).
 fn exposure(text: &str) -> Option<String> {
-    let directory = nix::unistd::mkdtemp(&std::env::temp_dir().join("nrtrace-XXXXXX")).ok()?;
-    let found = exposure_in(&directory, text);
-    // What is left of it harms nobody.
-    let _ = std::fs::remove_dir_all(&directory);
-    found
-}
-
-fn exposure_in(directory: &Path, text: &str) -> Option<String> {
-    let unit = directory.join("unit.service");
+    let directory = tempfile::tempdir().ok()?;
+    let unit = directory.path().join("unit.service");
     std::fs::write(&unit, text).ok()?;
     let mut command = Command::new("systemd-analyze");
     command.args(["--no-pager", "security", "--offline=yes"]).arg(&unit).env("LC_ALL", "C");

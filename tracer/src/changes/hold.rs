@@ -113,7 +113,7 @@ pub fn wanted<'a>(
     Ok(rights)
 }
 
-fn uid(name: &str) -> Result<u32, String> {
+pub(super) fn uid(name: &str) -> Result<u32, String> {
     let user = accounts::user_by_name(name).map(|user| user.uid.as_raw());
     user.ok_or_else(|| format!("there is no user {name}"))
 }

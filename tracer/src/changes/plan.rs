@@ -6,7 +6,7 @@ use nrtrace_profiles::changes::{Action, Change, Make};
 use nrtrace_profiles::text::letters;
 use nrtrace_profiles::{Capability, RawText};
 
-use super::hold::{Hold, bits, conflict};
+use super::hold::{Hold, bits, conflict, uid};
 use super::node::{Facts, Kind, Node};
 use super::place::{self, Place};
 use super::state::KeptPath;
@@ -260,7 +260,7 @@ fn replaceable(hold: &Hold, facts: &Facts, node: Option<&Node>) -> Option<String
         return None;
     }
     let name = hold.user.as_ref().or_else(|| hold.acl.keys().next())?;
-    let user = nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let user = uid(name).ok();
     if user == Some(facts.rights.uid) {
         return None;
     }
