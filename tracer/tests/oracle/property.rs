@@ -219,6 +219,8 @@ fn check(
         Question { follow, ..Question::new(root_fd.as_fd(), base_fd.as_fd(), path.as_bytes(), want) };
     let answer = oracle.ask(&question).map_err(|error| error.to_string())?;
     let all = oracle.ask_all(&question).map_err(|error| error.to_string())?;
+    // Before the act, which may take the working directory away.
+    let glance = glance(who, root, &base, &question);
     if world.snapshot() != before {
         return Err("asking has changed a file".into());
     }
@@ -232,7 +234,6 @@ fn check(
         (Answer::Fails(failure), None, Some(same)) => failure == same && got == failure.errno,
         _ => false,
     };
-    let glance = glance(who, root, &base, &question);
     let fits = match glance {
         None => true,
         Some(Ok(())) => got == 0 || idle.contains(&got),
