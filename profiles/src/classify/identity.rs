@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::calls::{Identity, Operation};
 use crate::event::{Attached, Event, Mode, Object, Outcome};
 use crate::requirement::{IdentityOperation, Need, Requirement};
 
@@ -65,7 +66,7 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
 /// The change behind a check of CAP_SETUID or CAP_SETGID.
 pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let Object::Ids { ids } = &source.event.object else { return false };
-    let Some(operation) = operation(&source.event.call.name) else { return false };
+    let Some(operation) = operation(source.event.call.operation()) else { return false };
     let identity = &source.context.run.identity;
     let own = match operation {
         IdentityOperation::SetUser => Some(identity.uid),
@@ -85,12 +86,14 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     true
 }
 
-fn operation(call: &str) -> Option<IdentityOperation> {
-    match call.trim_end_matches("32") {
-        "setuid" | "setreuid" | "setresuid" | "setfsuid" => Some(IdentityOperation::SetUser),
-        "setgid" | "setregid" | "setresgid" | "setfsgid" => Some(IdentityOperation::SetGroup),
-        "setgroups" => Some(IdentityOperation::SetGroups),
-        _ => None,
+/// The change of identity that a call makes.
+pub fn operation(operation: Operation) -> Option<IdentityOperation> {
+    let Operation::Identity(identity) = operation else { return None };
+    match identity {
+        Identity::Users(_) | Identity::FileUser => Some(IdentityOperation::SetUser),
+        Identity::Groups(_) | Identity::FileGroup => Some(IdentityOperation::SetGroup),
+        Identity::Supplementary => Some(IdentityOperation::SetGroups),
+        Identity::Capabilities | Identity::Process | Identity::Filter => None,
     }
 }
 
@@ -100,11 +103,9 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
     let (event, identity) = (source.event, &source.context.run.identity);
     let (path, uid, gid) = match (&event.object, &event.call.args) {
         (Object::Gift { path, uid, gid }, _) => (path, *uid, *gid),
-        // Ids are the low halves of the arguments.
-        (Object::Path(path), args) => match &*event.call.name {
-            "chown" | "lchown" | "fchown" => (path, args[1] as u32, args[2] as u32),
-            "fchownat" => (path, args[2] as u32, args[3] as u32),
-            _ => return path::place(source, out),
+        (Object::Path(path), args) => match event.call.operation().gift(args) {
+            Some((uid, gid)) => (path, uid, gid),
+            None => return path::place(source, out),
         },
         _ => return false,
     };

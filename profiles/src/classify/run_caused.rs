@@ -2,6 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
+use crate::calls::{File, Operation};
 use crate::event::{Backend, Check, Event, Outcome, PathObject};
 
 use super::context::Context;
@@ -95,10 +96,7 @@ fn is_path_search(event: &Event, path: &PathObject, context: &Context<'_>) -> bo
     }
     let elsewhere = context.is_run_elsewhere(&path.path);
     let listed = is_program_directory(&files::parent(&path.path), context);
-    let looks = matches!(
-        &*event.call.name,
-        "stat" | "lstat" | "newfstatat" | "statx" | "access" | "faccessat" | "faccessat2"
-    );
+    let looks = matches!(event.call.operation(), Operation::File(File::Look | File::Access(_)));
     match event.outcome {
         Outcome::Failure { errno: errno::ENOENT } if files::is_exec(event) => elsewhere || listed,
         Outcome::Failure { errno: errno::EACCES } if files::is_exec(event) => elsewhere,
