@@ -98,9 +98,37 @@ pub fn find(name: &str) -> Option<&'static Row> {
     ROWS.get(usize::from(ORDER[found]))
 }
 
+/// The row of a call by its name; one that says nothing for a call that nothing is known of.
+pub fn row(name: &str) -> &'static Row {
+    const UNKNOWN: &Row = &Row {
+        name: "",
+        operands: Operands::NONE,
+        operation: Operation::Other,
+        link: Link::Followed,
+        telling: 0,
+        frequent: false,
+    };
+    find(name).unwrap_or(UNKNOWN)
+}
+
 /// What a call of this name does.
 pub fn operation(name: &str) -> Operation {
-    find(name).map_or(Operation::Other, |row| row.operation)
+    row(name).operation
+}
+
+/// Whether a call of this name removes a name for good.
+pub fn removes(name: &str) -> bool {
+    matches!(operation(name), Operation::File(File::Remove(_)))
+}
+
+/// Whether a call of this name makes a directory.
+pub fn makes_directory(name: &str) -> bool {
+    matches!(operation(name), Operation::File(File::MakeDirectory(_)))
+}
+
+/// Whether a call of this name opens.
+pub fn opens(name: &str) -> bool {
+    matches!(operation(name), Operation::File(File::Open(_)))
 }
 
 impl Row {

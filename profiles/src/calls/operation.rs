@@ -1,6 +1,7 @@
 //! Operations of the kernel, as a program asks for them. Numbers are indexes of arguments.
 
 use super::{AT_REMOVEDIR, want};
+use crate::requirement::IdentityOperation;
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -362,6 +363,17 @@ impl Operation {
     /// Whether a call with these arguments, in place, may make the file it names.
     pub fn creates(self, args: &[u64; 6]) -> bool {
         self.opened_with(args).is_some_and(|flags| flags & want::O_CREAT != 0)
+    }
+
+    /// The change of identity or of ownership that it makes.
+    pub fn identity(self) -> Option<IdentityOperation> {
+        Some(match self {
+            Self::Identity(Identity::Users(_) | Identity::FileUser) => IdentityOperation::SetUser,
+            Self::Identity(Identity::Groups(_) | Identity::FileGroup) => IdentityOperation::SetGroup,
+            Self::Identity(Identity::Supplementary) => IdentityOperation::SetGroups,
+            Self::File(File::Give(_)) => IdentityOperation::Chown,
+            _ => return None,
+        })
     }
 
     /// The ids that it takes, in as many arguments.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::calls::{Identity, Operation};
 use crate::event::{Attached, Event, Mode, Object, Outcome};
 use crate::requirement::{IdentityOperation, Need, Requirement};
 
@@ -66,7 +65,7 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
 /// The change behind a check of CAP_SETUID or CAP_SETGID.
 pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let Object::Ids { ids } = &source.event.object else { return false };
-    let Some(operation) = operation(source.event.call.operation()) else { return false };
+    let Some(operation) = source.event.call.operation().identity() else { return false };
     let identity = &source.context.run.identity;
     let own = match operation {
         IdentityOperation::SetUser => Some(identity.uid),
@@ -84,17 +83,6 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
         out.findings.push(source.finding(need));
     }
     true
-}
-
-/// The change of identity that a call makes.
-pub fn operation(operation: Operation) -> Option<IdentityOperation> {
-    let Operation::Identity(identity) = operation else { return None };
-    match identity {
-        Identity::Users(_) | Identity::FileUser => Some(IdentityOperation::SetUser),
-        Identity::Groups(_) | Identity::FileGroup => Some(IdentityOperation::SetGroup),
-        Identity::Supplementary => Some(IdentityOperation::SetGroups),
-        Identity::Capabilities | Identity::Process | Identity::Filter => None,
-    }
 }
 
 /// A change of owner: to others it is a change only privilege makes; to the user itself it takes that the file is

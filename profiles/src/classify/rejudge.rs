@@ -13,7 +13,6 @@ use crate::{Capability, RawText};
 
 use super::context::Context;
 use super::files;
-use super::identity;
 use super::noise::{self, Verdict};
 use super::site::{self, CheckSite};
 
@@ -67,7 +66,7 @@ impl Judge<'_> {
         let own = match &event.object {
             Object::Ids { ids } => {
                 let all = |own: u32| ids.iter().all(|asked| [own, u32::MAX].contains(asked));
-                match identity::operation(event.call.operation()) {
+                match event.call.operation().identity() {
                     Some(IdentityOperation::SetUser) => all(self.new.uid),
                     Some(IdentityOperation::SetGroup) => all(self.new.gid),
                     Some(IdentityOperation::SetGroups) => ids.iter().all(|id| *id == self.new.gid),

@@ -92,3 +92,86 @@ fn what_only_the_old_user_could_becomes_a_need() {
     assert_eq!(profile(&trace, "x").requirements, []);
     assert_eq!(ids(&trace, &www()), ["path:/etc/x.key"]);
 }
+
+/// What a call of each name does with a file of root's in a directory of root's, of which another user has neither.
+fn variants() -> Vec<(&'static [(&'static str, &'static [u64])], &'static str, bool)> {
+    const FD: u64 = 7;
+    const AT: u64 = u64::MAX - 99;
+    vec![
+        (
+            &[
+                ("open", &[1, 1]),
+                ("openat", &[AT, 1, 1]),
+                ("openat2", &[AT, 1, 2, 24]),
+                ("creat", &[1, 0o644]),
+            ],
+            "write",
+            true,
+        ),
+        (&[("truncate", &[1, 0]), ("truncate64", &[1, 0])], "write", true),
+        (
+            &[
+                ("setxattr", &[1, 2]),
+                ("lsetxattr", &[1, 2]),
+                ("fsetxattr", &[FD, 2]),
+                ("setxattrat", &[AT, 1, 0, 2]),
+            ],
+            "write",
+            true,
+        ),
+        (&[("access", &[1, 2]), ("faccessat", &[AT, 1, 2]), ("faccessat2", &[AT, 1, 2, 0])], "write", true),
+        (
+            &[
+                ("chmod", &[1, 0o600]),
+                ("fchmod", &[FD, 0o600]),
+                ("fchmodat", &[AT, 1, 0o600]),
+                ("fchmodat2", &[AT, 1, 0o600, 0]),
+                ("file_setattr", &[AT, 1, 2, 0, 0]),
+            ],
+            "own",
+            true,
+        ),
+        (
+            &[
+                ("utime", &[1, 2]),
+                ("utimes", &[1, 2]),
+                ("futimesat", &[AT, 1, 2]),
+                ("utimensat", &[AT, 1, 2, 0]),
+                ("utimensat_time64", &[AT, 1, 2, 0]),
+            ],
+            "own",
+            true,
+        ),
+        (&[("mkdir", &[1, 0o755]), ("mkdirat", &[AT, 1, 0o755])], "create", false),
+        (&[("mknod", &[1, 0o10_644]), ("mknodat", &[AT, 1, 0o10_644])], "create", false),
+        (&[("unlink", &[1]), ("unlinkat", &[AT, 1, 0])], "delete", true),
+    ]
+}
+
+#[test]
+fn variants_of_a_call_bring_the_same_need_for_another_user() {
+    let own =
+        Identity { user: "root".into(), group: "root".into(), uid: 0, gid: 0, groups: vec![], exists: true };
+    for (alike, access, there) in variants() {
+        let needs = alike.iter().map(|(name, args)| {
+            let mut made = call(name, args).on("/srv/file");
+            if there {
+                made = made.there(FileType::File, 0o644, 0);
+            }
+            if *name == "openat2" {
+                made.0.call.structure = vec![1, 0];
+            }
+            made.0.credentials = crate::event::Credentials { uid: 0, gid: 0 };
+            let mut trace = trace("thing", [made]);
+            trace.run.identity = own.clone();
+            let found = profile(&rejudge(&trace, &www()), "x").requirements;
+            found.into_iter().map(|need| format!("{:?}", need.need)).collect::<Vec<_>>()
+        });
+        let needs: Vec<_> = needs.collect();
+        for ((name, _), found) in alike.iter().zip(&needs) {
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            assert_eq!(found, &needs[0], "{name}");
+            assert!(found[0].to_lowercase().contains(access), "{name}: {found:?}");
+        }
+    }
+}
