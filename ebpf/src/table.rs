@@ -1,7 +1,7 @@
-//! The table of system calls: one row says where a call's path, file descriptor or socket address is.
+//! Where the operands of system calls stand.
 //!
-//! The tracer resolves each row's name to a number for the native table and for the 32-bit one, and
-//! loads the rows into the probe's map; the probe reads them. Adding a call is adding a row.
+//! The tracer resolves the name of each row of the table of calls to a number for the native table and for the 32-bit one, and
+//! loads the operands into the probe's map; the probe reads them.
 
 /// Where a system call's operands are. Argument indexes count from 0; [`NONE`] where there is none.
 #[repr(C)]

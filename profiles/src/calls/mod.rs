@@ -116,6 +116,11 @@ pub fn operation(name: &str) -> Operation {
     row(name).operation
 }
 
+/// The native name of a call that the i386 table has twice, with ids of 16 and of 32 bits.
+pub fn native_name(name: &str) -> &str {
+    name.strip_suffix("32").unwrap_or(name)
+}
+
 /// Whether a call of this name removes a name for good.
 pub fn removes(name: &str) -> bool {
     matches!(operation(name), Operation::File(File::Remove(_)))

@@ -2,7 +2,7 @@
 
 use super::paths::is_given;
 use crate::RawText;
-use crate::calls::ROWS;
+use crate::calls::{ROWS, native_name};
 use crate::grants::{Act, Grants, Method, Way};
 use crate::requirement::{IdentityOperation, Requirement};
 
@@ -41,7 +41,7 @@ pub(super) fn meet(
 /// The calls of an operation, by their native names.
 fn calls(operation: IdentityOperation) -> impl Iterator<Item = &'static str> {
     let rows = ROWS.iter().filter(move |row| row.operation.identity() == Some(operation));
-    rows.map(|row| row.name).filter(|name| !name.ends_with("32"))
+    rows.map(|row| row.name).filter(|name| native_name(name) == *name)
 }
 
 /// The unit answers the calls in the kernel's place: nothing changes, and the program is told that it did.

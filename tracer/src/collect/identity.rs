@@ -24,11 +24,6 @@ pub fn is_identity(operation: Does) -> bool {
         || machine::way(operation).is_some()
 }
 
-/// The native name of a call that the i386 table has twice, with ids of 16 and of 32 bits.
-fn native(name: &str) -> &str {
-    name.strip_suffix("32").unwrap_or(name)
-}
-
 /// A call's record that waits, with its result.
 pub type Recorded = (StoredOperation, i64);
 
@@ -89,5 +84,6 @@ fn is_same(names: &mut Calls, call: &IdentityCall, operation: &Operation<'_>) ->
     let telling = |args: &[u64; 6]| calls::row(call.name).telling_args(args).map(|arg| arg as u32);
     call.tid == operation.head.tid
         && telling(&call.args) == telling(&operation.args)
-        && native(&names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0) == call.name
+        && calls::native_name(&names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0)
+            == call.name
 }

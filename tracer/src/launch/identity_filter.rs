@@ -97,7 +97,7 @@ fn known(compat: bool) -> Vec<Known> {
     let known = |row: &'static Row| {
         let number = if compat { seccomp::compat(row.name) } else { seccomp::native(row.name) };
         let narrow = compat && calls::find(&format!("{}32", row.name)).is_some();
-        let name = row.name.strip_suffix("32").unwrap_or(row.name);
+        let name = calls::native_name(row.name);
         Some(Known { number: number?, name, takes: takes(row)?, narrow })
     };
     ROWS.iter().filter_map(known).collect()

@@ -261,7 +261,7 @@ impl Engine {
             if let Some(mut entry) = task.pending.take().filter(|_| !RESTARTS.contains(&result)) {
                 entry.record.ret = result;
                 entry.read_socket(&task.facts);
-                if entry.name == "chroot" && result == 0 {
+                if calls::operation(entry.name).is(calls::File::ChangeRoot) && result == 0 {
                     // As the probe's records have it: the root that the task has when the call returns.
                     entry.read_root(stopped.tid());
                 }

@@ -133,9 +133,9 @@ pub(super) fn namespaces() -> Vec<Rule> {
     ];
     // The flags of clone3(2) are in memory: programs fall back to clone(2).
     let mut rules = vec![Rule::refuse("clone3", libc::ENOSYS), Rule::refuse("setns", libc::EPERM)];
-    for call in ["unshare", "clone"] {
+    for (call, signal) in [("unshare", 0), ("clone", 0xff)] {
         // Of clone(2) the lowest byte is a signal.
-        let kinds = KINDS.iter().filter(|kind| call == "unshare" || **kind > 0xff);
+        let kinds = KINDS.iter().filter(|kind| **kind > signal);
         rules.extend(kinds.map(|kind| Rule::refuse_bits(call, &[(0, *kind as u32)])));
     }
     rules
