@@ -19,6 +19,7 @@ use nrtrace_tracer::trial::Report;
 use super::Prover;
 use crate::args::Talk;
 use crate::progress::Trials;
+use nrtrace_profiles::calls;
 
 /// A trial that fails without a reason to be seen is repeated so often: the program may be flaky.
 const RETRIES: u32 = 2;
@@ -188,8 +189,8 @@ impl Growth {
 /// Places that the unit alone keeps the program from writing to, by `ProtectSystem=strict`: the user's own rights are
 /// enough, else the kernel would have said so.
 fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
-    let removes = |call: &str| call.starts_with("unlink") || call == "rmdir";
-    let refused = seen.unexplained.iter().filter(|entry| entry.outcome == "EROFS" && !removes(&entry.call));
+    let refused =
+        seen.unexplained.iter().filter(|entry| entry.outcome == "EROFS" && !calls::removes(&entry.call));
     let written = refused.filter_map(|entry| {
         let path = Path::new(OsStr::from_bytes(entry.object.as_bytes()));
         let (path, metadata) = match path.metadata() {

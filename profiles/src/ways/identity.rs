@@ -2,6 +2,7 @@
 
 use super::paths::is_given;
 use crate::RawText;
+use crate::calls::{ROWS, native_name};
 use crate::grants::{Act, Grants, Method, Way};
 use crate::requirement::{IdentityOperation, Requirement};
 
@@ -37,19 +38,15 @@ pub(super) fn meet(
     grants.take(&requirement.id, Way::setting(advice));
 }
 
-/// The calls of an operation.
-fn calls(operation: IdentityOperation) -> &'static [&'static str] {
-    match operation {
-        IdentityOperation::SetUser => &["setuid", "setreuid", "setresuid", "setfsuid"],
-        IdentityOperation::SetGroup => &["setgid", "setregid", "setresgid", "setfsgid"],
-        IdentityOperation::SetGroups => &["setgroups"],
-        IdentityOperation::Chown => &["chown", "fchown", "lchown", "fchownat"],
-    }
+/// The calls of an operation, by their native names.
+fn calls(operation: IdentityOperation) -> impl Iterator<Item = &'static str> {
+    let rows = ROWS.iter().filter(move |row| row.operation.identity() == Some(operation));
+    rows.map(|row| row.name).filter(|name| native_name(name) == *name)
 }
 
 /// The unit answers the calls in the kernel's place: nothing changes, and the program is told that it did.
 fn answer(operation: IdentityOperation) -> Way {
-    let list: Vec<String> = calls(operation).iter().map(|call| format!("{call}:0")).collect();
+    let list: Vec<String> = calls(operation).map(|call| format!("{call}:0")).collect();
     let act = Act::Directive("SystemCallFilter".into(), format!("~{}", list.join(" ")));
     Way::new(act, "is answered with success and not done, as the program ends when it is refused")
 }

@@ -90,13 +90,6 @@ pub struct Course {
     pub ends: bool,
 }
 
-impl Course {
-    /// Default of [`Course::ready_timeout`].
-    pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
-    /// Default of [`Course::exercise_timeout`].
-    pub const EXERCISE_TIMEOUT: Duration = Duration::from_secs(600);
-}
-
 /// What it came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

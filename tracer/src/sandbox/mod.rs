@@ -135,11 +135,6 @@ pub fn hold(
     }
 }
 
-/// Whether that was the status of a sandbox that could not be made.
-pub fn is_broken(outcome: Outcome) -> bool {
-    outcome == Outcome::Ended(BROKEN)
-}
-
 fn failed<S: Into<String>>(operation: &'static str, subject: S) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::system(operation, subject, errno)
 }
