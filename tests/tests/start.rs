@@ -120,8 +120,8 @@ fn what_is_not_applied_is_told() {
     assert_eq!(said, "nrtrace: not applied: PrivateUsers=yes of the unit\nstarted\n");
     // What is about control groups is a service manager's.
     let said = started("SocketBindDeny=1-1023\nDelegate=yes\n", "", "echo started");
-    let expected = "nrtrace: not applied: SocketBindDeny=1-1023, which takes systemd\n\
-                    nrtrace: not applied: Delegate=yes, which takes systemd\nstarted\n";
+    let expected = "nrtrace: not applied: SocketBindDeny= of the unit: it takes a control group, which systemd makes\n\
+                    nrtrace: not applied: Delegate= of the unit: it takes a control group, which systemd makes\nstarted\n";
     assert_eq!(said, expected);
 }
 

@@ -178,10 +178,11 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
-/// What an earlier proof took away is tried again.
+/// What an earlier proof took away, or could not try, is tried again.
 fn forget_hardening(profile: &mut Profile) {
     if let Some(proof) = &mut profile.proof {
         proof.hardening.clear();
+        proof.not_applied.clear();
     }
 }
 
