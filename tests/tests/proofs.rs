@@ -392,51 +392,6 @@ fn the_machine_is_as_it_was_after_many_trials_and_kills() {
     assert_eq!(finished.status, 0, "{finished}");
 }
 
-/// Where the control groups of version 2 are writable, a trial has one for the program; elsewhere the record tells.
-#[test]
-fn a_unit_that_takes_a_control_group_is_tried_in_one() {
-    let (finished, sandbox) = run(&format!(
-        r#"cd /
-        own=$(sed -n 's/^0:://p' /proc/self/cgroup)
-        for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified; do
-            if mkdir $hierarchy$own/looked-for 2>/dev/null && [ -e $hierarchy$own/looked-for/cgroup.events ]; then
-                echo "groups $hierarchy"; GROUPS_ARE=$hierarchy
-            fi
-            rmdir $hierarchy$own/looked-for 2>/dev/null || true
-        done
-        cat >/opt/web <<'X'
-#!/bin/bash
-socat TCP-LISTEN:70,fork,reuseaddr /dev/null &
-if [ -n "$MORE" ]; then timeout 0.5 socat TCP-LISTEN:71 /dev/null; [ $? = 124 ] || exit 7; fi
-sleep 60
-X
-        cat >/opt/manager <<X
-#!/bin/bash
-own=\$(sed -n 's/^0:://p' /proc/self/cgroup)
-mkdir ${{GROUPS_ARE:-/sys/fs/cgroup}}\$own/mine || [ -z "\$MORE" ] || exit 7
-sleep 60
-X
-        chmod 755 /opt/web /opt/manager
-        verify() {{ {BIN}/nrtrace verify {OUT}/$1/profile.json --settle 100ms --grace 1s --network private "${{@:2}}"; }}
-        for name in web manager; do {BIN}/nrtrace run -q --for 500ms -o {OUT}/$name -- /opt/$name; done
-        code=0; verify web --env MORE=1 2>&1 || code=$?; echo "web $code"
-        code=0; verify manager --env MORE=1 2>&1 || code=$?; echo "manager $code"
-        for n in 1 2 3 4; do
-            verify web -q & victim=$!; sleep 0.$((n * 2)); kill -9 $victim || true; wait $victim || true
-        done
-        for n in $(seq 100); do find /sys/fs/cgroup -name 'nrtrace-*' >{OUT}/left; [ -s {OUT}/left ] || break; sleep 0.1; done
-        "#
-    ));
-    assert_eq!(finished.status, 0, "{finished}");
-    let said = String::from_utf8_lossy(&finished.stdout);
-    assert!(said.contains("web 1\n") && said.contains("Missing: port:tcp:0.0.0.0:71"), "{finished}");
-    let has_groups = said.contains("groups /sys/fs/cgroup");
-    assert_eq!(said.contains("lived by what SocketBindDeny="), !has_groups, "{finished}");
-    assert_eq!(said.contains("Not applied in the sandbox: SocketBindDeny="), !has_groups, "{finished}");
-    assert_eq!(said.contains("manager 0\n"), has_groups, "{finished}");
-    assert_eq!(std::fs::read_to_string(sandbox.out().join("left")).unwrap(), "");
-}
-
 /// Data that a service has gone on to write since its recorded run made the directory.
 const CANARY: &str = r#"
     useradd -r -M svc

@@ -51,6 +51,13 @@ pub fn run(package: &Path, nrtrace: Option<&Path>, directory: &Path, writes: boo
     if writes {
         report::replace(Path::new("docs/kernels.md"), MARK, &table)?;
     }
+    let seen =
+        |name: &str| Ok::<_, anyhow::Error>(outcome.text(&format!("interrupted.{name}"))?.trim().to_owned());
+    let (there, status, left) = (seen("while")?, seen("status")?, seen("left")?);
+    ensure!(
+        there == "there" && status == "3" && left.is_empty(),
+        "a proof that was interrupted under systemd: {there:?}, status {status}, left {left:?}"
+    );
     let failed: Vec<&str> = services.iter().filter(|service| !service.is_fine()).map(|s| s.name).collect();
     ensure!(
         failed.is_empty(),

@@ -36,7 +36,8 @@ check() {
     systemctl daemon-reload
     timeout 300 systemctl start "$name.service" >"$out.start" 2>&1
     note "$name" started "$?"
-    for n in $(seq 100); do $serves 2>/dev/null && break; sleep 0.3; done
+    SECONDS=0
+    until $serves 2>/dev/null || [ "$SECONDS" -gt 60 ]; do sleep 0.3; done
     if $serves; then note "$name" serves yes; else note "$name" serves no; fi
     note "$name" user "$(ps -o user:32= -p "$(systemctl show -P MainPID "$name.service")" | tr -d ' ')"
     note "$name" roots "$(ps -o user= -p "$(paste -sd, "/sys/fs/cgroup/system.slice/$name.service/cgroup.procs")" | grep -c '^root')"
@@ -51,12 +52,28 @@ check() {
     systemctl reset-failed
 }
 
+# A proof that waits for systemd's trial is interrupted: the unit and the user are gone.
+interrupted() {
+    local out=/results/interrupted user
+    nrtrace run -q --verify --settle 1s -o $out -- /usr/bin/sleep 1000 >$out.run 2>&1
+    user=$(sed -n 's/^User=//p' $out/*.service.d/50-nonroot.conf)
+    nrtrace verify $out/profile.json --with systemd --ready '! ls /run/systemd/system/nrtrace-trial-*.service' --settle 1s -v >$out.verify 2>&1 &
+    for n in $(seq 300); do systemctl is-active --quiet 'nrtrace-trial-*.service' && break; sleep 0.3; done
+    systemctl is-active --quiet 'nrtrace-trial-*.service' && getent passwd "$user" >/dev/null && note interrupted while there
+    # A shell has its background jobs ignore what a terminal interrupts by.
+    kill -TERM $!
+    wait $!
+    note interrupted status $?
+    note interrupted left "$(ls -d /run/systemd/system/nrtrace-trial-* 2>/dev/null; systemctl --no-legend list-units --all 'nrtrace-trial-*'; getent passwd "$user")"
+}
+
 ip link set lo up 2>/dev/null
 check nginx 80 /usr/sbin/nginx -g 'daemon on; master_process on;'
 check lighttpd 80 /usr/sbin/lighttpd -D -f /etc/lighttpd/lighttpd.conf
 check redis-server 6379 /usr/bin/redis-server /etc/redis/redis.conf --supervised systemd --daemonize no
 check memcached 11211 /usr/share/memcached/scripts/systemd-memcached-wrapper /etc/memcached.conf
 check dnsmasq 53 /usr/share/dnsmasq/systemd-helper exec
+interrupted
 say end
 stty -F /dev/ttyS1 raw
 # A terminal is nothing that tar writes to.
