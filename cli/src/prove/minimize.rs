@@ -14,7 +14,7 @@ use nrtrace_tracer::course::Verdict;
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify::{self, Verified};
-use super::{Prover, late};
+use super::{Prover, harden, late};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -60,13 +60,14 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
+        let mut outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
         prover.course.settle = prover.course.settle.max(whole);
-        let lives = finish(&prover, profile, &found, trials, before + outlived.died, wanted.talk)?;
+        outlived.died += before;
+        let lives = finish(&prover, profile, &found, trials, outlived, wanted.talk)?;
         journal.remove();
         if !lives {
             let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
@@ -114,6 +115,8 @@ struct Outlived {
     longer: Option<Duration>,
     /// How often the program died although nothing that was left out is to blame.
     died: u32,
+    /// What hardens, where it lived with all that can be tried.
+    hardening: BTreeSet<String>,
 }
 
 /// Early green is false: the result has to live much longer once.
@@ -130,8 +133,15 @@ fn outlives(
     course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
+    // One that lives so long with all that can be taken away lives without that, too: it need not do so twice.
+    let smaller = without(profile, &removed);
+    let hardening = harden::all(prover, &smaller);
+    if !hardening.is_empty() && harden::lives(prover, &smaller, &hardening, &course)? {
+        outlived.hardening = hardening;
+        return Ok(outlived);
+    }
     for _ in 0..prove::search::BASELINE {
-        let report = prover.trial(&without(profile, &removed), &course, false)?;
+        let report = prover.trial(&smaller, &course, false)?;
         let Some(Verdict::Failed(_)) = &report.verdict else { break };
         if removed.is_empty() || prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
             // Not for what was left out.
@@ -156,7 +166,7 @@ fn finish(
     profile: &mut Profile,
     found: &Found,
     trials: u32,
-    died: u32,
+    outlived: Outlived,
     talk: &Talk,
 ) -> Result<bool> {
     conclude::minimized(profile, found);
@@ -166,7 +176,7 @@ fn finish(
         *profile = smaller;
     }
     let last = profile.proof.take();
-    let flaked = verified.flaked + found.flaked + found.died + died;
+    let flaked = verified.flaked + found.flaked + found.died + outlived.died;
     let lives = verified.lives() && flaked == 0;
     profile.proof = Some(ProfileProof {
         lives,
@@ -176,7 +186,7 @@ fn finish(
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: trials + verified.trials,
         flaked,
-        hardening: BTreeSet::new(),
+        hardening: outlived.hardening,
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

@@ -4,6 +4,7 @@ mod bench;
 mod choose;
 mod harden;
 mod journal;
+mod manager;
 mod minimize;
 mod run;
 mod share;
@@ -30,7 +31,8 @@ use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
-    BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
+    BackendArg, CourseArgs, ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs,
+    VerifyArgs, Watch,
 };
 use crate::engine;
 use crate::failure::BadInput;
@@ -63,6 +65,8 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// The service manager that has the last word.
+    with: Option<ManagerArg>,
     /// Whether it was said how long a trial has to settle.
     settles: bool,
     /// Lends the trials what watches them.
@@ -85,6 +89,7 @@ impl Prover {
         }
         engine::must_work_itself(&command)?;
         check(&args.course)?;
+        manager::check(args.sandbox.with)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
             command,
@@ -98,6 +103,7 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            with: args.sandbox.with,
             settles: args.course.settle.is_some(),
             lender: Arc::default(),
         })
@@ -178,10 +184,11 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
-/// What an earlier proof took away is tried again.
+/// What an earlier proof took away, or could not try, is tried again.
 fn forget_hardening(profile: &mut Profile) {
     if let Some(proof) = &mut profile.proof {
         proof.hardening.clear();
+        proof.not_applied.clear();
     }
 }
 
@@ -238,9 +245,12 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
         forget_hardening(&mut profile);
     }
     let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
-    let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
+    let mut verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
     if verified.lives() && destination.is_some() {
         harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
+    if verified.lives() {
+        verified.failure = manager::try_with(&prover, &mut profile, &prove.results.talk)?;
     }
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
@@ -273,10 +283,11 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         journal: Some(&beside),
         talk,
     };
-    let lives = minimize::minimize(&wanted, &mut profile)?;
+    let mut lives = minimize::minimize(&wanted, &mut profile)?;
     if lives && destination.is_some() {
         harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
     }
+    lives = lives && manager::try_with(&prover, &mut profile, talk)?.is_none();
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     let written = destination.is_some() && losses.is_empty();

@@ -7,10 +7,11 @@ use anyhow::Result;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_tracer::course::Failure;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{Prover, check, choices, harden, is_private, minimize, proved, shared, tell, watching};
+use super::{Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, watching};
 use crate::args::RunArgs;
 use crate::output::{Losses, OutputDir};
 use crate::there::found_from_everywhere;
@@ -29,6 +30,7 @@ pub struct Wanted<'a> {
 pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let args = wanted.args;
     check(&args.course)?;
+    manager::check(args.sandbox.with)?;
     let mut given = args.course.course(true, None);
     if let Some(whole) = args.lifetime.run_for {
         // Without readiness, it has to live so long; with it, so long after the exercise.
@@ -46,10 +48,11 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        with: args.sandbox.with,
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         lender: Arc::default(),
     };
-    let Chosen { prover, mut profile, verified } = choose(wanted, &prover)?;
+    let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
     let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
     // Written now, so that nothing is lost when the search is interrupted.
@@ -60,6 +63,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     } else if !lives || !args.minimize {
         if lives {
             losses = harden(wanted, &prover, &mut profile, 1)?;
+            (verified.failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            lives = verified.lives();
         }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
@@ -75,6 +80,9 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses = write(wanted, &prover, &profile);
         if lives {
             losses = harden(wanted, &prover, &mut profile, minimize::LONGER_LIFE)?;
+            let failure;
+            (failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            lives = failure.is_none();
         }
         let written = losses.is_empty();
         losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
@@ -86,6 +94,18 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
 fn harden(wanted: &Wanted<'_>, prover: &Prover, profile: &mut Profile, longer: u32) -> Result<Losses> {
     harden::harden(prover, profile, longer, &wanted.args.results.talk)?;
     Ok(write(wanted, prover, profile))
+}
+
+/// Has the service manager have the last word, where it is asked; what fails there is written as not proved.
+fn last(
+    wanted: &Wanted<'_>,
+    prover: &Prover,
+    profile: &mut Profile,
+    losses: Losses,
+) -> Result<(Option<Failure>, Losses)> {
+    let failure = manager::try_with(prover, profile, &wanted.args.results.talk)?;
+    let losses = if failure.is_some() { write(wanted, prover, profile) } else { losses };
+    Ok((failure, losses))
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {

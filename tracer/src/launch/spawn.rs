@@ -63,6 +63,8 @@ pub struct Fence {
     pub mounts: Option<Arc<OwnedFd>>,
     /// Whether it gets a host name of its own.
     pub host_name: bool,
+    /// The file of a control group by which tasks join it, open for writing.
+    pub group: Option<RawFd>,
     /// Where it starts; where nrtrace is, unless given.
     pub directory: Option<PathBuf>,
     /// Seccomp filters, all of which hold.

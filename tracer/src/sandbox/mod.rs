@@ -9,6 +9,7 @@
 //! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it, unless the sandbox
 //! is guarded.
 
+mod group;
 mod guard;
 mod link;
 pub(crate) mod mounts;
@@ -30,6 +31,7 @@ use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, sethostname};
 use serde::{Deserialize, Serialize};
 
+pub use self::group::{Group, Kept};
 pub use self::shares::Shares;
 use crate::launch::Error;
 

@@ -48,18 +48,19 @@ struct Confines {
     // Kept open until the program is executed.
     mounts: Option<Arc<OwnedFd>>,
     host_name: bool,
+    group: Option<c_int>,
     directory: Option<CString>,
     filters: Vec<Vec<sock_filter>>,
 }
 
 impl Confines {
     fn new(wanted: &Confined) -> Result<Self, Error> {
-        let Fence { mounts, host_name, directory, filters } = wanted.fence.clone();
+        let Fence { mounts, host_name, group, directory, filters } = wanted.fence.clone();
         let directory =
             directory.map(|path| c_string(path.as_os_str(), "the working directory")).transpose()?;
         // A user that is not root could not install them otherwise; systemd before 255 does the same.
         let no_new_privs = wanted.no_new_privs || !filters.is_empty();
-        Ok(Self { bounding: wanted.bounding, no_new_privs, mounts, host_name, directory, filters })
+        Ok(Self { bounding: wanted.bounding, no_new_privs, mounts, host_name, group, directory, filters })
     }
 }
 
@@ -296,6 +297,9 @@ unsafe fn check(step: Step, result: libc::c_long) -> Result<(), (Step, c_int)> {
 unsafe fn enter(confines: &Confines) -> Result<(), (Step, c_int)> {
     // SAFETY: plain system calls; the path is NUL-terminated.
     unsafe {
+        if let Some(joins) = confines.group {
+            check(Step::ControlGroup, libc::write(joins, c"0".as_ptr().cast(), 1) as libc::c_long)?;
+        }
         if let Some(mounts) = &confines.mounts {
             check(Step::Namespace, libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS).into())?;
         }
