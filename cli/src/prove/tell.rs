@@ -150,7 +150,12 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
                  what it lacks is no right",
                 describe::exit(exit)
             )),
-            None => say("Nothing was refused that a grant would give: the reason lies elsewhere"),
+            None if plan.unmet.is_empty() => {
+                say("Nothing was refused that a grant would give: the reason lies elsewhere");
+            }
+            None => plan.unmet.iter().for_each(|unmet| {
+                say(&format!("Not granted: {}: {}. Instead: {}", unmet.need, unmet.reason, unmet.hint));
+            }),
         }
     } else if !verified.refused.missing.is_empty() {
         say("With --update, verify adds what is missing and tries again");

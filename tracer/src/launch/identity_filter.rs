@@ -16,6 +16,8 @@ pub enum IdentityPolicy {
     Switch,
     /// Refuse with EPERM, as in production, and record it.
     Deny,
+    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number.
+    Root,
 }
 
 /// What a call changes, and where its operands are.
@@ -93,6 +95,9 @@ mod arch {
     pub(super) const COMPAT_FCHOWNAT: u32 = 325;
 }
 
+/// What asks whose the process is: the number in the native table, and those in the 32-bit table.
+const ASKS: [(libc::c_long, [u32; 2]); 2] = [(libc::SYS_getuid, [24, 199]), (libc::SYS_geteuid, [49, 201])];
+
 // The 32-bit numbers are those of arch/x86/entry/syscalls/syscall_32.tbl; ARM's table has the same but for fchownat.
 const ROWS: [Row; 13] = [
     row("setuid", Some(libc::SYS_setuid), Some(23), Some(213), Takes::Uids(1)),
@@ -144,6 +149,8 @@ pub(super) struct Caught {
     pub identity: Option<(u32, u32, u32)>,
     /// Calls that change the machine.
     pub machine: Option<u32>,
+    /// Whether it is told that it is root.
+    pub is_root: bool,
 }
 
 /// A filter that answers the calls of the tables with the action given for each and lets all others pass. Gifts to the user
@@ -163,6 +170,12 @@ pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
     let mut compat: Vec<_> =
         narrow.chain(rows.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
     compat.extend(machine(true));
+    // The errno 0 has the call return 0.
+    let root = || vec![ret(libc::SECCOMP_RET_ERRNO)];
+    for (asks, others) in ASKS.iter().filter(|_| caught.is_root) {
+        native.push((*asks as u32, root()));
+        compat.extend(others.map(|nr| (nr, root())));
+    }
     let mut filter = vec![load(ARCH)];
     for (arch, mask, calls) in [(NATIVE, !VARIANT_BIT, native), (COMPAT, !0, compat)] {
         let mut section = vec![load(NUMBER), and(mask)];
@@ -205,7 +218,7 @@ mod tests {
     use super::*;
     use crate::seccomp::answer;
 
-    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None };
+    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None, is_root: false };
     const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
 
@@ -231,7 +244,7 @@ mod tests {
 
     #[test]
     fn of_some_calls_the_arguments_tell() {
-        let filter = program(Caught { identity: None, machine: Some(CAUGHT) });
+        let filter = program(Caught { machine: Some(CAUGHT), ..Caught::default() });
         let cases = [
             (libc::SYS_mknodat, [3, 9, libc::S_IFBLK | 0o600, 0x801], CAUGHT),
             (libc::SYS_mknodat, [3, 9, libc::S_IFCHR | 0o600, 0x103], CAUGHT),
@@ -245,6 +258,25 @@ mod tests {
         ];
         for (nr, args, expected) in cases {
             assert_eq!(answer(&filter, NATIVE, nr as u32, args), expected, "{nr} {args:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_told_that_it_is_root() {
+        for (is_root, expected) in [(true, libc::SECCOMP_RET_ERRNO), (false, PASSED)] {
+            let filter = program(Caught { is_root, ..OWN });
+            let calls = [
+                (NATIVE, libc::SYS_getuid as u32),
+                (NATIVE, libc::SYS_geteuid as u32),
+                (COMPAT, 24),
+                (COMPAT, 49),
+                (COMPAT, 199),
+                (COMPAT, 201),
+            ];
+            for (arch, nr) in calls {
+                assert_eq!(answer(&filter, arch, nr, [0; 4]), expected, "{arch:x} {nr}");
+            }
+            assert_eq!(answer(&filter, NATIVE, libc::SYS_getgid as u32, [0; 4]), PASSED);
         }
     }
 

@@ -98,11 +98,12 @@ impl Setup {
             if identity.is_none() && machine.is_none() {
                 return Vec::new();
             }
-            identity_filter::program(Caught { identity, machine })
+            let is_root = launch.policy == IdentityPolicy::Root;
+            identity_filter::program(Caught { identity, machine, is_root })
         };
         let refusal = match launch.policy {
             IdentityPolicy::Deny => libc::EPERM as u32,
-            IdentityPolicy::Keep | IdentityPolicy::Switch => 0,
+            IdentityPolicy::Keep | IdentityPolicy::Switch | IdentityPolicy::Root => 0,
         };
         Ok(Self {
             program: c_string(launch.program.as_os_str(), "the program's path")?,
