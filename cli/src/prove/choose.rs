@@ -203,7 +203,7 @@ fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText
         (repeated.seen, repeated.policy) = (seen, IdentityPolicy::Root);
         repeated.suspected.push(root.id.clone());
         judge::add(&mut repeated.prepared, &root);
-        found = match repeated.once()? {
+        found = match repeated.once(&shown)? {
             None => repeated.until_it_lives(&shown)?,
             lives => lives,
         };
@@ -275,7 +275,7 @@ impl<'a> Repeated<'a> {
             let words: Vec<String> = more.iter().map(suspects::words).collect();
             let words = if words.is_empty() { "what it did not find".to_owned() } else { words.join(", ") };
             shown.say(&format!("it ended by itself; running again with {words}"));
-            if let Some(lives) = self.once()? {
+            if let Some(lives) = self.once(shown)? {
                 return Ok(Some(lives));
             }
         }
@@ -283,7 +283,7 @@ impl<'a> Repeated<'a> {
     }
 
     /// One more run, with what is prepared; `None` when it failed as well.
-    fn once(&mut self) -> Result<Option<Recorded>> {
+    fn once(&mut self, shown: &Trials) -> Result<Option<Recorded>> {
         let identity = self.prepared.identity.clone();
         let (prepared, policy) = (Some(&self.prepared), self.policy);
         let mut again = record(self.wanted, self.prover, &identity, policy, prepared, Capture::Keep)?;
@@ -294,9 +294,8 @@ impl<'a> Repeated<'a> {
                 judge::add(&mut again.profile, known);
             }
         });
-        if again.failure.is_none() {
-            return Ok(Some(again));
-        }
+        let Some(failure) = &again.failure else { return Ok(Some(again)) };
+        shown.say(&format!("it {failure}: {}", last_words(&again.report)));
         self.prepared = again.profile;
         Ok(None)
     }

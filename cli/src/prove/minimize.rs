@@ -81,7 +81,7 @@ fn search(wanted: &Wanted<'_>, profile: &mut Profile, apart: &Apart) -> Result<b
         prover.course.settle = prover.course.settle.max(whole);
         let lives = finish(&prover, profile, apart, &found, (trials, before + outlived.died), wanted.talk)?;
         journal.remove();
-        if !lives {
+        if !lives && profile.proof.as_ref().is_some_and(|proof| proof.flaked > 0) {
             let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
             shown.note(&format!(
                 "it is flaky: with all that is granted it failed {often} times and lived at others, so nothing is proved"
@@ -167,8 +167,10 @@ fn finish(
     *profile = prove::rejoined(profile, apart);
     let mut smaller = profile.clone();
     let verified = verify::verify(prover, &mut smaller, None, talk)?;
-    if verified.lives() {
-        *profile = smaller;
+    match &verified.failure {
+        None => *profile = smaller,
+        Some(failure) => Trials::new(&profile.name, talk)
+            .note(&format!("with all that is left, and watched, the program {failure}: nothing is proved")),
     }
     let last = profile.proof.take();
     let flaked = verified.flaked + found.flaked + found.died + died;

@@ -1,6 +1,7 @@
 //! What trials showed, for people and as JSON.
 
 use anyhow::Result;
+use nrtrace_profiles::classify;
 use nrtrace_profiles::describe;
 use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
 use nrtrace_profiles::grants::Method;
@@ -107,6 +108,13 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             remedies.join("; ")
         ));
     }
+    let seen = classify::profile(&verified.report.trace, &profile.name);
+    let is_there = |id: &str| {
+        let looked_at = seen.gave_up.iter().flat_map(|gave_up| &gave_up.looked_at);
+        looked_at
+            .filter(|looked| looked.outcome == "EEXIST")
+            .any(|looked| id == format!("path:{}", looked.path.to_text()))
+    };
     for (id, _) in &verified.refused.insufficient {
         let of_id = |known: &&Requirement| known.id == *id;
         let is_port = profile
@@ -136,8 +144,14 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
-        let what =
-            if granted { "granted, and refused all the same" } else { "refused, and no file grants it" };
+        let what = match granted {
+            true if is_there(id) => {
+                "it makes this itself and ends where it is there (O_EXCL), so that nothing made beforehand helps: have it put \
+                 into a directory of its own"
+            }
+            true => "granted, and refused all the same",
+            false => "refused, and no file grants it",
+        };
         say(&format!("Refused: {id}: {what}"));
         if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
             emit::done(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
