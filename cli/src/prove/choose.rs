@@ -228,7 +228,7 @@ struct Repeated<'a> {
     prepared: Profile,
     /// The last run.
     last: Profile,
-    /// Whether time had run out in the first.
+    /// Whether time had run out in it.
     waited: bool,
     /// Ids of what was not there, and of what was suspected.
     absent: BTreeSet<String>,
@@ -254,8 +254,11 @@ impl<'a> Repeated<'a> {
 
     /// Runs it with more and more, while there is something more.
     fn until_it_lives(&mut self, shown: &Trials) -> Result<Option<Recorded>> {
-        // To wait in vain takes long.
-        for _ in 0..if self.waited { 1 } else { MOST_REPEATED } {
+        for turn in 0..MOST_REPEATED {
+            // To wait in vain takes long.
+            if self.waited && turn > 0 {
+                break;
+            }
             // What was not there is told by the run itself, and comes before all that is only suspected.
             let before = self.absent.len();
             let absent = self.last.requirements.iter().filter(|known| is_wanting(known));
@@ -296,6 +299,7 @@ impl<'a> Repeated<'a> {
         });
         let Some(failure) = &again.failure else { return Ok(Some(again)) };
         shown.say(&format!("it {failure}: {}", last_words(&again.report)));
+        self.waited = failure.is_timeout();
         self.prepared = again.profile;
         Ok(None)
     }
