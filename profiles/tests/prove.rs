@@ -355,7 +355,7 @@ fn who_insists_on_root_is_told_that_it_is() {
     judge::add(&mut profile, &suspects::root());
     let plan = grants(&profile);
     let text = Format::SystemdDropIn.emit(&profile, &plan).text;
-    assert!(text.contains("SystemCallFilter=~getuid:0 geteuid:0\n"), "{text}");
+    assert!(text.contains("SystemCallFilter=~getuid:0 geteuid:0 capset:0\n"), "{text}");
     assert!(plan.capabilities.is_empty() && plan.unmet.is_empty());
     assert_eq!(atoms(&profile).len(), 1);
     profile.requirements[0].way = None;

@@ -108,13 +108,6 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             remedies.join("; ")
         ));
     }
-    let seen = classify::profile(&verified.report.trace, &profile.name);
-    let is_there = |id: &str| {
-        let looked_at = seen.gave_up.iter().flat_map(|gave_up| &gave_up.looked_at);
-        looked_at
-            .filter(|looked| looked.outcome == "EEXIST")
-            .any(|looked| id == format!("path:{}", looked.path.to_text()))
-    };
     for (id, _) in &verified.refused.insufficient {
         let of_id = |known: &&Requirement| known.id == *id;
         let is_port = profile
@@ -144,15 +137,7 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
-        let what = match granted {
-            true if is_there(id) => {
-                "it makes this itself and ends where it is there (O_EXCL), so that nothing made beforehand helps: have it put \
-                 into a directory of its own"
-            }
-            true => "granted, and refused all the same",
-            false => "refused, and no file grants it",
-        };
-        say(&format!("Refused: {id}: {what}"));
+        say(&format!("Refused: {id}: {}", in_vain(id, granted, verified)));
         if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
             emit::done(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
         }
@@ -173,6 +158,21 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         }
     } else if !verified.refused.missing.is_empty() {
         say("With --update, verify adds what is missing and tries again");
+    }
+}
+
+/// Why a need was refused although it is known.
+fn in_vain(id: &str, granted: bool, verified: &Verified) -> &'static str {
+    let seen = classify::profile(&verified.report.trace, "");
+    let looked_at = seen.gave_up.iter().flat_map(|gave_up| &gave_up.looked_at);
+    let mut there = looked_at.filter(|looked| looked.outcome == "EEXIST");
+    match granted {
+        true if there.any(|looked| id == format!("path:{}", looked.path.to_text())) => {
+            "it makes this itself and ends where it is there (O_EXCL), so that nothing made beforehand helps: have it put into \
+             a directory of its own"
+        }
+        true => "granted, and refused all the same",
+        false => "refused, and no file grants it",
     }
 }
 

@@ -54,7 +54,7 @@ fn calls(operation: IdentityOperation) -> &'static [&'static str] {
         IdentityOperation::SetGroup => &["setgid", "setregid", "setresgid", "setfsgid"],
         IdentityOperation::SetGroups => &["setgroups"],
         IdentityOperation::Chown => &["chown", "fchown", "lchown", "fchownat"],
-        IdentityOperation::BeRoot => &["getuid", "geteuid"],
+        IdentityOperation::BeRoot => &["getuid", "geteuid", "capset"],
     }
 }
 

@@ -16,7 +16,7 @@ pub enum IdentityPolicy {
     Switch,
     /// Refuse with EPERM, as in production, and record it.
     Deny,
-    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number.
+    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number, `capset` with success.
     Root,
 }
 
@@ -95,8 +95,9 @@ mod arch {
     pub(super) const COMPAT_FCHOWNAT: u32 = 325;
 }
 
-/// What asks whose the process is: the number in the native table, and those in the 32-bit table.
-const ASKS: [(libc::c_long, [u32; 2]); 2] = [(libc::SYS_getuid, [24, 199]), (libc::SYS_geteuid, [49, 201])];
+/// What returns 0 to root alone: the number in the native table, and those in the 32-bit table.
+const ASKS: [(libc::c_long, &[u32]); 3] =
+    [(libc::SYS_getuid, &[24, 199]), (libc::SYS_geteuid, &[49, 201]), (libc::SYS_capset, &[185])];
 
 // The 32-bit numbers are those of arch/x86/entry/syscalls/syscall_32.tbl; ARM's table has the same but for fchownat.
 const ROWS: [Row; 13] = [
@@ -174,7 +175,7 @@ pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
     let root = || vec![ret(libc::SECCOMP_RET_ERRNO)];
     for (asks, others) in ASKS.iter().filter(|_| caught.is_root) {
         native.push((*asks as u32, root()));
-        compat.extend(others.map(|nr| (nr, root())));
+        compat.extend(others.iter().map(|nr| (*nr, root())));
     }
     let mut filter = vec![load(ARCH)];
     for (arch, mask, calls) in [(NATIVE, !VARIANT_BIT, native), (COMPAT, !0, compat)] {
@@ -268,6 +269,7 @@ mod tests {
             let calls = [
                 (NATIVE, libc::SYS_getuid as u32),
                 (NATIVE, libc::SYS_geteuid as u32),
+                (NATIVE, libc::SYS_capset as u32),
                 (COMPAT, 24),
                 (COMPAT, 49),
                 (COMPAT, 199),
