@@ -36,6 +36,7 @@ pub fn start(args: &StartArgs) -> Result<ExitCode> {
     let environment = confined.environment.clone();
     Err(spawn::replace(&Launch {
         guarded: false,
+        session: false,
         program: &program,
         arguments: &args.command,
         environment: &environment,

@@ -195,6 +195,8 @@ pub enum IdentityOperation {
     SetGroups,
     /// `chown` and its kind, to an owner or group that is not the user's.
     Chown,
+    /// Nothing changes: the program ends unless `getuid` and `geteuid` say that it is root, and `capset` succeeds.
+    BeRoot,
 }
 
 /// A limit or priority.

@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
-use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
+use nrtrace_profiles::prove::{self, Apart, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify::{self, Verified};
-use super::{Prover, harden, late};
+use super::{Prover, harden, late, ready_timeout};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -36,11 +36,24 @@ const LONGER: usize = 3;
 
 /// Makes the profile as small as can be; false when the program did not live with the result either.
 ///
-/// The profile has been verified.
+/// The profile has been verified. What shares a group is granted one by one while it is searched, where the program lives with
+/// that too.
 pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
+    if let Some((mut singly, apart)) = prove::apart(profile) {
+        let report = wanted.prover.trial(&singly, &wanted.prover.course, false)?;
+        if report.verdict == Some(Verdict::Lived) && search(wanted, &mut singly, &apart)? {
+            *profile = singly;
+            return Ok(true);
+        }
+    }
+    search(wanted, profile, &Apart::new())
+}
+
+/// The same, where these needs are granted otherwise than in the end.
+fn search(wanted: &Wanted<'_>, profile: &mut Profile, apart: &Apart) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
-    prover.course.ready_timeout = ready_timeout(&prover, profile, wanted.verified);
+    prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
     let whole = prover.course.settle;
     prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
@@ -67,9 +80,9 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
         }
         prover.course.settle = prover.course.settle.max(whole);
         outlived.died += before;
-        let lives = finish(&prover, profile, &found, trials, outlived, wanted.talk)?;
+        let lives = finish(&prover, profile, apart, &found, (trials, outlived), wanted.talk)?;
         journal.remove();
-        if !lives {
+        if !lives && profile.proof.as_ref().is_some_and(|proof| proof.flaked > 0) {
             let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
             shown.note(&format!(
                 "it is flaky: with all that is granted it failed {often} times and lived at others, so nothing is proved"
@@ -86,15 +99,6 @@ fn jobs(private_network: bool) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     // On one network they would bind the same ports.
     if private_network { processors.min(8) } else { 1 }
-}
-
-/// How long a trial waits for readiness: several times what the run or the last trial took.
-fn ready_timeout(prover: &Prover, profile: &Profile, verified: &Verified) -> Duration {
-    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
-    let tried = verified.report.trace.end.milestones.and_then(|milestones| milestones.ready);
-    let given = prover.course.ready_timeout;
-    let took = recorded.max(tried);
-    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
 }
 
 /// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
@@ -164,16 +168,19 @@ fn outlives(
 fn finish(
     prover: &Prover,
     profile: &mut Profile,
+    apart: &Apart,
     found: &Found,
-    trials: u32,
-    outlived: Outlived,
+    (trials, outlived): (u32, Outlived),
     talk: &Talk,
 ) -> Result<bool> {
     conclude::minimized(profile, found);
+    *profile = prove::rejoined(profile, apart);
     let mut smaller = profile.clone();
     let verified = verify::verify(prover, &mut smaller, None, talk)?;
-    if verified.lives() {
-        *profile = smaller;
+    match &verified.failure {
+        None => *profile = smaller,
+        Some(failure) => Trials::new(&profile.name, talk)
+            .note(&format!("with all that is left, and watched, the program {failure}: nothing is proved")),
     }
     let last = profile.proof.take();
     let flaked = verified.flaked + found.flaked + found.died + outlived.died;

@@ -40,6 +40,8 @@ use crate::output::{Losses, OutputDir, Target};
 use crate::show;
 use crate::there::found_from_everywhere;
 
+use verify::Verified;
+
 pub use run::{Wanted, run};
 pub use share::shared;
 
@@ -218,6 +220,15 @@ fn late(profile: &Profile) -> Option<Duration> {
     let timeline = profile.run.timeline?;
     let since = timeline.exercised.max(timeline.ready)?;
     Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
+}
+
+/// How long a trial waits for readiness: several times what the run or the last trial took.
+fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>) -> Duration {
+    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
+    let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
+    let given = prover.course.ready_timeout;
+    let took = recorded.max(tried);
+    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
 }
 
 fn watching(args: &Watch) -> Watching {

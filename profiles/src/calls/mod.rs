@@ -121,6 +121,9 @@ pub fn native_name(name: &str) -> &str {
     name.strip_suffix("32").unwrap_or(name)
 }
 
+/// The calls that return 0 to root alone, by which a program tells whether it is.
+pub const ROOT_ONLY: [&str; 3] = ["getuid", "geteuid", "capset"];
+
 /// Whether a call of this name removes a name for good.
 pub fn removes(name: &str) -> bool {
     matches!(operation(name), Operation::File(File::Remove(_)))

@@ -36,7 +36,7 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
         let Need::Identity { operation, ids, .. } = &requirement.need else { continue };
         let name = |(at, id): (usize, &u32)| {
             let is_user = match operation {
-                IdentityOperation::SetUser => true,
+                IdentityOperation::SetUser | IdentityOperation::BeRoot => true,
                 IdentityOperation::SetGroup | IdentityOperation::SetGroups => false,
                 IdentityOperation::Chown => at == 0,
             };
@@ -71,7 +71,7 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
         IdentityOperation::SetUser => Some(identity.uid),
         IdentityOperation::SetGroup => Some(identity.gid),
         // setgroups takes the privilege even to set what is set already.
-        IdentityOperation::SetGroups | IdentityOperation::Chown => None,
+        IdentityOperation::SetGroups | IdentityOperation::Chown | IdentityOperation::BeRoot => None,
     };
     // Who runs as root sets root's ids where the user would set its own.
     let kept = |id: u32| {

@@ -70,7 +70,7 @@ impl Judge<'_> {
                     Some(IdentityOperation::SetUser) => all(self.new.uid),
                     Some(IdentityOperation::SetGroup) => all(self.new.gid),
                     Some(IdentityOperation::SetGroups) => ids.iter().all(|id| *id == self.new.gid),
-                    Some(IdentityOperation::Chown) | None => false,
+                    Some(IdentityOperation::Chown | IdentityOperation::BeRoot) | None => false,
                 }
             }
             Object::Gift { path, uid, gid } => {

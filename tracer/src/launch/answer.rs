@@ -208,7 +208,9 @@ impl Judge {
     fn record(&self, object: Object, success: Answer, refusal: Answer) -> Decided {
         let (answer, outcome) = match self.policy {
             IdentityPolicy::Deny => (refusal, Outcome::Failure { errno: libc::EPERM }),
-            IdentityPolicy::Keep | IdentityPolicy::Switch => (success, Outcome::Answered),
+            IdentityPolicy::Keep | IdentityPolicy::Switch | IdentityPolicy::Root => {
+                (success, Outcome::Answered)
+            }
         };
         Decided { record: Some((object, outcome)), ..Decided::from(answer) }
     }

@@ -21,6 +21,8 @@ pub enum IdentityPolicy {
     Switch,
     /// Refuse with EPERM, as in production, and record it.
     Deny,
+    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number, `capset` with success.
+    Root,
 }
 
 /// What a call changes, and where its operands are.
@@ -105,6 +107,12 @@ fn known(compat: bool) -> Vec<Known> {
 
 static KNOWN: LazyLock<[Vec<Known>; 2]> = LazyLock::new(|| [known(false), known(true)]);
 
+/// The numbers of the calls that return 0 to root alone.
+fn of_root(compat: bool) -> impl Iterator<Item = u32> {
+    let number = if compat { seccomp::compat } else { seccomp::native };
+    calls::ROOT_ONLY.into_iter().flat_map(move |name| [number(name), number(&format!("{name}32"))]).flatten()
+}
+
 /// A caught call: its name, what it takes, and whether its ids have 16 bits only.
 pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static str, Takes, bool)> {
     let native = is_native(audit_arch);
@@ -132,6 +140,8 @@ pub(super) struct Caught {
     pub identity: Option<(u32, u32, u32)>,
     /// Calls that change the machine.
     pub machine: Option<u32>,
+    /// Whether it is told that it is root.
+    pub is_root: bool,
 }
 
 /// A filter that answers the calls of the tables with the action given for each and lets all others pass. Gifts to the user
@@ -148,6 +158,10 @@ pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
         let rows = KNOWN[usize::from(compat)].iter().filter(of_identity);
         let mut blocks: Vec<_> = rows.map(|known| (known.number, block(known))).collect();
         blocks.extend(caught.machine.into_iter().flat_map(|action| machine::blocks(compat, action)));
+        if caught.is_root {
+            // The errno 0 has the call return 0.
+            blocks.extend(of_root(compat).map(|number| (number, vec![ret(libc::SECCOMP_RET_ERRNO)])));
+        }
         blocks
     };
     let mut filter = vec![load(ARCH)];
@@ -192,7 +206,7 @@ mod tests {
     use super::*;
     use crate::seccomp::answer;
 
-    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None };
+    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None, is_root: false };
     const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
 
@@ -220,7 +234,7 @@ mod tests {
 
     #[test]
     fn of_some_calls_the_arguments_tell() {
-        let filter = program(Caught { identity: None, machine: Some(CAUGHT) });
+        let filter = program(Caught { machine: Some(CAUGHT), ..Caught::default() });
         let cases = [
             (libc::SYS_mknodat, [3, 9, libc::S_IFBLK | 0o600, 0x801], CAUGHT),
             (libc::SYS_mknodat, [3, 9, libc::S_IFCHR | 0o600, 0x103], CAUGHT),
@@ -234,6 +248,26 @@ mod tests {
         ];
         for (nr, args, expected) in cases {
             assert_eq!(answer(&filter, NATIVE, nr as u32, args), expected, "{nr} {args:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_told_that_it_is_root() {
+        for (is_root, expected) in [(true, libc::SECCOMP_RET_ERRNO), (false, PASSED)] {
+            let filter = program(Caught { is_root, ..OWN });
+            let calls = [
+                (NATIVE, libc::SYS_getuid as u32),
+                (NATIVE, libc::SYS_geteuid as u32),
+                (NATIVE, libc::SYS_capset as u32),
+                (COMPAT, 24),
+                (COMPAT, 49),
+                (COMPAT, 199),
+                (COMPAT, 201),
+            ];
+            for (arch, nr) in calls {
+                assert_eq!(answer(&filter, arch, nr, [0; 4]), expected, "{arch:x} {nr}");
+            }
+            assert_eq!(answer(&filter, NATIVE, libc::SYS_getgid as u32, [0; 4]), PASSED);
         }
     }
 

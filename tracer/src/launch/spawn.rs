@@ -105,6 +105,8 @@ pub struct Launch<'a> {
     pub policy: IdentityPolicy,
     /// Whether calls that would change the machine are answered in the kernel's place.
     pub guarded: bool,
+    /// Whether it gets a session of its own, as a service does: else a signal to its process group reaches its caller.
+    pub session: bool,
     /// What nrtrace can give.
     pub privileges: Privileges,
     /// The seccomp filter of a tracer, installed first of all; empty where there is none.

@@ -27,6 +27,7 @@ pub(super) struct Setup {
     envp: Vec<*const c_char>,
     /// This process, of which the tracer is a child.
     launcher: libc::pid_t,
+    session: bool,
     /// The child's end of the channel.
     pub(super) channel: c_int,
     /// The parent's, which the child closes.
@@ -99,11 +100,12 @@ impl Setup {
             if identity.is_none() && machine.is_none() {
                 return Vec::new();
             }
-            identity_filter::program(Caught { identity, machine })
+            let is_root = launch.policy == IdentityPolicy::Root;
+            identity_filter::program(Caught { identity, machine, is_root })
         };
         let refusal = match launch.policy {
             IdentityPolicy::Deny => libc::EPERM as u32,
-            IdentityPolicy::Keep | IdentityPolicy::Switch => 0,
+            IdentityPolicy::Keep | IdentityPolicy::Switch | IdentityPolicy::Root => 0,
         };
         Ok(Self {
             program: c_string(launch.program.as_os_str(), "the program's path")?,
@@ -112,6 +114,7 @@ impl Setup {
             _arguments: arguments,
             _variables: variables,
             launcher: std::process::id() as libc::pid_t,
+            session: launch.session,
             channel: -1,
             other_end: -1,
             signal_mask: launch.signal_mask,
@@ -136,6 +139,9 @@ impl Setup {
         // SAFETY: plain system calls on the child's own descriptors and memory.
         unsafe {
             libc::close(self.other_end);
+            if self.session {
+                libc::setsid();
+            }
             // Rust's runtime ignores SIGPIPE; other ignored signals were so by the caller's wish (nohup), and
             // handlers end with execve.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
