@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod artefacts;
 mod attach;
 mod check;
 mod compare;
@@ -21,12 +22,14 @@ mod plan;
 mod progress;
 mod prove;
 mod replay;
+mod results;
 mod run;
 mod shipped;
 mod show;
 mod start;
 mod terminal;
 mod there;
+mod watcher;
 
 use std::process::ExitCode;
 

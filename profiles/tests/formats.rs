@@ -7,10 +7,11 @@ mod samples;
 use std::collections::BTreeSet;
 
 use nrtrace_profiles::changes::Changes;
-use nrtrace_profiles::emit::{Format, Style, artefacts, table};
-use nrtrace_profiles::event::{Exit, FileType};
-use nrtrace_profiles::profile::{GaveUp, LookedAt, Profile, Written};
-use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
+use nrtrace_profiles::emit::{Emitted, Format, Platform, Style, View, artefacts, files, table};
+use nrtrace_profiles::event::{Attached, Exit, FileType};
+use nrtrace_profiles::profile::{GaveUp, Listen, LookedAt, Profile, Written};
+use nrtrace_profiles::proof::ProfileProof;
+use nrtrace_profiles::requirement::{Access, IdentityOperation, Need, Seconds};
 use nrtrace_profiles::version::ReadError;
 use nrtrace_profiles::ways::grants;
 use proptest::prelude::*;
@@ -22,6 +23,11 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     let special = prop::sample::select(b" \n\t\r\\\"'%#:;$`*?[]{}~&|<>!-=,\x1b\x7f\x80\xff".to_vec());
     let any = any::<u8>().prop_map(|b| if b == 0 || b == b'/' { b'_' } else { b });
     prop::collection::vec(prop_oneof![special, any], 1..60)
+}
+
+/// What a terminal of so many columns shows.
+fn columns(width: usize) -> View {
+    View { width: Some(width), ..View::PLAIN }
 }
 
 fn check_all(name: &[u8]) {
@@ -75,11 +81,15 @@ proptest! {
     }
 
     #[test]
-    fn a_table_fits_its_width(name in name(), width in 60_usize..200) {
+    fn a_table_fits_its_width_or_keeps_what_is_to_be_pasted_whole(name in name(), width in 60_usize..200, all: bool) {
         let profile = hostile(&name);
-        let text = table(&profile, &grants(&profile), Style::Plain, width);
+        let text = table(&profile, &grants(&profile), &View { all, ..columns(width) });
+        let whole = table(&profile, &grants(&profile), &View { all, ..View::PLAIN });
         for line in text.lines() {
-            prop_assert!(tabled::grid::util::string::get_line_width(line) <= width, "{line}");
+            let wide = tabled::grid::util::string::get_line_width(line) > width;
+            // Only a word that is too long, or a subject that is not to be broken, stands over the edge.
+            let words = line.split_whitespace().filter(|word| word.len() > 8).count();
+            prop_assert!(!wide || words <= 3 || whole.contains(line.trim()), "{line}");
         }
     }
 
@@ -128,23 +138,53 @@ fn equal_profiles_emit_equal_files() {
 }
 
 #[test]
-fn unmet_needs_are_comments_in_every_artefact() {
+fn what_cannot_be_granted_is_said_once_for_each_platform() {
     let profile = samples::everything();
-    let pages = ["undo.sh", "changes.json", "report.html", "everyd-non-root.md"];
-    for emitted in artefacts(&profile).iter().filter(|emitted| !pages.contains(&emitted.file_name.as_str())) {
-        for unmet in grants(&profile).unmet {
-            let comment =
-                emitted.text.lines().find(|line| line.starts_with('#') && line.contains(&unmet.reason));
-            // A directory of a pod is given whole, where one of a host is not.
-            let volume = |line: &str| line.starts_with("      ") && line.contains(&unmet.need);
-            assert!(
-                comment.is_some() || emitted.text.lines().any(volume),
-                "{}: {}",
-                emitted.file_name,
-                unmet.need
-            );
+    let grants = grants(&profile);
+    for (platform, name) in [
+        (Platform::Systemd, "everyd.service.d/50-nonroot.conf"),
+        (Platform::Kubernetes, "kubernetes.yaml"),
+        (Platform::Container, "compose.yaml"),
+    ] {
+        let emitted = files(&profile, &grants, &[platform]);
+        for unmet in &grants.unmet {
+            let says = |emitted: &&Emitted| {
+                let comment = |line: &str| line.starts_with('#') && line.contains(&unmet.reason);
+                // A directory of a pod is given whole, where one of a host is not.
+                let volume = |line: &str| line.starts_with("      ") && line.contains(&unmet.need);
+                emitted.text.lines().any(|line| comment(line) || volume(line))
+            };
+            let pages = ["report.html", "changes.json"];
+            let all =
+                emitted.iter().filter(|emitted| !pages.contains(&emitted.file_name.as_str())).filter(says);
+            let names: Vec<&str> = all.map(|emitted| emitted.file_name.as_str()).collect();
+            assert_eq!(names, [name], "{}", unmet.need);
         }
     }
+}
+
+#[test]
+fn a_platform_gets_its_own_files() {
+    let profile = samples::nginx();
+    let names = |platforms: &[Platform]| {
+        let files = files(&profile, &grants(&profile), platforms);
+        files.into_iter().map(|file| file.file_name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[Platform::Kubernetes]), ["kubernetes.yaml", "Containerfile", "report.html"]);
+    assert_eq!(names(&[Platform::Container]), ["Containerfile", "compose.yaml", "report.html"]);
+    let systemd = [
+        "tmpfiles.d/nrtrace-nginx.conf",
+        "sysusers.d/nrtrace-nginx.conf",
+        "nginx.service.d/50-nonroot.conf",
+        "setcap.sh",
+        "apply.sh",
+        "undo.sh",
+        "changes.json",
+        "report.html",
+    ];
+    assert_eq!(names(&[Platform::Systemd]), systemd);
+    assert_eq!(Platform::of(&grants(&profile)), Platform::Systemd);
+    assert_eq!(names(&Platform::ALL).len(), 12);
 }
 
 #[test]
@@ -160,23 +200,27 @@ fn another_schema_is_refused_by_its_name() {
 fn colour_is_only_where_it_is_asked_for() {
     let profile = samples::everything();
     let plan = grants(&profile);
-    assert!(!table(&profile, &plan, Style::Plain, 80).contains('\x1b'));
-    assert!(table(&profile, &plan, Style::Colour, 80).contains("\x1b[1m"));
+    assert!(!table(&profile, &plan, &columns(80)).contains('\x1b'));
+    assert!(table(&profile, &plan, &View { style: Style::Colour, ..columns(80) }).contains("\x1b[1m"));
 }
 
 #[test]
 fn the_table_tells_the_essentials() {
     let profile = samples::nginx();
-    let text = table(&profile, &grants(&profile), Style::Plain, 80);
-    for essential in
-        ["/run/nginx.pid", "tcp 0.0.0.0:80", "CAP_NET_BIND_SERVICE", "10 needs: 10 granted", "uid 61184"]
-    {
+    let text = table(&profile, &grants(&profile), &columns(80));
+    for essential in [
+        "/run/nginx.pid",
+        "tcp 80",
+        "CAP_NET_BIND_SERVICE",
+        "nginx needs 9 grants to run as nginx",
+        "uid 61184",
+    ] {
         assert!(text.contains(essential), "{essential} in\n{text}");
     }
 }
 
 #[test]
-fn many_files_dealt_with_alike_are_one_row() {
+fn needs_dealt_with_alike_are_one_row() {
     let state = |n: usize| {
         let path = format!("/var/lib/thing/{n}.tab");
         let refused = samples::inode(FileType::File, ("thing", 120), ("thing", 120), 0o660);
@@ -184,14 +228,13 @@ fn many_files_dealt_with_alike_are_one_row() {
     };
     let text = |count: usize| {
         let profile = samples::profile("thing", &["/usr/bin/thing"], (0..count).map(state).collect());
-        table(&profile, &grants(&profile), Style::Plain, 80)
+        table(&profile, &grants(&profile), &columns(80))
     };
-    assert!(text(4).contains("3.tab"));
+    let few = text(4);
+    assert!(few.contains("/var/lib/thing/{0.tab,1.tab,2.tab,3.tab}"), "{few}");
     let many = text(40);
-    assert!(
-        many.contains("(40 files") && many.contains("40 needs: 40 granted") && !many.contains("39.tab"),
-        "{many}"
-    );
+    assert!(many.contains("/var/lib/thing/ (40 files)") && !many.contains("39.tab"), "{many}");
+    assert!(many.contains("join group thing") && many.lines().count() < 6, "{many}");
 }
 
 #[test]
@@ -201,9 +244,74 @@ fn files_given_away_below_one_tree_are_one_row() {
         samples::identity(IdentityOperation::Chown, &[0, u32::MAX], Some(&path))
     };
     let profile = samples::profile("k0s", &["/usr/bin/k0s"], (0..27).map(give).collect());
-    let text = table(&profile, &grants(&profile), Style::Plain, 120);
-    assert!(text.contains("give /var/lib/k0s/pki") && text.contains("(27 files below"), "{text}");
-    assert!(!text.contains("9.key"), "{text}");
+    let text = table(&profile, &grants(&profile), &columns(120));
+    assert!(text.contains("give /var/lib/k0s/pki/ (27 files) to 0:-"), "{text}");
+    assert!(!text.contains("9.key") && text.lines().count() < 6, "{text}");
+}
+
+/// On which address a port is bound does not matter: what opens it opens it on all. What is bound in passing is no service.
+#[test]
+fn a_port_is_one_row_and_passing_ports_are_counted() {
+    use nrtrace_profiles::event::Protocol::{Tcp, Udp};
+    let port = |address, port| samples::port(Tcp, address, port);
+    let needs = vec![port("0.0.0.0", 80), port("::", 80), port("127.0.0.1", 443)];
+    let mut profile = samples::profile("web", &["/usr/bin/web"], needs);
+    let listen =
+        |protocol, port| Listen { protocol, address: "0.0.0.0".into(), port: Some(port), processes: vec![] };
+    profile.listens = vec![listen(Tcp, 80), listen(Udp, 53), listen(Tcp, 40000)];
+    profile.listens.extend((0..25).map(|n| listen(Udp, 33000 + 7 * n)));
+    let text = table(&profile, &grants(&profile), &columns(80));
+    assert!(text.contains("  tcp 80, 443  CAP_NET_BIND_SERVICE  drop-in\n"), "{text}");
+    assert!(text.contains("listens tcp 80, 40000; udp 53, 25 ephemeral ports\n"), "{text}");
+}
+
+/// Each thing that makes a result less than sure is a line of its own before it, and then nothing is green.
+#[test]
+fn what_is_not_sure_is_said_first_and_is_not_green() {
+    const GREEN: &str = "\x1b[1;32m";
+    let sure = || {
+        let mut profile = samples::nginx();
+        profile.proof = Some(ProfileProof {
+            lives: true,
+            minimal: true,
+            readiness: None,
+            exercise: None,
+            settled: Seconds(0),
+            trials: 16,
+            took: Some(Seconds(31_000_000_000)),
+            flaked: 0,
+            hardening: BTreeSet::new(),
+            not_applied: Vec::new(),
+        });
+        profile
+    };
+    let text =
+        |profile: &Profile| table(profile, &grants(profile), &View { style: Style::Colour, ..columns(120) });
+    let first = "nginx runs as nginx with 9 grants, proved in 16 trials (31 s)";
+    assert!(text(&sure()).starts_with(&format!("{GREEN}{first}")), "{}", text(&sure()));
+    let doubts: [(&str, fn(&mut Profile)); 7] = [
+        ("Not proved: what one run", |profile| profile.proof = None),
+        ("Not proved: it did not live", |profile| profile.proof.as_mut().unwrap().lives = false),
+        ("Its start was not seen: unit web ran before", |profile| {
+            let target = "unit web".into();
+            profile.run.attached = Some(Attached { target, from_start: false, own_refusals: false });
+        }),
+        ("Incomplete: 3 records lost", |profile| (profile.run.lost, profile.run.complete) = (3, false)),
+        ("Incomplete: 2 accesses not judged", |profile| {
+            (profile.run.unjudged, profile.run.complete) = (2, false)
+        }),
+        ("Incomplete: the program was cut off", |profile| profile.run.complete = false),
+        ("It failed: it exited with status 1", |profile| {
+            (profile.proof, profile.run.exit) = (None, Exit::Exited { status: 1 });
+        }),
+    ];
+    for (words, doubt) in doubts {
+        let mut profile = sure();
+        doubt(&mut profile);
+        let shown = text(&profile);
+        let line = shown.lines().next().unwrap();
+        assert!(line.contains(words) && !shown.contains(GREEN), "{words}: {shown}");
+    }
 }
 
 /// As monit, postgres and their kind, which look at a file's owner themselves and end.
@@ -220,7 +328,7 @@ fn a_file_that_the_program_may_insist_on_owning_is_told() {
         };
         let exit = Exit::Exited { status: 1 };
         profile.gave_up = Some(GaveUp { exit, stderr: vec![words.into()], looked_at: vec![looked] });
-        let text = table(&profile, &grants(&profile), Style::Plain, 300);
+        let text = table(&profile, &grants(&profile), &columns(300));
         text.lines().find(|line| line.contains("insist on owning")).map(str::to_owned)
     };
     let told = hint(("root", 0), 0o600, "no").unwrap();
@@ -239,10 +347,10 @@ fn what_a_file_for_systemd_cannot_hold_is_not_counted_as_granted_by_it() {
     let needs = names.map(|name| samples::path(name, FileType::File, &[Access::Create], refused())).to_vec();
     let profile = samples::profile("partlyd", &["/usr/bin/true"], needs);
     let grants = grants(&profile);
-    let text = table(&profile, &grants, Style::Plain, 140).replace('\n', " ");
+    let text = table(&profile, &grants, &columns(140));
     for part in [
-        "4 needs: 1 granted by the files written, 2 that the files for systemd cannot hold",
-        "1 cannot be granted",
+        "That the files for systemd cannot hold: apply.sh does it, see their comments (2)",
+        "Cannot be granted safely (1)",
     ] {
         assert!(text.contains(part), "{text}");
     }
@@ -303,8 +411,8 @@ fn changes_of_identity_are_told_in_words() {
         change(IdentityOperation::Chown, &[u32::MAX, 4], Some("/srv/x")),
     ];
     let profile = samples::profile("thing", &["/usr/bin/thing"], needs);
-    let text = table(&profile, &grants(&profile), Style::Plain, 120);
-    for words in ["become user 0 ", "become group 33 ", "leave all groups ", "give /srv/x to -:4 "] {
+    let text = table(&profile, &grants(&profile), &columns(120));
+    for words in ["become user 0 ", "become group 33, leave all groups", "give /srv/x to -:4"] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

@@ -11,7 +11,7 @@ use nrtrace_profiles::event::Record;
 use nrtrace_tracer::backend::Choice;
 
 use super::knowledge::KnowledgeDirs;
-use super::shape::Shape;
+use super::shape::{Files, Shape};
 use super::value;
 
 /// Whom the program runs as, or is judged for.
@@ -75,16 +75,31 @@ pub struct Variables {
     pub env: Vec<(OsString, OsString)>,
 }
 
+/// How the result is shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Showing {
+    /// What to print: the table, which run, attach, verify and minimize print on standard error, or something else, on
+    /// standard output
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub format: ReportFormat,
+
+    /// Show each need with its evidence, after the answer
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// What becomes of the result.
 #[derive(Debug, Args)]
 pub struct Results {
-    /// Write profile.json and all artefacts to this directory
+    /// Write profile.json and the files that grant what it needs to this directory
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// What to print at the end: a table on standard error, or something else on standard output
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    #[command(flatten)]
+    pub files: Files,
+
+    #[command(flatten)]
+    pub showing: Showing,
 
     #[command(flatten)]
     pub shape: Shape,
@@ -153,7 +168,7 @@ impl BackendArg {
     }
 }
 
-/// `--format` of `run` and `report`
+/// `--format` of `run`, `report` and their kind
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReportFormat {
     /// A table for people

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use apply::{ApplyArgs, UndoArgs, WhatArgs};
 pub use attach::AttachArgs;
-pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
+pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Showing, Talk, Watch};
 pub use course::CourseArgs;
 pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
@@ -34,6 +34,7 @@ pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
+pub use shape::Files;
 pub use start::StartArgs;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";

@@ -1,7 +1,8 @@
 //! What the artefacts are like.
 
 use clap::{Args, ValueEnum};
-use nrtrace_profiles::grants::{Choices, Method};
+use nrtrace_profiles::emit::Platform;
+use nrtrace_profiles::grants::{Choices, Grants, Method};
 
 /// How needs are met where there are several ways.
 #[derive(Debug, Default, Args)]
@@ -43,6 +44,54 @@ impl Shape {
     /// What the plan is to take.
     pub fn choices(&self) -> Choices {
         Choices { arbitrary_uid: self.openshift, ..self.preference.choices() }
+    }
+}
+
+/// Which files are written, and over what.
+#[derive(Debug, Default, Args)]
+pub struct Files {
+    /// What the files are for [default: where the program ran: systemd on a machine, kubernetes in a pod, else container]
+    #[arg(long, value_enum, value_name = "PLATFORM", value_delimiter = ',')]
+    pub target: Vec<PlatformArg>,
+
+    /// Write over files that nrtrace did not write, or that were changed since
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Files {
+    /// The platforms, by what is granted where none is named.
+    pub fn platforms(&self, grants: &Grants) -> Vec<Platform> {
+        let mut platforms: Vec<Platform> =
+            self.target.iter().flat_map(|target| target.platforms()).copied().collect();
+        if platforms.is_empty() {
+            platforms.push(Platform::of(grants));
+        }
+        platforms
+    }
+}
+
+/// `--target`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlatformArg {
+    /// A machine: tmpfiles.d, sysusers.d, a drop-in, apply.sh
+    Systemd,
+    /// A cluster: a pod, and lines for its image
+    Kubernetes,
+    /// A container: lines for its image, and a Compose service
+    Container,
+    /// All of these, and a page of documentation
+    All,
+}
+
+impl PlatformArg {
+    fn platforms(self) -> &'static [Platform] {
+        match self {
+            Self::Systemd => &[Platform::Systemd],
+            Self::Kubernetes => &[Platform::Kubernetes],
+            Self::Container => &[Platform::Container],
+            Self::All => &Platform::ALL,
+        }
     }
 }
 

@@ -135,6 +135,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             given: Vec::new(),
             unprivileged_port_start: 1024,
             attached: None,
+            said: Vec::new(),
         },
         container: None,
         requirements,
