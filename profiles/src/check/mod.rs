@@ -15,6 +15,7 @@ use crate::emit::escape::shell;
 use crate::emit::pod_security;
 use crate::event::Exit;
 use crate::grants::Grants;
+use crate::merge::runs;
 use crate::profile::{Profile, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 use crate::ways::grants;
