@@ -122,7 +122,10 @@ fn proved_runs(merged: &Profile) -> Vec<Profile> {
         for requirement in &mut run.requirements {
             if let Some(need) = place(&merged.requirements, requirement).filter(|need| news.contains(need)) {
                 requirement.severity = need.severity;
-                requirement.proof.clone_from(&need.proof);
+                // A severity of its own takes no proof away.
+                if need.proof.is_some() {
+                    requirement.proof.clone_from(&need.proof);
+                }
             }
         }
     }
