@@ -68,15 +68,16 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
-    let profile = profile(subject, &recorded?, &library);
+    let name = args.name.as_deref().unwrap_or(&subject.name);
+    let profile = profile(subject, name, &recorded?, &library);
     let mut losses = Losses::default();
     conclude(&args.results, args.whole_unit, &profile, output.as_ref(), &mut losses);
     Ok(losses.status(complete(0, &profile)))
 }
 
 /// What a recording means.
-pub fn profile(subject: &Subject, recorded: &Recorded, library: &Library) -> Profile {
-    let name = identity::name_for(&subject.name);
+pub fn profile(subject: &Subject, name: &str, recorded: &Recorded, library: &Library) -> Profile {
+    let name = identity::name_for(name);
     let mut profile = classify::profile(&recorded.trace, &name);
     profile.executable = subject.main.exe.clone();
     library.annotate(&mut profile);

@@ -122,7 +122,8 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     line.clear();
     let ended = engine.end(args.lifetime.grace);
     let recorded = recorded?;
-    let profile = profile(&subject, &recorded, &library);
+    let name = args.name.as_deref().unwrap_or(&subject.name);
+    let profile = profile(&subject, name, &recorded, &library);
     let mut losses = Losses::default();
     if let Some(target) = recording {
         losses.unless(target.write(&replay::saved(&recorded, &profile.name, profile.executable.as_ref())));

@@ -15,6 +15,7 @@ mod generate;
 mod input;
 mod knowledge;
 mod merge;
+mod name;
 mod oci;
 mod output;
 mod place;

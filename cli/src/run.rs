@@ -1,8 +1,6 @@
 //! `nrtrace run`
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -22,6 +20,7 @@ use crate::args::{IdentityArg, RecordArg, RunArgs, Talk};
 use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
+use crate::name;
 use crate::output::{Losses, OutputDir, Target};
 use crate::place::{self, Place};
 use crate::progress::Line;
@@ -119,8 +118,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         return Err(BadInput(message.into()).into());
     }
     let library = knowledge::library(&args.results.more)?;
-    let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
-    let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
+    let base = args.name.clone().unwrap_or_else(|| name::of(&args.command));
     let (mode, identity, credentials) = whom(args, &base)?;
     let record = args.watch.record.record();
     let plan = Plan {

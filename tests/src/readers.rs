@@ -6,7 +6,7 @@ use nrtrace_profiles::check::{Input, Policy, check};
 use nrtrace_profiles::classify;
 use nrtrace_profiles::diff::diff;
 use nrtrace_profiles::emit::escape::tmpfiles;
-use nrtrace_profiles::emit::{self, Style, Target, patch};
+use nrtrace_profiles::emit::{self, Style, Target, View, patch};
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 use nrtrace_profiles::explain::explain;
 use nrtrace_profiles::glob::Pattern;

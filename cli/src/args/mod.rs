@@ -52,6 +52,9 @@ Exit status:
   126  the program cannot be executed
   127  the program was not found";
 
+/// The end of a short help.
+const MORE: &str = "--help tells all options, with examples.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "nrtrace", version, about = ABOUT, after_help = EXIT_STATUS, max_term_width = 100)]
@@ -134,6 +137,29 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Who asks for a short help sees it at once, and each option where it belongs.
+    #[test]
+    fn a_short_help_fits_a_screen() {
+        for name in ["run", "attach", "verify", "minimize", "report", "apply"] {
+            let mut command = Cli::command();
+            let found = command.find_subcommand_mut(name).unwrap();
+            let help = found.clone().term_width(100).render_help().to_string();
+            assert!(help.lines().count() <= 40, "{name}: {} lines\n{help}", help.lines().count());
+            for option in found.get_opts() {
+                let long = option.get_long().unwrap_or_default();
+                let heading = option.get_help_heading().unwrap_or_default();
+                let wanted = match long {
+                    "output" | "format" => "Result",
+                    "color" => "Messages",
+                    "network" => "Sandbox",
+                    _ => continue,
+                };
+                let own = ["report", "apply"].contains(&name);
+                assert!(own || heading == wanted, "{name} --{long} is below {heading:?}");
+            }
+        }
     }
 
     #[test]

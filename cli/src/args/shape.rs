@@ -6,9 +6,10 @@ use nrtrace_profiles::grants::{Choices, Grants, Method};
 
 /// How needs are met where there are several ways.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Preference {
     /// Meet needs this way where it can be done, most wanted first; `nrtrace report --format markdown` lists the ways
-    #[arg(long, value_enum, value_name = "METHOD", value_delimiter = ',')]
+    #[arg(hide_short_help = true, long, value_enum, value_name = "METHOD", value_delimiter = ',')]
     pub prefer: Vec<MethodArg>,
 }
 
@@ -31,12 +32,13 @@ fn program() -> Option<String> {
 
 /// What the artefacts are like.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Shape {
     #[command(flatten)]
     pub preference: Preference,
 
     /// Have containers run as any user id with group 0, as OpenShift does
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub openshift: bool,
 }
 
@@ -49,13 +51,16 @@ impl Shape {
 
 /// Which files are written, and over what.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Files {
+    /// What the files are for
+    ///
     /// What the files are for [default: where the program ran: systemd on a machine, kubernetes in a pod, else container]
     #[arg(long, value_enum, value_name = "PLATFORM", value_delimiter = ',')]
     pub target: Vec<PlatformArg>,
 
     /// Write over files that nrtrace did not write, or that were changed since
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub force: bool,
 }
 
@@ -97,9 +102,10 @@ impl PlatformArg {
 
 /// Whether a whole unit is written; a group of its own, since `attach --unit` names one.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Whole {
     /// Write a whole service unit as well as the drop-in
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub unit: bool,
 }
 

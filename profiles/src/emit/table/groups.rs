@@ -93,7 +93,9 @@ fn done(grants: &Grants, requirement: &Requirement) -> Vec<(String, String)> {
             }
             _ => None,
         };
-        (words.place.to_owned(), what.unwrap_or(words.what))
+        // The title above such a row says it.
+        let shown = words.what.strip_prefix("cannot be granted: ").map(str::to_owned);
+        (words.place.to_owned(), what.or(shown).unwrap_or(words.what))
     });
     words.collect()
 }
