@@ -17,6 +17,7 @@ mod knowledge;
 mod merge;
 mod name;
 mod oci;
+mod origin;
 mod output;
 mod place;
 mod plan;

@@ -21,6 +21,7 @@ use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
 use crate::name;
+use crate::origin;
 use crate::output::{Losses, OutputDir, Target};
 use crate::place::{self, Place};
 use crate::progress::Line;
@@ -96,6 +97,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         losses.unless(target.write(&saved));
     }
     settled.library.annotate(&mut profile);
+    origin::note(&mut profile, &recorded.trace);
     conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }

@@ -155,6 +155,7 @@ impl Explanation {
             out.push(("consulted", join(evidence.checks.iter().map(ToString::to_string))));
         }
         out.extend(evidence.objects.iter().map(|object| ("wanted", object.to_text())));
+        out.extend(evidence.origins.iter().map(|origin| ("comes from", origin.to_text())));
         if let Some(proof) = &need.proof {
             let without =
                 proof.without.as_ref().map(|how| format!("; without it: {how}")).unwrap_or_default();

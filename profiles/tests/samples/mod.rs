@@ -54,6 +54,7 @@ pub fn requirement(need: Need, call: &str, refused: Option<(&str, Inode)>) -> Re
             objects: BTreeSet::new(),
             placement: None,
             names: Vec::new(),
+            origins: BTreeSet::new(),
             outcomes: BTreeMap::from([("ok".to_owned(), 1)]),
         },
         proof: None,

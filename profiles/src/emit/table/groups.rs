@@ -265,6 +265,13 @@ impl Group<'_> {
             ];
         }
         out.extend([by, calls]);
+        let origins: BTreeSet<String> =
+            self.needs.iter().flat_map(|need| need.evidence.origins.iter().map(RawText::to_text)).collect();
+        if let (Some(first), Some(origin)) = (out.first().cloned(), origins.first()) {
+            let from = format!("from {origin}");
+            out.insert(0, format!("{first}; {from}"));
+            out.insert(1, from);
+        }
         out
     }
 }

@@ -103,6 +103,7 @@ pub(super) fn why_of(requirement: &Requirement) -> Vec<String> {
         let itself = subject.first() == Some(&at);
         out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
     }
+    out.extend(evidence.origins.iter().map(|origin| format!("from {}", origin.to_text())));
     if is_missing(requirement)
         && let Some(wanted) = evidence.objects.first()
     {
