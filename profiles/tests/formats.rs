@@ -8,10 +8,9 @@ use std::collections::BTreeSet;
 
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::{Emitted, Format, Platform, Style, View, artefacts, files, table};
-use nrtrace_profiles::event::{Attached, Exit, FileType};
-use nrtrace_profiles::profile::{GaveUp, Listen, LookedAt, Profile, Written};
-use nrtrace_profiles::proof::ProfileProof;
-use nrtrace_profiles::requirement::{Access, IdentityOperation, Need, Seconds};
+use nrtrace_profiles::event::{Exit, FileType};
+use nrtrace_profiles::profile::{GaveUp, LookedAt, Profile, Written};
+use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
 use nrtrace_profiles::version::ReadError;
 use nrtrace_profiles::ways::grants;
 use proptest::prelude::*;
@@ -216,101 +215,6 @@ fn the_table_tells_the_essentials() {
         "uid 61184",
     ] {
         assert!(text.contains(essential), "{essential} in\n{text}");
-    }
-}
-
-#[test]
-fn needs_dealt_with_alike_are_one_row() {
-    let state = |n: usize| {
-        let path = format!("/var/lib/thing/{n}.tab");
-        let refused = samples::inode(FileType::File, ("thing", 120), ("thing", 120), 0o660);
-        samples::path(&path, FileType::File, &[Access::Read], (&path, refused))
-    };
-    let text = |count: usize| {
-        let profile = samples::profile("thing", &["/usr/bin/thing"], (0..count).map(state).collect());
-        table(&profile, &grants(&profile), &columns(80))
-    };
-    let few = text(4);
-    assert!(few.contains("/var/lib/thing/{0.tab,1.tab,2.tab,3.tab}"), "{few}");
-    let many = text(40);
-    assert!(many.contains("/var/lib/thing/ (40 files)") && !many.contains("39.tab"), "{many}");
-    assert!(many.contains("join group thing") && many.lines().count() < 6, "{many}");
-}
-
-#[test]
-fn files_given_away_below_one_tree_are_one_row() {
-    let give = |n: usize| {
-        let path = format!("/var/lib/k0s/pki/{}/{n}.key", n % 2);
-        samples::identity(IdentityOperation::Chown, &[0, u32::MAX], Some(&path))
-    };
-    let profile = samples::profile("k0s", &["/usr/bin/k0s"], (0..27).map(give).collect());
-    let text = table(&profile, &grants(&profile), &columns(120));
-    assert!(text.contains("give /var/lib/k0s/pki/ (27 files) to 0:-"), "{text}");
-    assert!(!text.contains("9.key") && text.lines().count() < 6, "{text}");
-}
-
-/// On which address a port is bound does not matter: what opens it opens it on all. What is bound in passing is no service.
-#[test]
-fn a_port_is_one_row_and_passing_ports_are_counted() {
-    use nrtrace_profiles::event::Protocol::{Tcp, Udp};
-    let port = |address, port| samples::port(Tcp, address, port);
-    let needs = vec![port("0.0.0.0", 80), port("::", 80), port("127.0.0.1", 443)];
-    let mut profile = samples::profile("web", &["/usr/bin/web"], needs);
-    let listen =
-        |protocol, port| Listen { protocol, address: "0.0.0.0".into(), port: Some(port), processes: vec![] };
-    profile.listens = vec![listen(Tcp, 80), listen(Udp, 53), listen(Tcp, 40000)];
-    profile.listens.extend((0..25).map(|n| listen(Udp, 33000 + 7 * n)));
-    let text = table(&profile, &grants(&profile), &columns(80));
-    assert!(text.contains("  tcp 80, 443  CAP_NET_BIND_SERVICE  drop-in\n"), "{text}");
-    assert!(text.contains("listens tcp 80, 40000; udp 53, 25 ephemeral ports\n"), "{text}");
-}
-
-/// Each thing that makes a result less than sure is a line of its own before it, and then nothing is green.
-#[test]
-fn what_is_not_sure_is_said_first_and_is_not_green() {
-    const GREEN: &str = "\x1b[1;32m";
-    let sure = || {
-        let mut profile = samples::nginx();
-        profile.proof = Some(ProfileProof {
-            lives: true,
-            minimal: true,
-            readiness: None,
-            exercise: None,
-            settled: Seconds(0),
-            trials: 16,
-            took: Some(Seconds(31_000_000_000)),
-            flaked: 0,
-            hardening: BTreeSet::new(),
-            not_applied: Vec::new(),
-        });
-        profile
-    };
-    let text =
-        |profile: &Profile| table(profile, &grants(profile), &View { style: Style::Colour, ..columns(120) });
-    let first = "nginx runs as nginx with 9 grants, proved in 16 trials (31 s)";
-    assert!(text(&sure()).starts_with(&format!("{GREEN}{first}")), "{}", text(&sure()));
-    let doubts: [(&str, fn(&mut Profile)); 7] = [
-        ("Not proved: what one run", |profile| profile.proof = None),
-        ("Not proved: it did not live", |profile| profile.proof.as_mut().unwrap().lives = false),
-        ("Its start was not seen: unit web ran before", |profile| {
-            let target = "unit web".into();
-            profile.run.attached = Some(Attached { target, from_start: false, own_refusals: false });
-        }),
-        ("Incomplete: 3 records lost", |profile| (profile.run.lost, profile.run.complete) = (3, false)),
-        ("Incomplete: 2 accesses not judged", |profile| {
-            (profile.run.unjudged, profile.run.complete) = (2, false)
-        }),
-        ("Incomplete: the program was cut off", |profile| profile.run.complete = false),
-        ("It failed: it exited with status 1", |profile| {
-            (profile.proof, profile.run.exit) = (None, Exit::Exited { status: 1 });
-        }),
-    ];
-    for (words, doubt) in doubts {
-        let mut profile = sure();
-        doubt(&mut profile);
-        let shown = text(&profile);
-        let line = shown.lines().next().unwrap();
-        assert!(line.contains(words) && !shown.contains(GREEN), "{words}: {shown}");
     }
 }
 
