@@ -330,9 +330,7 @@ pub fn identify(kept: &KeptPath, node: &Node, facts: &Facts, exposed: bool) -> I
     let uid = facts.rights.uid;
     // What was just made when nrtrace was killed: nobody has put anything into it yet.
     let is_new = || uid == nix::unistd::geteuid().as_raw() && node.is_empty() == Ok(true);
-    // Killed when it had taken back what was made, and again when it had made it anew: the number is an earlier one's.
-    let is_made_again = || before.is_none() && is_new();
-    if inode.map_or_else(is_new, |inode| inode == facts.inode || is_made_again()) {
+    if inode.map_or_else(is_new, |inode| inode == facts.inode) {
         return Identity::Same;
     }
     let holders = kept.kept.holds.values().flat_map(|hold| hold.user.iter().chain(hold.acl.keys()));
