@@ -60,6 +60,10 @@ impl Job<'_> {
             let place = place::find(path)?;
             let fresh = || KeptPath { kept: Kept::new(facts.clone()), made: None };
             let kept = self.state.paths.entry(path.clone()).or_insert_with(fresh);
+            // What had been made is gone, so what will be is told by being new, until that is written down.
+            if place.node.is_none() {
+                kept.made = None;
+            }
             // What root has put there since is what there was before.
             if let (Some(now), Some(node)) = (facts, &place.node)
                 && identify(kept, node, now, place.exposed) == Identity::Renewed

@@ -309,6 +309,28 @@ fn one_profile_of_a_program_follows_another() {
 }
 
 #[test]
+fn what_was_just_made_again_when_it_was_killed_is_taken_back() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    let (tree, state) = (world.at("tree"), world.at("state"));
+    let before = snapshot(&tree);
+    // Whom the ACL lets in could put something there, too.
+    let changes = changes("daemon", &[(0, 4, false, 0o700), (0, 0, true, 0o700)], &[], &tree);
+    act(&changes, &state, false, usize::MAX).unwrap();
+    let below = tree.join("new0").join("below");
+    let number_in_use = fs::File::open(&below).unwrap();
+    assert!(matches!(act(&changes, &state, true, 1), Err(Error::Interrupted)));
+    assert!(!below.exists());
+    assert!(matches!(act(&changes, &state, false, 0), Err(Error::Interrupted)));
+    fs::create_dir(&below).unwrap();
+    act(&changes, &state, true, usize::MAX).unwrap();
+    assert_eq!(before, snapshot(&tree));
+    drop(number_in_use);
+}
+
+#[test]
 fn the_state_of_an_older_version_is_not_mixed_up() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("nginx")).unwrap();
