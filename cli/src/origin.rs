@@ -66,7 +66,8 @@ fn origins(
     for (place, word) in command.iter().enumerate().skip(1) {
         let (name, value) = word.split_once('=').unwrap_or(("", word));
         if is_it(wanted, value) {
-            let before = command.get(place - 1).filter(|before| before.starts_with('-'));
+            let before = command.get(place - 1).filter(|before| before.starts_with("--"));
+            // A short option may take no value.
             let option = if name.starts_with('-') { Some(name) } else { before.map(String::as_str) };
             out.push(option.map_or("the command".to_owned(), |option| format!("{option} in the command")));
         }
