@@ -12,7 +12,8 @@ use crate::results::PROFILE;
 
 /// The profile itself, where the directory that it is in is named.
 pub fn in_directory(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(PROFILE) } else { path.to_owned() }
+    let inside = path.join(PROFILE);
+    if inside.is_file() { inside } else { path.to_owned() }
 }
 
 /// Reads a profile, that of a directory with artefacts, or standard input for `-`.
