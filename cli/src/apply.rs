@@ -14,6 +14,7 @@ use nrtrace_tracer::changes::{Error, Job, STATE, Selection};
 use nrtrace_tracer::launch::signals::Signals;
 
 use crate::args::{ApplyArgs, UndoArgs, WhatArgs};
+use crate::failure::BadInput;
 use crate::{input, terminal};
 
 /// Carries the changes out.
@@ -58,14 +59,18 @@ fn work(
         }
         lines => lines?,
     };
-    let asks = !args.yes && !args.dry_run && std::io::stdin().is_terminal();
-    if args.dry_run || asks {
-        for line in &lines {
-            terminal::print(&format!("{}\n", printable(line)))?;
-        }
+    for line in &lines {
+        terminal::tell(format_args!("{}", printable(line)));
     }
-    if args.dry_run || (asks && !agreed()?) {
+    if args.dry_run {
+        if lines.is_empty() {
+            terminal::tell(format_args!("nrtrace: nothing would change: all is so already"));
+        }
         return Ok(ExitCode::SUCCESS);
+    }
+    if !lines.is_empty() && !args.yes && !agreed()? {
+        terminal::tell(format_args!("nrtrace: nothing was changed"));
+        return Ok(ExitCode::FAILURE);
     }
     let notes = carry(job)?;
     for note in &notes {
@@ -87,7 +92,15 @@ fn is_interrupted(signals: &Signals) -> bool {
     std::iter::from_fn(|| signals.next()).any(|received| ends.contains(&received.number))
 }
 
+/// Asks whether that is to be done.
+///
+/// # Errors
+/// Where there is nobody to ask.
 fn agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        let message = "nothing was changed: there is no terminal to ask on; --yes does it without asking, --dry-run only tells";
+        return Err(BadInput(message.into()).into());
+    }
     terminal::print("Do that? [y/N] ")?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;

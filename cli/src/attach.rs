@@ -19,9 +19,10 @@ use tokio::runtime::Runtime;
 
 use crate::args::{AttachArgs, RecordArg};
 use crate::failure::BadInput;
-use crate::output::{Losses, OutputDir};
+use crate::output::Losses;
 use crate::progress::Line;
-use crate::run::{complete, conclude, prepare};
+use crate::results::{self, complete, conclude};
+use crate::watcher::prepare;
 use crate::{knowledge, terminal};
 
 /// What is attached to, and what watches it.
@@ -40,7 +41,7 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
     if !args.watch.paths.is_empty() && args.watch.record == RecordArg::Needs {
         return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
     }
-    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let output = results::open(args.results.output.as_deref(), &args.results.files)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut settled = settle(args, &target, &runtime)?;
     if args.results.talk.verbose {
@@ -67,15 +68,16 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
-    let profile = profile(subject, &recorded?, &library);
+    let name = args.name.as_deref().unwrap_or(&subject.name);
+    let profile = profile(subject, name, &recorded?, &library);
     let mut losses = Losses::default();
     conclude(&args.results, args.whole_unit, &profile, output.as_ref(), &mut losses);
     Ok(losses.status(complete(0, &profile)))
 }
 
 /// What a recording means.
-pub fn profile(subject: &Subject, recorded: &Recorded, library: &Library) -> Profile {
-    let name = identity::name_for(&subject.name);
+pub fn profile(subject: &Subject, name: &str, recorded: &Recorded, library: &Library) -> Profile {
+    let name = identity::name_for(name);
     let mut profile = classify::profile(&recorded.trace, &name);
     profile.executable = subject.main.exe.clone();
     library.annotate(&mut profile);

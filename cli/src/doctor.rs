@@ -19,7 +19,7 @@ const UNABLE: u8 = 3;
 pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     let report = examine();
     let style = terminal::style(args.color, &std::io::stdout());
-    let text = page(&report, style, terminal::width());
+    let text = page(&report, style, terminal::width(&console::Term::stdout()).clamp(60, 140));
     terminal::print(&text)?;
     Ok(if report.able() { ExitCode::SUCCESS } else { ExitCode::from(UNABLE) })
 }

@@ -9,8 +9,10 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 
 use crate::args::{EmitArgs, EmitFormat};
+use crate::artefacts::Guard;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
+use crate::results::PROFILE;
 use crate::{input, show, terminal};
 
 /// What a manifest can hold: far more than an API server takes as one object.
@@ -25,10 +27,15 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
     match (&args.output, &emitted[..]) {
         (Some(path), _) => {
             let output = OutputDir::open(path)?;
+            let from = std::fs::canonicalize(input::in_directory(&args.profile)).ok();
+            let same = from.is_some() && from == std::fs::canonicalize(path.join(PROFILE)).ok();
+            let source = same.then_some(PROFILE);
+            let guard = Guard::of(&output, args.files.force).with_source(source);
             if args.format.is_empty() && args.patch.is_none() {
-                losses.unless(output.write("profile.json", &profile.to_json(), false));
+                guard.write(&emitted, &mut losses);
+            } else {
+                guard.add(&emitted, &mut losses);
             }
-            output.write_all(emitted, &mut losses);
         }
         (None, [only]) => terminal::print(&only.text)?,
         (None, _) => {
@@ -65,7 +72,8 @@ fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emi
         emitted.push(Format::SystemdUnit.emit(profile, grants));
     }
     if args.format.is_empty() && args.patch.is_none() && args.output.is_some() {
-        emitted.extend(files(profile, grants));
+        emitted.push(Format::Json.emit(profile, grants));
+        emitted.extend(files(profile, grants, &args.files.platforms(grants)));
     }
     Ok(emitted)
 }

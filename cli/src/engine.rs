@@ -16,10 +16,11 @@ use nrtrace_tracer::launch::identity;
 use crate::args::{RecordArg, RunArgs};
 use crate::attach::profile;
 use crate::failure::BadInput;
-use crate::output::{Losses, OutputDir, Target};
+use crate::output::{Losses, Target};
 use crate::place::{self, Place, Why};
 use crate::progress::Line;
-use crate::run::{complete, conclude, prepare};
+use crate::results::{self, complete, conclude};
+use crate::watcher::prepare;
 use crate::{knowledge, replay};
 
 const ROOT_NEEDS_CALLS: &str = "the container runs as root, for which each call is put to the oracle, so it needs \
@@ -81,7 +82,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     }
     // Read and opened now, so that a wrong path is told before anything is started.
     let library = knowledge::library(&args.results.more)?;
-    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let output = results::open(args.results.output.as_deref(), &args.results.files)?;
     let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;
     let nobody = identity::resolve(None, &[], "nobody")?;
     let record = args.watch.record.record();
@@ -121,7 +122,8 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     line.clear();
     let ended = engine.end(args.lifetime.grace);
     let recorded = recorded?;
-    let profile = profile(&subject, &recorded, &library);
+    let name = args.name.as_deref().unwrap_or(&subject.name);
+    let profile = profile(&subject, name, &recorded, &library);
     let mut losses = Losses::default();
     if let Some(target) = recording {
         losses.unless(target.write(&replay::saved(&recorded, &profile.name, profile.executable.as_ref())));

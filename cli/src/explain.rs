@@ -11,16 +11,20 @@ use crate::args::{DiffFormat, ExplainArgs};
 use crate::failure::BadInput;
 use crate::{show, terminal};
 
-/// Shows everything that is known about one need.
+/// Shows everything that is known about a need, or about each need of a row.
 pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     let profile = show::load(&args.profile, &args.more)?;
-    let need = find(&profile, &args.need).map_err(|error| BadInput(error.to_string()))?;
-    let found = explanation(&profile, need);
-    let text = match args.format {
-        DiffFormat::Text => page(&found, terminal::style(args.color, &std::io::stdout())),
-        DiffFormat::Json => indented_json(&found),
-    };
-    terminal::print(&text)?;
+    let needs = find(&profile, &args.need).map_err(|error| BadInput(error.to_string()))?;
+    let style = terminal::style(args.color, &std::io::stdout());
+    for (place, need) in needs.into_iter().enumerate() {
+        let found = explanation(&profile, need);
+        let text = match args.format {
+            DiffFormat::Text if place > 0 => format!("\n{}", page(&found, style)),
+            DiffFormat::Text => page(&found, style),
+            DiffFormat::Json => indented_json(&found),
+        };
+        terminal::print(&text)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,16 +1,24 @@
 //! Reading files that somebody else may have written: never more than such a file can hold.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::profile::{self, Profile};
 use nrtrace_tracer::files::{bounded, read_regular};
 
 use crate::failure::BadInput;
+use crate::results::PROFILE;
 
-/// Reads a profile, or standard input for `-`.
+/// The profile itself, where the directory that it is in is named.
+pub fn in_directory(path: &Path) -> PathBuf {
+    let inside = path.join(PROFILE);
+    if inside.is_file() { inside } else { path.to_owned() }
+}
+
+/// Reads a profile, that of a directory with artefacts, or standard input for `-`.
 pub fn profile(path: &Path) -> Result<Profile> {
+    let path = &in_directory(path);
     let text = text(path, profile::FORMAT.max_bytes)?;
     Profile::from_json(&text).with_context(|| path.display().to_string())
 }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod artefacts;
 mod attach;
 mod check;
 mod compare;
@@ -14,19 +15,23 @@ mod generate;
 mod input;
 mod knowledge;
 mod merge;
+mod name;
 mod oci;
+mod origin;
 mod output;
 mod place;
 mod plan;
 mod progress;
 mod prove;
 mod replay;
+mod results;
 mod run;
 mod shipped;
 mod show;
 mod start;
 mod terminal;
 mod there;
+mod watcher;
 
 use std::process::ExitCode;
 

@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
-use nrtrace_profiles::emit::Emitted;
 use nrtrace_profiles::text::printable;
+use nrtrace_tracer::files::bounded;
 
 use crate::failure::BROKEN;
 use crate::terminal;
@@ -87,16 +87,36 @@ impl OutputDir {
             .with_context(|| format!("cannot write {}", self.path.join(name).display()))
     }
 
-    /// Removes a file. Where it was never written, or cannot be removed, it does no harm.
+    /// Removes a file, and its directory where that is empty then. Where it was never written, or cannot be removed, it
+    /// does no harm.
     pub fn remove(&self, name: &str) {
-        let _ = unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir);
+        let Some((folder, file)) = name.rsplit_once('/') else {
+            let _ = unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir);
+            return;
+        };
+        if let Ok(inside) = openat(&self.fd, folder, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
+            let _ = unlinkat(&inside, file, UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.fd, folder, UnlinkatFlags::RemoveDir);
+        }
     }
 
-    /// Writes files, each of them whatever becomes of the others.
-    pub fn write_all(&self, files: impl IntoIterator<Item = Emitted>, losses: &mut Losses) {
-        for file in files {
-            losses.unless(self.write(&file.file_name, &file.text, file.executable));
-        }
+    /// Whether there is something of that name, with at most one directory in front.
+    pub fn has(&self, name: &str) -> bool {
+        nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// The text of a regular file in it, of at most `most` bytes.
+    pub fn read(&self, name: &str, most: u64) -> Option<String> {
+        let (inside, file) = match name.rsplit_once('/') {
+            Some((folder, file)) => {
+                (Some(openat(&self.fd, folder, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()).ok()?), file)
+            }
+            None => (None, name),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(inside.as_ref().unwrap_or(&self.fd), file, flags, Mode::empty()).ok()?);
+        file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        String::from_utf8(bounded(file, most).ok()?).ok()
     }
 
     fn try_write(&self, name: &str, contents: &str, executable: bool) -> Result<()> {
@@ -261,24 +281,6 @@ mod tests {
             0,
             "nothing was written, so nothing stays"
         );
-    }
-
-    #[test]
-    fn one_file_that_cannot_be_written_costs_no_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = OutputDir::open(dir.path()).unwrap();
-        std::fs::write(dir.path().join("tmpfiles.d"), "no directory").unwrap();
-        let file = |name: &str| Emitted {
-            file_name: name.into(),
-            text: String::new(),
-            executable: false,
-            unmet: Vec::new(),
-        };
-        let mut losses = Losses::default();
-        out.write_all(["a", "tmpfiles.d/x", "b"].map(file), &mut losses);
-        assert_eq!(losses.0.len(), 1, "{:?}", losses.0);
-        assert!(dir.path().join("b").exists());
-        assert_eq!(losses.status(ExitCode::SUCCESS), ExitCode::from(3));
     }
 
     #[test]

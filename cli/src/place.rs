@@ -21,9 +21,10 @@ use crate::engine;
 use crate::failure::BadInput;
 use crate::progress::Line;
 use crate::prove::shared;
-use crate::run::{Settled, Watcher, announce};
+use crate::run::Settled;
 use crate::terminal;
 use crate::there::There;
+use crate::watcher::{Watcher, announce};
 
 /// Where a run happens.
 pub enum Place {

@@ -16,6 +16,7 @@ use nrtrace_profiles::{Capability, RawText};
 use nrtrace_tracer::accounts;
 
 use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+use crate::artefacts::Guard;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
 use crate::{input, terminal};
@@ -32,7 +33,8 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let mut losses = Losses::default();
     match &args.output {
         Some(path) => {
-            OutputDir::open(path)?.write_all(emit::files(&arrangement, &args.name), &mut losses);
+            let output = OutputDir::open(path)?;
+            Guard::of(&output, args.force).write(&emit::files(&arrangement, &args.name), &mut losses);
             if losses.is_empty() {
                 terminal::tell(format_args!("The plan is in {}", path.display()));
             }

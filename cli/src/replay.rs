@@ -5,20 +5,20 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::emit::{self, Format};
-use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::{self, SavedTrace};
 use nrtrace_profiles::ways::plan;
 use nrtrace_tracer::launch::identity;
 use nrtrace_tracer::recording::Recorded;
 
-use crate::args::{ReplayArgs, ReportFormat};
-use crate::output::{Losses, OutputDir};
-use crate::{input, knowledge, run, terminal};
+use crate::args::ReplayArgs;
+use crate::artefacts::Guard;
+use crate::output::Losses;
+use crate::results::Artefacts;
+use crate::{input, knowledge, results};
 
 /// Classifies a recording again, and writes what follows from it. Nothing is run.
 pub fn replay(args: &ReplayArgs) -> Result<ExitCode> {
-    let output = args.output.as_deref().map(OutputDir::open).transpose()?;
+    let output = results::open(args.output.as_deref(), &args.files)?;
     let path = &args.trace;
     let text = input::text(path, trace::FORMAT.max_bytes)?;
     let saved = SavedTrace::from_json(&text).with_context(|| path.display().to_string())?;
@@ -34,24 +34,13 @@ pub fn replay(args: &ReplayArgs) -> Result<ExitCode> {
     profile.executable = executable.or(profile.executable);
     knowledge::library(&args.more)?.annotate(&mut profile);
     let mut losses = Losses::default();
+    let choices = args.shape.choices();
     if let Some(output) = &output {
-        run::write(output, &profile, &args.shape.choices(), args.whole.unit, &mut losses);
+        let artefacts = Artefacts { files: &args.files, unit: args.whole.unit };
+        results::write(&Guard::of(output, args.files.force), artefacts, &profile, &choices, &mut losses);
     }
-    losses.unless(print(args, &profile));
-    Ok(losses.status(run::complete(0, &profile)))
-}
-
-fn print(args: &ReplayArgs, profile: &Profile) -> Result<()> {
-    let grants = &plan(profile, &args.shape.choices());
-    match args.format {
-        ReportFormat::Table => {
-            let style = terminal::style(args.color, &std::io::stdout());
-            terminal::print(&emit::table(profile, grants, style, terminal::width()))
-        }
-        ReportFormat::Json => terminal::print(&profile.to_json()),
-        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text),
-        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text),
-    }
+    losses.unless(results::print(&args.showing, args.color, &profile, &plan(&profile, &choices)));
+    Ok(losses.status(results::complete(0, &profile)))
 }
 
 /// The recording of a run as a file.

@@ -1,40 +1,36 @@
 //! `nrtrace run`
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::emit::{self, Format, Style};
 use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
-use nrtrace_profiles::grants::Choices;
 use nrtrace_profiles::knowledge::Library;
-use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::text::printable;
-use nrtrace_profiles::ways::plan;
-use nrtrace_tracer::backend::{self, Choice, Ready, Wanted};
+use nrtrace_tracer::backend::{Ready, Wanted};
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
-use nrtrace_tracer::ebpf;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
 use nrtrace_tracer::recording::{self, Facts, Recorded};
 use nrtrace_tracer::session::Plan;
 
-use crate::args::{IdentityArg, RecordArg, ReportFormat, Results, RunArgs, Talk};
+use crate::args::{IdentityArg, RecordArg, RunArgs, Talk};
 use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::knowledge;
+use crate::name;
+use crate::origin;
 use crate::output::{Losses, OutputDir, Target};
 use crate::place::{self, Place};
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
-use crate::shipped;
+use crate::results::{self, complete, conclude};
 use crate::terminal;
 use crate::there::{There, found_from_everywhere};
+use crate::watcher::prepare;
 
 /// What the arguments come to: everything is settled before the program starts.
 pub struct Settled {
@@ -106,6 +102,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         losses.unless(target.write(&saved));
     }
     settled.library.annotate(&mut profile);
+    origin::note(&mut profile, &recorded.trace);
     conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }
@@ -128,8 +125,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
         return Err(BadInput(message.into()).into());
     }
     let library = knowledge::library(&args.results.more)?;
-    let program = args.command.first().map_or(OsStr::new(""), |word| word.as_os_str());
-    let base = Path::new(program).file_name().unwrap_or(program).to_string_lossy();
+    let base = args.name.clone().unwrap_or_else(|| name::of(&args.command));
     let (mode, identity, credentials) = whom(args, &base)?;
     let record = args.watch.record.record();
     let plan = Plan {
@@ -155,7 +151,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     }
     let facts = Facts { identity, mode, backend: Backend::Ebpf, record, paths };
     // Opened now, so that a wrong path is told before the program runs.
-    let output = args.results.output.as_deref().map(OutputDir::open).transpose()?;
+    let output = results::open(args.results.output.as_deref(), &args.results.files)?;
     let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;
     Ok(Settled { library, name: identity::name_for(&base), plan, facts, output, recording })
 }
@@ -200,57 +196,6 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     prepare(args.watch.backend.choice(), &wanted, &args.results.talk)
 }
 
-/// What watches a program, for people.
-pub struct Watcher {
-    /// What it is, in a few words.
-    pub description: String,
-    /// Why it is not the first choice.
-    pub fallback: Option<String>,
-    /// What the kernel's verifier said of the first choice.
-    pub verifier: Option<String>,
-}
-
-/// Prepares what watches the program, and says which it is where that was left to nrtrace.
-pub fn prepare(choice: Choice, wanted: &Wanted<'_>, talk: &Talk) -> Result<Ready> {
-    let prepared = backend::prepare(choice, wanted);
-    let refusal = match &prepared {
-        Ok(ready) => ready.fallback.as_ref(),
-        Err(error) => error.ebpf(),
-    };
-    let verifier = refusal.and_then(ebpf::Error::verifier_log);
-    let fallback = refusal.map(ToString::to_string);
-    if prepared.is_err() {
-        say_verifier(verifier.as_deref(), talk);
-    }
-    let ready = prepared?;
-    announce(choice, &Watcher { description: ready.description.clone(), fallback, verifier }, talk);
-    Ok(ready)
-}
-
-/// Says what watches the program, where that was left to nrtrace.
-pub fn announce(choice: Choice, watcher: &Watcher, talk: &Talk) {
-    say_verifier(watcher.verifier.as_deref(), talk);
-    let description = &watcher.description;
-    match &watcher.fallback {
-        Some(why) => terminal::tell(format_args!(
-            "nrtrace: backend: {description}, because eBPF does not work here: {why}"
-        )),
-        None if choice == Choice::Auto && !talk.quiet => {
-            terminal::tell(format_args!(
-                "nrtrace: backend: {description}, the first choice, which works here"
-            ));
-        }
-        None if talk.verbose => terminal::tell(format_args!("nrtrace: backend: {description}")),
-        None => {}
-    }
-}
-
-fn say_verifier(log: Option<&str>, talk: &Talk) {
-    for line in log.filter(|_| talk.verbose).unwrap_or_default().lines() {
-        terminal::tell(format_args!("{}", printable(line)));
-    }
-}
-
 impl Settled {
     /// Says whom the program runs as.
     pub fn say_who(&self, talk: &Talk) {
@@ -268,62 +213,6 @@ impl Settled {
         let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
         terminal::tell(format_args!("nrtrace: running as {user} (uid {uid}, gid {gid}{fresh})"));
     }
-}
-
-/// Writes the profile and all artefacts, by what was preferred, with a whole unit if asked for.
-pub fn write(output: &OutputDir, profile: &Profile, choices: &Choices, unit: bool, losses: &mut Losses) {
-    let mut grants = plan(profile, choices);
-    if profile.container.is_none() {
-        grants.shipped = shipped::lines();
-    }
-    losses.unless(output.write("profile.json", &profile.to_json(), false));
-    let unit = unit.then(|| Format::SystemdUnit.emit(profile, &grants));
-    output.write_all(emit::files(profile, &grants).into_iter().chain(unit), losses);
-}
-
-/// Writes what was asked for, and shows it whatever became of the files.
-pub fn conclude(
-    results: &Results,
-    unit: bool,
-    profile: &Profile,
-    output: Option<&OutputDir>,
-    losses: &mut Losses,
-) {
-    if let Some(output) = output {
-        write(output, profile, &results.shape.choices(), unit, losses);
-    }
-    let output = output.filter(|_| losses.is_empty());
-    losses.unless(show(results, profile, output));
-}
-
-/// Shows the result as it was asked for.
-fn show(results: &Results, profile: &Profile, output: Option<&OutputDir>) -> Result<()> {
-    let grants = &plan(profile, &results.shape.choices());
-    match results.format {
-        // The program may have written to standard output as well; this is why the table goes elsewhere.
-        ReportFormat::Json => {
-            terminal::print(&profile.to_json())?;
-        }
-        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text)?,
-        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text)?,
-        ReportFormat::Table if !results.talk.quiet => {
-            let style: Style = terminal::style(results.talk.color, &std::io::stderr());
-            let table = emit::table(profile, grants, style, terminal::width());
-            terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
-        }
-        ReportFormat::Table => {}
-    }
-    if let Some(output) = output.filter(|_| !results.talk.quiet) {
-        terminal::tell(format_args!("Profile and artefacts are in {}", output.path().display()));
-    }
-    Ok(())
-}
-
-/// An incomplete record is a finding, where there is no other.
-pub fn complete(status: u8, profile: &Profile) -> ExitCode {
-    let Some(shortfall) = profile.run.shortfall() else { return ExitCode::from(status) };
-    terminal::tell(format_args!("nrtrace: incomplete: {shortfall}; there may be more needs"));
-    ExitCode::from(status.max(1))
 }
 
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
-use nrtrace_profiles::emit::Style;
+use nrtrace_profiles::emit::{Style, View};
 
 use crate::args::ColourArg;
 
@@ -23,10 +23,22 @@ pub fn style(choice: ColourArg, stream: &impl IsTerminal) -> Style {
     if colour { Style::Colour } else { Style::Plain }
 }
 
-/// Columns to fill: the terminal's width where there is one, within reason.
-pub fn width() -> usize {
-    let (_, columns) = console::Term::stderr().size_checked().unwrap_or((24, 80));
-    usize::from(columns).clamp(60, 140)
+/// How a result is shown on standard error, or on standard output.
+pub fn view(color: ColourArg, to_error: bool, all: bool) -> View {
+    let (style, is_terminal, terminal) = if to_error {
+        let stream = std::io::stderr();
+        (style(color, &stream), stream.is_terminal(), console::Term::stderr())
+    } else {
+        let stream = std::io::stdout();
+        (style(color, &stream), stream.is_terminal(), console::Term::stdout())
+    };
+    View { style, width: is_terminal.then(|| width(&terminal)), all }
+}
+
+/// Columns of a terminal, where it tells them, and not so few that nothing fits.
+pub fn width(terminal: &console::Term) -> usize {
+    let (_, columns) = terminal.size_checked().unwrap_or((24, 80));
+    usize::from(columns).max(40)
 }
 
 /// Writes the result to standard output. A reader that closes early (`| head`) has what it wanted.

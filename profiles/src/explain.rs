@@ -6,11 +6,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::describe;
+use crate::emit::table::groups::{Group, groups};
+use crate::emit::table::rows::{named, subject};
 use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
 use crate::merge::covers;
 use crate::profile::Profile;
-use crate::requirement::{Basis, Requirement, Seconds, Severity, word};
+use crate::requirement::{Basis, Need, Requirement, Seconds, Severity, word};
+use crate::text::printable;
 use crate::ways::grants;
 
 /// What is known about one need.
@@ -40,44 +43,56 @@ pub struct InRun {
     pub first: Option<Seconds>,
 }
 
-/// A text that names no need, or several.
+/// A text that names no need.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotFound {
-    /// No need's id has it.
-    #[error(
-        "no need has {0:?} in its id; nrtrace report --format json PROFILE | jq '.requirements[].id' lists them all"
-    )]
-    None(String),
-    /// Several ids have it.
-    #[error("{0:?} is in several ids; give one of them: {ids}", ids = some(.1))]
-    Several(String, Vec<String>),
-}
+#[error("no need is called {0:?} or has that in its id; nrtrace report --all PROFILE lists them all")]
+pub struct NotFound(String);
 
-/// The first of them, and how many more there are.
-fn some(ids: &[String]) -> String {
-    const MOST: usize = 20;
-    let first = ids.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    match ids.len().checked_sub(MOST) {
-        None | Some(0) => first,
-        Some(more) => format!("{first}, and {more} more"),
-    }
-}
-
-/// Finds a need by its id, or by a part of it that no other id has.
+/// Finds needs by what the table calls them, one or a whole row: an id, a path, a directory with `/` at its end for all that
+/// is below it, a port by its number or as `tcp 80`; else by a part of their ids.
 ///
 /// # Errors
-/// When there is none, or more than one.
-pub fn find<'a>(profile: &'a Profile, text: &str) -> Result<&'a Requirement, NotFound> {
-    if let Some(exact) = profile.requirements.iter().find(|need| need.id == text) {
-        return Ok(exact);
+/// When there is none.
+pub fn find<'a>(profile: &'a Profile, text: &str) -> Result<Vec<&'a Requirement>, NotFound> {
+    let text = text.trim();
+    let all = || profile.requirements.iter();
+    let by = |is_it: &dyn Fn(&Requirement) -> bool| all().filter(|need| is_it(need)).collect::<Vec<_>>();
+    let shown = |text: &str| printable(text).into_owned();
+    let exact = |need: &Requirement| need.id == text || shown(&need.id) == text;
+    let named = |need: &Requirement| {
+        let names = [named(need).concat(), subject(&need.need).concat()];
+        names.iter().any(|name| name == text || shown(name) == text)
+    };
+    // A row with `(27 files)` behind its directory.
+    let directory = text.split(" (").next().unwrap_or(text);
+    let below = |need: &Requirement| match &need.need {
+        Need::Path { path, .. } | Need::Device { path, .. } => {
+            directory.len() > 1 && directory.ends_with('/') && shown(&path.to_text()).starts_with(directory)
+        }
+        _ => false,
+    };
+    let port = |need: &Requirement| match &need.need {
+        Need::Port { protocol, port, .. } => {
+            [port.to_string(), format!("{} {port}", word(protocol))].iter().any(|name| name == text)
+        }
+        _ => false,
+    };
+    let part = |need: &Requirement| need.id.contains(text) || shown(&need.id).contains(text);
+    let row = || {
+        let groups = groups(profile, &grants(profile));
+        let is_it = |group: &Group<'_>| group.subject == text || shown(&group.subject) == text;
+        groups.into_iter().find(is_it).map(|group| group.needs).unwrap_or_default()
+    };
+    let mut found = by(&exact);
+    for look in [&|| by(&named), &row, &|| by(&below), &|| by(&port), &|| by(&part)]
+        as [&dyn Fn() -> Vec<&'a Requirement>; 5]
+    {
+        if !found.is_empty() || text.is_empty() {
+            break;
+        }
+        found = look();
     }
-    let found: Vec<&Requirement> =
-        profile.requirements.iter().filter(|need| need.id.contains(text)).collect();
-    match found.as_slice() {
-        [] => Err(NotFound::None(text.to_owned())),
-        [one] => Ok(one),
-        many => Err(NotFound::Several(text.to_owned(), many.iter().map(|need| need.id.clone()).collect())),
-    }
+    if found.is_empty() { Err(NotFound(text.to_owned())) } else { Ok(found) }
 }
 
 /// Puts together what is known about a need of the profile.
@@ -140,6 +155,7 @@ impl Explanation {
             out.push(("consulted", join(evidence.checks.iter().map(ToString::to_string))));
         }
         out.extend(evidence.objects.iter().map(|object| ("wanted", object.to_text())));
+        out.extend(evidence.origins.iter().map(|origin| ("comes from", origin.to_text())));
         if let Some(proof) = &need.proof {
             let without =
                 proof.without.as_ref().map(|how| format!("; without it: {how}")).unwrap_or_default();

@@ -242,6 +242,10 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
         unjudged: sum(|run| run.unjudged),
         complete: each().all(|run| run.complete),
         exit: each().map(|run| run.exit).max_by_key(|exit| rank(*exit)).unwrap_or(first.run.exit),
+        said: each()
+            .filter(|run| !run.said.is_empty())
+            .max_by_key(|run| rank(run.exit))
+            .map_or(Vec::new(), |run| run.said.clone()),
         duration: Seconds(sum(|run| run.duration.0)),
         cwd: first.run.cwd.clone(),
         environment: environment.into_iter().cloned().collect(),

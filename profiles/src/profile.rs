@@ -94,6 +94,9 @@ pub struct Run {
     pub complete: bool,
     /// How the program ended.
     pub exit: Exit,
+    /// The last lines on standard error of one that failed or was never ready.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub said: Vec<RawText>,
     /// Whether the first process ended with success and left others behind: it turned itself into a daemon.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub daemon: bool,
@@ -119,6 +122,18 @@ pub struct Run {
 }
 
 impl Run {
+    /// How it failed, in words that follow "it": by itself, or since it was never ready; nothing where it did not.
+    pub fn failure(&self) -> Option<String> {
+        match self.exit {
+            Exit::Exited { status } if status != 0 => Some(format!("exited with status {status}")),
+            Exit::Signaled { signal } => Some(format!("was ended by signal {signal}")),
+            _ if self.timeline.is_some_and(|timeline| timeline.ready.is_none()) => {
+                Some("was never ready".into())
+            }
+            _ => None,
+        }
+    }
+
     /// Why the record is not complete, in words; nothing where it is.
     pub fn shortfall(&self) -> Option<String> {
         let counts = [(self.lost, "records lost"), (self.unjudged, "accesses not judged")];

@@ -100,6 +100,9 @@ pub struct ProfileProof {
     pub settled: Seconds,
     /// Trials made.
     pub trials: u32,
+    /// How long they took, with the run before them where there was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub took: Option<Seconds>,
     /// Trials with everything granted that failed all the same: more than zero for a program that is flaky.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub flaked: u32,

@@ -320,6 +320,9 @@ pub struct Evidence {
     /// Names of the ids that an identity need asks for, in the same order; empty where an id has none.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub names: Vec<String>,
+    /// Where its path or port is written: `--pid in the command`, `/etc/lighttpd/lighttpd.conf:9`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub origins: BTreeSet<RawText>,
     /// How the calls ended: `ok`, `answered`, `unknown` or the name of an errno, each with its count.
     pub outcomes: BTreeMap<String, u64>,
 }

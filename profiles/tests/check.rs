@@ -7,11 +7,12 @@ mod samples;
 use nrtrace_profiles::check::report::Format;
 use nrtrace_profiles::check::{Input, Policy, Rule, Verdict, check};
 use nrtrace_profiles::diff::diff;
-use nrtrace_profiles::emit::Style;
+use nrtrace_profiles::emit::{Style, View, table};
 use nrtrace_profiles::event::{Exit, FileType};
-use nrtrace_profiles::explain::{NotFound, explain, find};
+use nrtrace_profiles::explain::{explain, find};
 use nrtrace_profiles::profile::{Profile, Timeline};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Limit, Need, Requirement, Seconds, Severity};
+use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
 use proptest::prelude::*;
 
@@ -133,6 +134,9 @@ fn a_run_that_tells_too_little_is_a_finding() {
     new.run.exit = Exit::Exited { status: 1 };
     let verdict = judge(&new, None, "");
     assert_eq!(rules(&verdict), [(Rule::Incomplete, None), (Rule::FailedRun, None)]);
+    new.run.said = vec!["mkdir: cannot create".into()];
+    let said = &judge(&new, None, "").findings[1].message;
+    assert!(said.contains("exited with status 1") && said.contains("\"mkdir: cannot create\""), "{said}");
     let allowed = judge(&new, None, "allow-incomplete = true");
     assert!(allowed.passed && allowed.findings.len() == 2);
     let verdict = judge(&new, Some(&new), "");
@@ -172,9 +176,9 @@ fn optional_needs_can_be_left_out() {
 #[test]
 fn one_need_is_explained() {
     let profile = samples::nginx();
-    let need = find(&profile, "nginx.pid").unwrap();
-    assert_eq!(need.id, "path:/run/nginx.pid");
-    let found = explain(&profile, need);
+    let needs = find(&profile, "nginx.pid").unwrap();
+    assert_eq!(needs[0].id, "path:/run/nginx.pid");
+    let found = explain(&profile, needs[0]);
     assert!(!found.remedies.is_empty());
     let text: String = found.lines().iter().map(|(name, text)| format!("{name}: {text}\n")).collect();
     for part in
@@ -182,8 +186,33 @@ fn one_need_is_explained() {
     {
         assert!(text.contains(part), "{part} is not in {text}");
     }
-    assert!(matches!(find(&profile, "/var/lib/nginx"), Err(NotFound::Several(_, ids)) if ids.len() > 1));
-    assert!(matches!(find(&profile, "nonsense"), Err(NotFound::None(_))));
+}
+
+/// Whatever the table prints names what it stands for.
+#[test]
+fn what_the_table_prints_can_be_explained() {
+    let profile = samples::nginx();
+    let count = |text: &str| find(&profile, text).map_or(0, |needs| needs.len());
+    let names = [
+        ("80", 2),
+        ("tcp 80", 2),
+        ("tcp [::]:80", 1),
+        ("/run/nginx.pid", 1),
+        ("/var/lib/nginx/", 5),
+        ("/var/lib/nginx/ (5 directories)", 5),
+        ("/var/log/nginx/{access.log,error.log}", 2),
+        ("nonsense", 0),
+        ("", 0),
+    ];
+    for (name, needs) in names {
+        assert_eq!(count(name), needs, "{name}");
+    }
+    let odd = "/run/a\u{1b}b\\c";
+    let odd = samples::profile("odd", &["/usr/bin/odd"], vec![file(odd, &[Access::Create])]);
+    let text = table(&odd, &grants(&odd), &View::PLAIN);
+    let row = text.lines().find(|line| line.starts_with("  /run")).unwrap().split("  ").nth(1).unwrap();
+    assert!(row.contains("\\u{1b}"), "{row}");
+    assert_eq!(find(&odd, row).unwrap().len(), 1, "{row}");
 }
 
 /// A verdict with one finding about a hostile name.

@@ -7,7 +7,7 @@ mod samples;
 use std::collections::BTreeSet;
 
 use nrtrace_profiles::changes::Changes;
-use nrtrace_profiles::emit::{Format, Style, artefacts, table};
+use nrtrace_profiles::emit::{Emitted, Format, Platform, Style, View, artefacts, files, table};
 use nrtrace_profiles::event::{Exit, FileType};
 use nrtrace_profiles::profile::{GaveUp, LookedAt, Profile, Written};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Need};
@@ -22,6 +22,11 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
     let special = prop::sample::select(b" \n\t\r\\\"'%#:;$`*?[]{}~&|<>!-=,\x1b\x7f\x80\xff".to_vec());
     let any = any::<u8>().prop_map(|b| if b == 0 || b == b'/' { b'_' } else { b });
     prop::collection::vec(prop_oneof![special, any], 1..60)
+}
+
+/// What a terminal of so many columns shows.
+fn columns(width: usize) -> View {
+    View { width: Some(width), ..View::PLAIN }
 }
 
 fn check_all(name: &[u8]) {
@@ -75,11 +80,15 @@ proptest! {
     }
 
     #[test]
-    fn a_table_fits_its_width(name in name(), width in 60_usize..200) {
+    fn a_table_fits_its_width_or_keeps_what_is_to_be_pasted_whole(name in name(), width in 60_usize..200, all: bool) {
         let profile = hostile(&name);
-        let text = table(&profile, &grants(&profile), Style::Plain, width);
+        let text = table(&profile, &grants(&profile), &View { all, ..columns(width) });
+        let whole = table(&profile, &grants(&profile), &View { all, ..View::PLAIN });
         for line in text.lines() {
-            prop_assert!(tabled::grid::util::string::get_line_width(line) <= width, "{line}");
+            let wide = tabled::grid::util::string::get_line_width(line) > width;
+            // Only a word that is too long, or a subject that is not to be broken, stands over the edge.
+            let words = line.split_whitespace().filter(|word| word.len() > 8).count();
+            prop_assert!(!wide || words <= 3 || whole.contains(line.trim()), "{line}");
         }
     }
 
@@ -128,23 +137,53 @@ fn equal_profiles_emit_equal_files() {
 }
 
 #[test]
-fn unmet_needs_are_comments_in_every_artefact() {
+fn what_cannot_be_granted_is_said_once_for_each_platform() {
     let profile = samples::everything();
-    let pages = ["undo.sh", "changes.json", "report.html", "everyd-non-root.md"];
-    for emitted in artefacts(&profile).iter().filter(|emitted| !pages.contains(&emitted.file_name.as_str())) {
-        for unmet in grants(&profile).unmet {
-            let comment =
-                emitted.text.lines().find(|line| line.starts_with('#') && line.contains(&unmet.reason));
-            // A directory of a pod is given whole, where one of a host is not.
-            let volume = |line: &str| line.starts_with("      ") && line.contains(&unmet.need);
-            assert!(
-                comment.is_some() || emitted.text.lines().any(volume),
-                "{}: {}",
-                emitted.file_name,
-                unmet.need
-            );
+    let grants = grants(&profile);
+    for (platform, name) in [
+        (Platform::Systemd, "everyd.service.d/50-nonroot.conf"),
+        (Platform::Kubernetes, "kubernetes.yaml"),
+        (Platform::Container, "compose.yaml"),
+    ] {
+        let emitted = files(&profile, &grants, &[platform]);
+        for unmet in &grants.unmet {
+            let says = |emitted: &&Emitted| {
+                let comment = |line: &str| line.starts_with('#') && line.contains(&unmet.reason);
+                // A directory of a pod is given whole, where one of a host is not.
+                let volume = |line: &str| line.starts_with("      ") && line.contains(&unmet.need);
+                emitted.text.lines().any(|line| comment(line) || volume(line))
+            };
+            let pages = ["report.html", "changes.json"];
+            let all =
+                emitted.iter().filter(|emitted| !pages.contains(&emitted.file_name.as_str())).filter(says);
+            let names: Vec<&str> = all.map(|emitted| emitted.file_name.as_str()).collect();
+            assert_eq!(names, [name], "{}", unmet.need);
         }
     }
+}
+
+#[test]
+fn a_platform_gets_its_own_files() {
+    let profile = samples::nginx();
+    let names = |platforms: &[Platform]| {
+        let files = files(&profile, &grants(&profile), platforms);
+        files.into_iter().map(|file| file.file_name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[Platform::Kubernetes]), ["kubernetes.yaml", "Containerfile", "report.html"]);
+    assert_eq!(names(&[Platform::Container]), ["Containerfile", "compose.yaml", "report.html"]);
+    let systemd = [
+        "tmpfiles.d/nrtrace-nginx.conf",
+        "sysusers.d/nrtrace-nginx.conf",
+        "nginx.service.d/50-nonroot.conf",
+        "setcap.sh",
+        "apply.sh",
+        "undo.sh",
+        "changes.json",
+        "report.html",
+    ];
+    assert_eq!(names(&[Platform::Systemd]), systemd);
+    assert_eq!(Platform::of(&grants(&profile)), Platform::Systemd);
+    assert_eq!(names(&Platform::ALL).len(), 12);
 }
 
 #[test]
@@ -160,50 +199,23 @@ fn another_schema_is_refused_by_its_name() {
 fn colour_is_only_where_it_is_asked_for() {
     let profile = samples::everything();
     let plan = grants(&profile);
-    assert!(!table(&profile, &plan, Style::Plain, 80).contains('\x1b'));
-    assert!(table(&profile, &plan, Style::Colour, 80).contains("\x1b[1m"));
+    assert!(!table(&profile, &plan, &columns(80)).contains('\x1b'));
+    assert!(table(&profile, &plan, &View { style: Style::Colour, ..columns(80) }).contains("\x1b[1m"));
 }
 
 #[test]
 fn the_table_tells_the_essentials() {
     let profile = samples::nginx();
-    let text = table(&profile, &grants(&profile), Style::Plain, 80);
-    for essential in
-        ["/run/nginx.pid", "tcp 0.0.0.0:80", "CAP_NET_BIND_SERVICE", "10 needs: 10 granted", "uid 61184"]
-    {
+    let text = table(&profile, &grants(&profile), &columns(80));
+    for essential in [
+        "/run/nginx.pid",
+        "tcp 80",
+        "CAP_NET_BIND_SERVICE",
+        "nginx needs 9 grants to run as nginx",
+        "uid 61184",
+    ] {
         assert!(text.contains(essential), "{essential} in\n{text}");
     }
-}
-
-#[test]
-fn many_files_dealt_with_alike_are_one_row() {
-    let state = |n: usize| {
-        let path = format!("/var/lib/thing/{n}.tab");
-        let refused = samples::inode(FileType::File, ("thing", 120), ("thing", 120), 0o660);
-        samples::path(&path, FileType::File, &[Access::Read], (&path, refused))
-    };
-    let text = |count: usize| {
-        let profile = samples::profile("thing", &["/usr/bin/thing"], (0..count).map(state).collect());
-        table(&profile, &grants(&profile), Style::Plain, 80)
-    };
-    assert!(text(4).contains("3.tab"));
-    let many = text(40);
-    assert!(
-        many.contains("(40 files") && many.contains("40 needs: 40 granted") && !many.contains("39.tab"),
-        "{many}"
-    );
-}
-
-#[test]
-fn files_given_away_below_one_tree_are_one_row() {
-    let give = |n: usize| {
-        let path = format!("/var/lib/k0s/pki/{}/{n}.key", n % 2);
-        samples::identity(IdentityOperation::Chown, &[0, u32::MAX], Some(&path))
-    };
-    let profile = samples::profile("k0s", &["/usr/bin/k0s"], (0..27).map(give).collect());
-    let text = table(&profile, &grants(&profile), Style::Plain, 120);
-    assert!(text.contains("give /var/lib/k0s/pki") && text.contains("(27 files below"), "{text}");
-    assert!(!text.contains("9.key"), "{text}");
 }
 
 /// As monit, postgres and their kind, which look at a file's owner themselves and end.
@@ -220,7 +232,7 @@ fn a_file_that_the_program_may_insist_on_owning_is_told() {
         };
         let exit = Exit::Exited { status: 1 };
         profile.gave_up = Some(GaveUp { exit, stderr: vec![words.into()], looked_at: vec![looked] });
-        let text = table(&profile, &grants(&profile), Style::Plain, 300);
+        let text = table(&profile, &grants(&profile), &columns(300));
         text.lines().find(|line| line.contains("insist on owning")).map(str::to_owned)
     };
     let told = hint(("root", 0), 0o600, "no").unwrap();
@@ -239,10 +251,10 @@ fn what_a_file_for_systemd_cannot_hold_is_not_counted_as_granted_by_it() {
     let needs = names.map(|name| samples::path(name, FileType::File, &[Access::Create], refused())).to_vec();
     let profile = samples::profile("partlyd", &["/usr/bin/true"], needs);
     let grants = grants(&profile);
-    let text = table(&profile, &grants, Style::Plain, 140).replace('\n', " ");
+    let text = table(&profile, &grants, &columns(140));
     for part in [
-        "4 needs: 1 granted by the files written, 2 that the files for systemd cannot hold",
-        "1 cannot be granted",
+        "That the files for systemd cannot hold: apply.sh does it, see their comments (2)",
+        "Cannot be granted safely (1)",
     ] {
         assert!(text.contains(part), "{text}");
     }
@@ -303,8 +315,8 @@ fn changes_of_identity_are_told_in_words() {
         change(IdentityOperation::Chown, &[u32::MAX, 4], Some("/srv/x")),
     ];
     let profile = samples::profile("thing", &["/usr/bin/thing"], needs);
-    let text = table(&profile, &grants(&profile), Style::Plain, 120);
-    for words in ["become user 0 ", "become group 33 ", "leave all groups ", "give /srv/x to -:4 "] {
+    let text = table(&profile, &grants(&profile), &columns(120));
+    for words in ["become user 0 ", "become group 33, leave all groups", "give /srv/x to -:4"] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

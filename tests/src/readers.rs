@@ -6,7 +6,7 @@ use nrtrace_profiles::check::{Input, Policy, check};
 use nrtrace_profiles::classify;
 use nrtrace_profiles::diff::diff;
 use nrtrace_profiles::emit::escape::tmpfiles;
-use nrtrace_profiles::emit::{self, Style, Target, patch};
+use nrtrace_profiles::emit::{self, Style, Target, View, patch};
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 use nrtrace_profiles::explain::explain;
 use nrtrace_profiles::glob::Pattern;
@@ -85,7 +85,7 @@ fn use_profile(profile: &Profile) {
     let read = Profile::from_json(&json).map(|read| read.to_json()).unwrap_or_default();
     assert_eq!(read, json, "what is written is read");
     emit::artefacts(profile);
-    emit::table(profile, &grants(profile), Style::Colour, 80);
+    emit::table(profile, &grants(profile), &View { style: Style::Colour, width: Some(80), all: true });
     if let Ok(merged) = merge([profile, profile]) {
         assert_eq!(merge([&merged]).ok().as_ref(), Some(&merged), "merging is idempotent");
     }

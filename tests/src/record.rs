@@ -20,7 +20,7 @@ pub fn record(truth: &Truth, sandbox: &Sandbox, backend: &str) -> Result<(Profil
         r#"{prepare}
         set +e
         cd /
-        {BIN}/nrtrace run --backend {backend} --for {seconds}s -o {OUT}/result {words} </dev/null &
+        {BIN}/nrtrace run --backend {backend} --for {seconds}s --target all -o {OUT}/result {words} </dev/null &
         run=$!
         served=no
         while kill -0 $run 2>/dev/null; do

@@ -131,7 +131,7 @@ fn a_refusal_that_is_outlived_is_a_probe() {
     let outcome =
         run("", "--enforce -- bash -c '/opt/nrtrace/bin/fixture write /srv/guarded/file; exit 0'", "");
     assert!(outcome.required().is_empty(), "{}", outcome.finished);
-    assert!(outcome.said().contains("went on without"), "{}", outcome.finished);
+    assert!(outcome.said().contains("refused, and it goes on"), "{}", outcome.finished);
 }
 
 /// Refused by something that no owner or mode mends: said so, in every mode, and no grant is written.

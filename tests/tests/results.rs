@@ -47,8 +47,8 @@ fn what_cannot_be_written_at_the_end_costs_nothing_else() {
     run(r#"
         full /tmp/small
         expect 3 nrtrace run --in-place -o /tmp/small --save-trace /tmp/one.trace -- sh -c 'head -c 60K /dev/zero >/tmp/small/filler; mkdir /srv/needed'
-        said 'What sh needs'; said /srv/needed; said 'cannot write /tmp/small/.*No space'
-        if grep -q 'artefacts are in' /tmp/said; then exit 1; fi
+        said 'sh needs 1 grant'; said /srv/needed; said 'cannot write /tmp/small/.*No space'
+        if grep -q 'nrtrace apply' /tmp/said; then exit 1; fi
         nrtrace replay /tmp/one.trace | grep -q /srv/needed
         rm -r /srv/needed
         expect 3 nrtrace run -o /tmp/out --save-trace /tmp/small/trace -- mkdir /srv/needed
@@ -71,12 +71,12 @@ fn a_full_disk_costs_only_what_goes_there() {
         expect 3 nrtrace emit -o /tmp/small $profile; said 'cannot write /tmp/small/report.html'
         test $(grep -c 'cannot write' /tmp/said) -gt 5
         expect 3 nrtrace merge $profile $profile -o /tmp/small/all.json; said 'No space'
-        expect 3 nrtrace replay /tmp/one.trace -o /tmp/small; said 'What mkdir needs'; said 'No space'
+        expect 3 nrtrace replay /tmp/one.trace -o /tmp/small; said 'mkdir needs 1 grant'; said 'No space'
         expect 3 nrtrace check $profile --baseline $profile --write json=/tmp/small/x --write json=/tmp/there
         said 'No space'; test -s /tmp/there
         expect 3 nrtrace verify $profile -o /tmp/small --settle 200ms -- mkdir -p /srv/needed; said Proved; said 'No space'
         expect 3 nrtrace minimize $profile -o /tmp/small --settle 200ms -- mkdir -p /srv/needed
-        said 'What mkdir needs'; said 'No space'; said 'begins anew'
+        said 'mkdir runs as'; said 'No space'; said 'begins anew'
         expect 0 nrtrace minimize $profile --settle 200ms -- mkdir -p /srv/needed
         test ! -e $profile.journal
         nrtrace merge $profile $profile -o /dev/stdout >/tmp/merged; grep -q srv /tmp/merged; test -L /dev/stdout

@@ -14,14 +14,23 @@ Examples:
   sudo nrtrace undo out/
 
 What was there before is kept in /var/lib/nrtrace. Nothing is begun that would take something from another profile that
-was applied, that goes through a symbolic link, or that gives a set-user-ID program away.";
+was applied, that goes through a symbolic link, or that gives a set-user-ID program away.
+
+What changes is told line by line, + for what is made and ~ for what becomes something else, and is asked for on a
+terminal. Without a terminal nothing is done unless --yes is given.
+
+Exit status: 0 done, or nothing to do; 1 the answer was no; 2 there is no terminal to ask on; 3 it could not be done.";
 
 const UNDO_EXAMPLES: &str = "\
 Examples:
   sudo nrtrace undo --dry-run out/
   sudo nrtrace undo out/
 
-What another profile holds as well stays as that one needs it. What holds data is left, and said.";
+What another profile holds as well stays as that one needs it. What holds data is left, and said. It is told and asked for as
+by apply.
+
+Exit status: 0 done; 1 nothing of it was applied here, or all of it was taken back before, or the answer was no; 2 there
+is no terminal to ask on; 3 not all could be taken back, which can be tried again.";
 
 /// Arguments of `apply`.
 #[derive(Debug, Args)]

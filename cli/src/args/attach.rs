@@ -7,9 +7,9 @@ use clap::Args;
 use nrtrace_tracer::attach::Target;
 use nrtrace_tracer::attach::cgroup::unit_name;
 
-use super::EXIT_STATUS;
 use super::common::{Results, Watch};
 use super::value;
+use super::{EXIT_STATUS, MORE};
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 
 /// Arguments of `attach`.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{ATTACH_EXAMPLES}\n\n{EXIT_STATUS}"))]
+#[command(after_help = MORE, after_long_help = format!("{ATTACH_EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct AttachArgs {
     #[command(flatten)]
     pub aim: Aim,
@@ -34,24 +34,39 @@ pub struct AttachArgs {
     #[arg(long, conflicts_with = "pid")]
     pub wait: bool,
 
+    /// Judge for this user [default: a fresh one]
+    ///
     /// Judge for this user: a name or a number, in a container its own; with a group after a colon [default: a fresh
     /// user for processes that are root; others are judged by what they are really refused]
-    #[arg(long, value_name = "USER|UID[:GID]")]
+    #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]")]
     pub target_user: Option<String>,
 
+    /// What the files are named after [default: the unit, the container or the program]
+    #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "NAME")]
+    pub name: Option<String>,
+
     /// Supplementary groups of that user, by name or number [default: none]
-    #[arg(long, value_name = "GROUP", value_delimiter = ',', requires = "target_user")]
+    #[arg(
+        hide_short_help = true,
+        help_heading = "Program",
+        long,
+        value_name = "GROUP",
+        value_delimiter = ',',
+        requires = "target_user"
+    )]
     pub groups: Vec<String>,
 
+    /// Stop watching after this time: 30s, 2m, 24h
+    ///
     /// Stop watching after this time (like 30s, 2m or 24h); what is watched goes on
-    #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
+    #[arg(help_heading = "Program", long = "for", value_name = "DURATION", value_parser = value::duration)]
     pub run_for: Option<Duration>,
 
     #[command(flatten)]
     pub watch: Watch,
 
     /// Write a whole service unit as well as the drop-in
-    #[arg(long)]
+    #[arg(hide_short_help = true, help_heading = "Result", long)]
     pub whole_unit: bool,
 
     #[command(flatten)]

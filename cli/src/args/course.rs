@@ -12,39 +12,47 @@ use super::value;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Readiness")]
 pub struct CourseArgs {
+    /// Ready once this shell command succeeds
+    ///
     /// The program is ready once this shell command succeeds; it is asked again and again
     #[arg(long, value_name = "CMD")]
     pub ready: Option<OsString>,
 
+    /// Ready once it listens on this port
+    ///
     /// The program is ready once a process of it listens on this port, TCP or UDP
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub ready_port: Vec<u16>,
 
+    /// Ready once it writes a line like this
+    ///
     /// The program is ready once a line of its standard output or error matches this regular expression; both then
     /// pass through nrtrace
     #[arg(long, value_name = "REGEX")]
     pub ready_log: Option<String>,
 
     /// The program is ready once it says so as in sd_notify(3)
-    #[arg(long, visible_alias = "sd-notify")]
+    #[arg(hide_short_help = true, long, visible_alias = "sd-notify")]
     pub ready_notify: bool,
 
     /// How long it may take to be ready
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "60s")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = value::duration, default_value = "60s")]
     pub ready_timeout: Duration,
 
+    /// Once it is ready, run this: a client, a test suite
+    ///
     /// Once it is ready, run this shell command: a client, a test suite. It must succeed; a run without --for then
     /// ends
     #[arg(long, value_name = "CMD")]
     pub exercise: Option<OsString>,
 
     /// How long the exercise may take
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "10m", requires = "exercise")]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = value::duration, default_value = "10m", requires = "exercise")]
     pub exercise_timeout: Duration,
 
     /// How long it must live, and stay ready, after that [default: 2s, or as much longer as the profile shows that a
     /// need came late]
-    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = value::duration)]
     pub settle: Option<Duration>,
 }
 

@@ -6,10 +6,11 @@ use clap::{Args, Subcommand};
 
 /// Where more is known of programs.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Result")]
 pub struct KnowledgeDirs {
     /// Also use the knowledge files (NAME.toml) in this directory; one of the same name replaces nrtrace's own. Can be
     /// given several times
-    #[arg(long = "knowledge", value_name = "DIR")]
+    #[arg(hide_short_help = true, long = "knowledge", value_name = "DIR")]
     pub directories: Vec<PathBuf>,
 }
 

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use apply::{ApplyArgs, UndoArgs, WhatArgs};
 pub use attach::AttachArgs;
-pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Talk, Watch};
+pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Showing, Talk, Watch};
 pub use course::CourseArgs;
 pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
@@ -34,6 +34,7 @@ pub use saved::{EmitArgs, EmitFormat, ReportArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
+pub use shape::Files;
 pub use start::StartArgs;
 
 const ABOUT: &str = "Finds out what a program needs in order to run as a non-root user, and writes the configuration that grants it";
@@ -50,6 +51,9 @@ Exit status:
        says what is missing
   126  the program cannot be executed
   127  the program was not found";
+
+/// The end of a short help.
+const MORE: &str = "--help tells all options, with examples.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -133,6 +137,29 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Who asks for a short help sees it at once, and each option where it belongs.
+    #[test]
+    fn a_short_help_fits_a_screen() {
+        for name in ["run", "attach", "verify", "minimize", "report", "apply"] {
+            let mut command = Cli::command();
+            let found = command.find_subcommand_mut(name).unwrap();
+            let help = found.clone().term_width(100).render_help().to_string();
+            assert!(help.lines().count() <= 40, "{name}: {} lines\n{help}", help.lines().count());
+            for option in found.get_opts() {
+                let long = option.get_long().unwrap_or_default();
+                let heading = option.get_help_heading().unwrap_or_default();
+                let wanted = match long {
+                    "output" | "format" => "Result",
+                    "color" => "Messages",
+                    "network" => "Sandbox",
+                    _ => continue,
+                };
+                let own = ["report", "apply"].contains(&name);
+                assert!(own || heading == wanted, "{name} --{long} is below {heading:?}");
+            }
+        }
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub struct PlanArgs {
     /// Write all files to this directory
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    /// Write over files that nrtrace did not write, or that were changed since
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// `--owner`

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::EXIT_STATUS;
 use super::common::{Results, Variables, Watch};
 use super::course::CourseArgs;
 use super::shape::Whole;
 use super::value;
+use super::{EXIT_STATUS, MORE};
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -29,11 +29,15 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sandbox")]
 pub struct SandboxArgs {
+    /// The network of the sandbox
+    ///
     /// The network of runs and trials: the machine's own, or a private one with a loopback interface and one that leads nowhere
     /// [default: private for minimize and run --minimize, else host]
-    #[arg(long, value_enum, value_name = "WHICH")]
+    #[arg(hide_short_help = true, long, value_enum, value_name = "WHICH")]
     pub network: Option<NetworkArg>,
 
+    /// Show this path in the sandbox as it is
+    ///
     /// Show this file or directory in the sandbox as it is, so that what the program writes to it stays; for the sockets of
     /// services it depends on. nrtrace itself changes nothing there, and proves nothing of needs that lie there. Not what
     /// holds the accounts (/, /etc), and not /proc, /sys and /dev
@@ -41,7 +45,7 @@ pub struct SandboxArgs {
     pub share: Vec<PathBuf>,
 
     /// Give capabilities by the file, as setcap.sh does, in place of the unit's ambient ones
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub file_capabilities: bool,
 
     /// Once it is proved, have the service manager of this machine try the very unit, too: what the profile grants is
@@ -68,6 +72,7 @@ pub enum NetworkArg {
 
 /// How the program of a saved profile is run.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Program")]
 pub struct ProveArgs {
     /// The profile
     #[arg(value_name = "PROFILE")]
@@ -86,7 +91,7 @@ pub struct ProveArgs {
     pub variables: Variables,
 
     /// How long a program that is told to stop has until it is killed
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, default_value = "5s")]
+    #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "DURATION", value_parser = value::duration, default_value = "5s")]
     pub grace: Duration,
 
     #[command(flatten)]
@@ -96,13 +101,13 @@ pub struct ProveArgs {
     pub results: Results,
 
     /// The program and its arguments [default: those of the profile]
-    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    #[arg(help_heading = "Program", trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{VERIFY_EXAMPLES}\n\n{EXIT_STATUS}"))]
+#[command(after_help = MORE, after_long_help = format!("{VERIFY_EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct VerifyArgs {
     /// Add what is missing to the profile, and try again until the program lives or nothing more can be added; the
     /// profile is written back, or to --output
@@ -115,7 +120,7 @@ pub struct VerifyArgs {
 
 /// Arguments of `minimize`.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{MINIMIZE_EXAMPLES}\n\n{EXIT_STATUS}"))]
+#[command(after_help = MORE, after_long_help = format!("{MINIMIZE_EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct MinimizeArgs {
     /// Write the smaller profile back to its file, where there is no --output
     #[arg(long)]
@@ -130,12 +135,13 @@ pub struct MinimizeArgs {
 
 /// How the smallest profile is looked for.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sandbox")]
 pub struct SearchArgs {
     /// Trials at the same time [default: one for each processor, 1 with the host's network]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(hide_short_help = true, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
     /// Begin anew, also where an earlier search was interrupted
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub restart: bool,
 }

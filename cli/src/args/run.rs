@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::EXIT_STATUS;
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
 use super::course::CourseArgs;
 use super::prove::{SandboxArgs, SearchArgs};
 use super::shape::Whole;
+use super::{EXIT_STATUS, MORE};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -33,10 +33,15 @@ Examples:
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_STATUS}"))]
+#[command(after_help = MORE, after_long_help = format!("{RUN_EXAMPLES}\n\n{EXIT_STATUS}"))]
 pub struct RunArgs {
     #[command(flatten)]
     pub subject: Subject,
+
+    /// What the files and a made-up user are named after [default: the program; of an interpreter the script, module or
+    /// archive that it runs]
+    #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "NAME")]
+    pub name: Option<String>,
 
     #[command(flatten)]
     pub lifetime: Lifetime,
@@ -51,37 +56,47 @@ pub struct RunArgs {
     pub variables: Variables,
 
     /// The working directory of the program; the way to it is part of what the program needs
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "DIR", default_value = "/")]
     pub cwd: PathBuf,
 
     /// What happens when the program changes its identity, or gives a file to another user: `keep` answers with
     /// success without doing it, `switch` lets it happen, `deny` refuses with EPERM
-    #[arg(long, value_enum, default_value_t = IdentityArg::Keep)]
+    #[arg(hide_short_help = true, help_heading = "Program", long, value_enum, default_value_t = IdentityArg::Keep)]
     pub identity: IdentityArg,
 
+    /// With the user's rights alone, so that refusals are real
+    ///
     /// Run with the user's rights alone, so that refusals are real: shows what the program does about them, and what
     /// refuses besides the user's rights; what comes after a fatal refusal is not seen. Without root, the user is the
     /// caller
-    #[arg(long)]
+    #[arg(help_heading = "Program", long)]
     pub enforce: bool,
 
+    /// With root's rights, judged for the user
+    ///
     /// Run with nrtrace's own rights, and ask the kernel for each access whether the user of --as would have it:
     /// for programs that insist on root. The paths may differ from those used when not root
-    #[arg(long, conflicts_with = "enforce")]
+    #[arg(help_heading = "Program", long, conflicts_with = "enforce")]
     pub as_root: bool,
 
+    /// On the machine itself, where what it writes stays
+    ///
     /// Run on the machine itself, where all that the program changes stays. Else it runs in a sandbox that shows this machine,
     /// its network included, and what it writes is thrown away
-    #[arg(long, conflicts_with_all = ["verify", "minimize"])]
+    #[arg(help_heading = "Program", long, conflicts_with_all = ["verify", "minimize"])]
     pub in_place: bool,
 
+    /// Prove the result
+    ///
     /// Prove the result: run again, in a fresh sandbox, with what was found to be needed and nothing else, until the program
     /// lives
-    #[arg(long, conflicts_with_all = ["enforce", "as_root"])]
+    #[arg(help_heading = "Program", long, conflicts_with_all = ["enforce", "as_root"])]
     pub verify: bool,
 
+    /// Prove it, and leave out what it can live without
+    ///
     /// The same, and drop every grant that the program can live without
-    #[arg(long, conflicts_with_all = ["enforce", "as_root"])]
+    #[arg(help_heading = "Program", long, conflicts_with_all = ["enforce", "as_root"])]
     pub minimize: bool,
 
     #[command(flatten)]
@@ -91,11 +106,11 @@ pub struct RunArgs {
     pub search: SearchArgs,
 
     /// Exit with 0 when the profile is complete, whatever the program's own status
-    #[arg(long)]
+    #[arg(hide_short_help = true, help_heading = "Result", long)]
     pub ignore_status: bool,
 
     /// Write the recording itself to this file, for nrtrace replay
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["verify", "minimize"])]
+    #[arg(hide_short_help = true, help_heading = "Result", long, value_name = "FILE", conflicts_with_all = ["verify", "minimize"])]
     pub save_trace: Option<PathBuf>,
 
     #[command(flatten)]
@@ -105,7 +120,7 @@ pub struct RunArgs {
     pub results: Results,
 
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    #[arg(help_heading = "Program", required = true, trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nrtrace_profiles::emit::Format;
 
-use super::common::{ColourArg, ReportFormat};
+use super::common::{ColourArg, Showing};
 use super::knowledge::KnowledgeDirs;
-use super::shape::{Preference, Shape, Whole};
+use super::shape::{Files, Preference, Shape, Whole};
 
 const EMIT_EXAMPLES: &str = "\
 Examples:
@@ -36,9 +36,12 @@ pub struct EmitArgs {
     #[arg(long, value_enum, value_delimiter = ',', required_unless_present_any = ["output", "patch", "unit"])]
     pub format: Vec<EmitFormat>,
 
-    /// Write to this directory; without --format, the profile and all artefacts that were not left to be asked for
+    /// Write to this directory; without --format, the profile and the files that grant what it needs
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub files: Files,
 
     #[command(flatten)]
     pub whole: Whole,
@@ -64,7 +67,8 @@ pub struct EmitArgs {
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
-  nrtrace report out/profile.json
+  nrtrace report out/
+  nrtrace report --all out/
   nrtrace report --format html out/profile.json > report.html
   nrtrace report --format json out/profile.json | jq '.requirements[].id'";
 
@@ -72,7 +76,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES)]
 pub struct ReportArgs {
-    /// The profile, or `-` for standard input
+    /// The profile, the directory that it is in, or `-` for standard input
     #[arg(value_name = "PROFILE")]
     pub profile: PathBuf,
 
@@ -82,9 +86,8 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub more: KnowledgeDirs,
 
-    /// How to show it
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    #[command(flatten)]
+    pub showing: Showing,
 
     /// When to use colour
     #[arg(long, value_enum, default_value_t = ColourArg::Auto, value_name = "WHEN")]

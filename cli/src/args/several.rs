@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::emit::Level;
 
-use super::common::{ColourArg, ReportFormat, Subject};
+use super::common::{ColourArg, Showing, Subject};
 use super::knowledge::KnowledgeDirs;
-use super::shape::{Shape, Whole};
+use super::shape::{Files, Shape, Whole};
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -25,6 +25,10 @@ pub struct MergeArgs {
     /// The profiles, merged ones among them; `-` for standard input
     #[arg(required = true, value_name = "PROFILE")]
     pub profiles: Vec<PathBuf>,
+
+    /// Take in runs that failed or were never ready, too, which are left out otherwise
+    #[arg(long)]
+    pub allow_failed: bool,
 
     /// Write the merged profile to this file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
@@ -192,18 +196,21 @@ impl From<LevelArg> for Level {
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
-  nrtrace explain out/profile.json path:/run/nginx.pid
-  nrtrace explain out/profile.json nginx.pid";
+  nrtrace explain out/ path:/run/nginx.pid
+  nrtrace explain out/ nginx.pid
+  nrtrace explain out/ 'tcp 80'
+  nrtrace explain out/ /var/lib/nginx/";
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct ExplainArgs {
-    /// The profile, or `-` for standard input
+    /// The profile, the directory that it is in, or `-` for standard input
     #[arg(value_name = "PROFILE")]
     pub profile: PathBuf,
 
-    /// The need's id, or a part of it that no other has
+    /// What the table calls it: a path, a port, a row of several needs, a directory with / at its end; an id or a part of
+    /// one. Several needs are told one after the other, in JSON as a document each
     #[arg(value_name = "NEED")]
     pub need: String,
 
@@ -241,13 +248,15 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub subject: Subject,
 
-    /// Write profile.json and all artefacts to this directory
+    /// Write profile.json and the files that grant what it needs to this directory
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// What to print
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub format: ReportFormat,
+    #[command(flatten)]
+    pub files: Files,
+
+    #[command(flatten)]
+    pub showing: Showing,
 
     #[command(flatten)]
     pub whole: Whole,

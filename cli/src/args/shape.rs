@@ -1,13 +1,15 @@
 //! What the artefacts are like.
 
 use clap::{Args, ValueEnum};
-use nrtrace_profiles::grants::{Choices, Method};
+use nrtrace_profiles::emit::Platform;
+use nrtrace_profiles::grants::{Choices, Grants, Method};
 
 /// How needs are met where there are several ways.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Preference {
     /// Meet needs this way where it can be done, most wanted first; `nrtrace report --format markdown` lists the ways
-    #[arg(long, value_enum, value_name = "METHOD", value_delimiter = ',')]
+    #[arg(hide_short_help = true, long, value_enum, value_name = "METHOD", value_delimiter = ',')]
     pub prefer: Vec<MethodArg>,
 }
 
@@ -30,12 +32,13 @@ fn program() -> Option<String> {
 
 /// What the artefacts are like.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Shape {
     #[command(flatten)]
     pub preference: Preference,
 
     /// Have containers run as any user id with group 0, as OpenShift does
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub openshift: bool,
 }
 
@@ -46,11 +49,63 @@ impl Shape {
     }
 }
 
+/// Which files are written, and over what.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
+pub struct Files {
+    /// What the files are for
+    ///
+    /// What the files are for [default: where the program ran: systemd on a machine, kubernetes in a pod, else container]
+    #[arg(long, value_enum, value_name = "PLATFORM", value_delimiter = ',')]
+    pub target: Vec<PlatformArg>,
+
+    /// Write over files that nrtrace did not write, or that were changed since
+    #[arg(hide_short_help = true, long)]
+    pub force: bool,
+}
+
+impl Files {
+    /// The platforms, by what is granted where none is named.
+    pub fn platforms(&self, grants: &Grants) -> Vec<Platform> {
+        let mut platforms: Vec<Platform> =
+            self.target.iter().flat_map(|target| target.platforms()).copied().collect();
+        if platforms.is_empty() {
+            platforms.push(Platform::of(grants));
+        }
+        platforms
+    }
+}
+
+/// `--target`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlatformArg {
+    /// A machine: tmpfiles.d, sysusers.d, a drop-in, apply.sh
+    Systemd,
+    /// A cluster: a pod, and lines for its image
+    Kubernetes,
+    /// A container: lines for its image, and a Compose service
+    Container,
+    /// All of these, and a page of documentation
+    All,
+}
+
+impl PlatformArg {
+    fn platforms(self) -> &'static [Platform] {
+        match self {
+            Self::Systemd => &[Platform::Systemd],
+            Self::Kubernetes => &[Platform::Kubernetes],
+            Self::Container => &[Platform::Container],
+            Self::All => &Platform::ALL,
+        }
+    }
+}
+
 /// Whether a whole unit is written; a group of its own, since `attach --unit` names one.
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Result")]
 pub struct Whole {
     /// Write a whole service unit as well as the drop-in
-    #[arg(long)]
+    #[arg(hide_short_help = true, long)]
     pub unit: bool,
 }
 

@@ -19,6 +19,7 @@ use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
 use super::{Prover, course, ready_timeout};
+use crate::origin;
 use crate::place;
 use crate::progress::Trials;
 use crate::terminal;
@@ -176,6 +177,7 @@ fn record(
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
     wanted.library.annotate(&mut profile);
+    origin::note(&mut profile, &report.trace);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),
         _ => None,

@@ -192,6 +192,7 @@ fn finish(
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: trials + verified.trials,
+        took: None,
         flaked,
         hardening: outlived.hardening,
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),

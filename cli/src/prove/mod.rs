@@ -18,13 +18,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Exit, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::sandbox::Bind;
@@ -34,11 +35,13 @@ use crate::args::{
     BackendArg, CourseArgs, ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs,
     VerifyArgs, Watch,
 };
+use crate::artefacts::Guard;
 use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
-use crate::show;
+use crate::results::Artefacts;
 use crate::there::found_from_everywhere;
+use crate::{input, results, show};
 
 use verify::Verified;
 
@@ -247,6 +250,7 @@ fn is_private(args: &SandboxArgs, default: bool) -> bool {
 
 /// `nrtrace verify`
 pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
+    let started = Instant::now();
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
@@ -263,6 +267,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     if verified.lives() {
         verified.failure = manager::try_with(&prover, &mut profile, &prove.results.talk)?;
     }
+    took(&mut profile, started);
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
     losses.unless(tell::verified(&verified, &profile, &prover, &prove.results));
@@ -271,6 +276,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
 
 /// `nrtrace minimize`
 pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
+    let started = Instant::now();
     let prove = &args.prove;
     let mut profile = show::load(&prove.profile, &prove.results.more)?;
     let destination = Destination::open(prove, args.update)?;
@@ -285,7 +291,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
     }
     let beside = match prove.results.output.as_deref() {
         Some(directory) => directory.join("minimize.journal"),
-        None => beside(&prove.profile),
+        None => beside(&input::in_directory(&prove.profile)),
     };
     let wanted = minimize::Wanted {
         prover: &prover,
@@ -299,11 +305,22 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
     }
     lives = lives && manager::try_with(&prover, &mut profile, talk)?.is_none();
+    took(&mut profile, started);
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);
-    let written = destination.is_some() && losses.is_empty();
-    losses.unless(tell::minimized(lives, &profile, &prover, &prove.results, written));
+    let written = match &destination {
+        Some(Destination::Directory(output, _)) if losses.is_empty() => Some(output.path()),
+        _ => None,
+    };
+    losses.unless(results::show(&prove.results, &profile, &prover.choices, written));
     Ok(losses.status(proved(lives)))
+}
+
+/// Notes how long the trials took.
+fn took(profile: &mut Profile, started: Instant) {
+    if let Some(proof) = &mut profile.proof {
+        proof.took = Some(Seconds(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+    }
 }
 
 fn proved(lives: bool) -> ExitCode {
@@ -319,8 +336,8 @@ fn beside(profile: &Path) -> PathBuf {
 
 /// Where the profile goes.
 enum Destination {
-    /// The output directory, with the artefacts.
-    Directory(OutputDir),
+    /// The output directory, with the artefacts, and whether the profile came from there.
+    Directory(OutputDir, bool),
     /// Back to the file that it came from.
     File(Target),
 }
@@ -328,18 +345,26 @@ enum Destination {
 impl Destination {
     /// The output directory, or with `update` where the profile came from; artefacts that lie beside it go with it.
     fn open(args: &ProveArgs, update: bool) -> Result<Option<Self>> {
+        let from = &input::in_directory(&args.profile);
         if let Some(directory) = &args.results.output {
-            return Ok(Some(Self::Directory(OutputDir::open(directory)?)));
+            let output = OutputDir::open(directory)?;
+            let same = std::fs::canonicalize(directory.join(results::PROFILE)).ok();
+            let is_source = same.is_some() && same == std::fs::canonicalize(from).ok();
+            if !is_source {
+                Guard::of(&output, args.results.files.force)
+                    .check(results::PROFILE, None)
+                    .map_err(|error| BadInput(error.to_string()))?;
+            }
+            return Ok(Some(Self::Directory(output, is_source)));
         }
-        let from = &args.profile;
         let directory =
             from.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let is_whole = from.file_name().is_some_and(|name| name == "profile.json");
+        let is_whole = from.file_name().is_some_and(|name| name == results::PROFILE);
         Ok(match update {
             false => None,
             true if from.as_os_str() == "-" => Some(Self::File(Target::Standard)),
             true if is_whole && directory.join("tmpfiles.d").is_dir() => {
-                Some(Self::Directory(OutputDir::open(directory)?))
+                Some(Self::Directory(OutputDir::open(directory)?, true))
             }
             true => Some(Self::File(Target::open(Some(from))?)),
         })
@@ -354,8 +379,12 @@ fn write(
     losses: &mut Losses,
 ) {
     match destination {
-        Some(Destination::Directory(output)) => {
-            crate::run::write(output, profile, &prover.choices, args.whole.unit, losses);
+        Some(Destination::Directory(output, is_source)) => {
+            let files = &args.results.files;
+            let source = is_source.then_some(results::PROFILE);
+            let guard = Guard::of(output, files.force).with_source(source);
+            let artefacts = Artefacts { files, unit: args.whole.unit };
+            results::write(&guard, artefacts, profile, &prover.choices, losses);
         }
         Some(Destination::File(target)) => {
             losses.unless(target.write(&profile.to_json()));

@@ -1,7 +1,9 @@
 //! `run --verify` and `run --minimize`: from the first run to artefacts that are proved.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use nrtrace_profiles::event::Identity;
@@ -11,9 +13,13 @@ use nrtrace_tracer::course::Failure;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, watching};
+use super::{
+    Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
+};
 use crate::args::RunArgs;
+use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
+use crate::results::{self, Artefacts};
 use crate::there::found_from_everywhere;
 
 /// What is run and proved.
@@ -31,6 +37,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let args = wanted.args;
     check(&args.course)?;
     manager::check(args.sandbox.with)?;
+    let started = Instant::now();
     let mut given = args.course.course(true, None);
     if let Some(whole) = args.lifetime.run_for {
         // Without readiness, it has to live so long; with it, so long after the exercise.
@@ -58,12 +65,12 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     // Written now, so that nothing is lost when the search is interrupted.
     let mut losses = write(wanted, &prover, &profile);
     if verified.trials == 0 {
-        let written = losses.is_empty();
+        let written = written(wanted, &losses);
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
         if lives {
-            losses = harden(wanted, &prover, &mut profile, 1)?;
-            (verified.failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            harden::harden(&prover, &mut profile, 1, talk)?;
+            (verified.failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = verified.lives();
         }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
@@ -77,41 +84,43 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
             talk,
         };
         lives = minimize::minimize(&search, &mut profile)?;
+        // Written now, too.
         losses = write(wanted, &prover, &profile);
         if lives {
-            losses = harden(wanted, &prover, &mut profile, minimize::LONGER_LIFE)?;
+            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
             let failure;
-            (failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            (failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = failure.is_none();
         }
-        let written = losses.is_empty();
-        losses.unless(tell::minimized(lives, &profile, &prover, &args.results, written));
+        let written = written(wanted, &losses);
+        losses.unless(results::show(&args.results, &profile, &prover.choices, written));
     }
     Ok(losses.status(proved(lives)))
 }
 
-/// Has the unit take away what the program does without, and writes it all anew.
-fn harden(wanted: &Wanted<'_>, prover: &Prover, profile: &mut Profile, longer: u32) -> Result<Losses> {
-    harden::harden(prover, profile, longer, &wanted.args.results.talk)?;
-    Ok(write(wanted, prover, profile))
-}
-
-/// Has the service manager have the last word, where it is asked; what fails there is written as not proved.
-fn last(
+/// Has the service manager have the last word, where it is asked, and writes what it all came to and how long it took.
+fn finish(
     wanted: &Wanted<'_>,
     prover: &Prover,
     profile: &mut Profile,
-    losses: Losses,
+    started: Instant,
 ) -> Result<(Option<Failure>, Losses)> {
     let failure = manager::try_with(prover, profile, &wanted.args.results.talk)?;
-    let losses = if failure.is_some() { write(wanted, prover, profile) } else { losses };
-    Ok((failure, losses))
+    took(profile, started);
+    Ok((failure, write(wanted, prover, profile)))
+}
+
+/// Where the files are, if all could be written.
+fn written<'a>(wanted: &'a Wanted<'_>, losses: &Losses) -> Option<&'a Path> {
+    wanted.output.as_ref().filter(|_| losses.is_empty()).map(OutputDir::path)
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {
     let mut losses = Losses::default();
     if let Some(output) = &wanted.output {
-        crate::run::write(output, profile, &prover.choices, wanted.args.whole.unit, &mut losses);
+        let files = &wanted.args.results.files;
+        let artefacts = Artefacts { files, unit: wanted.args.whole.unit };
+        results::write(&Guard::of(output, files.force), artefacts, profile, &prover.choices, &mut losses);
     }
     losses
 }

@@ -1,9 +1,11 @@
 //! What trials showed, for people and as JSON.
 
+use std::path::Path;
+
 use anyhow::Result;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::describe;
-use nrtrace_profiles::emit::{self, Format, Verdict as Remedy};
+use nrtrace_profiles::emit::{self, Verdict as Remedy};
 use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
@@ -15,7 +17,7 @@ use super::Prover;
 use super::bench::last_words;
 use super::verify::Verified;
 use crate::args::{ReportFormat, Results, RunArgs};
-use crate::terminal;
+use crate::{results, terminal};
 
 fn say(text: &str) {
     terminal::tell(format_args!("{}", printable(text)));
@@ -26,7 +28,7 @@ const LAST_LINES: usize = 6;
 
 /// The outcome of `verify`.
 pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {
-    if results.format == ReportFormat::Json {
+    if results.showing.format == ReportFormat::Json {
         return terminal::print(&json(verified, profile));
     }
     if results.talk.quiet {
@@ -208,39 +210,10 @@ pub fn unproved(
     profile: &Profile,
     prover: &Prover,
     args: &RunArgs,
-    written: bool,
+    written: Option<&Path>,
 ) -> Result<()> {
-    if args.results.format == ReportFormat::Json && !args.minimize {
+    if args.results.showing.format == ReportFormat::Json && !args.minimize {
         return terminal::print(&json(verified, profile));
     }
-    minimized(false, profile, prover, &args.results, written)
-}
-
-/// The outcome of `minimize`.
-pub fn minimized(
-    proved: bool,
-    profile: &Profile,
-    prover: &Prover,
-    results: &Results,
-    written: bool,
-) -> Result<()> {
-    let grants = &plan(profile, &prover.choices);
-    match results.format {
-        ReportFormat::Json => terminal::print(&profile.to_json()),
-        ReportFormat::Markdown => terminal::print(&Format::Markdown.emit(profile, grants).text),
-        ReportFormat::Html => terminal::print(&Format::Html.emit(profile, grants).text),
-        ReportFormat::Table if results.talk.quiet => Ok(()),
-        ReportFormat::Table => {
-            let style = terminal::style(results.talk.color, &std::io::stderr());
-            let table = emit::table(profile, grants, style, terminal::width());
-            terminal::tell(format_args!("{}", table.trim_end_matches('\n')));
-            if !proved {
-                say("Not proved: see above");
-            }
-            if let Some(output) = results.output.as_ref().filter(|_| written) {
-                say(&format!("Profile and artefacts are in {}", output.display()));
-            }
-            Ok(())
-        }
-    }
+    results::show(&args.results, profile, &prover.choices, written)
 }

@@ -296,6 +296,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
         settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
         trials: verified.trials,
+        took: None,
         flaked: verified.flaked,
         hardening: BTreeSet::new(),
         not_applied: verified.report.not_applied.clone(),

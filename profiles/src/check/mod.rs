@@ -15,6 +15,7 @@ use crate::emit::escape::shell;
 use crate::emit::pod_security;
 use crate::event::Exit;
 use crate::grants::Grants;
+use crate::merge::runs;
 use crate::profile::{Profile, Unexplained};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 use crate::ways::grants;
@@ -277,22 +278,35 @@ impl Checker<'_> {
             let accept = "trace it again, with a larger --buffer; or --allow-incomplete";
             self.whole(Rule::Incomplete, fails, message, accept);
         }
-        let never_ready = run.timeline.is_some_and(|timeline| timeline.ready.is_none());
-        let accept = "make it run, and trace it again; or --allow-incomplete";
-        if never_ready {
-            let message = "the program was never ready, so what it needs after that was not seen".to_owned();
-            return self.whole(Rule::FailedRun, fails, message, accept);
-        }
-        let before = self.input.baseline.map(|(baseline, _)| baseline.run.exit);
-        let how = match run.exit {
-            Exit::Exited { status } if status != 0 => format!("exited with status {status}"),
-            Exit::Signaled { signal } => format!("was ended by signal {signal}"),
-            _ => return,
-        };
-        // One that always ends like that is seen whole.
-        if before != Some(run.exit) {
-            let message = format!("the program {how}, so what it needs after that was not seen");
-            self.whole(Rule::FailedRun, fails, message, accept);
+        let known: Vec<Exit> = self
+            .input
+            .baseline
+            .iter()
+            .flat_map(|(baseline, _)| runs(baseline))
+            .map(|run| run.run.exit)
+            .collect();
+        let all = runs(profile);
+        for (place, one) in all.iter().enumerate() {
+            let Some(how) = one.run.failure() else { continue };
+            // One that always ends like that is seen whole.
+            if one.run.exit.is_failure() && known.contains(&one.run.exit) {
+                continue;
+            }
+            let which = match all.len() {
+                1 => "the program".to_owned(),
+                _ => format!("run {} of {}", place + 1, self.input.profile_path),
+            };
+            let said = one.run.said.last().map(|line| format!("; it said last: \"{}\"", line.to_text()));
+            let message = format!(
+                "{which} {how}, so what it needs after that was not seen{}",
+                said.unwrap_or_default()
+            );
+            self.whole(
+                Rule::FailedRun,
+                fails,
+                message,
+                "make it run, and trace it again; or --allow-incomplete",
+            );
         }
     }
 }

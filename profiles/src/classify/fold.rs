@@ -194,6 +194,7 @@ fn requirement(event: &Event, finding: Finding) -> Requirement {
         objects: finding.objects,
         placement: None,
         names: Vec::new(),
+        origins: BTreeSet::new(),
         outcomes: BTreeMap::from([(outcome(event), event.count)]),
     };
     Requirement {
@@ -262,6 +263,7 @@ fn merge(earlier: &mut Requirement, later: Requirement, count: Count) {
         into.refused_at = from.refused_at;
         into.refused_inode = from.refused_inode;
     }
+    into.origins.extend(from.origins);
     into.objects.extend(from.objects);
     while into.objects.len() > Evidence::OBJECTS {
         into.objects.pop_last();

@@ -36,6 +36,7 @@ mod unite;
 mod variables;
 mod writes;
 
+use crate::RawText;
 use crate::accesses::Accesses;
 use crate::event::{Event, Outcome, Trace};
 use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained, Written};
@@ -68,6 +69,16 @@ pub struct Classified {
     pub notes: Vec<String>,
 }
 
+/// The last lines of a run that failed or was never ready.
+fn said(trace: &Trace) -> Vec<RawText> {
+    const LINES: usize = 8;
+    let end = &trace.end;
+    let never_ready = end.milestones.is_some_and(|reached| reached.ready.is_none());
+    let mut said = if end.exit.is_failure() || never_ready { end.stderr.clone() } else { Vec::new() };
+    said.dedup();
+    said.split_off(said.len().saturating_sub(LINES))
+}
+
 /// Makes the profile of a recording. `name` is what everything generated goes under.
 pub fn profile(trace: &Trace, name: &str) -> Profile {
     let classified = classify(&trace.events, &Context::new(trace));
@@ -89,6 +100,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             unjudged: end.unjudged,
             complete: end.lost == 0 && end.unjudged == 0 && !end.cut_off,
             exit: end.exit,
+            said: said(trace),
             daemon: end.daemon,
             duration: Seconds(end.duration),
             timeline: end.milestones.map(|reached| Timeline {

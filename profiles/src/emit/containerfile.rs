@@ -34,7 +34,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.comment("Numbers, so that runAsNonRoot can tell that it is not root.");
     page.line(&format!("USER {}", ids.user));
     not_here(&mut page, grants);
-    page.finish("Containerfile".into(), grants)
+    page.finish("Containerfile".into())
 }
 
 /// Owner, group and user of the image.

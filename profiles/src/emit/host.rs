@@ -13,7 +13,7 @@ pub(super) fn sysctl(grants: &Grants) -> Emitted {
         page.why(&sysctl.why);
         page.line(&format!("{name} = {}", sysctl.value));
     }
-    page.finish(format!("sysctl.d/nrtrace-{}.conf", grants.name), grants)
+    page.finish(format!("sysctl.d/nrtrace-{}.conf", grants.name))
 }
 
 /// The file for `/etc/modules-load.d`.
@@ -25,5 +25,5 @@ pub(super) fn modules(grants: &Grants) -> Emitted {
         page.why(why);
         page.line(name);
     }
-    page.finish(format!("modules-load.d/nrtrace-{}.conf", grants.name), grants)
+    page.finish(format!("modules-load.d/nrtrace-{}.conf", grants.name))
 }

@@ -28,13 +28,14 @@ use table::rows::named;
 
 use crate::changes::Changes;
 use crate::grants::{Grants, Method, Unmet, Why};
+use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
 pub use kubernetes::{Level, PatchError, Target, patch, pod_security};
 pub use remedy::{Remedy, Verdict, done, remedies, verdict};
 pub use systemd::hardening;
-pub use table::{Style, table};
+pub use table::{Style, View, example, pairs, table};
 
 /// What can be written from a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +68,7 @@ pub enum Format {
     Sysctl,
     /// modules-load.d(5).
     ModulesLoad,
-    /// The table for people, 80 columns wide and without colour.
+    /// The answer for people, without colour, its lines not broken.
     Table,
     /// A page of documentation.
     Markdown,
@@ -141,7 +142,7 @@ impl Format {
             Self::Changes => Emitted::plain("changes.json", Changes::of(profile, grants).to_json()),
             Self::Sysctl => host::sysctl(grants),
             Self::ModulesLoad => host::modules(grants),
-            Self::Table => Emitted::plain("report.txt", table(profile, grants, Style::Plain, 80)),
+            Self::Table => Emitted::plain("report.txt", table(profile, grants, &View::PLAIN)),
             Self::Markdown => markdown::emit(profile, grants),
             Self::Html => html::emit(profile, grants),
             Self::Json => Emitted::plain("profile.json", profile.to_json()),
@@ -168,36 +169,71 @@ impl Emitted {
     }
 }
 
-/// The files of `-o DIR`, by the usual plan; see [`files`].
-pub fn artefacts(profile: &Profile) -> Vec<Emitted> {
-    files(profile, &grants(profile))
+/// What files are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Platform {
+    /// A machine with systemd, or another one whose services are started by scripts.
+    Systemd,
+    /// A cluster.
+    Kubernetes,
+    /// A container of its own.
+    Container,
 }
 
-/// The files of `-o DIR`, without the profile itself. Those that only some programs need (`sysctl.d`,
-/// `modules-load.d`, a socket unit) are left out when they would be empty, and a whole unit is for those who ask.
-pub fn files(profile: &Profile, grants: &Grants) -> Vec<Emitted> {
-    let mut formats = vec![
-        Format::Tmpfiles,
-        Format::Sysusers,
-        Format::SystemdDropIn,
-        Format::Setcap,
-        Format::Kubernetes,
-        Format::Containerfile,
-        Format::Compose,
-        Format::Apply,
-        Format::Undo,
-        Format::Changes,
-        Format::Markdown,
-        Format::Html,
-    ];
-    if !grants.sysctls.is_empty() {
-        formats.push(Format::Sysctl);
+impl Platform {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Systemd, Self::Kubernetes, Self::Container];
+
+    /// Where a program ran is where it is to run.
+    pub fn of(grants: &Grants) -> Self {
+        match grants.world.setting {
+            Setting::Host => Self::Systemd,
+            Setting::Container => Self::Container,
+            Setting::Pod => Self::Kubernetes,
+        }
     }
-    if !grants.modules.is_empty() {
-        formats.push(Format::ModulesLoad);
+
+    fn formats(self, grants: &Grants) -> Vec<Format> {
+        match self {
+            Self::Systemd => {
+                let mut formats = vec![
+                    Format::Tmpfiles,
+                    Format::Sysusers,
+                    Format::SystemdDropIn,
+                    Format::Apply,
+                    Format::Undo,
+                    Format::Changes,
+                ];
+                let more = [
+                    (Format::Setcap, !grants.capabilities.is_empty()),
+                    (Format::Sysctl, !grants.sysctls.is_empty()),
+                    (Format::ModulesLoad, !grants.modules.is_empty()),
+                    (Format::SystemdSocket, !grants.ports.is_empty() && grants.port_method == Method::Socket),
+                ];
+                formats.extend(more.into_iter().filter(|(_, wanted)| *wanted).map(|(format, _)| format));
+                formats
+            }
+            // Capabilities of a pod's container come from its image's file.
+            Self::Kubernetes => vec![Format::Kubernetes, Format::Containerfile],
+            Self::Container => vec![Format::Containerfile, Format::Compose],
+        }
     }
-    if !grants.ports.is_empty() && grants.port_method == Method::Socket {
-        formats.push(Format::SystemdSocket);
+}
+
+/// The files for all platforms, by the usual plan; see [`files`].
+pub fn artefacts(profile: &Profile) -> Vec<Emitted> {
+    files(profile, &grants(profile), &Platform::ALL)
+}
+
+/// The files of `-o DIR` for some platforms, without the profile itself. Those that only some programs need (`setcap.sh`,
+/// `sysctl.d`, `modules-load.d`, a socket unit) are left out when they would be empty, a whole unit is for those who ask,
+/// and the page of documentation comes where all is wanted.
+pub fn files(profile: &Profile, grants: &Grants, platforms: &[Platform]) -> Vec<Emitted> {
+    let mut formats: BTreeSet<Format> =
+        platforms.iter().flat_map(|platform| platform.formats(grants)).collect();
+    formats.insert(Format::Html);
+    if Platform::ALL.iter().all(|platform| platforms.contains(platform)) {
+        formats.insert(Format::Markdown);
     }
     formats.into_iter().map(|format| format.emit(profile, grants)).collect()
 }
@@ -267,11 +303,11 @@ impl Page {
     }
 
     /// The closing comments, and the finished file.
-    fn finish(self, file_name: String, grants: &Grants) -> Emitted {
-        self.finish_with(file_name, &grants.unmet)
+    fn finish(self, file_name: String) -> Emitted {
+        self.finish_with(file_name, &[])
     }
 
-    /// The same, where some of what cannot be granted on a host can be granted here.
+    /// The same for the one file of a platform that also says what cannot be granted there at all.
     fn finish_with(mut self, file_name: String, unmet: &[Unmet]) -> Emitted {
         let text = |unmet: &Unmet| format!("[{}] {}; {}", unmet.need, unmet.reason, unmet.hint);
         self.unmet.sort();

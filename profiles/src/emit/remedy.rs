@@ -69,11 +69,12 @@ pub fn verdict(grants: &Grants, requirement: &Requirement) -> Verdict {
 }
 
 fn remedy(way: &Way, grants: &Grants, requirement: &Requirement) -> Remedy {
-    let (verdict, text) = words(way, grants, requirement);
+    let words = words(way, grants, requirement);
+    let text = words.text();
     // Where the words are the reason, it is not said twice.
     let because = if text.contains(&way.because) { String::new() } else { way.because.clone() };
     Remedy {
-        verdict,
+        verdict: words.verdict,
         method: way.act.method(),
         text,
         because,
@@ -85,52 +86,94 @@ fn remedy(way: &Way, grants: &Grants, requirement: &Requirement) -> Remedy {
 }
 
 /// The words for a way.
-fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> (Verdict, String) {
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Words {
+    pub(super) verdict: Verdict,
+    /// Which of the files does it; empty where none does.
+    pub(super) place: &'static str,
+    /// What is done.
+    pub(super) what: String,
+    /// Whether what is done tells nothing without its place.
+    begins_with_place: bool,
+}
+
+impl Words {
+    fn granted(place: &'static str, what: String) -> Self {
+        Self { verdict: Verdict::Granted, place, what, begins_with_place: !place.is_empty() }
+    }
+
+    fn without(verdict: Verdict, what: String) -> Self {
+        Self { verdict, place: "", what, begins_with_place: false }
+    }
+
+    fn text(&self) -> String {
+        if self.begins_with_place { format!("{}: {}", self.place, self.what) } else { self.what.clone() }
+    }
+}
+
+/// The words for what the plan takes.
+pub(super) fn chosen<'a>(
+    grants: &'a Grants,
+    requirement: &'a Requirement,
+) -> impl Iterator<Item = (&'a Way, Words)> {
+    let ways = grants.ways.get(&requirement.id).into_iter().flatten().filter(|way| way.chosen);
+    ways.map(|way| (way, words(way, grants, requirement)))
+}
+
+fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> Words {
     let subject = match &requirement.need {
         Need::Path { path, .. } | Need::Device { path, .. } | Need::Exec { path, .. } => Some(path),
         _ => None,
     };
     let name = |path: &RawText| if subject == Some(path) { "it".into() } else { path.to_text() };
     // Only on a machine is there a unit to write in.
-    let unit = if grants.world.setting == Setting::Host { "drop-in: " } else { "" };
-    let granted = |text: String| (Verdict::Granted, text);
-    let by_unit = |text: String| (Verdict::Granted, format!("{unit}{text}"));
+    let on_host = |place| if grants.world.setting == Setting::Host { place } else { "" };
+    let by_unit = |what: String| Words::granted(on_host("drop-in"), what);
     match &way.act {
         Act::Directory(path, _) | Act::File(path, _) | Act::Acl(path, _) => {
-            on_files(path, &object(&way.act, grants, &name(path)), grants)
+            on_files(path, object(&way.act, grants, &name(path)), grants)
         }
         Act::Join(group, membership) => {
             let caution = membership.caution.map(|caution| format!(" (note: {caution})")).unwrap_or_default();
-            granted(format!("join group {group}{caution}"))
+            let what = format!("join group {group}{caution}");
+            Words { begins_with_place: false, ..Words::granted(on_host("sysusers.d"), what) }
         }
         Act::Capability(capability, grant) | Act::FileCapability(capability, grant) => {
             let danger = grant.danger.map(|danger| format!(" (danger: {danger})")).unwrap_or_default();
-            let on = if matches!(way.act, Act::FileCapability(..)) { " on the file" } else { "" };
-            granted(format!("{capability}{on}{danger}"))
+            let on_file = matches!(way.act, Act::FileCapability(..));
+            let on = if on_file { " on the file" } else { "" };
+            let place = on_host(if on_file { "setcap.sh" } else { "drop-in" });
+            Words { begins_with_place: false, ..Words::granted(place, format!("{capability}{on}{danger}")) }
         }
         Act::Bound(capability) => by_unit(format!("CapabilityBoundingSet={capability}")),
         Act::Gain => by_unit("no NoNewPrivileges=".into()),
-        Act::Credential(name, credential) => {
-            (unit_holds(systemd::can_load(&credential.path)), format!("drop-in: LoadCredential={name}"))
-        }
-        Act::Device(path, _) => (unit_holds(systemd::can_allow(path)), "drop-in: DeviceAllow=".into()),
-        Act::Listen(port) => granted(format!("socket unit: systemd listens on port {port}")),
-        Act::Sysctl(name, sysctl) => granted(format!("sysctl.d: {name} = {}", sysctl.value)),
-        Act::Module(name) => granted(format!("modules-load.d: {name}")),
+        Act::Credential(name, credential) => Words {
+            verdict: unit_holds(systemd::can_load(&credential.path)),
+            ..Words::granted("drop-in", format!("LoadCredential={name}"))
+        },
+        Act::Device(path, _) => Words {
+            verdict: unit_holds(systemd::can_allow(path)),
+            ..Words::granted("drop-in", "DeviceAllow=".into())
+        },
+        Act::Listen(port) => Words::granted("socket unit", format!("systemd listens on port {port}")),
+        Act::Sysctl(name, sysctl) => Words::granted("sysctl.d", format!("{name} = {}", sysctl.value)),
+        Act::Module(name) => Words::granted("modules-load.d", name.clone()),
         Act::Before(words) => by_unit(format!("ExecStartPre=+{}", words.join(" "))),
         Act::Limit(_, limit) => {
-            let value = limit.value.map_or_else(|| "no limit".into(), |value| format!("limit {value}"));
-            by_unit(value)
+            by_unit(limit.value.map_or_else(|| "no limit".into(), |value| format!("limit {value}")))
         }
         Act::Nice(value) => by_unit(format!("Nice={value}")),
         Act::OomScore(value) => by_unit(format!("OOMScoreAdjust={value}")),
         Act::Variable(name, variable) => by_unit(format!("Environment={name}={}", variable.value)),
         Act::Directive(name, value) => by_unit(format!("{name}={value}")),
         Act::Delegate => by_unit("Delegate=yes".into()),
-        Act::Setting => (Verdict::Advice, way.because.clone()),
-        Act::Withhold(_) => (Verdict::Withheld, format!("nothing yet: {}", way.because)),
-        Act::Nothing => (Verdict::Optional, format!("nothing: it {}", way.because)),
-        Act::Refuse(hint) => (Verdict::Unmet, format!("cannot be granted: {}. Instead: {hint}", way.because)),
+        Act::Setting => Words::without(Verdict::Advice, way.because.clone()),
+        Act::Withhold(_) => Words::without(Verdict::Withheld, format!("nothing yet: {}", way.because)),
+        Act::Nothing => Words::without(Verdict::Optional, format!("nothing: it {}", way.because)),
+        Act::Refuse(hint) => {
+            let what = format!("cannot be granted: {}. Instead: {hint}", way.because);
+            Words::without(Verdict::Unmet, what)
+        }
     }
 }
 
@@ -161,12 +204,14 @@ fn object(act: &Act, grants: &Grants, name: &str) -> String {
 }
 
 /// By what files are granted where the program runs.
-fn on_files(path: &RawText, text: &str, grants: &Grants) -> (Verdict, String) {
+fn on_files(path: &RawText, what: String, grants: &Grants) -> Words {
     match (grants.world.setting, tmpfiles::misfit(path)) {
-        (Setting::Host, Some(misfit)) => (misfit.verdict, format!("{}: {text}", misfit.instead)),
-        (Setting::Host, None) => (Verdict::Granted, format!("tmpfiles.d: {text}")),
-        (Setting::Container, _) => (Verdict::Granted, format!("image or volume: {text}")),
-        (Setting::Pod, _) => (Verdict::Granted, format!("volume or image: {text}")),
+        (Setting::Host, Some(misfit)) => {
+            Words { verdict: misfit.verdict, ..Words::granted(misfit.instead, what) }
+        }
+        (Setting::Host, None) => Words::granted("tmpfiles.d", what),
+        (Setting::Container, _) => Words::granted("image or volume", what),
+        (Setting::Pod, _) => Words::granted("volume or image", what),
     }
 }
 

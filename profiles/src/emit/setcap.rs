@@ -37,7 +37,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     }
     left_out(&mut page, grants, &carriers);
     other_needs(&mut page, grants);
-    let mut emitted = page.finish("setcap.sh".into(), grants);
+    let mut emitted = page.finish("setcap.sh".into());
     emitted.executable = true;
     emitted
 }

@@ -61,5 +61,5 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
         page.comment("The group that files named in tmpfiles.d keep.");
         page.line(&format!("g {group} -"));
     }
-    page.finish(format!("sysusers.d/nrtrace-{}.conf", grants.name), grants)
+    page.finish(format!("sysusers.d/nrtrace-{}.conf", grants.name))
 }

@@ -59,7 +59,7 @@ pub(super) fn emit(grants: &Grants) -> Emitted {
     if grants.directories.is_empty() && grants.files.is_empty() && grants.acls.is_empty() {
         page.comment("Nothing: it needs no path that its user does not have.");
     }
-    page.finish(format!("tmpfiles.d/nrtrace-{}.conf", grants.name), grants)
+    page.finish(format!("tmpfiles.d/nrtrace-{}.conf", grants.name))
 }
 
 /// Whether a package's line gives the user what is wanted of a directory.

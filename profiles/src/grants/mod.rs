@@ -279,6 +279,20 @@ impl Grants {
         self.take(need, instead);
     }
 
+    /// How many things are granted.
+    pub fn count(&self) -> usize {
+        let ports = if self.port_method == Method::Socket { self.ports.len() } else { 0 };
+        let files = self.directories.len() + self.files.len() + self.acls.len() + self.devices.len();
+        let rights =
+            self.groups.len() + self.capabilities.len() + self.kept().count() + self.executes.gains.len();
+        let machine = self.sysctls.len() + self.modules.len() + self.before_start.len() + ports;
+        let one = |is_there: bool| usize::from(is_there);
+        let unit =
+            self.limits.len() + self.credentials.len() + self.environment.len() + self.directives.len();
+        let single = one(self.nice.is_some()) + one(self.oom_score.is_some()) + one(self.delegate.is_some());
+        files + rights + machine + unit + single
+    }
+
     /// Whether processes of the service may gain what the files of programs give: no `NoNewPrivileges=`, nor anything that
     /// brings it along.
     pub fn may_gain(&self) -> bool {

@@ -28,7 +28,7 @@ fn demo(out: &Path) -> Result<()> {
         "cd /\nrm -rf /var/lib/nginx/*\n(sleep 2; curl -sS -o /dev/null http://127.0.0.1/) &\n\
          {BIN}/nrtrace run --for 5s -o {OUT}/result -- {service} 2>&1"
     ))?;
-    let text = String::from_utf8_lossy(&traced.stdout).replace(&format!("{OUT}/result"), "out/");
+    let text = String::from_utf8_lossy(&traced.stdout).replace(&format!("{OUT}/result/"), "out/");
     std::io::stdout().write_all(text.as_bytes())?;
     traced.ok()?;
     let copied = Command::new("cp").arg("-rT").arg(sandbox.out().join("result")).arg(out).status()?;

@@ -15,6 +15,21 @@ pub fn has_user(name: &str) -> bool {
     accounts::user_by_name(name).is_some()
 }
 
+/// The number of a group, where there is one of that name.
+pub fn gid(name: &str) -> Option<u32> {
+    accounts::group_by_name(name).map(|group| group.gid.as_raw())
+}
+
+/// The name of a user, or its number.
+pub fn user_name(uid: u32) -> String {
+    accounts::user_by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// The name of a group, or its number.
+pub fn group_name(gid: u32) -> String {
+    accounts::group_by_gid(gid).map_or_else(|| gid.to_string(), |group| group.name)
+}
+
 /// Whether the group's list has the user.
 pub fn is_member(user: &str, group: &str) -> bool {
     accounts::group_by_name(group).is_some_and(|group| group.mem.iter().any(|member| member == user))

@@ -282,15 +282,16 @@ pub(super) fn held(job: &Job<'_>) -> Vec<String> {
     let held = Held::of(job);
     let before = |path: &RawText| match job.state.paths.get(path).and_then(|path| path.kept.before.as_ref()) {
         Some(Facts { rights, .. }) => {
-            format!("{path}: as before, {}:{} {:04o}", rights.uid, rights.gid, rights.mode)
+            let (user, group) = (accounts::user_name(rights.uid), accounts::group_name(rights.gid));
+            format!("~ {path}: as before, owner {user}:{group}, mode {:04o}", rights.mode)
         }
-        None => format!("{path}: removed, if it is empty"),
+        None => format!("- {path}: removed, if it is empty"),
     };
     let paths = held.paths.iter().map(before);
-    let sysctls = held.sysctls.iter().map(|name| format!("{name}: as before"));
-    let members = held.members.iter().map(|name| format!("membership {name}: as before"));
-    let users = held.users.iter().map(|name| format!("user {name}: as before"));
-    let groups = held.groups.iter().map(|name| format!("group {name}: as before"));
-    let modules = held.modules.iter().map(|name| format!("module {name}: as before"));
+    let sysctls = held.sysctls.iter().map(|name| format!("~ {name}: as before"));
+    let members = held.members.iter().map(|name| format!("~ membership {name}: as before"));
+    let users = held.users.iter().map(|name| format!("~ user {name}: as before"));
+    let groups = held.groups.iter().map(|name| format!("~ group {name}: as before"));
+    let modules = held.modules.iter().map(|name| format!("~ module {name}: as before"));
     paths.chain(sysctls).chain(modules).chain(members).chain(users).chain(groups).collect()
 }

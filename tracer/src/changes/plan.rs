@@ -6,11 +6,12 @@ use nrtrace_profiles::changes::{Action, Change, Make};
 use nrtrace_profiles::text::letters;
 use nrtrace_profiles::{Capability, RawText};
 
-use super::hold::{Hold, bits, conflict, uid};
+use super::hold::{Hold, bits, conflict, uid, wanted};
 use super::node::{Facts, Kind, Node};
 use super::place::{self, Place};
 use super::state::KeptPath;
 use super::{Error, Job, accounts, kernel};
+use crate::acl::Tag;
 
 /// What one profile wants of this machine.
 #[derive(Debug, Default)]
@@ -189,29 +190,29 @@ impl Plan {
         }
     }
 
-    /// In words, a line for each.
+    /// What changes, a line for each, as in a difference; nothing for what is so already.
     pub fn lines(&self, job: &Job<'_>) -> Vec<String> {
         let changes = job.changes;
         let mut lines = Vec::new();
         if !job.selection.only_capabilities {
             if !accounts::has_group(&changes.group) {
-                lines.push(format!("make the group {}", changes.group));
+                lines.push(format!("+ group {}", changes.group));
             }
             if !accounts::has_user(&changes.user) {
-                lines.push(format!("make the user {}", changes.user));
+                lines.push(format!("+ user {}", changes.user));
             }
         }
         let joins = self.joins.iter().filter(|group| !accounts::is_member(&changes.user, group));
-        lines.extend(joins.map(|group| format!("let {} join the group {group}", changes.user)));
+        lines.extend(joins.map(|group| format!("+ {} in group {group}", changes.user)));
         lines.extend(self.paths.iter().filter_map(|(path, (hold, facts))| line(path, hold, facts.as_ref())));
         for (name, value) in &self.sysctls {
             let now = kernel::value(name).unwrap_or_default();
             if now != kernel::plain(value) {
-                lines.push(format!("set {name} to {value} (now {now})"));
+                lines.push(format!("~ {name}: {now} -> {value}"));
             }
         }
         let modules = self.modules.iter().filter(|name| !kernel::has_module(name));
-        lines.extend(modules.map(|name| format!("load the module {name}")));
+        lines.extend(modules.map(|name| format!("+ module {name}")));
         lines.extend(self.notes.iter().map(|note| format!("({note})")));
         lines
     }
@@ -228,30 +229,51 @@ fn other(what: impl Into<String>, reason: impl Into<String>) -> Error {
     Error::Other { what: what.into(), reason: reason.into() }
 }
 
-/// One path, as a person reads it.
+/// How one path changes, as a person reads it: `+` for what is made, `~` for what becomes something else; nothing where all
+/// is so already.
 fn line(path: &RawText, hold: &Hold, facts: Option<&Facts>) -> Option<String> {
+    let Some(facts) = facts else { return Some(format!("+ {path}: {}", made(hold))) };
+    let now = &facts.rights;
     let mut words = Vec::new();
-    if facts.is_none() {
-        words.push("made".to_owned());
+    if let Some(user) = hold.user.as_ref().filter(|user| uid(user).ok() != Some(now.uid)) {
+        words.push(format!("owner {} -> {user}", accounts::user_name(now.uid)));
     }
+    if let Some(group) = hold.group.as_ref().filter(|group| accounts::gid(group) != Some(now.gid)) {
+        words.push(format!("group {} -> {group}", accounts::group_name(now.gid)));
+    }
+    if let Some(mode) = hold.mode.filter(|mode| *mode != now.mode & 0o777) {
+        words.push(format!("mode {:04o} -> {mode:04o}", now.mode & 0o777));
+    }
+    let has = |user: &str, bits: u32| {
+        let entry = uid(user).ok().and_then(|uid| now.acl.as_ref()?.get(Tag::User(uid)));
+        entry.is_some_and(|entry| u32::from(entry) & bits == bits)
+    };
+    let entries = hold.acl.iter().filter(|(user, bits)| !has(user, **bits));
+    words.extend(entries.map(|(user, bits)| format!("ACL {user}:{}", letters(*bits))));
+    if hold.capabilities != 0 && wanted(Some(facts), [hold].into_iter()).is_ok_and(|all| all != *now) {
+        words.push(format!("capabilities {}", names(hold.capabilities)));
+    }
+    (!words.is_empty()).then(|| format!("~ {path}: {}", words.join(", ")))
+}
+
+/// What is made.
+fn made(hold: &Hold) -> String {
+    let mut words = Vec::new();
     if let Some(user) = &hold.user {
         let group = hold.group.as_ref().map(|group| format!(":{group}")).unwrap_or_default();
-        words.push(format!("owned by {user}{group}"));
+        words.push(format!("owner {user}{group}"));
     }
-    if let Some(mode) = hold.mode {
-        words.push(format!("mode {mode:04o}"));
-    }
+    words.extend(hold.mode.map(|mode| format!("mode {mode:04o}")));
     words.extend(hold.acl.iter().map(|(user, bits)| format!("ACL {user}:{}", letters(*bits))));
     if hold.capabilities != 0 {
-        let held = Capability::all().filter(|capability| hold.capabilities >> capability.number() & 1 == 1);
-        let names: Vec<String> = held.map(|capability| capability.to_string()).collect();
-        words.push(format!("carries {}", names.join(", ")));
+        words.push(format!("capabilities {}", names(hold.capabilities)));
     }
-    let now = facts.map(|facts| {
-        let rights = &facts.rights;
-        format!(" (now {}:{} {:04o})", rights.uid, rights.gid, rights.mode)
-    });
-    (!words.is_empty()).then(|| format!("{path}: {}{}", words.join(", "), now.unwrap_or_default()))
+    words.join(", ")
+}
+
+fn names(bits: u64) -> String {
+    let held = Capability::all().filter(|capability| bits >> capability.number() & 1 == 1);
+    held.map(|capability| capability.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A program of others in a directory that the user may change from now on.

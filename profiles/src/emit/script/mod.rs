@@ -36,7 +36,7 @@ pub(super) fn undo(grants: &Grants) -> Emitted {
     let mut page = head(&format!("Takes back what apply.sh granted to {}.", grants.name));
     page.comment("What holds data that was written since is left, and said; what others hold stays theirs.");
     call(&mut page, grants, "undo --yes");
-    let mut emitted = page.finish_with("undo.sh".into(), &[]);
+    let mut emitted = page.finish("undo.sh".into());
     emitted.executable = true;
     emitted
 }
@@ -83,7 +83,7 @@ fn finish(mut page: Page, name: &str, grants: &Grants) -> Emitted {
             page.cannot(why, "a socket unit is systemd's", "use --prefer capability");
         }
     }
-    let mut emitted = page.finish(name.into(), grants);
+    let mut emitted = page.finish(name.into());
     emitted.executable = true;
     emitted
 }

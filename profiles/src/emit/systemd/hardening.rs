@@ -246,6 +246,7 @@ mod tests {
             exercise: None,
             settled: Seconds(0),
             trials: 1,
+            took: None,
             flaked: 0,
             hardening: hardening.iter().map(|line| (*line).to_owned()).collect(),
             not_applied: Vec::new(),

@@ -135,6 +135,7 @@ mod tests {
             exercise: None,
             settled: Seconds(0),
             trials: 1,
+            took: None,
             flaked: 0,
             hardening: [].into(),
             not_applied: Vec::new(),

@@ -29,7 +29,7 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     body(&mut page, profile, grants);
     start(&mut page, profile);
     remarks(&mut page, grants);
-    page.finish(format!("{name}.service.d/50-nonroot.conf"), grants)
+    page.finish_with(format!("{name}.service.d/50-nonroot.conf"), &grants.unmet)
 }
 
 /// The directives that both the drop-in and the whole unit hold.

@@ -45,7 +45,7 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.blank();
     page.line("[Install]");
     page.line("WantedBy=sockets.target");
-    page.finish(format!("{name}.socket"), grants)
+    page.finish(format!("{name}.socket"))
 }
 
 fn directive(listen: &Listen) -> Option<(&'static str, String)> {

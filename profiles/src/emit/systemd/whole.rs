@@ -35,7 +35,7 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.line("[Install]");
     page.line("WantedBy=multi-user.target");
     service::remarks(&mut page, grants);
-    page.finish(format!("{name}.service"), grants)
+    page.finish_with(format!("{name}.service"), &grants.unmet)
 }
 
 fn start(page: &mut Page, profile: &Profile, grants: &Grants) {

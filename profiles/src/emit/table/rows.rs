@@ -1,110 +1,14 @@
-//! The rows of the table: one for a need, or for many that are dealt with alike.
-
-use std::collections::BTreeMap;
+//! What is said of one need.
 
 use super::proved;
 use crate::RawText;
 use crate::describe::{gift, owner};
 use crate::emit::remedy::{Verdict, remedies, verdict};
-use crate::event::FileType;
 use crate::grants::Grants;
-use crate::place::{is_below, parent};
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 
-/// A row's cells, each of some paragraphs.
-pub(super) type Row = [Vec<String>; 4];
-
-/// The row of one need.
-pub(super) fn row(requirement: &Requirement, grants: &Grants) -> Row {
-    [named(requirement), access_of(requirement), why_of(requirement), remedy(requirement, grants)]
-}
-
-/// From how many needs of one shape on one row does for all.
-const MANY: usize = 5;
-/// Components of a path that needs of one shape have in common: `/var/lib/NAME`.
-const TREE: usize = 3;
-
-/// What needs have in common that one row does for: what is done with the files of one tree, and what is done about it.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
-    tree: Vec<u8>,
-    /// The new owner, where files are given away.
-    ids: Option<Vec<u32>>,
-    severity: Severity,
-    proved: Vec<String>,
-    remedy: Vec<String>,
-}
-
-impl Shape {
-    fn of(requirement: &Requirement, grants: &Grants) -> Option<Self> {
-        let (path, ids) = about_a_file(&requirement.need)?;
-        let end = path.as_bytes().iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(TREE);
-        let end = end.map_or_else(|| parent(path).as_bytes().len(), |(at, _)| at);
-        Some(Self {
-            tree: path.as_bytes().get(..end)?.to_vec(),
-            ids: ids.map(<[u32]>::to_vec),
-            severity: requirement.severity,
-            proved: proved::of_need(requirement),
-            remedy: remedy(requirement, grants),
-        })
-    }
-}
-
-/// The file that a need is about, and whom it is given to.
-fn about_a_file(need: &Need) -> Option<(&RawText, Option<&[u32]>)> {
-    match need {
-        Need::Path { path, file_type: FileType::File, pattern: false, .. } => Some((path, None)),
-        Need::Identity { operation: IdentityOperation::Chown, ids, path: Some(path) } => {
-            Some((path, Some(ids)))
-        }
-        _ => None,
-    }
-}
-
-/// The requirements in their order, those of one shape together where they are many.
-pub(super) fn alike<'a>(requirements: &[&'a Requirement], grants: &Grants) -> Vec<Vec<&'a Requirement>> {
-    let shapes: Vec<Option<Shape>> =
-        requirements.iter().map(|requirement| Shape::of(requirement, grants)).collect();
-    let mut counts: BTreeMap<&Shape, usize> = BTreeMap::new();
-    for shape in shapes.iter().flatten() {
-        *counts.entry(shape).or_default() += 1;
-    }
-    let mut places: BTreeMap<&Shape, usize> = BTreeMap::new();
-    let mut out: Vec<Vec<&Requirement>> = Vec::new();
-    for (requirement, shape) in requirements.iter().zip(&shapes) {
-        let many = shape.as_ref().filter(|shape| counts.get(shape).is_some_and(|count| *count >= MANY));
-        let place = many.map(|shape| *places.entry(shape).or_insert(out.len()));
-        match place.and_then(|place| out.get_mut(place)) {
-            Some(earlier) => earlier.push(requirement),
-            None => out.push(vec![requirement]),
-        }
-    }
-    out
-}
-
-/// One row for needs of one shape.
-pub(super) fn summary(first: &Requirement, all: &[&Requirement], grants: &Grants) -> Row {
-    let mut access: Vec<String> = all.iter().flat_map(|requirement| access_of(requirement)).collect();
-    access.sort();
-    access.dedup();
-    let paths: Vec<&RawText> =
-        all.iter().filter_map(|need| about_a_file(&need.need)).map(|(path, _)| path).collect();
-    let mut tree = paths.first().map_or_else(|| RawText::from("/"), |path| parent(path));
-    while !paths.iter().all(|path| is_below(path.as_bytes(), tree.as_bytes())) {
-        tree = parent(&tree);
-    }
-    let below = format!("({} files below, see profile.json)", all.len());
-    let need = match &first.need {
-        Need::Identity { operation, ids, .. } => {
-            identity(*operation, ids, Some(&tree), &first.evidence.names)
-        }
-        _ => format!("{}/", tree.to_text().trim_end_matches('/')),
-    };
-    [vec![need, below], access, why_of(first), remedy(first, grants)]
-}
-
 /// The subject, with the names of ids.
-pub(in crate::emit) fn named(requirement: &Requirement) -> Vec<String> {
+pub(crate) fn named(requirement: &Requirement) -> Vec<String> {
     match &requirement.need {
         Need::Identity { operation, ids, path } => {
             vec![identity(*operation, ids, path.as_ref(), &requirement.evidence.names)]
@@ -113,7 +17,7 @@ pub(in crate::emit) fn named(requirement: &Requirement) -> Vec<String> {
     }
 }
 
-pub(in crate::emit) fn subject(need: &Need) -> Vec<String> {
+pub(crate) fn subject(need: &Need) -> Vec<String> {
     match need {
         Need::Path { path, pattern, .. } => {
             let mark = if *pattern { " (name varies)" } else { "" };
@@ -134,7 +38,12 @@ pub(in crate::emit) fn subject(need: &Need) -> Vec<String> {
 }
 
 /// A change of identity in words. Ids that stay are left out, except where their place tells which is which.
-fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>, names: &[String]) -> String {
+pub(super) fn identity(
+    operation: IdentityOperation,
+    ids: &[u32],
+    path: Option<&RawText>,
+    names: &[String],
+) -> String {
     let told = |(at, id): (usize, &u32)| match names.get(at).filter(|name| !name.is_empty()) {
         Some(name) => format!("{name} ({id})"),
         None => id.to_string(),
@@ -180,7 +89,7 @@ pub(in crate::emit) fn access_of(requirement: &Requirement) -> Vec<String> {
     }
 }
 
-fn why_of(requirement: &Requirement) -> Vec<String> {
+pub(super) fn why_of(requirement: &Requirement) -> Vec<String> {
     let evidence = &requirement.evidence;
     let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
     let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
@@ -195,6 +104,7 @@ fn why_of(requirement: &Requirement) -> Vec<String> {
         let itself = subject.first() == Some(&at);
         out.push(if itself { format!("refused by it{owner}") } else { format!("refused at {at}{owner}") });
     }
+    out.extend(evidence.origins.iter().map(|origin| format!("from {}", origin.to_text())));
     if is_missing(requirement)
         && let Some(wanted) = evidence.objects.first()
     {
@@ -214,7 +124,7 @@ pub(super) fn is_missing(requirement: &Requirement) -> bool {
     requirement.evidence.outcomes.keys().eq(["ENOENT"])
 }
 
-fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
+pub(super) fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
     let granted = verdict(grants, requirement) <= Verdict::Partly;
     let all = remedies(grants, requirement).into_iter();
     all.filter_map(|remedy| match remedy.source {

@@ -1,0 +1,73 @@
+//! What makes a result less than sure. Each is a line of its own, before all else.
+
+use crate::profile::Profile;
+
+/// Something that makes the result less than sure.
+pub(super) struct Doubt {
+    pub(super) text: String,
+    /// Whether it speaks against the result, and does not only leave it open.
+    pub(super) is_grave: bool,
+    /// Whether it is that the program failed.
+    pub(super) is_failure: bool,
+}
+
+/// All of them, the gravest first.
+pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
+    let run = &profile.run;
+    let mut out: Vec<Doubt> = Vec::new();
+    out.extend(failure(profile).map(|text| Doubt { text, is_grave: true, is_failure: true }));
+    let mut grave = |text: String| out.push(Doubt { text, is_grave: true, is_failure: false });
+    if let Some(attached) = run.attached.as_ref().filter(|attached| !attached.from_start) {
+        grave(format!(
+            "Its start was not seen: {} ran before it was watched. What it needed to start is not here; start it again while \
+             it is watched.",
+            attached.target
+        ));
+    }
+    let more = "there may be more needs";
+    if run.lost > 0 {
+        grave(format!("Incomplete: {} records lost; {more}.", run.lost));
+    }
+    if run.unjudged > 0 {
+        grave(format!("Incomplete: {} accesses not judged; {more}.", run.unjudged));
+    }
+    if !run.complete && run.lost == 0 && run.unjudged == 0 {
+        grave(format!("Incomplete: the program was cut off; {more}."));
+    }
+    match &profile.proof {
+        // What failed is not worth a proof yet.
+        None if profile.run.failure().is_some() => {}
+        None => out.push(Doubt {
+            text: format!(
+                "Not proved: what one run of {:.1} s showed. --minimize proves it, and leaves out what it can live without.",
+                run.duration.0 as f64 / 1e9
+            ),
+            is_grave: false,
+            is_failure: false,
+        }),
+        Some(proof) if !proof.lives => out.push(Doubt {
+            text: match proof.flaked {
+                0 => format!(
+                    "Not proved: it did not live with these grants alone, in {}.",
+                    super::proved::trials(proof.trials)
+                ),
+                flaked => format!(
+                    "Not proved: it is flaky; {flaked} of {} failed with all that is granted, and others did not.",
+                    super::proved::trials(proof.trials)
+                ),
+            },
+            is_grave: true,
+            is_failure: false,
+        }),
+        Some(_) => {}
+    }
+    out
+}
+
+/// How the recorded run failed, where it did. What trials lived with is not spoken against by the run that was first.
+fn failure(profile: &Profile) -> Option<String> {
+    if profile.proof.as_ref().is_some_and(|proof| proof.lives) {
+        return None;
+    }
+    profile.run.failure().map(|how| format!("It failed: it {how}."))
+}
