@@ -24,8 +24,8 @@ check() {
     say "$name: recording and proof"
     systemd-analyze --no-pager security "$name.service" 2>/dev/null | tail -n 1 >"$out.stock"
     SECONDS=0
-    nrtrace run --verify --ready-port "$port" --with systemd --exercise "$serves" --ready-timeout 300s --settle 1s -v -o "$out" -- "$@" >"$out.run" 2>&1
-    note "$name" proved "$?"
+    nrtrace run --verify --ready-port "$port" --with systemd --exercise "$serves" --ready-timeout 300s --settle 1s -v -o "$out" -- "$@" 2>&1 | tee "$out.run" >/dev/console
+    note "$name" proved "${PIPESTATUS[0]}"
     note "$name" seconds "$SECONDS"
     grep -o 'exposure by .*' "$out.run" >"$out.exposure"
     # As docs/systemd-service.md has it.
