@@ -71,7 +71,6 @@ ip link set lo up 2>/dev/null
 check nginx 80 /usr/sbin/nginx -g 'daemon on; master_process on;'
 check lighttpd 80 /usr/sbin/lighttpd -D -f /etc/lighttpd/lighttpd.conf
 check redis-server 6379 /usr/bin/redis-server /etc/redis/redis.conf --supervised systemd --daemonize no
-check memcached 11211 /usr/share/memcached/scripts/systemd-memcached-wrapper /etc/memcached.conf
 check dnsmasq 53 /usr/share/dnsmasq/systemd-helper exec
 interrupted
 say end
