@@ -11,7 +11,6 @@ ask() {
 case $1 in
 nginx | lighttpd) ask 80 'GET / HTTP/1.0\r\n\r\n' | grep -q 'HTTP/1.* 200' ;;
 redis-server) ask 6379 'PING\r\n' | grep -q PONG ;;
-memcached) ask 11211 'version\r\nquit\r\n' | grep -q VERSION ;;
 dnsmasq)
     # A question for localhost, over TCP: its length, then it; the answer holds 127.0.0.1.
     exec 3<>/dev/tcp/127.0.0.1/53 || exit 1

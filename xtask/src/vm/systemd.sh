@@ -24,8 +24,8 @@ check() {
     say "$name: recording and proof"
     systemd-analyze --no-pager security "$name.service" 2>/dev/null | tail -n 1 >"$out.stock"
     SECONDS=0
-    nrtrace run --verify --ready-port "$port" --with systemd --exercise "$serves" --ready-timeout 300s --settle 1s -v -o "$out" -- "$@" >"$out.run" 2>&1
-    note "$name" proved "$?"
+    nrtrace run --verify --ready-port "$port" --with systemd --exercise "$serves" --ready-timeout 300s --settle 1s -v -o "$out" -- "$@" 2>&1 | tee "$out.run" >/dev/console
+    note "$name" proved "${PIPESTATUS[0]}"
     note "$name" seconds "$SECONDS"
     grep -o 'exposure by .*' "$out.run" >"$out.exposure"
     # As docs/systemd-service.md has it.
@@ -71,7 +71,6 @@ ip link set lo up 2>/dev/null
 check nginx 80 /usr/sbin/nginx -g 'daemon on; master_process on;'
 check lighttpd 80 /usr/sbin/lighttpd -D -f /etc/lighttpd/lighttpd.conf
 check redis-server 6379 /usr/bin/redis-server /etc/redis/redis.conf --supervised systemd --daemonize no
-check memcached 11211 /usr/share/memcached/scripts/systemd-memcached-wrapper /etc/memcached.conf
 check dnsmasq 53 /usr/share/dnsmasq/systemd-helper exec
 interrupted
 say end
