@@ -10,9 +10,7 @@ use nrtrace_profiles::event::FileType::{Directory, File};
 use nrtrace_profiles::event::Phase;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::Finding;
-use nrtrace_profiles::prove::{
-    Bench, Tried, apart, atoms, conclude, judge, minimize, refused, rejoined, suspects, without,
-};
+use nrtrace_profiles::prove::{Bench, Tried, atoms, conclude, judge, minimize, refused, suspects, without};
 use nrtrace_profiles::requirement::{Access, Requirement, Severity};
 use nrtrace_profiles::ways::grants;
 use proptest::prelude::*;
@@ -284,28 +282,6 @@ fn a_pattern_stands_for_its_names() {
         refused(&profile, &samples::profile("x", &["x"], vec![refused_one])).missing.len()
     };
     assert_eq!((at("/run/x-12*y"), at("/run/x-12y"), at("/run/x-1/2*y")), (0, 1, 1));
-}
-
-/// Two files of one group, which the user would join for both.
-#[test]
-fn what_shares_a_group_is_tried_one_by_one() {
-    let file = |name: &str| {
-        let inode = inode(File, ROOT, ("certs", 990), 0o640);
-        path(name, File, &[Access::Read], (name, inode))
-    };
-    let profile = profile("reader", &["reader"], vec![file("/srv/certs/a"), file("/srv/certs/b")]);
-    assert_eq!(atoms(&profile).len(), 1, "{:?}", atoms(&profile));
-    let (singly, ids) = apart(&profile).unwrap();
-    assert_eq!((atoms(&singly).len(), ids.len()), (2, 2));
-    let fatal = ["path:/srv/certs/a"];
-    let found = minimize(atoms(&singly), &mut program(without_any(&fatal))).unwrap();
-    let mut proved = singly;
-    conclude::minimized(&mut proved, &found);
-    let proved = rejoined(&proved, &ids);
-    assert_eq!(required(&proved), fatal);
-    let plan = grants(&proved);
-    assert!(plan.acls.is_empty() && plan.groups.contains_key("certs"), "{plan:?}");
-    assert!(apart(&proved).is_none());
 }
 
 /// One grant serves both ports, so that it is not told which of them is missed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
-use nrtrace_profiles::prove::{self, Apart, Found, atoms, conclude, without};
+use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
@@ -36,21 +36,8 @@ const LONGER: usize = 3;
 
 /// Makes the profile as small as can be; false when the program did not live with the result either.
 ///
-/// The profile has been verified. What shares a group is granted one by one while it is searched, where the program lives with
-/// that too.
+/// The profile has been verified.
 pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
-    if let Some((mut singly, apart)) = prove::apart(profile) {
-        let report = wanted.prover.trial(&singly, &wanted.prover.course, false)?;
-        if report.verdict == Some(Verdict::Lived) && search(wanted, &mut singly, &apart)? {
-            *profile = singly;
-            return Ok(true);
-        }
-    }
-    search(wanted, profile, &Apart::new())
-}
-
-/// The same, where these needs are granted otherwise than in the end.
-fn search(wanted: &Wanted<'_>, profile: &mut Profile, apart: &Apart) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
@@ -73,14 +60,14 @@ fn search(wanted: &Wanted<'_>, profile: &mut Profile, apart: &Apart) -> Result<b
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        let mut outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
+        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
         prover.course.settle = prover.course.settle.max(whole);
-        outlived.died += before;
-        let lives = finish(&prover, profile, apart, &found, (trials, outlived), wanted.talk)?;
+        let died = before + outlived.died;
+        let lives = finish(&prover, profile, &found, trials, Outlived { died, ..outlived }, wanted.talk)?;
         journal.remove();
         if !lives && profile.proof.as_ref().is_some_and(|proof| proof.flaked > 0) {
             let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
@@ -168,13 +155,12 @@ fn outlives(
 fn finish(
     prover: &Prover,
     profile: &mut Profile,
-    apart: &Apart,
     found: &Found,
-    (trials, outlived): (u32, Outlived),
+    trials: u32,
+    outlived: Outlived,
     talk: &Talk,
 ) -> Result<bool> {
     conclude::minimized(profile, found);
-    *profile = prove::rejoined(profile, apart);
     let mut smaller = profile.clone();
     let verified = verify::verify(prover, &mut smaller, None, talk)?;
     match &verified.failure {
