@@ -55,6 +55,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let Some(kind) = engine::asked(args) {
         return engine::run(args, kind);
     }
+    if args.sandbox.with.is_some() && !args.verify && !args.minimize {
+        return Err(
+            BadInput("--with has a proof tried once more: it takes --verify or --minimize".into()).into()
+        );
+    }
     let mut settled = settle(args)?;
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;

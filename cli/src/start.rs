@@ -24,10 +24,9 @@ pub fn start(args: &StartArgs) -> Result<ExitCode> {
     let unit = Unit::parse(&text);
     let privileges = Privileges::of_self()?;
     privileges.require_permissive()?;
-    let applied = apply::start(&unit)?;
-    let managers = unit.managers.iter().map(|line| format!("{line}, which takes systemd"));
-    for what in applied.not_applied.iter().cloned().chain(managers) {
-        terminal::tell(format_args!("nrtrace: not applied: {}", printable(&what)));
+    let applied = apply::start(&unit, Err("it takes a control group, which systemd makes"))?;
+    for what in &applied.not_applied {
+        terminal::tell(format_args!("nrtrace: not applied: {}", printable(what)));
     }
     let mut confined = applied.confined;
     confined.fence.directory.get_or_insert_with(|| "/".into());
@@ -37,6 +36,7 @@ pub fn start(args: &StartArgs) -> Result<ExitCode> {
     let environment = confined.environment.clone();
     Err(spawn::replace(&Launch {
         guarded: false,
+        session: false,
         program: &program,
         arguments: &args.command,
         environment: &environment,

@@ -155,16 +155,6 @@ impl Container {
             read_only: mount.read_only,
         })
     }
-
-    /// The host's number for a user id of the container; nothing for one that is not mapped.
-    pub fn host_uid(&self, uid: u32) -> Option<u32> {
-        outside(&self.uid_map, uid)
-    }
-
-    /// The same of a group id.
-    pub fn host_gid(&self, gid: u32) -> Option<u32> {
-        outside(&self.gid_map, gid)
-    }
 }
 
 /// The part of `path` below `directory`, without the slash between them.

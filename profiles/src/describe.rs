@@ -95,6 +95,7 @@ fn identity(operation: IdentityOperation, ids: &[u32], path: Option<&RawText>) -
     let ids: Vec<String> = ids.iter().map(id).collect();
     match (operation, path) {
         (IdentityOperation::Chown, Some(path)) => format!("give {} to {}", path.to_text(), ids.join(":")),
+        (IdentityOperation::BeRoot, _) => "be started as root".into(),
         _ => format!("{} {}", word(&operation), ids.join(", ")),
     }
 }

@@ -160,7 +160,7 @@ impl Explanation {
             let without =
                 proof.without.as_ref().map(|how| format!("; without it: {how}")).unwrap_or_default();
             let trials = format!("{} trials failed without it, {} lived", proof.failed, proof.lived);
-            out.push(("proof", format!("{} ({trials}){without}", proof.finding.words())));
+            out.push(("proof", format!("{} ({trials}){without}", proof.words())));
         }
         out.extend(self.runs.iter().map(|run| ("in run", in_run(run))));
         for remedy in &self.remedies {

@@ -4,6 +4,7 @@
 //! Nothing here does input or output or knows a kernel interface; values go in and values come out.
 
 pub mod accesses;
+pub mod calls;
 pub mod capability;
 pub mod changes;
 pub mod check;

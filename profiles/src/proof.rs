@@ -21,6 +21,10 @@ pub struct Proof {
     /// How the program ended without it, in a few words; may hold text of the program's own.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub without: Option<String>,
+    /// Ids of needs that were taken away together with it, as one grant serves them all: which of them the program cannot
+    /// do without is not told.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub together: BTreeSet<String>,
     /// For a path or a device: what was refused of a need that is otherwise granted, while the program lived.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub tolerated: BTreeSet<Access>,
@@ -35,7 +39,20 @@ impl Proof {
             failed: self.failed.max(other.failed),
             lived: self.lived.max(other.lived),
             without: self.without.max(other.without),
+            together: self.together.into_iter().chain(other.together).collect(),
             tolerated: self.tolerated.intersection(&other.tolerated).copied().collect(),
+        }
+    }
+
+    /// What they come to, in words, for reports. It may hold text from the tracee.
+    pub fn words(&self) -> String {
+        let others: Vec<&str> = self.together.iter().map(String::as_str).collect();
+        match (self.finding, others.as_slice()) {
+            (Finding::Removal, [other]) => format!("granted together with {other}; removed both, it ends"),
+            (Finding::Removal, [first, rest @ ..]) => {
+                format!("granted together with {first} and {} more; removed all, it ends", rest.len())
+            }
+            _ => self.finding.words().to_owned(),
         }
     }
 }

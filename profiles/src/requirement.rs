@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::calls::{self, File, Operation};
 use crate::container::Placement;
 use crate::event::{FileType, Inode, Phase, Protocol};
 use crate::method::Method;
@@ -45,9 +46,9 @@ impl Requirement {
 
     /// Whether it is nothing but a question, access(2), whose answer nothing followed.
     pub fn only_asked(&self) -> bool {
-        let calls = &self.evidence.calls;
-        let asks = |call: &String| matches!(call.as_str(), "access" | "faccessat" | "faccessat2");
-        self.severity == Severity::Probe && !calls.is_empty() && calls.iter().all(asks)
+        let named = &self.evidence.calls;
+        let asks = |call: &String| matches!(calls::operation(call), Operation::File(File::Access(_)));
+        self.severity == Severity::Probe && !named.is_empty() && named.iter().all(asks)
     }
 }
 
@@ -194,6 +195,8 @@ pub enum IdentityOperation {
     SetGroups,
     /// `chown` and its kind, to an owner or group that is not the user's.
     Chown,
+    /// Nothing changes: the program ends unless `getuid` and `geteuid` say that it is root, and `capset` succeeds.
+    BeRoot,
 }
 
 /// A limit or priority.

@@ -90,6 +90,7 @@ fn requirement() -> impl Strategy<Value = Requirement> {
                 lived: count as u32,
                 without: None,
                 tolerated: BTreeSet::new(),
+                together: BTreeSet::new(),
             });
             requirement.basis = basis;
             requirement.phase = phase;

@@ -366,8 +366,14 @@ fn what_amounts_to_much_is_withheld_until_a_trial_has_failed_without() {
             .capabilities
             .contains_key(&Capability::BPF)
     );
-    let proof =
-        |finding| Proof { finding, failed: 1, lived: 0, without: None, tolerated: Default::default() };
+    let proof = |finding| Proof {
+        finding,
+        failed: 1,
+        lived: 0,
+        without: None,
+        together: Default::default(),
+        tolerated: Default::default(),
+    };
     profile.requirements[0].proof = Some(proof(Finding::Granted));
     assert_eq!(of_files(&profile), 0);
     profile.requirements[0].proof = Some(proof(Finding::Removal));

@@ -224,6 +224,22 @@ fn a_change_of_groups_that_must_succeed_is_answered_by_the_unit() {
 }
 
 #[test]
+fn one_that_insists_on_root_is_told_that_it_is() {
+    let script =
+        "test \"$(id -u)\" = 0 || exit 1; echo >/srv/guarded/a || exit 2; echo serving; exec sleep 60";
+    let (profile, finished) = served("", script, "--ready-log '^serving$' --settle 200ms");
+    let required = BTreeSet::from(["identity:be-root:0", "path:/srv/guarded/a"]);
+    assert_eq!(ids(&profile, Severity::Required), required, "{finished}");
+}
+
+#[test]
+fn a_signal_to_its_process_group_reaches_nobody_else() {
+    let script = "trap '' TERM; kill -TERM 0; echo >/srv/guarded/a; echo serving; exec sleep 60";
+    let (profile, finished) = served("", script, "--ready-log '^serving$' --settle 200ms");
+    assert_eq!(profile.requirements.len(), 1, "{finished}");
+}
+
+#[test]
 fn one_that_had_to_be_stopped_does_not_live_when_it_ends_with_success() {
     let script = "echo >/srv/guarded/a || exit 0; sleep 60";
     let (profile, finished) = served("", script, "--for 1s");

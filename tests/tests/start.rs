@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::time::Duration;
+
 use nrtrace_tests::sandbox::{BIN, Finished, OUT, Sandbox};
 use nrtrace_tests::service::quote;
 
@@ -120,9 +122,58 @@ fn what_is_not_applied_is_told() {
     assert_eq!(said, "nrtrace: not applied: PrivateUsers=yes of the unit\nstarted\n");
     // What is about control groups is a service manager's.
     let said = started("SocketBindDeny=1-1023\nDelegate=yes\n", "", "echo started");
-    let expected = "nrtrace: not applied: SocketBindDeny=1-1023, which takes systemd\n\
-                    nrtrace: not applied: Delegate=yes, which takes systemd\nstarted\n";
+    let expected = "nrtrace: not applied: SocketBindDeny= of the unit: it takes a control group, which systemd makes\n\
+                    nrtrace: not applied: Delegate= of the unit: it takes a control group, which systemd makes\nstarted\n";
     assert_eq!(said, expected);
+}
+
+/// Where the control groups of version 2 are writable, a trial has one for the program; elsewhere the record tells.
+#[test]
+fn a_unit_that_takes_a_control_group_is_tried_in_one() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
+    let script = format!(
+        r#"cd /
+        own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+        for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified; do
+            if mkdir $hierarchy$own/looked-for 2>/dev/null && [ -e $hierarchy$own/looked-for/cgroup.events ]; then
+                echo "groups $hierarchy"; GROUPS_ARE=$hierarchy
+            fi
+            rmdir $hierarchy$own/looked-for 2>/dev/null || true
+        done
+        cat >/opt/web <<'X'
+#!/bin/bash
+socat TCP-LISTEN:70,fork,reuseaddr /dev/null &
+[ -z "$MORE" ] || python3 -c 'import socket; socket.socket().bind(("", 71))' || exit 7
+echo serving
+sleep 60
+X
+        cat >/opt/manager <<X
+#!/bin/bash
+own=\$(sed -n 's/^0:://p' /proc/self/cgroup)
+mkdir ${{GROUPS_ARE:-/sys/fs/cgroup}}\$own/mine || [ -z "\$MORE" ] || exit 7
+echo serving
+sleep 60
+X
+        chmod 755 /opt/web /opt/manager
+        verify() {{ {BIN}/nrtrace verify {OUT}/$1/profile.json --ready-log '^serving$' --settle 100ms --grace 1s --network private "${{@:2}}"; }}
+        for name in web manager; do {BIN}/nrtrace run -q --ready-log '^serving$' --for 500ms -o {OUT}/$name -- /opt/$name; done
+        code=0; verify web --env MORE=1 2>&1 || code=$?; echo "web $code"
+        code=0; verify manager --env MORE=1 2>&1 || code=$?; echo "manager $code"
+        for n in 1 2 3 4; do
+            verify web -q & victim=$!; sleep 0.$((n * 2)); kill -9 $victim || true; wait $victim || true
+        done
+        for n in $(seq 100); do find /sys/fs/cgroup -name 'nrtrace-*' >{OUT}/left; [ -s {OUT}/left ] || break; sleep 0.1; done
+        "#
+    );
+    let finished = sandbox.script(&script).unwrap();
+    assert_eq!(finished.status, 0, "{finished}");
+    let said = String::from_utf8_lossy(&finished.stdout);
+    assert!(said.contains("web 1\n") && said.contains("Missing: port:tcp:0.0.0.0:71"), "{finished}");
+    let has_groups = said.contains("groups /sys/fs/cgroup");
+    assert_eq!(said.contains("lived by what SocketBindDeny="), !has_groups, "{finished}");
+    assert_eq!(said.contains("Not applied in the sandbox: SocketBindDeny="), !has_groups, "{finished}");
+    assert_eq!(said.contains("manager 0\n"), has_groups, "{finished}");
+    assert_eq!(std::fs::read_to_string(sandbox.out().join("left")).unwrap(), "");
 }
 
 /// The first word of a trial is the artefact's: a caller's variable does not help, one that is given goes into the files.
@@ -148,9 +199,12 @@ fn a_trial_has_the_environment_of_the_artefacts() {
 fn the_line_of_apply_starts_what_was_proved() {
     let sandbox = Sandbox::new().unwrap();
     let script = format!(
-        "cd /; {BIN}/nrtrace run -q --env SETTING='a b' -o {OUT}/result -- sh -c 'env >/var/lib/shown'\n\
-         sh {OUT}/result/apply.sh >{OUT}/said; line=$(sed -n 's/^Start it with: //p' {OUT}/said); export CALLER=1\n\
-         eval \"$line\" || true; sort /var/lib/shown; stat -c %U /var/lib/shown; cat {OUT}/said"
+        "cd /; {BIN}/nrtrace run -q --env SETTING='a b' -o {OUT}/result -- \
+         sh -c 'mkdir -p /var/lib/sh && env >/var/lib/sh/shown && touch /var/lib/sh/$(date +%N)'\n\
+         sh {OUT}/result/apply.sh >{OUT}/said; export CALLER=1\n\
+         for line in \"$(sed -n 's/^Start it with: //p' {OUT}/said)\" \"$(sed -n 's/.*with it: //p' {OUT}/said)\"; do\n\
+             rm -f /var/lib/sh/shown; eval \"$line\" || true; cat /var/lib/sh/shown; stat -c %U /var/lib/sh/shown; sort /var/lib/sh/shown | grep -v ^_= | md5sum\n\
+         done; cat {OUT}/said"
     );
     let finished = sandbox.script(&script).unwrap().ok().unwrap();
     let said = String::from_utf8(finished.stdout).unwrap();
@@ -159,7 +213,10 @@ fn the_line_of_apply_starts_what_was_proved() {
         "{said}"
     );
     assert!(!said.contains("CALLER"), "{said}");
-    assert!(said.contains("ProtectSystem="), "{said}");
+    assert!(said.contains("ProtectSystem=") && said.contains("\nSTATE_DIRECTORY=/var/lib/sh\n"), "{said}");
+    // By setpriv and by the unit it has the same environment.
+    let sums: Vec<&str> = said.lines().filter(|line| line.ends_with("  -")).collect();
+    assert!(sums.len() == 2 && sums[0] == sums[1], "{said}");
 }
 
 /// k0s and others refuse to live with the loopback interface alone.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::sock_filter;
-use nrtrace_ebpf::table::Row;
+use nrtrace_profiles::calls::Row;
 use nrtrace_profiles::event::{Backend, Identity, Mode, Record};
 
 use crate::ebpf::{self, Lent, Probe};

@@ -226,6 +226,7 @@ pub async fn run(
         credentials: &plan.credentials,
         policy: plan.identity_policy,
         guarded: plan.guarded,
+        session: plan.guarded && plan.relay.is_none(),
         privileges: prepared.privileges,
         trace_filter: &trace_filter,
         signal_mask: signals.mask_before(),

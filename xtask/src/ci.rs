@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::{docs, schema, vm};
+use crate::{docs, names, schema, vm};
 
 /// The longest source file allowed, in lines.
 const LONGEST_FILE: usize = 500;
@@ -28,9 +28,10 @@ pub fn run(options: &Options) -> Result<()> {
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("layers", layers)?;
     step("file lengths", file_lengths)?;
+    step("names of calls", names::run)?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("schemas", || schema::run(&schema::Options { check: true }))?;
-    step("the page on the command line", || docs::run(&docs::Options { check: true }))?;
+    step("the pages that are made", || docs::run(&docs::Options { check: true }))?;
     step("documentation", || {
         sh(Command::new("cargo").args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
     })?;

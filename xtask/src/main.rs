@@ -8,6 +8,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod k0s;
+mod names;
 mod proofs;
 mod schema;
 mod vm;

@@ -47,6 +47,18 @@ pub struct SandboxArgs {
     /// Give capabilities by the file, as setcap.sh does, in place of the unit's ambient ones
     #[arg(hide_short_help = true, long)]
     pub file_capabilities: bool,
+
+    /// Once it is proved, have the service manager of this machine try the very unit, too: what the profile grants is
+    /// applied here for that time, as apply.sh does, and what the program writes meanwhile it writes to this machine
+    #[arg(long, value_enum, value_name = "MANAGER")]
+    pub with: Option<ManagerArg>,
+}
+
+/// `--with`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ManagerArg {
+    /// systemd, where it is process 1
+    Systemd,
 }
 
 /// `--network`

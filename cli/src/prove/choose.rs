@@ -11,13 +11,14 @@ use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::course::{Capture, Failure, Verdict};
+use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
 use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
-use super::{Prover, course};
+use super::{Prover, course, ready_timeout};
 use crate::origin;
 use crate::place;
 use crate::progress::Trials;
@@ -49,7 +50,7 @@ const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
-    let first = record(wanted, prover, &wanted.identity, None, Capture::Pass)?;
+    let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
     }
@@ -68,7 +69,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
                 let identity = Identity { groups: wanted.identity.groups.clone(), ..identity };
                 let who = format!("{}, {why}", identity.user);
                 shown.say(&format!("running as {who}"));
-                (who, record(wanted, prover, &identity, None, Capture::Keep)?)
+                (who, record(wanted, prover, &identity, wanted.policy, None, Capture::Keep)?)
             }
             (None, first) => match first.take() {
                 Some(first) => ("a new user".to_owned(), first),
@@ -132,8 +133,11 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
         }
     }
     prover.course = course(&wanted.args.course, &profile);
-    if prover.course.readiness.is_empty() && recorded_well {
-        prover.course.readiness.ports = ports(&profile);
+    if recorded_well {
+        if prover.course.readiness.is_empty() {
+            prover.course.readiness.ports = ports(&profile);
+        }
+        prover.course.ready_timeout = ready_timeout(&prover, &profile, None);
     }
     let hints = Hints { made, suspected };
     let verified = verify::verify(&prover, &mut profile, Some(&hints), &wanted.args.results.talk)?;
@@ -158,18 +162,14 @@ fn record(
     wanted: &Wanted<'_>,
     prover: &Prover,
     identity: &Identity,
+    policy: IdentityPolicy,
     prepared: Option<&Profile>,
     capture: Capture,
 ) -> Result<Recorded> {
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
-    let rights = Rights::Recorded {
-        identity: identity.clone(),
-        mode: Mode::Permissive,
-        policy: wanted.policy,
-        prepared,
-    };
+    let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
     let request = prover.request(rights, prover.course.clone(), true, capture);
     let mut report = trial::run(&request, &prover.lender)?;
     let mut profile = classify::profile(&report.trace, &wanted.name);
@@ -191,53 +191,120 @@ fn record(
 }
 
 /// A run that failed although it was refused nothing, again with what it missed or may have missed, for as long as that
-/// changes how it ends. What was of no use is left out of the result.
+/// changes how it ends; and where it ended by itself all the same, once more told that it is root. What was of no use is left
+/// out of the result.
 fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText]) -> Result<Recorded> {
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
-    let identity = first.profile.identity.clone();
-    let (mut prepared, mut last) = (first.profile.clone(), first.profile.clone());
-    let (mut tried, mut suspected, mut seen) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut prepared_for = BTreeSet::new();
-    for _ in 0..MOST_REPEATED {
-        // What was not there is told by the run itself, and comes before all that is only suspected.
-        let absent: Vec<String> = last
-            .requirements
-            .iter()
-            .filter(|known| is_wanting(known))
-            .map(|known| known.id.clone())
-            .collect();
-        let before = prepared_for.len();
-        prepared_for.extend(absent);
-        let wanting = prepared_for.len() > before;
-        let more = if wanting { Vec::new() } else { suspects::suspects(&prepared, &last, made, &tried) };
-        if more.is_empty() && !wanting {
-            break;
+    let mut repeated = Repeated::new(wanted, prover, &first, made);
+    let mut found = repeated.until_it_lives(&shown)?;
+    if found.is_none() && matches!(first.failure, Some(Failure::Ended { .. })) {
+        let seen = repeated.seen;
+        let root = suspects::root();
+        shown.say("it ended by itself; running again, told that it is root");
+        repeated = Repeated::new(wanted, prover, &first, made);
+        (repeated.seen, repeated.policy) = (seen, IdentityPolicy::Root);
+        repeated.suspected.push(root.id.clone());
+        judge::add(&mut repeated.prepared, &root);
+        found = match repeated.once(&shown)? {
+            None => repeated.until_it_lives(&shown)?,
+            lives => lives,
+        };
+    }
+    if found.is_none() && !repeated.suspected.is_empty() {
+        shown.note(&format!("tried in vain: {}", repeated.suspected.join(", ")));
+    }
+    let Repeated { suspected, seen, .. } = repeated;
+    Ok(match found {
+        Some(lives) => Recorded { suspected, seen, ..lives },
+        None => Recorded { seen, ..first },
+    })
+}
+
+/// Runs of a program that failed in its first one.
+struct Repeated<'a> {
+    wanted: &'a Wanted<'a>,
+    prover: &'a Prover,
+    made: &'a [RawText],
+    policy: IdentityPolicy,
+    /// What is made and given beforehand.
+    prepared: Profile,
+    /// The last run.
+    last: Profile,
+    /// Whether time had run out in it.
+    waited: bool,
+    /// Ids of what was not there, and of what was suspected.
+    absent: BTreeSet<String>,
+    suspected: Vec<String>,
+    seen: Vec<Profile>,
+}
+
+impl<'a> Repeated<'a> {
+    fn new(wanted: &'a Wanted<'a>, prover: &'a Prover, first: &Recorded, made: &'a [RawText]) -> Self {
+        Self {
+            wanted,
+            prover,
+            made,
+            policy: wanted.policy,
+            prepared: first.profile.clone(),
+            last: first.profile.clone(),
+            waited: first.failure.as_ref().is_some_and(Failure::is_timeout),
+            absent: BTreeSet::new(),
+            suspected: Vec::new(),
+            seen: Vec::new(),
         }
-        tried.extend(more.iter().map(|suspect| suspect.id.clone()));
-        suspected.extend(more.iter().map(|suspect| suspect.id.clone()));
-        more.iter().for_each(|suspect| judge::add(&mut prepared, suspect));
-        let words: Vec<String> = more.iter().map(suspects::words).collect();
-        let words = if words.is_empty() { "what it did not find".to_owned() } else { words.join(", ") };
-        shown.say(&format!("it ended by itself; running again with {words}"));
-        let mut again = record(wanted, prover, &identity, Some(&prepared), Capture::Keep)?;
-        last = again.profile.clone();
+    }
+
+    /// Runs it with more and more, while there is something more.
+    fn until_it_lives(&mut self, shown: &Trials) -> Result<Option<Recorded>> {
+        for turn in 0..MOST_REPEATED {
+            // To wait in vain takes long.
+            if self.waited && turn > 0 {
+                break;
+            }
+            // What was not there is told by the run itself, and comes before all that is only suspected.
+            let before = self.absent.len();
+            let absent = self.last.requirements.iter().filter(|known| is_wanting(known));
+            self.absent.extend(absent.map(|known| known.id.clone()));
+            let wanting = self.absent.len() > before;
+            let tried = self.suspected.iter().cloned().collect();
+            let more = if wanting {
+                Vec::new()
+            } else {
+                suspects::suspects(&self.prepared, &self.last, self.made, &tried)
+            };
+            if more.is_empty() && !wanting {
+                break;
+            }
+            self.suspected.extend(more.iter().map(|suspect| suspect.id.clone()));
+            more.iter().for_each(|suspect| judge::add(&mut self.prepared, suspect));
+            let words: Vec<String> = more.iter().map(suspects::words).collect();
+            let words = if words.is_empty() { "what it did not find".to_owned() } else { words.join(", ") };
+            shown.say(&format!("it ended by itself; running again with {words}"));
+            if let Some(lives) = self.once(shown)? {
+                return Ok(Some(lives));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One more run, with what is prepared; `None` when it failed as well.
+    fn once(&mut self, shown: &Trials) -> Result<Option<Recorded>> {
+        let identity = self.prepared.identity.clone();
+        let (prepared, policy) = (Some(&self.prepared), self.policy);
+        let mut again = record(self.wanted, self.prover, &identity, policy, prepared, Capture::Keep)?;
+        self.seen.push(std::mem::replace(&mut self.last, again.profile.clone()));
         let kept = |known: &&Requirement| known.severity == Severity::Required;
-        prepared.requirements.iter().filter(kept).for_each(|known| {
+        self.prepared.requirements.iter().filter(kept).for_each(|known| {
             if again.profile.requirements.iter().all(|seen| seen.id != known.id) {
                 judge::add(&mut again.profile, known);
             }
         });
-        if again.failure.is_none() {
-            (again.suspected, again.seen) = (suspected, seen);
-            return Ok(again);
-        }
-        seen.push(last.clone());
-        prepared = again.profile;
+        let Some(failure) = &again.failure else { return Ok(Some(again)) };
+        shown.say(&format!("it {failure}: {}", last_words(&again.report)));
+        self.waited = failure.is_timeout();
+        self.prepared = again.profile;
+        Ok(None)
     }
-    if !suspected.is_empty() {
-        shown.note(&format!("tried in vain: {}", suspected.join(", ")));
-    }
-    Ok(Recorded { seen, ..first })
 }
 
 /// A need of a failed run that a trial can prepare: what was not there.

@@ -18,14 +18,15 @@ use crate::args::Talk;
 use crate::progress::Trials;
 
 /// Tries it, and writes into the profile's proof what the program lives with; it has been proved otherwise. With `longer`,
-/// it has to live so many times as long with the result once.
+/// it has to live so many times as long with the result once, unless the proof says that it has.
 pub fn harden(prover: &Prover, profile: &mut Profile, longer: u32, talk: &Talk) -> Result<()> {
     let shown = Trials::new(&profile.name, talk);
-    let choices = Choices { prove: prover.proves, ..prover.choices.clone() };
-    let mut candidates = hardening::candidates(profile, &plan(profile, &choices));
-    // What this machine cannot apply is not tried, and so not written.
-    candidates.iter_mut().for_each(|lines| lines.retain(|line| is_applied(line)));
-    candidates.retain(|lines| !lines.is_empty());
+    let candidates = candidates(prover, profile);
+    let known = profile.proof.as_ref().map(|proof| &proof.hardening);
+    if longer > 1 && known.is_some_and(|known| *known == firsts(&candidates)) {
+        tell(profile, &prover.choices, &candidates, &shown);
+        return Ok(());
+    }
     let mut trials = 0;
     let mut try_with = |held: &BTreeSet<String>, course: &Course| -> Result<bool, TrialError> {
         shown.say(&format!("hardening, trial {}: {} directives", trials + 1, held.len()));
@@ -49,13 +50,32 @@ pub fn harden(prover: &Prover, profile: &mut Profile, longer: u32, talk: &Talk) 
     Ok(())
 }
 
+/// What can be tried; of each list, one line.
+fn candidates(prover: &Prover, profile: &Profile) -> Vec<Vec<String>> {
+    let choices = Choices { prove: prover.proves, ..prover.choices.clone() };
+    let mut candidates = hardening::candidates(profile, &plan(profile, &choices));
+    // What this machine cannot apply is not tried, and so not written.
+    candidates.iter_mut().for_each(|lines| lines.retain(|line| is_applied(line)));
+    candidates.retain(|lines| !lines.is_empty());
+    candidates
+}
+
+fn firsts(candidates: &[Vec<String>]) -> BTreeSet<String> {
+    candidates.iter().filter_map(|lines| lines.first().cloned()).collect()
+}
+
+/// The most that can be taken away.
+pub fn all(prover: &Prover, profile: &Profile) -> BTreeSet<String> {
+    firsts(&candidates(prover, profile))
+}
+
 /// Whether a trial on this machine applies a directive.
 fn is_applied(line: &str) -> bool {
     Unit::parse(&format!("[Service]\n{line}\n")).unknown.is_empty()
 }
 
 /// A trial with what the profile grants, and these directives.
-fn lives(
+pub fn lives(
     prover: &Prover,
     profile: &Profile,
     held: &BTreeSet<String>,

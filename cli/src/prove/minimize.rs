@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
-use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
+use nrtrace_profiles::prove::{self, Apart, Found, atoms, conclude, without};
 use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
 use super::bench::{Trying, tried};
 use super::journal::Journal;
 use super::verify::{self, Verified};
-use super::{Prover, late};
+use super::{Prover, harden, late, ready_timeout};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -36,11 +36,24 @@ const LONGER: usize = 3;
 
 /// Makes the profile as small as can be; false when the program did not live with the result either.
 ///
-/// The profile has been verified.
+/// The profile has been verified. What shares a group is granted one by one while it is searched, where the program lives with
+/// that too.
 pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
+    if let Some((mut singly, apart)) = prove::apart(profile) {
+        let report = wanted.prover.trial(&singly, &wanted.prover.course, false)?;
+        if report.verdict == Some(Verdict::Lived) && search(wanted, &mut singly, &apart)? {
+            *profile = singly;
+            return Ok(true);
+        }
+    }
+    search(wanted, profile, &Apart::new())
+}
+
+/// The same, where these needs are granted otherwise than in the end.
+fn search(wanted: &Wanted<'_>, profile: &mut Profile, apart: &Apart) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
-    prover.course.ready_timeout = ready_timeout(&prover, profile, wanted.verified);
+    prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
     let whole = prover.course.settle;
     prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
@@ -60,15 +73,16 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(false);
         }
-        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
+        let mut outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
         prover.course.settle = prover.course.settle.max(whole);
-        let lives = finish(&prover, profile, &found, trials, before + outlived.died, wanted.talk)?;
+        outlived.died += before;
+        let lives = finish(&prover, profile, apart, &found, (trials, outlived), wanted.talk)?;
         journal.remove();
-        if !lives {
+        if !lives && profile.proof.as_ref().is_some_and(|proof| proof.flaked > 0) {
             let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
             shown.note(&format!(
                 "it is flaky: with all that is granted it failed {often} times and lived at others, so nothing is proved"
@@ -85,15 +99,6 @@ fn jobs(private_network: bool) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     // On one network they would bind the same ports.
     if private_network { processors.min(8) } else { 1 }
-}
-
-/// How long a trial waits for readiness: several times what the run or the last trial took.
-fn ready_timeout(prover: &Prover, profile: &Profile, verified: &Verified) -> Duration {
-    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
-    let tried = verified.report.trace.end.milestones.and_then(|milestones| milestones.ready);
-    let given = prover.course.ready_timeout;
-    let took = recorded.max(tried);
-    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
 }
 
 /// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
@@ -114,6 +119,8 @@ struct Outlived {
     longer: Option<Duration>,
     /// How often the program died although nothing that was left out is to blame.
     died: u32,
+    /// What hardens, where it lived with all that can be tried.
+    hardening: BTreeSet<String>,
 }
 
 /// Early green is false: the result has to live much longer once.
@@ -130,8 +137,15 @@ fn outlives(
     course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
+    // One that lives so long with all that can be taken away lives without that, too: it need not do so twice.
+    let smaller = without(profile, &removed);
+    let hardening = harden::all(prover, &smaller);
+    if !hardening.is_empty() && harden::lives(prover, &smaller, &hardening, &course)? {
+        outlived.hardening = hardening;
+        return Ok(outlived);
+    }
     for _ in 0..prove::search::BASELINE {
-        let report = prover.trial(&without(profile, &removed), &course, false)?;
+        let report = prover.trial(&smaller, &course, false)?;
         let Some(Verdict::Failed(_)) = &report.verdict else { break };
         if removed.is_empty() || prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
             // Not for what was left out.
@@ -154,19 +168,22 @@ fn outlives(
 fn finish(
     prover: &Prover,
     profile: &mut Profile,
+    apart: &Apart,
     found: &Found,
-    trials: u32,
-    died: u32,
+    (trials, outlived): (u32, Outlived),
     talk: &Talk,
 ) -> Result<bool> {
     conclude::minimized(profile, found);
+    *profile = prove::rejoined(profile, apart);
     let mut smaller = profile.clone();
     let verified = verify::verify(prover, &mut smaller, None, talk)?;
-    if verified.lives() {
-        *profile = smaller;
+    match &verified.failure {
+        None => *profile = smaller,
+        Some(failure) => Trials::new(&profile.name, talk)
+            .note(&format!("with all that is left, and watched, the program {failure}: nothing is proved")),
     }
     let last = profile.proof.take();
-    let flaked = verified.flaked + found.flaked + found.died + died;
+    let flaked = verified.flaked + found.flaked + found.died + outlived.died;
     let lives = verified.lives() && flaked == 0;
     profile.proof = Some(ProfileProof {
         lives,
@@ -177,7 +194,7 @@ fn finish(
         trials: trials + verified.trials,
         took: None,
         flaked,
-        hardening: BTreeSet::new(),
+        hardening: outlived.hardening,
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

@@ -4,6 +4,7 @@ mod bench;
 mod choose;
 mod harden;
 mod journal;
+mod manager;
 mod minimize;
 mod run;
 mod share;
@@ -31,7 +32,8 @@ use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{
-    BackendArg, CourseArgs, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs, VerifyArgs, Watch,
+    BackendArg, CourseArgs, ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs,
+    VerifyArgs, Watch,
 };
 use crate::artefacts::Guard;
 use crate::engine;
@@ -40,6 +42,8 @@ use crate::output::{Losses, OutputDir, Target};
 use crate::results::Artefacts;
 use crate::there::found_from_everywhere;
 use crate::{input, results, show};
+
+use verify::Verified;
 
 pub use run::{Wanted, run};
 pub use share::shared;
@@ -66,6 +70,8 @@ struct Prover {
     shared: Vec<Bind>,
     /// What the trials are to be granted, and the artefacts too.
     choices: Choices,
+    /// The service manager that has the last word.
+    with: Option<ManagerArg>,
     /// Whether it was said how long a trial has to settle.
     settles: bool,
     /// Lends the trials what watches them.
@@ -88,6 +94,7 @@ impl Prover {
         }
         engine::must_work_itself(&command)?;
         check(&args.course)?;
+        manager::check(args.sandbox.with)?;
         let cwd = profile.run.cwd.as_bytes();
         Ok(Self {
             command,
@@ -101,6 +108,7 @@ impl Prover {
             private_network: is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
+            with: args.sandbox.with,
             settles: args.course.settle.is_some(),
             lender: Arc::default(),
         })
@@ -181,10 +189,11 @@ fn give(profile: &mut Profile, env: &[(OsString, OsString)]) {
     }
 }
 
-/// What an earlier proof took away is tried again.
+/// What an earlier proof took away, or could not try, is tried again.
 fn forget_hardening(profile: &mut Profile) {
     if let Some(proof) = &mut profile.proof {
         proof.hardening.clear();
+        proof.not_applied.clear();
     }
 }
 
@@ -216,6 +225,15 @@ fn late(profile: &Profile) -> Option<Duration> {
     Some(Duration::from_nanos(timeline.last_privileged?.0.saturating_sub(since.0)))
 }
 
+/// How long a trial waits for readiness: several times what the run or the last trial took.
+fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>) -> Duration {
+    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
+    let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
+    let given = prover.course.ready_timeout;
+    let took = recorded.max(tried);
+    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
+}
+
 fn watching(args: &Watch) -> Watching {
     let backend = match args.backend {
         BackendArg::Auto => Choice::Auto,
@@ -242,9 +260,12 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
         forget_hardening(&mut profile);
     }
     let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
-    let verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
+    let mut verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
     if verified.lives() && destination.is_some() {
         harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+    }
+    if verified.lives() {
+        verified.failure = manager::try_with(&prover, &mut profile, &prove.results.talk)?;
     }
     took(&mut profile, started);
     let mut losses = Losses::default();
@@ -279,10 +300,11 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         journal: Some(&beside),
         talk,
     };
-    let lives = minimize::minimize(&wanted, &mut profile)?;
+    let mut lives = minimize::minimize(&wanted, &mut profile)?;
     if lives && destination.is_some() {
         harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
     }
+    lives = lives && manager::try_with(&prover, &mut profile, talk)?.is_none();
     took(&mut profile, started);
     let mut losses = Losses::default();
     write(destination.as_ref(), prove, &prover, &profile, &mut losses);

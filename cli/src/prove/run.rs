@@ -9,10 +9,13 @@ use anyhow::Result;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_tracer::course::Failure;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{Prover, check, choices, harden, is_private, minimize, proved, shared, tell, took, watching};
+use super::{
+    Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
+};
 use crate::args::RunArgs;
 use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
@@ -33,6 +36,7 @@ pub struct Wanted<'a> {
 pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let args = wanted.args;
     check(&args.course)?;
+    manager::check(args.sandbox.with)?;
     let started = Instant::now();
     let mut given = args.course.course(true, None);
     if let Some(whole) = args.lifetime.run_for {
@@ -51,10 +55,11 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         private_network: is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
+        with: args.sandbox.with,
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         lender: Arc::default(),
     };
-    let Chosen { prover, mut profile, verified } = choose(wanted, &prover)?;
+    let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
     let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
     // Written now, so that nothing is lost when the search is interrupted.
@@ -66,6 +71,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         if lives {
             harden::harden(&prover, &mut profile, 1, talk)?;
             losses = finish(wanted, &prover, &mut profile, started);
+            (verified.failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            lives = verified.lives();
         }
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
@@ -83,6 +90,9 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         if lives {
             harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
             losses = finish(wanted, &prover, &mut profile, started);
+            let failure;
+            (failure, losses) = last(wanted, &prover, &mut profile, losses)?;
+            lives = failure.is_none();
         }
         let written = written(wanted, &losses);
         losses.unless(results::show(&args.results, &profile, &prover.choices, written));
@@ -99,6 +109,18 @@ fn finish(wanted: &Wanted<'_>, prover: &Prover, profile: &mut Profile, started: 
 /// Where the files are, if all could be written.
 fn written<'a>(wanted: &'a Wanted<'_>, losses: &Losses) -> Option<&'a Path> {
     wanted.output.as_ref().filter(|_| losses.is_empty()).map(OutputDir::path)
+}
+
+/// Has the service manager have the last word, where it is asked; what fails there is written as not proved.
+fn last(
+    wanted: &Wanted<'_>,
+    prover: &Prover,
+    profile: &mut Profile,
+    losses: Losses,
+) -> Result<(Option<Failure>, Losses)> {
+    let failure = manager::try_with(prover, profile, &wanted.args.results.talk)?;
+    let losses = if failure.is_some() { write(wanted, prover, profile) } else { losses };
+    Ok((failure, losses))
 }
 
 fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {

@@ -63,6 +63,7 @@ mod tests {
             network: None,
             share: paths.iter().map(|path| path.to_path_buf()).collect(),
             file_capabilities: false,
+            with: None,
         };
         Ok(shared(&args)?.into_iter().map(|bind| bind.target).collect())
     }

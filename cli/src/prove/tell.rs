@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use nrtrace_profiles::classify;
 use nrtrace_profiles::describe;
 use nrtrace_profiles::emit::{self, Verdict as Remedy};
 use nrtrace_profiles::grants::Method;
@@ -138,9 +139,7 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
             emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
-        let what =
-            if granted { "granted, and refused all the same" } else { "refused, and no file grants it" };
-        say(&format!("Refused: {id}: {what}"));
+        say(&format!("Refused: {id}: {}", in_vain(id, granted, verified)));
         if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
             emit::done(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
         }
@@ -152,10 +151,30 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
                  what it lacks is no right",
                 describe::exit(exit)
             )),
-            None => say("Nothing was refused that a grant would give: the reason lies elsewhere"),
+            None if plan.unmet.is_empty() => {
+                say("Nothing was refused that a grant would give: the reason lies elsewhere");
+            }
+            None => plan.unmet.iter().for_each(|unmet| {
+                say(&format!("Not granted: {}: {}. Instead: {}", unmet.need, unmet.reason, unmet.hint));
+            }),
         }
     } else if !verified.refused.missing.is_empty() {
         say("With --update, verify adds what is missing and tries again");
+    }
+}
+
+/// Why a need was refused although it is known.
+fn in_vain(id: &str, granted: bool, verified: &Verified) -> &'static str {
+    let seen = classify::profile(&verified.report.trace, "");
+    let looked_at = seen.gave_up.iter().flat_map(|gave_up| &gave_up.looked_at);
+    let mut there = looked_at.filter(|looked| looked.outcome == "EEXIST");
+    match granted {
+        true if there.any(|looked| id == format!("path:{}", looked.path.to_text())) => {
+            "it makes this itself and ends where it is there (O_EXCL), so that nothing made beforehand helps: have it put into \
+             a directory of its own"
+        }
+        true => "granted, and refused all the same",
+        false => "refused, and no file grants it",
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::FileType;
+use nrtrace_profiles::event::{FileType, Identity};
 use nrtrace_profiles::profile::{Profile, Written};
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Trial, conclude, judge, refused, suspects, without};
@@ -19,6 +21,7 @@ use nrtrace_tracer::trial::Report;
 use super::Prover;
 use crate::args::Talk;
 use crate::progress::Trials;
+use nrtrace_profiles::calls;
 
 /// A trial that fails without a reason to be seen is repeated so often: the program may be flaky.
 const RETRIES: u32 = 2;
@@ -186,16 +189,20 @@ impl Growth {
 }
 
 /// Places that the unit alone keeps the program from writing to, by `ProtectSystem=strict`: the user's own rights are
-/// enough, else the kernel would have said so.
+/// enough.
 fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
-    let removes = |call: &str| call.starts_with("unlink") || call == "rmdir";
-    let refused = seen.unexplained.iter().filter(|entry| entry.outcome == "EROFS" && !removes(&entry.call));
+    let refused =
+        seen.unexplained.iter().filter(|entry| entry.outcome == "EROFS" && !calls::removes(&entry.call));
     let written = refused.filter_map(|entry| {
         let path = Path::new(OsStr::from_bytes(entry.object.as_bytes()));
         let (path, metadata) = match path.metadata() {
             Ok(metadata) => (path, metadata),
             Err(_) => (path.parent()?, path.parent()?.metadata().ok()?),
         };
+        // The kernel says that a mount is read-only before it looks at owner and mode.
+        if !may_write(&metadata, &seen.identity) {
+            return None;
+        }
         let file_type = if metadata.is_dir() { FileType::Directory } else { FileType::File };
         let path = RawText::new(path.as_os_str().as_bytes());
         Some(Written { path, file_type, made: false })
@@ -203,6 +210,17 @@ fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
     let mut closed: Vec<Written> = written.filter(|place| !known.contains(place)).collect();
     closed.dedup();
     closed
+}
+
+/// Whether owner and mode let a user write.
+fn may_write(metadata: &Metadata, identity: &Identity) -> bool {
+    let in_group = metadata.gid() == identity.gid || identity.groups.contains(&metadata.gid());
+    let shift = match metadata.uid() == identity.uid {
+        true => 6,
+        false if in_group => 3,
+        false => 0,
+    };
+    metadata.mode() >> shift & 2 != 0
 }
 
 /// One trial that is watched: what it showed, what it was refused, and why it failed.

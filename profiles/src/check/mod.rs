@@ -325,10 +325,11 @@ fn capabilities(need: &Requirement, grants: &Grants) -> BTreeSet<Capability> {
             all.insert(Capability::NET_BIND_SERVICE);
         }
         Need::Identity { operation, .. } => {
-            all.insert(match operation {
-                IdentityOperation::SetUser => Capability::SETUID,
-                IdentityOperation::SetGroup | IdentityOperation::SetGroups => Capability::SETGID,
-                IdentityOperation::Chown => Capability::CHOWN,
+            all.extend(match operation {
+                IdentityOperation::SetUser => Some(Capability::SETUID),
+                IdentityOperation::SetGroup | IdentityOperation::SetGroups => Some(Capability::SETGID),
+                IdentityOperation::Chown => Some(Capability::CHOWN),
+                IdentityOperation::BeRoot => None,
             });
         }
         Need::Sysctl { .. } | Need::Limit { .. } => {

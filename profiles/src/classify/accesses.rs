@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
 use crate::accesses::{Accesses, FileAccess};
+use crate::calls::{File, Operation, Socket};
 use crate::event::{Event, FileType, Inode, Object, Outcome, PathObject};
 use crate::glob::Pattern;
 use crate::requirement::Access;
@@ -49,14 +50,11 @@ fn counts(event: &Event) -> bool {
         // The ptrace backend does not wait for the result of a call that is allowed: what is there tells.
         Outcome::Unknown => {
             let (first, second) = files::of(&event.object);
-            second.is_some() || first.is_some_and(|path| path.inode.is_some()) || makes(event)
+            second.is_some()
+                || first.is_some_and(|path| path.inode.is_some())
+                || event.call.operation().makes_new()
         }
     }
-}
-
-fn makes(event: &Event) -> bool {
-    let call = &*event.call.name;
-    ["mkdir", "mknod", "symlink", "bind"].iter().any(|name| call.starts_with(name))
 }
 
 type Seen = (FileType, BTreeSet<Access>, Option<Inode>);
@@ -71,16 +69,15 @@ struct Found {
 impl Found {
     fn event(&mut self, event: &Event) {
         let (first, second) = files::of(&event.object);
-        let call = &*event.call.name;
         if let (Some(from), Some(to)) = (first, second) {
             let file_type = files::made_type(event);
-            match call {
-                "symlink" | "symlinkat" => self.add(from, FileType::Symlink, [Access::Create]),
-                "link" | "linkat" => {
+            match event.call.operation() {
+                Operation::File(File::MakeLink) => self.add(from, FileType::Symlink, [Access::Create]),
+                Operation::File(File::Link) => {
                     self.add(from, files::file_type(event, from), [Access::Read]);
                     self.add(to, file_type, [Access::Create]);
                 }
-                call if call.starts_with("rename") => {
+                Operation::File(File::Rename) => {
                     self.add(from, file_type, [Access::Delete]);
                     self.add(to, file_type, [Access::Create]);
                 }
@@ -100,29 +97,51 @@ impl Found {
 
     /// What a call with one path does with the file.
     fn access(&self, event: &Event, path: &PathObject) -> BTreeSet<Access> {
-        let call = &*event.call.name;
         if matches!(event.object, Object::Gift { .. }) {
             return BTreeSet::new();
         }
-        match call {
-            "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind" => BTreeSet::from([Access::Create]),
-            "unlink" | "unlinkat" | "rmdir" => BTreeSet::from([Access::Delete]),
-            "utime" | "utimes" if event.call.args[1] != 0 => BTreeSet::from([Access::Own]),
-            "utimensat" | "futimesat" if event.call.args[2] != 0 => BTreeSet::from([Access::Own]),
-            call if call.contains("chmod") => BTreeSet::from([Access::Own]),
-            call if call.contains("chown") || call.contains("stat") || call.contains("readlink") => {
-                BTreeSet::new()
+        let used = || {
+            let file_type = files::file_type(event, path);
+            let mut access = files::access(event, file_type, true);
+            let own = path.inode.as_ref().is_none_or(|inode| inode.uid == self.uid);
+            if files::creates_only(event) || (files::may_create(event) && own) {
+                access.insert(Access::Create);
             }
-            "inotify_add_watch" => BTreeSet::from([Access::Read]),
-            _ => {
-                let file_type = files::file_type(event, path);
-                let mut access = files::access(event, file_type, true);
-                let own = path.inode.as_ref().is_none_or(|inode| inode.uid == self.uid);
-                if files::creates_only(event) || (files::may_create(event) && own) {
-                    access.insert(Access::Create);
-                }
-                access
-            }
+            access
+        };
+        match event.call.operation() {
+            Operation::File(file) => match file {
+                File::MakeDirectory(_) | File::MakeNode(_) | File::MakeLink => [Access::Create].into(),
+                File::Remove(_) => [Access::Delete].into(),
+                File::Mode(_) | File::Flags => [Access::Own].into(),
+                File::Times(_) if !event.call.sets_times_to_now() => [Access::Own].into(),
+                File::Give(_) | File::Look | File::ListAttributes => BTreeSet::new(),
+                File::Watch => [Access::Read].into(),
+                File::Open(_)
+                | File::Link
+                | File::Rename
+                | File::Times(_)
+                | File::Truncate
+                | File::Allocate
+                | File::SetAttribute(_)
+                | File::RemoveAttribute(_)
+                | File::GetAttribute(_)
+                | File::Access(_)
+                | File::OpenHandle
+                | File::Enter
+                | File::ChangeRoot
+                | File::Execute => used(),
+            },
+            Operation::Socket(Socket::Bind) => [Access::Create].into(),
+            Operation::Socket(_)
+            | Operation::Identity(_)
+            | Operation::Task(_)
+            | Operation::Memory(_)
+            | Operation::Mount(_)
+            | Operation::Limit(_)
+            | Operation::Kernel(_)
+            | Operation::Write
+            | Operation::Other => used(),
         }
     }
 

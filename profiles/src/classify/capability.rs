@@ -1,5 +1,6 @@
 //! Limits, changes to the kernel's state, and whatever else takes a capability.
 
+use crate::calls::{File, Kernel, Limit as Limits, Operation, Task};
 use crate::event::Event;
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
@@ -49,7 +50,7 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let Some(capability) = source.capability() else { return false };
     let event = source.event;
     // A file that is named by its handle has no path that could be granted instead.
-    if capability.is_dac() && &*event.call.name != "open_by_handle_at" {
+    if capability.is_dac() && !event.call.operation().is(File::OpenHandle) {
         return false;
     }
     let finding = match (limit(event, capability), kernel(event, capability)) {
@@ -85,23 +86,27 @@ pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64
     let by_number = |number: u64| LIMITS.get(usize::try_from(number).ok()?).copied();
     // Priorities are 32 bits wide and signed.
     let signed = |arg: u64| Some(i64::from(arg as u32 as i32));
-    match (capability, &*event.call.name) {
-        (Capability::SYS_RESOURCE, "setrlimit") => Some((by_number(args[0])?, hard(event))),
-        (Capability::SYS_RESOURCE, "prlimit64") => Some((by_number(args[1])?, hard(event))),
-        (Capability::SYS_RESOURCE | Capability::SYS_ADMIN, "fork" | "vfork") => {
+    let operation = event.call.operation();
+    match (capability, operation) {
+        (Capability::SYS_RESOURCE, Operation::Limit(Limits::Own)) => Some((by_number(args[0])?, hard(event))),
+        (Capability::SYS_RESOURCE, Operation::Limit(Limits::OfProcess)) => {
+            Some((by_number(args[1])?, hard(event)))
+        }
+        (Capability::SYS_RESOURCE, Operation::Task(Task::Fork | Task::Clone | Task::CloneBy))
+        | (Capability::SYS_ADMIN, Operation::Task(Task::Fork)) => Some((Limit::Processes, None)),
+        (Capability::SYS_ADMIN, Operation::Task(Task::Clone)) if is_fork(event) => {
             Some((Limit::Processes, None))
         }
-        (Capability::SYS_RESOURCE, "clone" | "clone3") => Some((Limit::Processes, None)),
-        (Capability::SYS_ADMIN, "clone" | "clone3") if is_fork(event) => Some((Limit::Processes, None)),
-        (Capability::SYS_NICE, "setpriority") => Some((Limit::Nice, signed(args[2]))),
-        (Capability::SYS_NICE, "nice") => Some((Limit::Nice, signed(args[0]))),
-        (Capability::SYS_NICE, call) if call.starts_with("sched_set") => {
+        (Capability::SYS_NICE, Operation::Limit(Limits::Priority)) => Some((Limit::Nice, signed(args[2]))),
+        (Capability::SYS_NICE, Operation::Limit(Limits::Nice)) => Some((Limit::Nice, signed(args[0]))),
+        (
+            Capability::SYS_NICE,
+            Operation::Limit(Limits::Parameter | Limits::Scheduler | Limits::Attributes | Limits::Affinity),
+        ) => {
             let priority = event.call.structure.last().and_then(|value| i64::try_from(*value).ok());
             Some((Limit::Scheduling, priority.filter(|priority| *priority > 0)))
         }
-        (Capability::IPC_LOCK, call)
-            if call.starts_with("mlock") || matches!(call, "mmap" | "mremap" | "brk" | "shmctl") =>
-        {
+        (Capability::IPC_LOCK, Operation::Memory(_) | Operation::Kernel(Kernel::ControlIpc)) => {
             Some((Limit::LockedMemory, None))
         }
         _ => None,
@@ -120,21 +125,18 @@ fn is_fork(event: &Event) -> bool {
     let namespaces = event.checks.iter().flat_map(|check| check.frames.iter()).any(|frame| {
         matches!(&**frame, "copy_namespaces" | "create_new_namespaces" | "copy_creds" | "create_user_ns")
     });
-    &*event.call.name == "clone" && event.call.args[0] & CLONE_NEW == 0 && !namespaces
+    event.call.args[0] & CLONE_NEW == 0 && !namespaces
 }
 
 fn kernel(event: &Event, capability: Capability) -> Option<KernelOperation> {
-    Some(match (capability, &*event.call.name) {
+    Some(match (capability, event.call.operation()) {
         (Capability::SYS_MODULE, _) => KernelOperation::Module,
-        (Capability::SYS_CHROOT, "chroot") => KernelOperation::Chroot,
-        (Capability::SYS_ADMIN | Capability::SYS_CHROOT, "unshare" | "setns" | "clone" | "clone3") => {
-            KernelOperation::Namespace
-        }
+        (Capability::SYS_CHROOT, Operation::File(File::ChangeRoot)) => KernelOperation::Chroot,
         (
-            Capability::SYS_ADMIN,
-            "mount" | "umount" | "umount2" | "move_mount" | "fsopen" | "fsconfig" | "fsmount" | "fspick"
-            | "open_tree" | "mount_setattr" | "pivot_root",
-        ) => KernelOperation::Mount,
+            Capability::SYS_ADMIN | Capability::SYS_CHROOT,
+            Operation::Task(Task::Unshare | Task::EnterNamespace | Task::Clone | Task::CloneBy),
+        ) => KernelOperation::Namespace,
+        (Capability::SYS_ADMIN, Operation::Mount(_)) => KernelOperation::Mount,
         _ => return None,
     })
 }
@@ -143,11 +145,15 @@ fn kernel(event: &Event, capability: Capability) -> Option<KernelOperation> {
 fn subject(event: &Event, operation: KernelOperation) -> RawText {
     let call = &*event.call.name;
     if operation == KernelOperation::Namespace {
-        let flags = if call == "setns" { event.call.args[1] } else { event.call.args[0] };
+        let flags = match event.call.operation() {
+            Operation::Task(Task::EnterNamespace) => event.call.args[1],
+            // They are in memory.
+            Operation::Task(Task::CloneBy) => 0,
+            _ => event.call.args[0],
+        };
         let names: Vec<&str> =
             NAMESPACES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, name)| *name).collect();
-        let known = !names.is_empty() && call != "clone3";
-        return if known { names.join(",").as_str().into() } else { call.into() };
+        return if !names.is_empty() { names.join(",").as_str().into() } else { call.into() };
     }
     let (first, second) = files::of(&event.object);
     // Of two, the second is where it is mounted.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::calls::{File, Operation, Socket};
 use crate::event::{Check, Event, Mode, Object, Outcome, Process, RunFacts, Trace, TraceEnd};
 use crate::{Capability, RawText};
 
@@ -68,7 +69,7 @@ impl<'a> Context<'a> {
             return;
         }
         let is_raw = |check: &Check| check.capability == Capability::NET_RAW && check.granted;
-        if &*event.call.name == "socket" && event.checks.iter().any(is_raw) {
+        if event.call.operation() == Operation::Socket(Socket::Make) && event.checks.iter().any(is_raw) {
             self.raw.insert(program(&event.process).clone());
         }
         if let Object::Program { path, .. } = &event.object {
@@ -93,19 +94,17 @@ impl<'a> Context<'a> {
     }
 
     fn note_made(&mut self, event: &Event) {
-        let call = &*event.call.name;
+        let operation = event.call.operation();
         let Some(path) = files::made(event) else { return };
         let own = path.inode.as_ref().is_none_or(|inode| inode.uid == event.credentials.uid);
-        let makes = match call {
-            "mkdir" | "mkdirat" => {
-                self.made_directories.insert(path.path.clone());
-                true
-            }
-            "mknod" | "mknodat" | "symlink" | "symlinkat" | "link" | "linkat" | "bind" => true,
-            _ if files::is_rename(event) => true,
-            _ => files::creates_only(event) || (files::may_create(event) && own),
-        };
-        if makes {
+        if matches!(operation, Operation::File(File::MakeDirectory(_))) {
+            self.made_directories.insert(path.path.clone());
+        }
+        if operation.makes_name()
+            || files::is_rename(event)
+            || files::creates_only(event)
+            || (files::may_create(event) && own)
+        {
             self.made.insert(path.path.clone());
         }
     }

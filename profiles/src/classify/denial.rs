@@ -1,6 +1,7 @@
 //! Refusals that no capability check explains.
 
 use crate::Capability;
+use crate::calls::{File, Memory, Operation, Socket};
 use crate::event::{Backend, Cause, Event, Identity, Inode, Object, Obstacle, PathObject};
 use crate::requirement::{Access, Limit, Need, Severity};
 
@@ -36,10 +37,12 @@ pub fn explain(event: &Event, errno: i32, context: &Context<'_>, out: &mut Judge
 /// What refused, when it is no matter of owner and mode: then no grant mends it.
 fn obstacle(event: &Event, errno: i32) -> Option<Obstacle> {
     const PROT_EXEC: u64 = 4;
-    let by_errno = match (errno, &*event.call.name) {
+    let by_errno = match (errno, event.call.operation()) {
         (errno::EROFS, _) => Some(Cause::ReadOnlyMount),
         // The only other reason for it is a security module (mmap(2)).
-        (errno::EPERM, "mmap" | "mmap2") if event.call.args[2] & PROT_EXEC != 0 => Some(Cause::NoExec),
+        (errno::EPERM, Operation::Memory(Memory::Map)) if event.call.args[2] & PROT_EXEC != 0 => {
+            Some(Cause::NoExec)
+        }
         _ => None,
     };
     event.obstacle.clone().or(by_errno.map(|cause| Obstacle { cause, at: None }))
@@ -59,7 +62,7 @@ fn echo_socket(source: &Source<'_>, out: &mut Judged) -> bool {
     /// Without `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
     const KIND: u64 = 0xf;
     let [family, kind, protocol, ..] = source.event.call.args;
-    let is_echo = &*source.event.call.name == "socket"
+    let is_echo = source.event.call.operation() == Operation::Socket(Socket::Make)
         && kind & KIND == SOCK_DGRAM
         && INET.contains(&(family, protocol));
     if is_echo {
@@ -78,7 +81,7 @@ fn echo_socket(source: &Source<'_>, out: &mut Judged) -> bool {
 fn privileged_port(source: &Source<'_>, out: &mut Judged) -> bool {
     let Object::Socket(socket) = &source.event.object else { return false };
     let start = source.context.run.unprivileged_port_start;
-    &*source.event.call.name == "bind"
+    source.event.call.operation() == Operation::Socket(Socket::Bind)
         && socket.port.is_some_and(|port| port != 0 && port < start)
         && port::place(source, out)
 }
@@ -112,10 +115,10 @@ fn by_mode(source: &Source<'_>, out: &mut Judged) -> bool {
 fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<CheckSite> {
     const SEARCH: u32 = 0o1;
     const WRITE: u32 = 0o2;
-    let call = &*event.call.name;
-    if let Some(inode) = &object.inode
-        && (call.contains("chmod") || call.contains("utime") || call.contains("chown"))
-    {
+    let operation = event.call.operation();
+    let of_owner =
+        matches!(operation, Operation::File(File::Mode(_) | File::Flags | File::Times(_) | File::Give(_)));
+    if let Some(inode) = object.inode.as_ref().filter(|_| of_owner) {
         return (inode.uid != event.credentials.uid).then_some(CheckSite::Own);
     }
     let parent = object.parent.as_ref()?;
@@ -123,8 +126,8 @@ fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<C
         return Some(CheckSite::Search);
     }
     let may_write = allows(parent, event, identity, WRITE);
-    let removes = call.starts_with("unlink") || call == "rmdir" || files::is_rename(event);
-    let makes = matches!(call, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "symlink" | "symlinkat" | "bind");
+    let removes = operation.removes_name();
+    let makes = operation.makes_new();
     match &object.inode {
         _ if removes && !may_write => Some(CheckSite::DeleteIn),
         _ if makes && !may_write => Some(CheckSite::CreateIn),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
+use crate::calls::{File, Kernel, Operation, Socket};
 use crate::event::{Event, FileType, Object, PathObject};
 use crate::requirement::Access;
 
@@ -57,21 +58,15 @@ pub fn of(object: &Object) -> (Option<&PathObject>, Option<&PathObject>) {
 
 /// Calls that make a name, and where the name is: the second path of `rename` and `link`, else the first.
 pub fn made(event: &Event) -> Option<&PathObject> {
-    match (&*event.call.name, of(&event.object)) {
-        ("rename" | "renameat" | "renameat2" | "link" | "linkat", (_, to)) => to,
+    match (event.call.operation(), of(&event.object)) {
+        (Operation::File(File::Rename | File::Link), (_, to)) => to,
         (_, (path, _)) => path,
     }
 }
 
-/// The open flags of a call, where it has them in its arguments.
+/// The open flags of a call that opens by such.
 pub fn open_flags(event: &Event) -> Option<u64> {
-    match &*event.call.name {
-        "open" => Some(event.call.args[1]),
-        "openat" => Some(event.call.args[2]),
-        "openat2" => event.call.structure.first().copied(),
-        "creat" => Some(0o1 | O_CREAT | O_TRUNC),
-        _ => None,
-    }
+    event.call.opened_with()
 }
 
 /// Whether these open flags ask for more than reading.
@@ -86,12 +81,12 @@ pub fn is_temporary(flags: u64) -> bool {
 
 /// Whether the call runs a program.
 pub fn is_exec(event: &Event) -> bool {
-    matches!(&*event.call.name, "execve" | "execveat")
+    event.call.operation().is(File::Execute)
 }
 
 /// Whether the call changes the name of a file.
 pub fn is_rename(event: &Event) -> bool {
-    event.call.name.starts_with("rename")
+    event.call.operation().is(File::Rename)
 }
 
 /// Whether the call would have made a file that is not there.
@@ -137,42 +132,65 @@ pub fn access(event: &Event, file_type: FileType, pure_read: bool) -> BTreeSet<A
         return opened(flags);
     }
     let directory = file_type == FileType::Directory;
-    let args = &event.call.args;
-    match &*event.call.name {
-        "access" => asked(args[1], directory),
-        "faccessat" | "faccessat2" => asked(args[2], directory),
-        "execve" | "execveat" | "uselib" => BTreeSet::from([Access::Execute]),
-        "chdir" | "fchdir" | "chroot" => BTreeSet::from([Access::Search]),
-        "truncate" | "ftruncate" | "connect" | "sendto" | "sendmsg" | "sendmmsg" | "acct" | "swapon"
-        | "utimensat" | "utime" | "utimes" | "futimesat" => BTreeSet::from([Access::Write]),
-        call if call.contains("setxattr") || call.contains("removexattr") => BTreeSet::from([Access::Write]),
-        // A hard link to what others own takes read and write access (fs.protected_hardlinks).
-        "link" | "linkat" => BTreeSet::from([Access::Read, Access::Write]),
-        _ if pure_read => BTreeSet::from([Access::Read]),
-        _ => BTreeSet::from([Access::Write]),
+    let untold = if pure_read { Access::Read } else { Access::Write };
+    match event.call.operation() {
+        Operation::File(file) => match file {
+            File::Access(mode) => asked(event.call.args[usize::from(mode)], directory),
+            File::Execute => [Access::Execute].into(),
+            File::Enter | File::ChangeRoot => [Access::Search].into(),
+            File::Truncate | File::Times(_) | File::SetAttribute(_) | File::RemoveAttribute(_) => {
+                [Access::Write].into()
+            }
+            // A hard link to what others own takes read and write access (fs.protected_hardlinks).
+            File::Link => [Access::Read, Access::Write].into(),
+            File::Open(_)
+            | File::MakeDirectory(_)
+            | File::MakeNode(_)
+            | File::MakeLink
+            | File::Rename
+            | File::Remove(_)
+            | File::Mode(_)
+            | File::Flags
+            | File::Give(_)
+            | File::Allocate
+            | File::GetAttribute(_)
+            | File::ListAttributes
+            | File::Look
+            | File::Watch
+            | File::OpenHandle => [untold].into(),
+        },
+        Operation::Socket(Socket::Connect | Socket::Send)
+        | Operation::Kernel(Kernel::Accounting | Kernel::SwapOn) => [Access::Write].into(),
+        Operation::Socket(_)
+        | Operation::Identity(_)
+        | Operation::Task(_)
+        | Operation::Memory(_)
+        | Operation::Mount(_)
+        | Operation::Limit(_)
+        | Operation::Kernel(_)
+        | Operation::Write
+        | Operation::Other => [untold].into(),
     }
 }
 
 /// What a call that makes a name makes.
 pub fn made_type(event: &Event) -> FileType {
-    let args = &event.call.args;
-    match &*event.call.name {
-        "mkdir" | "mkdirat" => FileType::Directory,
-        "symlink" | "symlinkat" => FileType::Symlink,
-        "bind" => FileType::Socket,
-        "mknod" => node_type(args[1]),
-        "mknodat" => node_type(args[2]),
-        "link" | "linkat" | "rename" | "renameat" | "renameat2" => known_type(event),
+    match event.call.operation() {
+        Operation::File(File::MakeDirectory(_)) => FileType::Directory,
+        Operation::File(File::MakeLink) => FileType::Symlink,
+        Operation::File(File::MakeNode(mode)) => node_type(event.call.args[usize::from(mode)]),
+        Operation::File(File::Link | File::Rename) => known_type(event),
+        Operation::Socket(Socket::Bind) => FileType::Socket,
         _ => FileType::File,
     }
 }
 
 /// What a call that removes a name removes.
 pub fn removed_type(event: &Event) -> FileType {
-    const AT_REMOVEDIR: u64 = 0x200;
-    match &*event.call.name {
-        "rmdir" => FileType::Directory,
-        "unlinkat" if event.call.args[2] & AT_REMOVEDIR != 0 => FileType::Directory,
+    match event.call.operation() {
+        Operation::File(File::Remove(removed)) if removed.is_directory(&event.call.args) => {
+            FileType::Directory
+        }
         _ => known_type(event),
     }
 }
@@ -188,11 +206,11 @@ pub fn file_type(event: &Event, path: &PathObject) -> FileType {
     if let Some(inode) = &path.inode {
         return inode.file_type;
     }
-    match &*event.call.name {
-        "chdir" | "fchdir" | "chroot" => FileType::Directory,
-        "connect" | "sendto" | "sendmsg" | "sendmmsg" => FileType::Socket,
-        "execve" | "execveat" => FileType::File,
-        "unlink" | "unlinkat" | "rmdir" => removed_type(event),
+    match event.call.operation() {
+        Operation::File(File::Enter | File::ChangeRoot) => FileType::Directory,
+        Operation::File(File::Execute) => FileType::File,
+        Operation::File(File::Remove(_)) => removed_type(event),
+        Operation::Socket(Socket::Connect | Socket::Send) => FileType::Socket,
         _ => match open_flags(event) {
             Some(flags) if flags & O_DIRECTORY != 0 => FileType::Directory,
             Some(_) => FileType::File,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
+use crate::calls::{File, Operation};
 use crate::event::{Event, Exit, Object, Outcome};
 use crate::profile::{GaveUp, LookedAt, Unexplained};
 use crate::requirement::{Basis, Need, Requirement, Severity};
@@ -16,25 +17,6 @@ use super::missing;
 const SIGKILL: i32 = 9;
 /// How many files are told of.
 const FILES: usize = 8;
-
-/// Calls that look at a file.
-const LOOKS: &[&str] = &[
-    "stat",
-    "lstat",
-    "fstat",
-    "newfstatat",
-    "fstatat64",
-    "statx",
-    "access",
-    "faccessat",
-    "faccessat2",
-    "open",
-    "openat",
-    "openat2",
-    "readlink",
-    "readlinkat",
-    "chdir",
-];
 
 /// Files that nearly every program looks at: the beginnings of their paths.
 const COMMON: &[&str] = &[
@@ -88,7 +70,10 @@ pub fn gave_up(
 
 /// Whether the call is a look at a file, or failed on one.
 fn looks(event: &Event) -> bool {
-    let looks = LOOKS.contains(&&*event.call.name) || matches!(event.outcome, Outcome::Failure { .. });
+    let looks = matches!(
+        event.call.operation(),
+        Operation::File(File::Look | File::Access(_) | File::Open(_) | File::Enter)
+    ) || matches!(event.outcome, Outcome::Failure { .. });
     looks && !is_of_stdio(event)
 }
 

@@ -36,7 +36,7 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
         let Need::Identity { operation, ids, .. } = &requirement.need else { continue };
         let name = |(at, id): (usize, &u32)| {
             let is_user = match operation {
-                IdentityOperation::SetUser => true,
+                IdentityOperation::SetUser | IdentityOperation::BeRoot => true,
                 IdentityOperation::SetGroup | IdentityOperation::SetGroups => false,
                 IdentityOperation::Chown => at == 0,
             };
@@ -65,13 +65,13 @@ pub fn name(requirements: &mut [Requirement], context: &Context<'_>, notes: &mut
 /// The change behind a check of CAP_SETUID or CAP_SETGID.
 pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let Object::Ids { ids } = &source.event.object else { return false };
-    let Some(operation) = operation(&source.event.call.name) else { return false };
+    let Some(operation) = source.event.call.operation().identity() else { return false };
     let identity = &source.context.run.identity;
     let own = match operation {
         IdentityOperation::SetUser => Some(identity.uid),
         IdentityOperation::SetGroup => Some(identity.gid),
         // setgroups takes the privilege even to set what is set already.
-        IdentityOperation::SetGroups | IdentityOperation::Chown => None,
+        IdentityOperation::SetGroups | IdentityOperation::Chown | IdentityOperation::BeRoot => None,
     };
     // Who runs as root sets root's ids where the user would set its own.
     let kept = |id: u32| {
@@ -85,26 +85,15 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     true
 }
 
-fn operation(call: &str) -> Option<IdentityOperation> {
-    match call.trim_end_matches("32") {
-        "setuid" | "setreuid" | "setresuid" | "setfsuid" => Some(IdentityOperation::SetUser),
-        "setgid" | "setregid" | "setresgid" | "setfsgid" => Some(IdentityOperation::SetGroup),
-        "setgroups" => Some(IdentityOperation::SetGroups),
-        _ => None,
-    }
-}
-
 /// A change of owner: to others it is a change only privilege makes; to the user itself it takes that the file is
 /// the user's already.
 pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
     let (event, identity) = (source.event, &source.context.run.identity);
     let (path, uid, gid) = match (&event.object, &event.call.args) {
         (Object::Gift { path, uid, gid }, _) => (path, *uid, *gid),
-        // Ids are the low halves of the arguments.
-        (Object::Path(path), args) => match &*event.call.name {
-            "chown" | "lchown" | "fchown" => (path, args[1] as u32, args[2] as u32),
-            "fchownat" => (path, args[2] as u32, args[3] as u32),
-            _ => return path::place(source, out),
+        (Object::Path(path), args) => match event.call.operation().gift(args) {
+            Some((uid, gid)) => (path, uid, gid),
+            None => return path::place(source, out),
         },
         _ => return false,
     };

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::RawText;
+use crate::calls::File;
 use crate::event::{Event, FileType, Outcome};
 use crate::requirement::{Access, Basis, Need, Requirement, Severity};
 
@@ -38,7 +39,8 @@ pub fn place(event: &Event, context: &Context<'_>, out: &mut Judged) {
 
 /// The directory that was not there, and what was to be made in it.
 fn missed(event: &Event) -> Option<(RawText, RawText)> {
-    let makes = matches!(&*event.call.name, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind");
+    // The target of a symbolic link, and the old name of another one, may be what is missing.
+    let makes = event.call.operation().makes_new() && !event.call.operation().is(File::MakeLink);
     if event.outcome != (Outcome::Failure { errno: errno::ENOENT }) || !(makes || files::may_create(event)) {
         return None;
     }

@@ -1,6 +1,7 @@
 //! Checks that say nothing about what the program needs.
 
 use crate::Capability;
+use crate::calls::{File, Kernel, Operation, Socket, Task};
 use crate::event::{Check, Event, FileType, Inode};
 
 use super::files;
@@ -97,13 +98,13 @@ pub fn is_time_of_others(event: &Event, site: CheckSite) -> bool {
 }
 
 fn is_listing(event: &Event, check: &Check) -> bool {
-    event.call.name.contains("listxattr") && check.capability == Capability::SYS_ADMIN
+    event.call.operation().is(File::ListAttributes) && check.capability == Capability::SYS_ADMIN
 }
 
 fn is_congestion(event: &Event, check: &Check) -> bool {
     const SOL_TCP: u64 = 6;
     const TCP_CONGESTION: u64 = 13;
-    &*event.call.name == "setsockopt"
+    event.call.operation() == Operation::Socket(Socket::SetOption)
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_TCP
         && event.call.args[2] == TCP_CONGESTION
@@ -113,7 +114,7 @@ fn is_congestion(event: &Event, check: &Check) -> bool {
 fn is_buffer_size(event: &Event, check: &Check) -> bool {
     const SOL_SOCKET: u64 = 1;
     const FORCED: [u64; 2] = [32, 33];
-    &*event.call.name == "setsockopt"
+    event.call.operation() == Operation::Socket(Socket::SetOption)
         && check.capability == Capability::NET_ADMIN
         && event.call.args[1] == SOL_SOCKET
         && FORCED.contains(&event.call.args[2])
@@ -138,11 +139,11 @@ fn is_directory(inode: &Inode) -> bool {
 
 /// `kill` of the caller's own process group.
 fn signals_own_group(event: &Event) -> bool {
-    &*event.call.name == "kill" && event.call.args[0] as i32 == 0
+    event.call.operation() == Operation::Task(Task::Signal(1)) && event.call.args[0] as i32 == 0
 }
 
 fn is_ring(event: &Event, check: &Check) -> bool {
-    &*event.call.name == "io_uring_setup" && check.capability == Capability::IPC_LOCK
+    event.call.operation() == Operation::Kernel(Kernel::Ring) && check.capability == Capability::IPC_LOCK
 }
 
 /// An open that would have made the file had it not been there asks for the directory before it looks, when the

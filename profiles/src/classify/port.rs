@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::RawText;
+use crate::calls::{Operation, Socket};
 use crate::event::{Event, Object, Outcome, Protocol, SocketObject};
 use crate::profile::Listen;
 use crate::requirement::Need;
@@ -36,9 +37,9 @@ pub fn listens(events: &[&Event], context: &Context<'_>) -> Vec<Listen> {
     for event in events {
         let Object::Socket(socket) = &event.object else { continue };
         let done = matches!(event.outcome, Outcome::Success { .. } | Outcome::Unknown);
-        let counts = match &*event.call.name {
-            "listen" => true,
-            "bind" => socket.port.is_none_or(|port| port < FIRST_EPHEMERAL),
+        let counts = match event.call.operation() {
+            Operation::Socket(Socket::Listen) => true,
+            Operation::Socket(Socket::Bind) => socket.port.is_none_or(|port| port < FIRST_EPHEMERAL),
             _ => false,
         };
         if done

@@ -3,10 +3,12 @@
 //! What the run's own user made belongs to the new one, too. ACLs and security modules are in no recording, so every
 //! access to a file that is judged here becomes a prediction.
 
+use crate::calls::Want;
 use crate::event::{
     Asked, Check, Component, Credentials, Event, FileType, Identity, Inode, Object, Outcome, PathObject,
     Trace,
 };
+use crate::requirement::{Access, IdentityOperation};
 use crate::{Capability, RawText};
 
 use super::context::Context;
@@ -61,12 +63,15 @@ impl Judge<'_> {
         if credentials.uid == self.old.uid {
             *credentials = Credentials { uid: self.new.uid, gid: self.new.gid };
         }
-        let name = &*event.call.name;
         let own = match &event.object {
-            Object::Ids { ids } if name.contains("groups") => ids.iter().all(|id| *id == self.new.gid),
             Object::Ids { ids } => {
-                let id = if name.contains("gid") { self.new.gid } else { self.new.uid };
-                ids.iter().all(|asked| [id, u32::MAX].contains(asked)) && !name.contains("groups")
+                let all = |own: u32| ids.iter().all(|asked| [own, u32::MAX].contains(asked));
+                match event.call.operation().identity() {
+                    Some(IdentityOperation::SetUser) => all(self.new.uid),
+                    Some(IdentityOperation::SetGroup) => all(self.new.gid),
+                    Some(IdentityOperation::SetGroups) => ids.iter().all(|id| *id == self.new.gid),
+                    Some(IdentityOperation::Chown | IdentityOperation::BeRoot) | None => false,
+                }
             }
             Object::Gift { path, uid, gid } => {
                 let is_own = path.inode.as_ref().is_some_and(|inode| self.owns(&path.path, inode));
@@ -173,39 +178,69 @@ impl Judge<'_> {
 
     /// The checks that a call would meet which the old user was free to make.
     fn foretell(&self, event: &Event) -> Vec<Check> {
-        let name = &*event.call.name;
-        let (first, second) = files::of(&event.object);
-        let mut out = Vec::new();
-        let mut ask = |asked: Asked, bits: u32| {
-            if let Some(found) = implied_by(first, second, asked)
-                && !self.may(&found.path, &found.inode, bits)
-            {
-                out.push(predicted(asked, found));
-            }
+        event
+            .call
+            .wants()
+            .into_iter()
+            .flatten()
+            .flat_map(|(part, want)| {
+                let object =
+                    part.of(&event.object).filter(|path| path.resolved && files::is_known(&path.path));
+                object.map(|object| self.refusals(event, object, want)).unwrap_or_default()
+            })
+            .collect()
+    }
+
+    /// What owner and mode have against this being done with one file.
+    fn refusals(&self, event: &Event, object: &PathObject, want: Want) -> Vec<Check> {
+        let parent =
+            object.parent.clone().map(|inode| Component { path: files::parent(&object.path), inode });
+        let itself = object.inode.clone().map(|inode| Component { path: object.path.clone(), inode });
+        let may = |at: &Component, bits: u32| self.may(&at.path, &at.inode, bits);
+        let owns = |at: &Component| self.new.uid == 0 || self.owns(&at.path, &at.inode);
+        let unless = |at: &Option<Component>, asked: Asked, holds: &dyn Fn(&Component) -> bool| {
+            at.clone().filter(|at| !holds(at)).map(|at| predicted(asked, at))
         };
-        let made = files::made(event).is_some_and(|path| self.context.has_made(&path.path));
-        match name {
-            "mkdir" | "mkdirat" | "mknod" | "mknodat" | "symlink" | "symlinkat" | "link" | "linkat"
-            | "bind" => {
-                ask(Asked::Create, WRITE | PASS);
+        let entry = |asked| unless(&parent, asked, &|at| may(at, WRITE | PASS));
+        let bits = |bits: u32| unless(&itself, Asked::File, &move |at| may(at, bits));
+        let owner = |asked, at: &Option<Component>, holds: &dyn Fn(&Component) -> bool| {
+            unless(at, asked, holds).map(|check| Check { capability: Capability::FOWNER, ..check })
+        };
+        // A file that was opened before is passed no way to.
+        let search =
+            unless(&parent, Asked::Search, &|at| object.given.as_bytes().is_empty() || may(at, PASS));
+        // Who owns the directory, or what lies there, removes it from a sticky one.
+        let sticky = || {
+            let keeps = |at: &Component| at.inode.mode & 0o1000 != 0 && !owns(at);
+            let others = itself.as_ref().is_some_and(|at| !owns(at));
+            owner(Asked::Sticky, &parent, &|at| !(others && keeps(at)))
+        };
+        let made = self.context.has_made(&object.path);
+        let file_type = files::file_type(event, object);
+        match want {
+            Want::Create { .. } => vec![entry(Asked::Create)],
+            Want::Delete(_) => vec![entry(Asked::Delete), sticky()],
+            Want::Replace(_) => vec![entry(Asked::Create), if made { None } else { sticky() }],
+            Want::Open(_) if made && files::may_create(event) => vec![entry(Asked::Create)],
+            Want::Open(flags) if files::is_temporary(flags as u64) => {
+                vec![search, unless(&itself, Asked::Entry, &|at| may(at, WRITE | PASS))]
             }
-            "unlink" | "unlinkat" | "rmdir" => ask(Asked::Delete, WRITE | PASS),
-            "rename" | "renameat" | "renameat2" => {
-                ask(Asked::Delete, WRITE | PASS);
-                ask(Asked::Create, WRITE | PASS);
+            Want::Open(_)
+            | Want::Access(_)
+            | Want::Execute
+            | Want::Search
+            | Want::Connect
+            | Want::Truncate => {
+                vec![search, bits(permissions(event, file_type, true))]
             }
-            "open" | "openat" | "creat" if made && files::may_create(event) => {
-                ask(Asked::Create, WRITE | PASS)
-            }
-            "open" | "openat" | "creat" | "execve" | "execveat" | "connect" | "truncate" | "chdir"
-            | "access" | "faccessat" | "faccessat2" => {
-                let file_type = first.map_or(FileType::File, |path| files::file_type(event, path));
-                ask(Asked::Search, PASS);
-                ask(Asked::File, permissions(event, file_type, true));
-            }
-            _ => {}
+            Want::Link => vec![search, unless(&itself, Asked::File, &|at| owns(at) || may(at, READ | WRITE))],
+            Want::Own => vec![search, owner(Asked::Other, &itself, &owns)],
+            Want::Touch => vec![search, owner(Asked::Other, &itself, &|at| owns(at) || may(at, WRITE))],
+            Want::Reach => vec![search],
         }
-        out
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 
@@ -217,7 +252,6 @@ fn is_of_files(check: &Check) -> bool {
 
 /// The permission bits that a call asks of the file itself.
 fn permissions(event: &Event, file_type: FileType, pure_read: bool) -> u32 {
-    use crate::requirement::Access;
     files::access(event, file_type, pure_read).into_iter().fold(0, |bits, access| {
         bits | match access {
             Access::Read => READ,
@@ -229,14 +263,9 @@ fn permissions(event: &Event, file_type: FileType, pure_read: bool) -> u32 {
 
 /// The file that a question without a component is about.
 fn implied(event: &Event, asked: Asked) -> Option<Component> {
-    let (first, second) = files::of(&event.object);
-    implied_by(first, second, asked)
-}
-
-fn implied_by(first: Option<&PathObject>, second: Option<&PathObject>, asked: Asked) -> Option<Component> {
     let path = match asked {
-        Asked::Create => second.or(first),
-        _ => first,
+        Asked::Create => files::made(event),
+        _ => files::of(&event.object).0,
     };
     let path = path.filter(|path| path.resolved && files::is_known(&path.path))?;
     match asked {

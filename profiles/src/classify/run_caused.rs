@@ -2,6 +2,7 @@
 
 use crate::Capability;
 use crate::RawText;
+use crate::calls::{File, Identity, Operation};
 use crate::event::{Backend, Check, Event, Outcome, PathObject};
 
 use super::context::Context;
@@ -95,10 +96,7 @@ fn is_path_search(event: &Event, path: &PathObject, context: &Context<'_>) -> bo
     }
     let elsewhere = context.is_run_elsewhere(&path.path);
     let listed = is_program_directory(&files::parent(&path.path), context);
-    let looks = matches!(
-        &*event.call.name,
-        "stat" | "lstat" | "newfstatat" | "statx" | "access" | "faccessat" | "faccessat2"
-    );
+    let looks = matches!(event.call.operation(), Operation::File(File::Look | File::Access(_)));
     match event.outcome {
         Outcome::Failure { errno: errno::ENOENT } if files::is_exec(event) => elsewhere || listed,
         Outcome::Failure { errno: errno::EACCES } if files::is_exec(event) => elsewhere,
@@ -137,7 +135,8 @@ pub fn may_touch(event: &Event, site: CheckSite, context: &Context<'_>) -> bool 
 /// The remark on a program that installs a seccomp filter where its refusals are not seen: a call that the filter answers
 /// by itself never gets to a tracer (seccomp(2)).
 pub fn filter_note(event: &Event, context: &Context<'_>) -> Option<String> {
-    let installs = &*event.call.name == "seccomp" && matches!(event.outcome, Outcome::Success { .. });
+    let installs = event.call.operation() == Operation::Identity(Identity::Filter)
+        && matches!(event.outcome, Outcome::Success { .. });
     (installs && context.run.backend == Backend::Ptrace).then(|| {
         format!(
             "{} installs a seccomp filter, and what the filter refuses is not seen with the ptrace backend: use --backend ebpf",

@@ -1,9 +1,13 @@
 //! Which permission check it was, from the kernel functions on the stack.
 
 use crate::Capability;
+use crate::calls::{Identity, Operation, Task};
 use crate::event::{Asked, Check, Event};
 
 use super::files;
+
+/// What stands for a call where there was none.
+const PAGE_FAULT: &str = "page-fault";
 
 /// What the kernel was deciding when it consulted a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +192,7 @@ fn refine(event: &Event, check: &Check, site: CheckSite) -> CheckSite {
     match check.capability {
         Capability::CHOWN => Chown,
         Capability::FOWNER if site == Sticky => Sticky,
-        Capability::FOWNER if sets_times_to_now(event) => CheckSite::Touch,
+        Capability::FOWNER if event.call.sets_times_to_now() => CheckSite::Touch,
         Capability::FOWNER => Own,
         Capability::SETUID | Capability::SETGID => SetId,
         Capability::NET_BIND_SERVICE => Bind,
@@ -207,34 +211,24 @@ fn refine(event: &Event, check: &Check, site: CheckSite) -> CheckSite {
     }
 }
 
-/// `utimensat` and its kind without times.
-fn sets_times_to_now(event: &Event) -> bool {
-    match &*event.call.name {
-        "utimensat" | "futimesat" => event.call.args[2] == 0,
-        "utime" | "utimes" => event.call.args[1] == 0,
-        _ => false,
-    }
-}
-
 /// Where the kernel hides its symbols, the call and the capability are all there is.
 fn by_call(event: &Event, check: &Check) -> CheckSite {
     if !check.frames.is_empty() {
         return Other;
     }
-    let call = &*event.call.name;
     if check.capability.is_dac() {
         return dac_by_call(event);
     }
-    match (check.capability, call) {
-        (
-            Capability::SYS_ADMIN,
-            "mmap" | "brk" | "mremap" | "mprotect" | "execve" | "execveat" | "fork" | "vfork" | "page-fault",
-        ) => Overcommit,
-        (Capability::SYS_ADMIN, "clone") if event.call.args[0] & super::capability::CLONE_NEW == 0 => {
+    match (check.capability, event.call.operation()) {
+        (Capability::SYS_ADMIN, Operation::Memory(_) | Operation::Task(Task::Fork)) => Overcommit,
+        (Capability::SYS_ADMIN, _) if files::is_exec(event) || &*event.call.name == PAGE_FAULT => Overcommit,
+        (Capability::SYS_ADMIN, Operation::Task(Task::Clone))
+            if event.call.args[0] & super::capability::CLONE_NEW == 0 =>
+        {
             Overcommit
         }
-        (Capability::SETPCAP, "capset") => DropsPrivileges,
-        (Capability::FOWNER, call) if removes(call) => Sticky,
+        (Capability::SETPCAP, Operation::Identity(Identity::Capabilities)) => DropsPrivileges,
+        (Capability::FOWNER, operation) if operation.removes_name() => Sticky,
         _ => Other,
     }
 }
@@ -242,25 +236,18 @@ fn by_call(event: &Event, check: &Check) -> CheckSite {
 /// Without frames: a file that is there and somebody else's is judged itself; for one that is not there, or that the
 /// call has made, its directory is; when neither could be looked at, it is about the way.
 fn dac_by_call(event: &Event) -> CheckSite {
-    let call = &*event.call.name;
+    let operation = event.call.operation();
     let object = files::made(event);
     if object.is_some_and(|path| path.parent.is_none() && path.inode.is_none()) {
         return Search;
     }
-    let creates =
-        matches!(call, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "symlink" | "symlinkat" | "bind")
-            || call.starts_with("link");
     let absent = object.is_some_and(|path| path.inode.is_none());
     let made =
         object.and_then(|path| path.inode.as_ref()).is_some_and(|inode| inode.uid == event.credentials.uid);
-    match call {
-        _ if removes(call) => DeleteIn,
-        _ if creates || ((absent || made) && files::may_create(event)) => CreateIn,
-        _ if absent => Search,
-        _ => File,
+    match () {
+        () if operation.removes_name() => DeleteIn,
+        () if operation.makes_name() || ((absent || made) && files::may_create(event)) => CreateIn,
+        () if absent => Search,
+        () => File,
     }
-}
-
-fn removes(call: &str) -> bool {
-    call.starts_with("unlink") || call.starts_with("rename") || call == "rmdir"
 }

@@ -1,5 +1,6 @@
 //! Files that are more than files: kernel parameters, cgroups, `/sys`, the OOM score.
 
+use crate::calls::{File, Operation};
 use crate::event::{Event, PathObject};
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
@@ -55,12 +56,19 @@ pub fn is_oom_score(path: &PathObject) -> bool {
 /// Whether the call changes the file or its directory.
 pub fn writes(event: &Event) -> bool {
     const O_WRONLY_RDWR_TRUNC: u64 = 0o1003;
-    const CALLS: &[&str] = &["write", "pwrite", "mkdir", "rmdir", "unlink", "rename", "truncate"];
-    let call = &*event.call.name;
     files::open_flags(event).is_some_and(|flags| flags & O_WRONLY_RDWR_TRUNC != 0)
-        || CALLS.iter().any(|start| call.starts_with(start))
-        || call.contains("chmod")
-        || call.contains("chown")
+        || matches!(
+            event.call.operation(),
+            Operation::Write
+                | Operation::File(
+                    File::MakeDirectory(_)
+                        | File::Remove(_)
+                        | File::Rename
+                        | File::Truncate
+                        | File::Mode(_)
+                        | File::Give(_)
+                )
+        )
 }
 
 /// The name of the parameter as in sysctl.d(5): dots for slashes, and slashes for the dots in a component.

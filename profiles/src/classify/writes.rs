@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::RawText;
-use crate::event::{Event, FileType, Identity, Inode, Object, Outcome, PathObject};
+use crate::calls::{File, Kernel, Operation, Socket};
+use crate::event::{Event, FileType, Identity, Inode, Outcome, PathObject};
 use crate::profile::Written;
 
 use super::context::Context;
@@ -25,28 +26,46 @@ impl Writes {
         if !matches!(event.outcome, Outcome::Success { .. }) {
             return;
         }
-        match (&*event.call.name, files::of(&event.object)) {
-            ("rename" | "renameat" | "renameat2", (Some(from), Some(to))) => {
-                self.entry_of(from);
-                self.entry_of(to);
-            }
-            ("link" | "linkat", (_, Some(to))) => self.entry_of(to),
-            (
-                "symlink" | "symlinkat" | "mkdir" | "mkdirat" | "mknod" | "mknodat" | "unlink" | "unlinkat"
-                | "rmdir",
-                (Some(path), _),
-            ) => self.entry_of(path),
-            ("bind", (Some(path), _)) if matches!(event.object, Object::Socket(_)) => {
-                self.entry_of(path);
-            }
-            (
-                "truncate" | "chmod" | "fchmodat" | "fchmodat2" | "utimensat" | "utimes" | "utime",
-                (Some(path), _),
-            ) => {
-                self.file(path);
-            }
-            (_, (Some(path), _)) => self.opened(event, path, context),
-            _ => {}
+        let (Some(path), second) = files::of(&event.object) else { return };
+        match event.call.operation() {
+            Operation::File(file) => match file {
+                File::Rename => {
+                    [Some(path), second].into_iter().flatten().for_each(|path| self.entry_of(path))
+                }
+                File::Link => second.into_iter().for_each(|path| self.entry_of(path)),
+                File::MakeLink | File::MakeDirectory(_) | File::MakeNode(_) | File::Remove(_) => {
+                    self.entry_of(path);
+                }
+                File::Mode(_)
+                | File::Flags
+                | File::Give(_)
+                | File::Times(_)
+                | File::SetAttribute(_)
+                | File::RemoveAttribute(_) => self.attributes(path),
+                File::Truncate | File::Allocate => self.file(path),
+                File::Open(_) => self.opened(event, path, context),
+                File::GetAttribute(_)
+                | File::ListAttributes
+                | File::Access(_)
+                | File::Look
+                | File::Watch
+                | File::OpenHandle
+                | File::Enter
+                | File::ChangeRoot
+                | File::Execute => {}
+            },
+            Operation::Socket(Socket::Bind) => self.entry_of(path),
+            Operation::Kernel(Kernel::Accounting | Kernel::SwapOn) => self.file(path),
+            // What is written to was opened for that.
+            Operation::Write
+            | Operation::Socket(_)
+            | Operation::Identity(_)
+            | Operation::Task(_)
+            | Operation::Memory(_)
+            | Operation::Mount(_)
+            | Operation::Limit(_)
+            | Operation::Kernel(_)
+            | Operation::Other => {}
         }
     }
 
@@ -75,6 +94,14 @@ impl Writes {
         let file_type = path.inode.as_ref().map_or(FileType::File, |inode| inode.file_type);
         if matches!(file_type, FileType::File | FileType::Directory | FileType::Unknown) {
             self.add(&path.path, file_type);
+        }
+    }
+
+    /// Something that the inode holds was set: of what can be no mount point, the directory has to be writable.
+    fn attributes(&mut self, path: &PathObject) {
+        match path.inode.as_ref().map(|inode| inode.file_type) {
+            Some(FileType::Symlink | FileType::Socket | FileType::Fifo) => self.entry_of(path),
+            _ => self.file(path),
         }
     }
 

@@ -219,8 +219,8 @@ macro_rules! pieces {
 
 pieces! {
     Membership;
-    Directory;
-    File;
+    Directory, |directory, other| directory.group = directory.group.take().or_else(|| other.group.clone());
+    File, |file, other| file.group = file.group.take().or_else(|| other.group.clone());
     Acl, |acl, other| {
         acl.bits |= other.bits;
         acl.caution = acl.caution.or(other.caution);

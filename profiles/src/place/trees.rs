@@ -134,7 +134,7 @@ pub(super) const OBEYED: &[(&[&str], &str, &[&str])] = &[
         RUNS,
         &[],
     ),
-    (&["/run/dbus", "/var/lib/dbus"], SERVICE, &[]),
+    (&["/run/dbus", "/var/lib/dbus"], SERVICE, &["dbus-daemon", "dbus-broker", "dbus-broker-launch"]),
     (&["/run/docker", "/run/docker.sock", "/var/lib/docker"], SERVICE, &["dockerd"]),
     (
         &["/run/containerd", "/var/lib/containerd", "/run/nri", "/run/runc"],
@@ -185,8 +185,6 @@ pub(super) const OBEYED: &[(&[&str], &str, &[&str])] = &[
             "/var/lib/update-notifier",
             "/var/lib/update-manager",
             "/var/lib/NetworkManager",
-            "/var/lib/dhcp",
-            "/var/lib/ntpsec",
             "/var/cache/apt",
             "/var/cache/ldconfig",
             "/var/cache/debconf",
@@ -240,6 +238,8 @@ pub(super) const OBEYED: &[(&[&str], &str, &[&str])] = &[
         &[],
     ),
     (&["/opt/cni", "/opt/containerd"], RUNS, &[]),
+    (&["/var/lib/dhcp"], SERVICE, &["dhcpd", "dhclient"]),
+    (&["/var/lib/ntpsec"], SERVICE, &["ntpd"]),
 ];
 
 /// Directories whose contents are executed or loaded, wherever they lie.

@@ -8,6 +8,7 @@ use super::solve::{self, Set, Way};
 use super::{Component, Entry, GroupOf, Options, Owner, Owners, Remark, Surplus};
 use crate::RawText;
 use crate::event::FileType;
+use crate::place::is_below;
 use crate::text::letters;
 
 const STICKY: u32 = 0o1000;
@@ -145,18 +146,13 @@ impl Ownership<'_> {
     /// what is there.
     fn is_alone(&self, path: &RawText, node: &Node, user: usize) -> bool {
         let writers = node.uses.values().filter(|bits| **bits & WRITE != 0).count();
-        let below = self.matrix.nodes.iter().filter(|(other, _)| is_below(other, path));
+        let below = self.matrix.nodes.iter().filter(|(other, _)| is_below(other.as_bytes(), path.as_bytes()));
         let its = |node: &Node| {
             let made = node.makers.iter().chain(&node.own).eq([&user]);
             made || (node.uses.keys().eq([&user]) && self.owns_alone(node, user))
         };
         writers == 1 && below.into_iter().all(|(_, node)| its(node))
     }
-}
-
-fn is_below(path: &RawText, directory: &RawText) -> bool {
-    let rest = path.as_bytes().strip_prefix(directory.as_bytes());
-    rest.is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 fn entry(path: &RawText, node: &Node, way: &Way, groups: &[(String, Set)], options: &Options) -> Entry {

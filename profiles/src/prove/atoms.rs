@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::grants::{Choices, Grants, Why};
+use crate::grants::{Choices, Grants, Method, Why};
 use crate::profile::Profile;
 use crate::requirement::Severity;
 use crate::ways::plan;
@@ -46,6 +46,37 @@ pub fn without(profile: &Profile, removed: &BTreeSet<String>) -> Profile {
     let mut profile = profile.clone();
     for requirement in profile.requirements.iter_mut().filter(|found| removed.contains(&found.id)) {
         requirement.severity = Severity::Tolerated;
+    }
+    profile
+}
+
+/// Ids of needs for which a search is to grant something else than in the end.
+pub type Apart = BTreeSet<String>;
+
+/// The profile with needs that share a group each granted by an entry of its own, so that each can be left out alone; and
+/// which they are. `None` where nothing is shared, or no entry serves.
+pub fn apart(profile: &Profile) -> Option<(Profile, Apart)> {
+    let choices = Choices { prove: true, ..Choices::default() };
+    let together = plan(profile, &choices);
+    let shared = together.groups.values().filter(|group| group.why.needs.len() > 1);
+    let mut apart: Apart = shared.flat_map(|group| group.why.needs.clone()).collect();
+    apart.retain(|id| profile.requirements.iter().any(|known| known.id == *id && known.way.is_none()));
+    let singly = with_way(profile, &apart, Some(Method::Acl));
+    let plan = plan(&singly, &choices);
+    let has_entry = |id: &String| plan.acls.values().any(|acl| acl.why.needs.contains(id));
+    apart.retain(has_entry);
+    (apart.len() > 1).then(|| (with_way(profile, &apart, Some(Method::Acl)), apart))
+}
+
+/// The profile with these needs granted as they are to be in the end.
+pub fn rejoined(profile: &Profile, apart: &Apart) -> Profile {
+    with_way(profile, apart, None)
+}
+
+fn with_way(profile: &Profile, ids: &BTreeSet<String>, way: Option<Method>) -> Profile {
+    let mut profile = profile.clone();
+    for requirement in profile.requirements.iter_mut().filter(|known| ids.contains(&known.id)) {
+        requirement.way = way;
     }
     profile
 }

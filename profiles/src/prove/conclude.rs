@@ -10,7 +10,14 @@ use crate::proof::{Finding, Proof};
 use crate::requirement::{Access, Requirement, Severity};
 
 fn proof(finding: Finding) -> Proof {
-    Proof { finding, failed: 0, lived: 0, without: None, tolerated: BTreeSet::new() }
+    Proof {
+        finding,
+        failed: 0,
+        lived: 0,
+        without: None,
+        together: BTreeSet::new(),
+        tolerated: BTreeSet::new(),
+    }
 }
 
 /// The program lived in a trial: what it was refused all the same, it tolerates.
@@ -69,14 +76,16 @@ pub fn minimized(profile: &mut Profile, found: &Found) {
             tolerate(requirement);
             continue;
         }
-        // A need may be in several atoms that stay; the one that was tried most tells most.
-        let of_it = found.fates.iter().filter(|fate| fate.atom.needs.contains(&requirement.id));
-        let Some(fate) = of_it.max_by_key(|fate| fate.failed).filter(|fate| fate.failed > 0) else {
-            continue;
-        };
+        // A need may be in several atoms that stay; one of its own tells most, and else the one that was tried most.
+        let of_it =
+            found.fates.iter().filter(|fate| fate.atom.needs.contains(&requirement.id) && fate.failed > 0);
+        let Some(fate) = of_it.max_by_key(|fate| (fate.atom.needs.len() == 1, fate.failed)) else { continue };
         let proof = requirement.proof.get_or_insert(proof(Finding::Removal));
         proof.finding = Finding::Removal;
         proof.failed = fate.failed;
+        let others =
+            fate.atom.needs.iter().filter(|need| **need != requirement.id && !removed.contains(*need));
+        proof.together = others.cloned().collect();
         proof.without = Some(fate.how.clone()).filter(|how| !how.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::calls;
 use crate::event::{Exit, Mode, Phase};
 use crate::grants::Choices;
 use crate::profile::Profile;
@@ -78,9 +79,8 @@ fn kept_from_removing<'a>(
     profile: &'a Profile,
     seen: &'a Profile,
 ) -> impl Iterator<Item = (&'a String, Phase)> {
-    let removals = seen.unexplained.iter().filter(|refused| {
-        refused.outcome == "EROFS" && (refused.call.starts_with("unlink") || refused.call == "rmdir")
-    });
+    let removals =
+        seen.unexplained.iter().filter(|refused| refused.outcome == "EROFS" && calls::removes(&refused.call));
     removals.filter_map(|refused| {
         let is_it = |known: &&Requirement| match &known.need {
             Need::Path { path, access, .. } => *path == refused.object && access.contains(&Access::Delete),

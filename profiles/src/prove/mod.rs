@@ -12,7 +12,7 @@ pub mod suspects;
 pub mod users;
 pub mod ways;
 
-pub use atoms::{Atom, atoms, without};
+pub use atoms::{Apart, Atom, apart, atoms, rejoined, without};
 pub use harden::harden;
 pub use judge::{Trial, refused};
 pub use search::{Bench, Found, Tried, minimize};

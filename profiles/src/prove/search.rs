@@ -1,9 +1,9 @@
 //! Delta debugging over the atoms of a plan: the smallest set that the program lives with.
 //!
 //! All of a kind are left out at once first, then halves, then single atoms, against what is granted at the time; so
-//! what remains is minimal in the sense that nothing of it can be left out alone. Programs may be flaky: one life
-//! without an atom shows that it can be done without, but so many deaths are wanted before it counts as required as make
-//! bad luck unlikely, given how often the program dies with everything granted.
+//! what remains is minimal in the sense that nothing of it can be left out alone. Programs may be flaky: so many deaths
+//! are wanted before an atom counts as required as make bad luck unlikely, given how often the program dies with everything
+//! granted. One that it dies without at times, and lives without at others, is kept if it always lives with it.
 
 use std::collections::BTreeSet;
 
@@ -93,6 +93,10 @@ impl Found {
 pub const BASELINE: usize = 3;
 /// The same, of a program that is seen to be flaky.
 const MORE_BASELINE: usize = 10;
+/// The same, before deaths are laid to what was left out and not to the program.
+const STEADY: u32 = 16;
+/// Trials of the result.
+const RESULT: usize = 6;
 /// Weight of deaths that is wanted of a program that has not been seen to be flaky.
 const DEATHS: u32 = 3;
 /// Weight that is never asked for more of.
@@ -103,8 +107,8 @@ const TELLING: u32 = 2;
 const UNLIKELY: f64 = 0.002;
 /// So many more deaths of ten than there were with everything granted may still be chance.
 const MARGIN: f64 = 4.0;
-/// The same for a program that never died with everything granted.
-const LUCK: f64 = 3.0;
+/// So many deaths of [`MORE_BASELINE`] without an atom show that it is missed at times, if there was never one with it.
+const MISSED: u32 = 4;
 /// Groups up to this size are taken apart into single atoms at once: most needs of a run are real.
 const SMALL: usize = 8;
 
@@ -232,7 +236,7 @@ impl<B: Bench> Search<'_, B> {
     fn accept(&mut self, place: usize) {
         if let Some(fate) = self.found.fates.get_mut(place) {
             fate.removed = true;
-            fate.lived += 1;
+            fate.lived = fate.lived.max(1);
         }
     }
 
@@ -279,11 +283,23 @@ impl<B: Bench> Search<'_, B> {
     /// What was seen of an atom when more was granted than now.
     fn forget(&mut self, place: usize) {
         if let Some(fate) = self.found.fates.get_mut(place) {
-            (fate.failed, fate.weight) = (0, 0);
+            (fate.failed, fate.weight, fate.lived) = (0, 0, 0);
         }
     }
 
-    /// Tries each atom alone until it has lived once or its deaths weigh `wanted`; who died, and who lived, in order.
+    /// Whether an atom is required, by the trials without it; `None` when they do not tell yet.
+    fn is_required(&self, place: usize, wanted: u32) -> Option<bool> {
+        let fate = self.found.fates.get(place)?;
+        match (fate.failed, fate.lived) {
+            (_, 0) => (fate.weight >= wanted).then_some(true),
+            (0, _) => Some(false),
+            _ if self.found.flaked > 0 => Some(false),
+            (MISSED.., _) => Some(true),
+            (failed, lived) => (failed + lived >= MORE_BASELINE as u32).then_some(false),
+        }
+    }
+
+    /// Tries each atom alone until the trials tell whether it is required; what is, and what is not, in order.
     fn round(
         &mut self,
         undecided: &BTreeSet<usize>,
@@ -292,8 +308,19 @@ impl<B: Bench> Search<'_, B> {
         let mut alive = Vec::new();
         let mut open: Vec<usize> = undecided.iter().copied().collect();
         loop {
-            open.retain(|place| self.found.fates.get(*place).is_some_and(|fate| fate.weight < wanted));
-            open.retain(|place| !alive.contains(place));
+            let lucky: Vec<usize> = open
+                .iter()
+                .copied()
+                .filter(|place| self.is_required(*place, wanted) == Some(false))
+                .collect();
+            // Those had died before, without reason.
+            self.luck += lucky
+                .iter()
+                .filter_map(|place| self.found.fates.get(*place))
+                .map(|fate| fate.failed)
+                .sum::<u32>();
+            alive.extend(lucky);
+            open.retain(|place| self.is_required(*place, wanted).is_none());
             if open.is_empty() {
                 break;
             }
@@ -301,24 +328,37 @@ impl<B: Bench> Search<'_, B> {
             let more: u32 = open
                 .iter()
                 .filter_map(|place| self.found.fates.get(*place))
-                .map(|fate| (wanted - fate.weight).div_ceil(TELLING) - 1)
+                .map(|fate| wanted.saturating_sub(fate.weight).div_ceil(TELLING).saturating_sub(1))
                 .sum();
+            let mut missed = false;
             for (place, tried) in open.iter().zip(self.try_atoms(&sets, more as usize)?) {
                 let Some(fate) = self.found.fates.get_mut(*place) else { continue };
                 if tried.lived {
-                    // It had died before, without reason.
-                    self.luck += fate.failed;
-                    alive.push(*place);
+                    fate.lived += 1;
                 } else {
                     fate.failed += 1;
                     // Once luck has been seen to play a part, words say little.
                     fate.weight += if tried.telling && wanted == DEATHS { TELLING } else { 1 };
                     fate.how = tried.how;
                 }
+                missed |= fate.failed > 0 && fate.lived > 0;
+            }
+            if missed {
+                self.more_baseline(STEADY)?;
             }
         }
         let dead = undecided.iter().copied().filter(|place| !alive.contains(place)).collect();
         Ok((dead, alive))
+    }
+
+    /// Is it the program that dies at times, or what was left out? With everything granted it is tried so often in all.
+    fn more_baseline(&mut self, times: u32) -> Result<(), B::Error> {
+        let missing = times.saturating_sub(self.found.baseline);
+        for tried in self.bench.try_without(&vec![BTreeSet::new(); missing as usize], 0)? {
+            self.found.trials += 1;
+            self.count_baseline(&tried);
+        }
+        Ok(())
     }
 
     /// The result itself, a few more times: a life without an atom may have been luck too.
@@ -326,36 +366,39 @@ impl<B: Bench> Search<'_, B> {
         let mut kept = BTreeSet::new();
         while self.found.fates.iter().any(|fate| fate.removed) {
             // What it died without, and then lived without, may be missed at other times.
-            let times = if self.luck > 0 { MORE_BASELINE } else { BASELINE };
+            let times = if self.luck > 0 { MORE_BASELINE } else { RESULT };
             let deaths = self.deaths_of_result(times)?;
             self.found.died = deaths;
             if deaths == 0 {
                 break;
             }
-            // Is it the program, or what was left out? With everything granted it has to die about as often.
             let wanted = self.deaths();
             let deaths = deaths + self.deaths_of_result(MORE_BASELINE - times)?;
             self.found.died = deaths;
-            for tried in self.bench.try_without(&vec![BTreeSet::new(); MORE_BASELINE - BASELINE], 0)? {
-                self.found.trials += 1;
-                self.count_baseline(&tried);
-            }
+            // Of a program that is known to be flaky, how flaky.
+            let more = self.found.baseline + (MORE_BASELINE - BASELINE) as u32;
+            self.more_baseline(if self.found.flaked > 0 { more } else { STEADY })?;
             let share = f64::from(self.found.flaked) / f64::from(self.found.baseline);
-            let margin = if self.found.flaked == 0 { LUCK } else { MARGIN };
-            if f64::from(deaths) <= share * MORE_BASELINE as f64 + margin {
+            if self.found.flaked > 0 && f64::from(deaths) <= share * MORE_BASELINE as f64 + MARGIN {
                 if self.deaths() > wanted {
                     // It is flaky, and some of those that stay may have died of that alone.
                     self.singles(&kept)?;
                 }
                 break;
             }
-            // The last one that was left out is granted again.
-            let last = self.found.fates.iter().rposition(|fate| fate.removed);
-            let Some(fate) = last.and_then(|place| self.found.fates.get_mut(place)) else { break };
+            // What it died without before, or else the last one that was left out, is granted again.
+            let removed = self.found.fates.iter().enumerate().filter(|(_, fate)| fate.removed);
+            let Some(place) =
+                removed.max_by_key(|(place, fate)| (fate.failed, *place)).map(|(place, _)| place)
+            else {
+                break;
+            };
             self.found.died = 0;
-            fate.removed = false;
-            fate.failed += deaths;
-            kept.extend(last);
+            kept.insert(place);
+            if let Some(fate) = self.found.fates.get_mut(place) {
+                fate.removed = false;
+                fate.failed += deaths;
+            }
         }
         Ok(())
     }

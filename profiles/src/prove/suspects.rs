@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use super::judge;
 use crate::RawText;
 use crate::event::FileType;
-use crate::grants::Choices;
+use crate::grants::{Choices, Method};
 use crate::profile::{LookedAt, Profile};
-use crate::requirement::{Access, Basis, Evidence, Need, Requirement, Severity};
+use crate::requirement::{Access, Basis, Evidence, IdentityOperation, Need, Requirement, Severity};
 use crate::ways::plan;
 
 /// How many of the last things that it looked at are suspected.
@@ -45,6 +45,12 @@ pub fn suspects(
         }
     }
     found
+}
+
+/// That a program ends because it is not root, without anything that it could not do: the unit tells it that it is.
+pub fn root() -> Requirement {
+    let need = Need::Identity { operation: IdentityOperation::BeRoot, ids: vec![0], path: None };
+    Requirement { way: Some(Method::Unit), ..requirement(need, Evidence::default()) }
 }
 
 /// In a few words, what is suspected.

@@ -1,5 +1,6 @@
 //! Capabilities, where nothing lesser serves.
 
+use crate::calls;
 use crate::grants::{Act, CapabilityGrant, Grants, Way, Why};
 use crate::requirement::{Finding, Requirement};
 use crate::{Capability, RawText};
@@ -122,6 +123,6 @@ pub(super) fn meet(requirement: &Requirement, capability: Capability, grants: &m
 fn closed_anyway<'a>(requirement: &'a Requirement, grants: &Grants) -> Option<&'a RawText> {
     let evidence = &requirement.evidence;
     let path = evidence.refused_at.as_ref()?;
-    let opens = evidence.calls.iter().all(|call| call.starts_with("open"));
+    let opens = evidence.calls.iter().all(|call| calls::opens(call));
     (opens && grants.is_refused(&format!("path:{}", path.to_text()))).then_some(path)
 }

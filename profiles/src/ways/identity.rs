@@ -2,7 +2,8 @@
 
 use super::paths::is_given;
 use crate::RawText;
-use crate::grants::{Act, Grants, Method, Way};
+use crate::calls::{self, ROWS};
+use crate::grants::{Act, Directory, File, Grants, Method, Way, Why, is_account_name};
 use crate::requirement::{IdentityOperation, Requirement};
 
 /// Meets a change of identity: by none, since the service starts as its user. That the unit answers the call is taken only
@@ -14,9 +15,14 @@ pub(super) fn meet(
     path: Option<&RawText>,
     grants: &mut Grants,
 ) {
-    if requirement.way == Some(Method::Unit) {
-        grants.take(&requirement.id, answer(operation));
-        return;
+    match (requirement.way, operation, path, ids) {
+        (Some(Method::Unit), ..) => return grants.take(&requirement.id, answer(operation)),
+        (Some(Method::Group), IdentityOperation::Chown, Some(path), [owner, group]) => {
+            if let Some(way) = of_group(path, *owner, *group, requirement, grants) {
+                return grants.take(&requirement.id, way);
+            }
+        }
+        _ => {}
     }
     let user = &grants.account.user;
     let advice = match (operation, path) {
@@ -29,6 +35,11 @@ pub(super) fn meet(
         (IdentityOperation::Chown, None) => {
             "files cannot be given away: set their owner beforehand, or remove the directive that names another".into()
         }
+        (IdentityOperation::BeRoot, _) => {
+            "it insists on being started as root, and asks for nothing that this is needed for: look for an option with which \
+             it does not"
+                .into()
+        }
         (IdentityOperation::SetUser | IdentityOperation::SetGroup, None) if to_root(ids) => {
             format!("{user} cannot become root: most programs go on without; where one does not, look for an option")
         }
@@ -37,21 +48,51 @@ pub(super) fn meet(
     grants.take(&requirement.id, Way::setting(advice));
 }
 
-/// The calls of an operation.
-fn calls(operation: IdentityOperation) -> &'static [&'static str] {
-    match operation {
-        IdentityOperation::SetUser => &["setuid", "setreuid", "setresuid", "setfsuid"],
-        IdentityOperation::SetGroup => &["setgid", "setregid", "setresgid", "setfsgid"],
-        IdentityOperation::SetGroups => &["setgroups"],
-        IdentityOperation::Chown => &["chown", "fchown", "lchown", "fchownat"],
+/// The calls of an operation, by their native names.
+fn calls(operation: IdentityOperation) -> Vec<&'static str> {
+    if operation == IdentityOperation::BeRoot {
+        return calls::ROOT_ONLY.to_vec();
     }
+    let rows = ROWS.iter().filter(|row| row.operation.identity() == Some(operation));
+    rows.map(|row| row.name).filter(|name| calls::native_name(name) == *name).collect()
 }
 
 /// The unit answers the calls in the kernel's place: nothing changes, and the program is told that it did.
 fn answer(operation: IdentityOperation) -> Way {
     let list: Vec<String> = calls(operation).iter().map(|call| format!("{call}:0")).collect();
     let act = Act::Directive("SystemCallFilter".into(), format!("~{}", list.join(" ")));
-    Way::new(act, "is answered with success and not done, as the program ends when it is refused")
+    let because = match operation {
+        IdentityOperation::BeRoot => {
+            "it is told that it is root, as it ends when it is not; it has no more rights by that"
+        }
+        _ => "is answered with success and not done, as the program ends when it is refused",
+    };
+    Way::new(act, because)
+}
+
+/// What is made for the service beforehand belongs to the group that the program would give it to, so that nothing is left
+/// to do: its members have then what the program means them to have.
+fn of_group(
+    path: &RawText,
+    owner: u32,
+    group: u32,
+    requirement: &Requirement,
+    grants: &Grants,
+) -> Option<Way> {
+    let stays = owner == u32::MAX || Some(owner) == grants.account.uid || owner == grants.account.run_uid;
+    if !stays || [u32::MAX, 0].contains(&group) || grants.used.is_obeyed(group) {
+        return None;
+    }
+    let name = requirement.evidence.names.get(1).filter(|name| is_account_name(name));
+    let group = Some(name.cloned().unwrap_or_else(|| group.to_string()));
+    let because = "belongs to the group beforehand that the program would give it to";
+    let directory = grants.directories.get(path).filter(|made| !made.existed);
+    let directory =
+        directory.map(|made| Directory { group: group.clone(), why: Why::default(), ..made.clone() });
+    let file = grants.files.get(path).filter(|made| !made.existed);
+    let file = file.map(|made| File { group, why: Why::default(), ..made.clone() });
+    let act = directory.map(|made| Act::Directory(path.clone(), made));
+    Some(Way::new(act.or_else(|| file.map(|made| Act::File(path.clone(), made)))?, because))
 }
 
 /// Whether these ids, of which those that stay are left out, are root's alone.

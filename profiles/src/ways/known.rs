@@ -57,7 +57,10 @@ pub(super) fn give(profile: &Profile, grants: &mut Grants) {
 /// Whether a need that was only asked about is known to be one that the program ends without.
 pub(super) fn insists(requirement: &Requirement, profile: &Profile) -> bool {
     let known = |fact: &Fact| fact.fatal == Some(true) && fact.needs.contains(&requirement.id);
-    requirement.only_asked() && profile.knowledge.iter().any(known)
+    // What a trial without it has shown outweighs what is known.
+    requirement.severity != Severity::Tolerated
+        && requirement.only_asked()
+        && profile.knowledge.iter().any(known)
 }
 
 /// Whether nothing is to be planned for a need, because the program's own configuration is preferred and known.

@@ -6,6 +6,7 @@ use super::names::flaw;
 use super::paths::{cover, elsewhere, foreign_owner};
 use super::tally::Wish;
 use crate::RawText;
+use crate::calls;
 use crate::event::FileType;
 use crate::grants::{Act, Directory, File, FileKind, Grants, Way, Why};
 use crate::place::{Class, Place, Setting, is_at_root, is_below, parent};
@@ -46,7 +47,7 @@ fn make_further_in(wish: &Wish, grants: &mut Grants) -> bool {
     if grants.world.setting == Setting::Host || !grants.world.is_common(wish.path) {
         return false;
     }
-    let made = wish.evidence.calls.iter().all(|call| call.starts_with("mkdir"));
+    let made = wish.evidence.calls.iter().all(|call| calls::makes_directory(call));
     let below = |path: &&RawText| is_below(path.as_bytes(), wish.path.as_bytes()) && flaw(path).is_none();
     let wanted = wish.evidence.objects.iter().filter(below);
     let wanted = wanted.map(|path| if made { path.clone() } else { parent(path) });
@@ -59,8 +60,7 @@ fn make_further_in(wish: &Wish, grants: &mut Grants) -> bool {
 }
 
 fn is_made_as_directory(wish: &Wish) -> bool {
-    let calls = &wish.evidence.calls;
-    let by_call = || calls.iter().any(|c| c.starts_with("mkdir"));
+    let by_call = || wish.evidence.calls.iter().any(|call| calls::makes_directory(call));
     wish.file_type == FileType::Directory || (wish.file_type == FileType::Unknown && by_call())
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::groups::is_made_up;
 use super::names::fixed_part;
 use crate::RawText;
+use crate::calls::{self, File, Operation};
 use crate::event::{FileType, Inode};
 use crate::grants::Method;
 use crate::place::parent;
@@ -92,10 +93,13 @@ impl<'a> Wish<'a> {
 
     /// Whether the name is put in place by a call that replaces what is there, so that nothing made beforehand helps.
     pub(super) fn replaces(&self) -> bool {
-        let calls = &self.evidence.calls;
-        let makes = |c: &String| c.starts_with("open") || c.starts_with("mk") || c == "creat";
-        calls.iter().any(|c| c.starts_with("rename") || c.starts_with("link") || c.starts_with("symlink"))
-            && !calls.iter().any(makes)
+        let does = || self.evidence.calls.iter().map(|call| calls::operation(call));
+        let replaces =
+            |does: Operation| matches!(does, Operation::File(File::Rename | File::Link | File::MakeLink));
+        let makes = |does: Operation| {
+            matches!(does, Operation::File(File::Open(_) | File::MakeDirectory(_) | File::MakeNode(_)))
+        };
+        does().any(replaces) && !does().any(makes)
     }
 
     /// The permission bits it takes on the object itself: 4 read, 2 write, 1 execute or search.

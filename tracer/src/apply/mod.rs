@@ -2,6 +2,8 @@
 //! installed, else line by line.
 
 mod acl;
+mod binds;
+mod delegate;
 mod harden;
 mod sysusers;
 mod tmpfiles;
@@ -21,6 +23,7 @@ use crate::accounts;
 use crate::changes::{Job, STATE, Selection};
 use crate::launch::environment::{self, SERVICE_PATH};
 use crate::launch::{Confined, Error};
+use crate::sandbox::Group;
 
 pub use unit::Unit;
 
@@ -56,7 +59,11 @@ pub struct Applied {
 ///
 /// # Errors
 /// When the user is not there afterwards.
-pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied, Error> {
+pub fn apply(
+    artefacts: &Artefacts<'_>,
+    private_network: bool,
+    group: Result<&Group, &str>,
+) -> Result<Applied, Error> {
     let mut not_applied = Vec::new();
     consume("systemd-sysusers", &["-"], artefacts.sysusers, sysusers::apply, &mut not_applied);
     consume("systemd-tmpfiles", &["--create", "-"], artefacts.tmpfiles, tmpfiles::apply, &mut not_applied);
@@ -70,7 +77,7 @@ pub fn apply(artefacts: &Artefacts<'_>, private_network: bool) -> Result<Applied
             _ => not_applied.push(format!("ExecStartPre=+{} of the unit", words.join(" "))),
         }
     }
-    let mut applied = start(&unit)?;
+    let mut applied = start(&unit, group)?;
     not_applied.append(&mut applied.not_applied);
     let confined = &mut applied.confined;
     if confined.fence.directory.is_none() {
@@ -98,11 +105,12 @@ pub fn files(tmpfiles: &str, unit: &str, identity: &Identity) -> Vec<String> {
 }
 
 /// Does what a service manager does right before it executes a service, but for the execution: makes its directories
-/// and what it is started behind, and sets limits and priorities of this process, which the program inherits.
+/// and what it is started behind, and sets limits and priorities of this process, which the program inherits. `group` is
+/// the control group that it is to be in where the unit speaks of that, or why there is none.
 ///
 /// # Errors
 /// When the user is not there, or what it is to be started behind cannot be made.
-pub fn start(unit: &Unit) -> Result<Applied, Error> {
+pub fn start(unit: &Unit, group: Result<&Group, &str>) -> Result<Applied, Error> {
     let mut not_applied: Vec<String> =
         unit.unknown.iter().map(|line| format!("{line} of the unit")).collect();
     let identity = identity(unit)?;
@@ -113,7 +121,10 @@ pub fn start(unit: &Unit) -> Result<Applied, Error> {
     if let Some(mask) = unit.umask {
         umask(Mode::from_bits_truncate(mask));
     }
+    // What it opens is to be in the copy that the fence makes of the mounts.
+    let group = unit.join(group, &identity, &mut not_applied);
     let mut fence = unit.fence()?;
+    fence.group = group;
     fence.directory = match &unit.directory {
         Some((path, optional)) if *optional && !path.is_dir() => Some("/".into()),
         directory => directory.as_ref().map(|(path, _)| path.clone()),

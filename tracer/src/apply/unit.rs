@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
@@ -10,9 +11,11 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, rlim_t};
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::event::Identity;
 
+use super::binds::Binds;
 use super::harden::Hardening;
-use super::{lines, words};
+use super::{delegate, lines, words};
 use crate::launch::{Error, Fence};
+use crate::sandbox::Group;
 
 /// A drop-in, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +43,10 @@ pub struct Unit {
     modes: Vec<(&'static Kind, u32)>,
     credentials: Vec<(String, PathBuf)>,
     environment: Vec<Vec<u8>>,
-    /// Directives that take a service manager.
-    pub managers: Vec<String>,
+    /// `SocketBindAllow=` and `SocketBindDeny=`
+    binds: Binds,
+    /// `Delegate=`
+    delegates: bool,
     /// `WorkingDirectory=`; whether it may be missing.
     pub directory: Option<(PathBuf, bool)>,
     /// `UMask=`
@@ -77,10 +82,6 @@ static KINDS: [Kind; 5] = [
 /// Directives without effect on what a program may do once it is started.
 const HARMLESS: [&str; 7] =
     ["ExecStart", "NotifyAccess", "PIDFile", "Restart", "RuntimeDirectoryPreserve", "TimeoutStopSec", "Type"];
-
-/// Directives that only a service manager can apply, since they are about control groups. A trial that is watched looks
-/// in its record for ports against `SocketBindDeny=`, and takes what lived without `Delegate=` for tolerated.
-const MANAGERS: [&str; 3] = ["Delegate", "SocketBindAllow", "SocketBindDeny"];
 
 const LIMITS: [(&str, Resource); 16] = [
     ("LimitAS", Resource::RLIMIT_AS),
@@ -154,7 +155,10 @@ impl Unit {
                 self.before_start.push(words.collect::<Result<_, _>>().ok()?);
             }
             _ if HARMLESS.contains(&name) => {}
-            _ if MANAGERS.contains(&name) => self.managers.push(format!("{name}={value}")),
+            "SocketBindAllow" => self.binds.add(true, value)?,
+            "SocketBindDeny" => self.binds.add(false, value)?,
+            // The names of controllers are as good as a yes.
+            "Delegate" => self.delegates = !matches!(value, "no" | "false" | "off" | "0"),
             _ => {
                 let limit = self.limit(name, value).or_else(|| self.service_directory(name, value));
                 return limit.or_else(|| self.hardening.directive(name, value));
@@ -199,6 +203,37 @@ impl Unit {
     pub fn fence(&self) -> Result<Fence, Error> {
         let own = self.directories.iter().filter(|(kind, _)| kind.directive != "ConfigurationDirectory");
         self.hardening.fence(own.map(|(kind, name)| place(kind, name)))
+    }
+
+    /// Whether it says what takes a control group.
+    pub fn takes_group(&self) -> bool {
+        self.binds.refuse() || self.delegates
+    }
+
+    /// Has a control group hold its tasks to the unit; what a task is to write to, to be one of them. What cannot be done goes
+    /// into `not_applied`, by the name of its directive.
+    pub(super) fn join(
+        &self,
+        group: Result<&Group, &str>,
+        identity: &Identity,
+        not_applied: &mut Vec<String>,
+    ) -> Option<RawFd> {
+        let group = group.map_err(str::to_owned);
+        let mut asked = |of_it: bool, directive: &str, apply: &dyn Fn(&Group) -> std::io::Result<()>| {
+            if !of_it {
+                return false;
+            }
+            let done = group.clone().and_then(|group| apply(group).map_err(|error| error.to_string()));
+            if let Err(why) = &done {
+                not_applied.push(format!("{directive} of the unit: {why}"));
+            }
+            done.is_ok()
+        };
+        let holds = asked(self.binds.refuse(), "SocketBindDeny=", &|group| {
+            self.binds.hold(fs::File::open(&group.path)?.as_fd())
+        });
+        let delegates = asked(self.delegates, "Delegate=", &|group| delegate::give(&group.path, identity));
+        group.ok().filter(|_| holds || delegates).map(|group| group.joins)
     }
 
     /// Whom it can become, at most: one bit for each capability.
@@ -321,7 +356,7 @@ mod tests {
         let limits: Vec<&str> = unit.limits.iter().map(|(text, ..)| text.as_str()).collect();
         assert_eq!(limits, ["LimitNOFILE=9", "LimitMEMLOCK=18446744073709551615"]);
         assert_eq!(unit.unknown, ["PrivateUsers=yes", "AmbientCapabilities=CAP_NEW"]);
-        assert_eq!((unit.managers, unit.umask), (vec!["Delegate=yes".to_owned()], Some(0o027)));
+        assert_eq!((unit.takes_group(), unit.umask), (true, Some(0o027)));
         assert_eq!(unit.directory, Some(("/srv/a%b".into(), true)));
         assert_eq!(unit.before_start, [["sysctl", "-q", "-w", "a.b=1"]]);
         assert_eq!(unit.directories, [(&KINDS[0], b"x".to_vec())]);

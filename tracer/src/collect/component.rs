@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::calls::{File, Operation};
 use nrtrace_profiles::event::{Check, Component, Credentials, FileType, Identity, Object, PathObject};
 
-use super::calls::{Judged, Traits};
 use super::facts::{SEARCH, WRITE, mode_allows};
 use super::paths::{Paths, split};
 
@@ -68,11 +68,9 @@ pub struct Judge<'a> {
     pub mnt_ns: u32,
     /// Time of the call.
     pub now: u64,
-    /// Name of the call.
-    pub call: &'a str,
-    /// What is known of the call.
-    pub traits: Traits,
-    /// Its arguments.
+    /// What the call does.
+    pub does: Operation,
+    /// Its arguments, in place.
     pub args: &'a [u64; 6],
 }
 
@@ -89,7 +87,7 @@ impl Judge<'_> {
             Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (path, None),
             Object::Socket(socket) => (socket.path.as_ref()?, None),
             // The target of a symbolic link is text, not a file that is judged.
-            Object::TwoPaths { from, .. } if self.call.starts_with("symlink") => (from.as_ref(), None),
+            Object::TwoPaths { from, .. } if self.does.has_text() => (from.as_ref(), None),
             Object::TwoPaths { from, to } => (from.as_ref(), Some(to.as_ref())),
             Object::Nothing | Object::Ids { .. } => return None,
         };
@@ -106,7 +104,7 @@ impl Judge<'_> {
             Subject::File | Subject::Opened => self.facts(paths, first.path.as_bytes()),
             Subject::Parent => {
                 // `link` changes the new name's directory alone, `rename` both.
-                let old = (second.is_none() || self.call.starts_with("rename")).then_some(first);
+                let old = (second.is_none() || self.does.is(File::Rename)).then_some(first);
                 let parents = [old, second].into_iter().flatten().filter(|path| path.resolved);
                 let mut found: Vec<Component> =
                     parents.filter_map(|path| self.facts(paths, split(path.path.as_bytes()).0)).collect();
@@ -117,7 +115,7 @@ impl Judge<'_> {
     }
 
     fn subject(&self, path: &PathObject, frames: &[Arc<str>]) -> Subject {
-        let creates = self.traits.creates(self.call, self.args);
+        let creates = self.does.creates(self.args);
         let told = frames.iter().find_map(|frame| FUNCTIONS.iter().find(|(name, _)| **name == **frame));
         match told {
             Some((_, Subject::Opened)) if creates => return Subject::Parent,
@@ -128,10 +126,10 @@ impl Judge<'_> {
         // A file of the user's own was most likely made by this very call.
         let own = path.inode.as_ref().is_some_and(|inode| inode.uid == self.credentials.uid);
         let absent = path.inode.is_none() && path.parent.is_some();
-        match self.traits.judged {
-            Judged::File if (absent || own) && creates => Subject::Parent,
-            Judged::File => Subject::File,
-            Judged::Parent => Subject::Parent,
+        let of_entry = self.does.makes_name() || self.does.removes_name();
+        match of_entry || ((absent || own) && creates) {
+            true => Subject::Parent,
+            false => Subject::File,
         }
     }
 

@@ -7,6 +7,7 @@ use nrtrace_ebpf::record::{
     FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_FOREIGN_CRED, FLAG_OPTS, FLAG_PREDICTED, FLAG_TRUNCATED,
     FLAG_UNREADABLE, Head, STR_PATH,
 };
+use nrtrace_profiles::calls::{self, File, Identity as Takes, Operation as Does, Row, Socket};
 use nrtrace_profiles::event::{
     Accounts, Asked, Backend, Call, Check, Component, Credentials, Event, Identity, Object, Outcome, Phase,
     Process,
@@ -14,7 +15,7 @@ use nrtrace_profiles::event::{
 use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::{Capability, RawText};
 
-use super::calls::{Calls, Last, Traits};
+use super::calls::Calls;
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::inquiry::{Case, Inquiry};
@@ -90,8 +91,8 @@ impl Builder {
         self.inquiry.started(time);
     }
 
-    /// Name and traits of the operation's call.
-    pub fn name(&mut self, operation: &Operation<'_>) -> (Arc<str>, Traits) {
+    /// Name and row of the operation's call.
+    pub fn name(&mut self, operation: &Operation<'_>) -> (Arc<str>, &'static Row) {
         self.calls.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0)
     }
 
@@ -133,31 +134,26 @@ impl Builder {
         if operation.args[0] != 2 || operation.strings.data().is_empty() {
             return false;
         }
-        let name = self.name(operation).0;
-        is_write(&name) && !operation.strings.base().ends_with(b"/sys/proc")
+        self.name(operation).1.operation == Does::Write && !operation.strings.base().ends_with(b"/sys/proc")
     }
 
     /// Remembers what a socket was bound to, when `operation` is a `bind`.
-    pub fn remember_bound(&mut self, operation: &Operation<'_>, name: &str) {
-        if operation.socket.is_none() || name != "bind" {
+    pub fn remember_bound(&mut self, operation: &Operation<'_>, row: &Row) {
+        if operation.socket.is_none() || row.operation != Does::Socket(Socket::Bind) {
             return;
         }
-        let traits = super::calls::traits(name);
-        if let Object::Socket(socket) = object::of(operation, name, traits, &mut self.paths, &self.bound) {
+        if let Object::Socket(socket) = object::of(operation, row, &mut self.paths, &self.bound) {
             self.bound.remember(operation.head.pid, operation.args[0], socket);
         }
     }
 
     /// Remembers what was opened only to be named by its descriptor, when `operation` is such an open.
-    pub fn remember_opened(&mut self, operation: &Operation<'_>, name: &str, fd: i64) {
-        let Last::Open(index) = super::calls::traits(name).last else { return };
-        let structure = structure::numbers(operation, name);
-        let flags = structure::in_place(name, &operation.args, &structure)[index] as i32;
-        if flags & libc::O_PATH == 0 {
+    pub fn remember_opened(&mut self, operation: &Operation<'_>, row: &Row, fd: i64) {
+        let args = row.in_place(&operation.args, &structure::numbers(operation, row.operation));
+        if row.operation.opened_with(&args).is_none_or(|flags| flags as i32 & libc::O_PATH == 0) {
             return;
         }
-        let traits = super::calls::traits(name);
-        if let Object::Path(path) = object::of(operation, name, traits, &mut self.paths, &self.bound)
+        if let Object::Path(path) = object::of(operation, row, &mut self.paths, &self.bound)
             && path.resolved
             && let Ok(fd) = u64::try_from(fd)
         {
@@ -166,8 +162,9 @@ impl Builder {
     }
 
     /// Remembers that a process is under a seccomp filter, when `operation` installs one.
-    pub fn remember_filter(&mut self, operation: &Operation<'_>, name: &str) {
-        if name == "seccomp" && operation.args[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER) {
+    pub fn remember_filter(&mut self, operation: &Operation<'_>, row: &Row) {
+        let filters = row.operation == Does::Identity(Takes::Filter);
+        if filters && operation.args[0] == u64::from(libc::SECCOMP_SET_MODE_FILTER) {
             self.processes.acts(&operation.head).filtered = true;
         }
     }
@@ -205,25 +202,27 @@ impl Builder {
         checks: &[Check],
         phase: Phase,
     ) -> Event {
-        let (name, traits) = self.name(operation);
-        let structure = structure::numbers(operation, &name);
-        let args = structure::in_place(&name, &operation.args, &structure);
+        let (name, row) = self.name(operation);
+        let does = row.operation;
+        let structure = structure::numbers(operation, does);
+        let args = row.in_place(&operation.args, &structure);
         let head = &operation.head;
         let credentials = self.within.credentials(head.fsuid, head.fsgid);
         let outcome = outcome(ret);
         let refused = matches!(outcome, Outcome::Failure { errno: libc::EACCES | libc::EPERM | libc::EROFS });
-        let mut object = object::of(operation, &name, traits, &mut self.paths, &self.bound);
-        if &*name == "chroot" && ret == Some(0) {
+        let mut object = object::of(operation, row, &mut self.paths, &self.bound);
+        if does.is(File::ChangeRoot) && ret == Some(0) {
             object::take_root(&mut object, operation);
         }
-        self.count_unresolved(&mut object, &name);
+        self.count_unresolved(&mut object, does);
         let mut checks = checks.to_vec();
-        self.links.follow(head, &name, &mut object, &checks);
+        self.links.follow(head, does, &mut object, &checks);
         // Where nothing was found, what is there of the way tells what was missing.
-        let missed = outcome == Outcome::Failure { errno: libc::ENOENT } && left::makes(&name, &args);
-        let wanted = !self.wanted.is_empty() && self.is_wanted(&object, &name);
+        let missed =
+            outcome == Outcome::Failure { errno: libc::ENOENT } && (does.creates(&args) || does.makes_new());
+        let wanted = !self.wanted.is_empty() && self.is_wanted(&object, does);
         if refused || missed || wanted || !checks.is_empty() {
-            for path in object::paths_mut(&mut object, &name) {
+            for path in object::paths_mut(&mut object, does) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
             let judge = Judge {
@@ -231,16 +230,15 @@ impl Builder {
                 credentials,
                 mnt_ns: head.mnt_ns,
                 now: head.time,
-                call: &name,
-                traits,
+                does,
                 args: &args,
             };
             judge.add_components(&mut self.paths, &object, &mut checks);
         }
-        if outcome == (Outcome::Failure { errno: libc::EPERM }) && matches!(&*name, "execve" | "execveat") {
+        if outcome == (Outcome::Failure { errno: libc::EPERM }) && does.is(File::Execute) {
             self.refused_program(&mut object, head.mnt_ns);
         }
-        let written = is_write(&name).then(|| RawText::from(operation.strings.data()));
+        let written = (does == Does::Write).then(|| RawText::from(operation.strings.data()));
         let time = head.time.saturating_sub(self.start);
         Event {
             seq: 0,
@@ -263,8 +261,8 @@ impl Builder {
         }
     }
 
-    fn is_wanted(&self, object: &Object, name: &str) -> bool {
-        object::paths(object, name).any(|path| {
+    fn is_wanted(&self, object: &Object, does: Does) -> bool {
+        object::paths(object, does).any(|path| {
             [&path.path, &path.seen]
                 .iter()
                 .any(|path| self.wanted.iter().any(|pattern| pattern.covers(path.as_bytes())))
@@ -278,16 +276,16 @@ impl Builder {
 
     /// Whether the event is about one of those files.
     pub fn wants(&self, event: &Event) -> bool {
-        self.is_wanted(&event.object, &event.call.name)
+        self.is_wanted(&event.object, event.call.operation())
     }
 
     /// Finds what refused a new event of `operation`, or what the user would have been refused.
     pub fn inquire(&mut self, event: &mut Event, operation: &Operation<'_>) {
         let head = &operation.head;
-        let traits = self.name(operation).1;
+        let row = self.name(operation).1;
         let known = self.processes.get(head.pid);
         let case = Case {
-            traits,
+            row,
             mnt_ns: head.mnt_ns,
             base: &upright(operation.strings.base()),
             filtered: known.is_some_and(|known| known.filtered),
@@ -295,7 +293,7 @@ impl Builder {
         let checked = !event.checks.is_empty();
         self.inquiry.inquire(event, &case, &mut self.paths);
         if !checked && !event.checks.is_empty() {
-            for path in object::paths_mut(&mut event.object, &event.call.name) {
+            for path in object::paths_mut(&mut event.object, row.operation) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
         }
@@ -314,11 +312,11 @@ impl Builder {
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.
     pub fn decided(&mut self, call: IdentityCall, operation: Option<&Operation<'_>>, phase: Phase) -> Event {
         let IdentityCall { pid, tid, comm, time, name, args, mut object, outcome, consulted } = call;
+        let row = calls::row(name);
         if let Object::Gift { path, .. } = &mut object {
             // The supervisor looked while the thread waited for it; the record is told afterwards.
-            let traits = super::calls::traits(name);
             let told = operation.filter(|_| !path.resolved);
-            let told = told.map(|told| object::of(told, name, traits, &mut self.paths, &self.bound));
+            let told = told.map(|told| object::of(told, row, &mut self.paths, &self.bound));
             if let Some(Object::Path(told)) = told {
                 *path = told;
             }
@@ -326,9 +324,9 @@ impl Builder {
             mnt_ns.into_iter().for_each(|mnt_ns| self.paths.add_facts(path, mnt_ns, time));
         }
         if let (Some(told), Object::Nothing) = (operation.filter(|_| consulted.is_some()), &object) {
-            object = object::of(told, name, super::calls::traits(name), &mut self.paths, &self.bound);
+            object = object::of(told, row, &mut self.paths, &self.bound);
         }
-        self.count_unresolved(&mut object, name);
+        self.count_unresolved(&mut object, row.operation);
         let known = self.processes.get(pid).and_then(|known| known.credentials);
         let known = known.map(|known| self.within.credentials(known.uid, known.gid));
         let time = time.saturating_sub(self.start);
@@ -363,8 +361,8 @@ impl Builder {
         Process { pid, tid, name, exe, ancestors }
     }
 
-    fn count_unresolved(&mut self, object: &mut Object, name: &str) {
-        self.unresolved += object::paths_mut(object, name).filter(|path| !path.resolved).count() as u64;
+    fn count_unresolved(&mut self, object: &mut Object, does: Does) {
+        self.unresolved += object::paths_mut(object, does).filter(|path| !path.resolved).count() as u64;
     }
 
     /// What `events` made or changed that is still there.
@@ -442,8 +440,4 @@ fn outcome(ret: Option<i64>) -> Outcome {
         // Errnos are below 4096 (include/linux/err.h).
         Some(errno) => Outcome::Failure { errno: errno.unsigned_abs() as i32 },
     }
-}
-
-fn is_write(name: &str) -> bool {
-    matches!(name, "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2")
 }

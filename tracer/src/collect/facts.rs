@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use nix::sys::stat::FileStat;
 use nrtrace_ebpf::record::InodeRecord;
+use nrtrace_profiles::calls::{Identity as Takes, Operation};
 use nrtrace_profiles::event::{Accounts, Event, FileType, Identity, Inode, Object};
 
 use super::Within;
@@ -60,12 +61,13 @@ impl Names {
         let mut accounts = Accounts::default();
         for event in events {
             let args = &event.call.args;
-            let (users, groups) = match (&event.object, &*event.call.name) {
-                (Object::Ids { ids }, call) if call.contains("uid") => (ids.clone(), Vec::new()),
+            let operation = event.call.operation();
+            let of_users = matches!(operation, Operation::Identity(Takes::Users(_) | Takes::FileUser));
+            let (users, groups) = match (&event.object, operation.gift(args)) {
+                (Object::Ids { ids }, _) if of_users => (ids.clone(), Vec::new()),
                 (Object::Ids { ids }, _) => (Vec::new(), ids.clone()),
                 (Object::Gift { uid, gid, .. }, _) => (vec![*uid], vec![*gid]),
-                (_, "chown" | "lchown" | "fchown") => (vec![args[1] as u32], vec![args[2] as u32]),
-                (_, "fchownat") => (vec![args[2] as u32], vec![args[3] as u32]),
+                (_, Some((uid, gid))) => (vec![uid], vec![gid]),
                 _ => continue,
             };
             accounts.users.extend(users.into_iter().filter_map(|uid| Some((uid, self.user(uid)?))));

@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 
 use nrtrace_ebpf::record::FLAG_COMPAT;
+use nrtrace_profiles::calls::{self, File, Operation as Does};
 
-use super::calls::{Calls, traits};
+use super::calls::Calls;
 use super::decode::{Operation, StoredOperation};
 use crate::launch::{IdentityCall, machine};
 
@@ -16,30 +17,11 @@ const PATIENCE: u64 = 1_000_000_000;
 /// How many of one side wait.
 const WAITING: usize = 1024;
 
-const NAMES: [&str; 13] = [
-    "setuid",
-    "setreuid",
-    "setresuid",
-    "setfsuid",
-    "setgid",
-    "setregid",
-    "setresgid",
-    "setfsgid",
-    "setgroups",
-    "chown",
-    "lchown",
-    "fchown",
-    "fchownat",
-];
-
-/// Whether the supervisor may have decided on a call of this name.
-pub fn is_identity(name: &str) -> bool {
-    NAMES.contains(&native(name)) || machine::is_listed(name)
-}
-
-/// The native name of a call that the i386 table has twice, with ids of 16 and of 32 bits.
-fn native(name: &str) -> &str {
-    name.strip_suffix("32").unwrap_or(name)
+/// Whether the supervisor may have decided on such a call.
+pub fn is_identity(operation: Does) -> bool {
+    operation.ids().is_some()
+        || matches!(operation, Does::File(File::Give(_)))
+        || machine::way(operation).is_some()
 }
 
 /// A call's record that waits, with its result.
@@ -99,8 +81,9 @@ impl Meeting {
 }
 
 fn is_same(names: &mut Calls, call: &IdentityCall, operation: &Operation<'_>) -> bool {
-    let telling = |args: &[u64; 6]| traits(call.name).telling_args(args).map(|arg| arg as u32);
+    let telling = |args: &[u64; 6]| calls::row(call.name).telling_args(args).map(|arg| arg as u32);
     call.tid == operation.head.tid
         && telling(&call.args) == telling(&operation.args)
-        && native(&names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0) == call.name
+        && calls::native_name(&names.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0).0)
+            == call.name
 }

@@ -6,19 +6,19 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
+use nrtrace_profiles::calls::{Row, Want};
 use nrtrace_profiles::event::{
-    Asked, Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
+    Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
 };
 use nrtrace_profiles::requirement::Access;
 use nrtrace_profiles::{Capability, RawText};
 
 use super::Within;
-use super::calls::Traits;
 use super::magic::is_through;
 use super::paths::{Paths, split};
 use super::tree::Tree;
 use super::wants::{Wanted, wants};
-use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal, Want};
+use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal};
 
 /// A name that is nowhere, for questions about the making of entries that have been made by now.
 const ABSENT: &[u8] = b"\x01nrtrace: no such name";
@@ -47,7 +47,7 @@ pub struct Inquiry {
 /// A concluded call, with what the event does not hold.
 pub struct Case<'a> {
     /// What is known of the call.
-    pub traits: Traits,
+    pub row: &'static Row,
     /// Mount namespace.
     pub mnt_ns: u32,
     /// Where a relative path starts, absolute.
@@ -126,7 +126,7 @@ impl Inquiry {
         if !event.checks.iter().any(asks) {
             return;
         }
-        let there = wants(event, case.traits).iter().any(|wanted| match wanted.want {
+        let there = wants(event, case.row).iter().any(|wanted| match wanted.want {
             Want::Open(flags) if flags & libc::O_CREAT != 0 && flags & libc::O_EXCL == 0 => {
                 !self.is_fresh(wanted, case, paths)
             }
@@ -150,7 +150,7 @@ impl Inquiry {
     fn obstacle(&mut self, event: &Event, errno: i32, case: &Case<'_>, paths: &Paths) -> Option<Obstacle> {
         let real = |check: &Check| !check.foreign && !check.not_audited;
         let explained = event.checks.iter().any(|check| !check.granted && real(check));
-        let wanted = wants(event, case.traits);
+        let wanted = wants(event, case.row);
         let mut allowed = !wanted.is_empty();
         for wanted in &wanted {
             let judgement = self.ask(event, wanted, case, paths)?;
@@ -182,7 +182,7 @@ impl Inquiry {
         let succeeded = matches!(event.outcome, Outcome::Success { .. });
         let mut found: Vec<(Want, Refusal)> = Vec::new();
         let mut made = Vec::new();
-        for wanted in wants(event, case.traits) {
+        for wanted in wants(event, case.row) {
             let afterwards = if succeeded { self.afterwards(&wanted, case, paths) } else { wanted.want };
             made.extend(self.makes(event, &wanted, afterwards).filter(|_| succeeded));
             let wanted = Wanted { want: afterwards, ..wanted };
@@ -358,27 +358,7 @@ fn is_above(directory: &[u8], object: &PathObject, case: &Case<'_>) -> bool {
 
 /// What the user would be asked for; nothing where no capability would have helped.
 fn check(want: Want, refusal: &Refusal) -> Option<Check> {
-    let has = |access| refusal.access.contains(&access);
-    let only = |wanted| refusal.access.iter().all(|access| *access == wanted);
-    let unnamed = matches!(want, Want::Open(flags) if flags & libc::O_TMPFILE == libc::O_TMPFILE);
-    let at_its_end = matches!(want, Want::Search | Want::Access(_));
-    let (asked, capability) = match refusal.cause {
-        // Asked as if it were to be made, for it is gone by now.
-        Cause::Permission if has(Access::Create) && matches!(want, Want::Delete(_)) => {
-            (Asked::Delete, Capability::DAC_OVERRIDE)
-        }
-        Cause::Permission if has(Access::Create) && unnamed => (Asked::Entry, Capability::DAC_OVERRIDE),
-        Cause::Permission if has(Access::Create) => (Asked::Create, Capability::DAC_OVERRIDE),
-        Cause::Permission if has(Access::Delete) => (Asked::Delete, Capability::DAC_OVERRIDE),
-        Cause::Permission if only(Access::Search) && at_its_end => (Asked::File, Capability::DAC_READ_SEARCH),
-        Cause::Permission if only(Access::Search) => (Asked::Search, Capability::DAC_READ_SEARCH),
-        Cause::Permission if only(Access::Read) => (Asked::File, Capability::DAC_READ_SEARCH),
-        Cause::Permission => (Asked::File, Capability::DAC_OVERRIDE),
-        Cause::NotOwner | Cause::ProtectedHardlink => (Asked::Other, Capability::FOWNER),
-        Cause::Sticky => (Asked::Sticky, Capability::FOWNER),
-        Cause::OtherProcess => (Asked::Other, Capability::SYS_PTRACE),
-        _ => return None,
-    };
+    let (capability, asked) = refusal.consulted(want)?;
     Some(Check {
         capability,
         granted: true,

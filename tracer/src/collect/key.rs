@@ -10,10 +10,10 @@ use nrtrace_ebpf::record::{FLAG_COMPAT, FLAG_FD_ONLY};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Check, Event, Object, Phase};
 
-use super::calls::Traits;
 use super::decode::Operation;
 use super::fold::Worth;
 use crate::launch::IdentityCall;
+use nrtrace_profiles::calls::Row;
 
 /// Makes keys.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Seen<'a> {
     /// The checks.
     pub checks: &'a [Check],
     /// What is known of the call.
-    pub traits: Traits,
+    pub row: &'static Row,
 }
 
 impl Keys {
@@ -41,7 +41,7 @@ impl Keys {
         let head = &operation.head;
         (head.comm, head.fsuid, head.fsgid, head.mnt_ns, head.net_ns).hash(&mut state);
         (operation.nr, head.flags & (FLAG_COMPAT | FLAG_FD_ONLY), seen.ending, seen.phase).hash(&mut state);
-        seen.traits.telling_args(&operation.args).hash(&mut state);
+        seen.row.telling_args(&operation.args).hash(&mut state);
         operation.strings.all().hash(&mut state);
         seen.exe.map(RawText::as_bytes).hash(&mut state);
         if let Some(socket) = &operation.socket {

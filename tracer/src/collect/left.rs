@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Event, Object, Outcome, PathObject};
+use nrtrace_profiles::calls::{File, Operation, Part, Socket};
+use nrtrace_profiles::event::{Event, Outcome, PathObject};
 use nrtrace_profiles::place::obeyed;
 
-use super::calls::{Last, traits};
-use super::structure;
 use crate::changes::node::{Facts, Kind};
 
 /// Names told of.
@@ -40,27 +39,24 @@ pub fn touched(event: &Event) -> Option<(&PathObject, Touch)> {
     if matches!(event.outcome, Outcome::Failure { .. }) {
         return None;
     }
-    let name = &*event.call.name;
-    let args = structure::in_place(name, &event.call.args, &event.call.structure);
-    let (object, touch) = match &event.object {
-        Object::Path(path) if makes(name, &args) => (path, Touch::Made),
-        Object::Path(path) if writes(name, &args) => (path, Touch::Written),
-        Object::Path(path) if name.contains("chmod") || name.contains("setxattr") => (path, Touch::Set),
-        Object::TwoPaths { from, .. } if name.starts_with("symlink") => (&**from, Touch::Made),
-        Object::TwoPaths { to, .. } if name.starts_with("rename") || name.starts_with("link") => {
-            (&**to, Touch::Made)
+    let operation = event.call.operation();
+    let flags = event.call.opened_with().unwrap_or(0) as i32;
+    let (part, touch) = match operation {
+        Operation::File(File::Open(_)) if flags & libc::O_CREAT != 0 => (Part::First, Touch::Made),
+        Operation::File(File::Open(_)) if flags & libc::O_ACCMODE != libc::O_RDONLY => {
+            (Part::First, Touch::Written)
         }
-        Object::Socket(socket) if name == "bind" => (socket.path.as_ref()?, Touch::Made),
+        Operation::File(File::MakeDirectory(_) | File::MakeNode(_) | File::MakeLink) => {
+            (Part::First, Touch::Made)
+        }
+        Operation::File(File::Rename | File::Link) => (Part::Second, Touch::Made),
+        Operation::File(File::Truncate) => (Part::First, Touch::Written),
+        Operation::File(File::Mode(_) | File::SetAttribute(_)) => (Part::First, Touch::Set),
+        Operation::Socket(Socket::Bind) => (Part::Address, Touch::Made),
         _ => return None,
     };
+    let object = part.of(&event.object)?;
     object.resolved.then_some((object, touch))
-}
-
-fn writes(name: &str, args: &[u64; 6]) -> bool {
-    match traits(name).last {
-        Last::Open(index) => args[index] as i32 & libc::O_ACCMODE != libc::O_RDONLY,
-        _ => name == "truncate",
-    }
 }
 
 /// What makes `path`, which the run touched so, more than a file: the rights that it gives, and who obeys it.
@@ -79,11 +75,6 @@ pub fn power(path: &RawText, touch: Touch, facts: Option<&Facts>) -> Vec<&'stati
     // A mode that is set there changes nothing of what is obeyed.
     what.extend(obeyed(path).filter(|_| touch != Touch::Set));
     what
-}
-
-/// Whether a call of this name makes the file it names, where that is not there.
-pub fn makes(name: &str, args: &[u64; 6]) -> bool {
-    traits(name).creates(name, args) || matches!(name, "mkdir" | "mkdirat" | "mknod" | "mknodat" | "bind")
 }
 
 impl Left {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nrtrace_ebpf::record::Head;
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::calls::Operation;
 use nrtrace_profiles::event::{Check, Object, PathObject};
 
 use super::object;
@@ -64,9 +65,9 @@ impl Links {
 
     /// Makes the paths of a call what they lead to, as far as that is known: by what the kernel judged in it, else by what
     /// the process has open.
-    pub fn follow(&self, head: &Head, name: &str, object: &mut Object, checks: &[Check]) {
+    pub fn follow(&self, head: &Head, does: Operation, object: &mut Object, checks: &[Check]) {
         let single = matches!(object, Object::Path(_));
-        for path in object::paths_mut(object, name) {
+        for path in object::paths_mut(object, does) {
             let Some(through) = Through::of(path.path.as_bytes()) else { continue };
             let judged = checks.iter().filter(|_| single).find_map(|check| {
                 let at = &check.component.as_ref()?.path;
@@ -152,7 +153,7 @@ mod tests {
         let head = Head { pid: std::process::id(), ..Head::default() };
         let path = RawText::new(format!("/proc/self/fd/{}/new", file.as_raw_fd()));
         let mut object = Object::Path(PathObject { path, resolved: true, ..PathObject::default() });
-        Links::default().follow(&head, "openat", &mut object, &[]);
+        Links::default().follow(&head, Operation::Other, &mut object, &[]);
         let Object::Path(path) = object else { panic!("no path") };
         assert_eq!(path.path, RawText::new(directory.path().join("new").as_os_str().as_bytes()));
     }

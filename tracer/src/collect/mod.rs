@@ -288,7 +288,7 @@ impl Collector {
                 self.conclude(operation, known, &own.checks);
                 self.pairing.reuse(own);
             }
-            None if is_identity(&self.builder.name(operation).0) => {
+            None if is_identity(self.builder.name(operation).1.operation) => {
                 let met = self.meeting.record(&mut self.builder.calls, operation, ret);
                 met.into_iter().for_each(|met| self.conclude_met(met));
             }
@@ -354,17 +354,17 @@ impl Collector {
 
     /// Makes an event of an operation with its result, where that is known, and checks; or counts it.
     fn conclude(&mut self, operation: &Operation<'_>, ret: Option<i64>, checks: &[Check]) {
-        let (name, traits) = self.builder.name(operation);
+        let row = self.builder.name(operation).1;
         let ending = ret.map_or(-1, |ret| if ret < 0 { ret.unsigned_abs() as i32 } else { 0 });
         let refused = matches!(ending, libc::EACCES | libc::EPERM | libc::EROFS);
         self.counters.refusals += u64::from(refused);
         if ending == 0 {
-            self.builder.remember_bound(operation, &name);
-            self.builder.remember_filter(operation, &name);
-            self.builder.remember_opened(operation, &name, ret.unwrap_or(-1));
+            self.builder.remember_bound(operation, row);
+            self.builder.remember_filter(operation, row);
+            self.builder.remember_opened(operation, row, ret.unwrap_or(-1));
         }
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
-        let seen = Seen { exe, phase: self.phase, ending, checks, traits };
+        let seen = Seen { exe, phase: self.phase, ending, checks, row };
         let key = self.keys.event(operation, seen);
         let judged = refused || !checks.is_empty();
         let worth = if judged { self.keys.refusal(operation, seen) } else { Worth::Call };
@@ -378,7 +378,7 @@ impl Collector {
                 self.builder.inquire(&mut event, operation);
                 // What the user would have been refused is kept as refusals are.
                 let foretold = worth == Worth::Call && !event.checks.is_empty();
-                let seen = Seen { exe: None, phase: self.phase, ending, checks, traits };
+                let seen = Seen { exe: None, phase: self.phase, ending, checks, row };
                 let worth = if foretold { self.keys.refusal(operation, seen) } else { worth };
                 self.store.add(key, worth, event);
             }

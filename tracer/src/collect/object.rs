@@ -5,30 +5,30 @@ use std::os::unix::ffi::OsStrExt;
 
 use nrtrace_ebpf::record::{FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::calls::{File, Operation as Does, Row, Socket};
 use nrtrace_profiles::event::{Object, PathObject};
 
-use super::calls::Traits;
 use super::decode::Operation;
 use super::paths::{Given, Paths, upright};
 use super::sockets::{self, Address, Bound};
 use super::structure;
 
-/// The object of `operation`, a call of this name, without facts of inodes.
-pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Paths, bound: &Bound) -> Object {
+/// The object of `operation`, a call of this row, without facts of inodes.
+pub fn of(operation: &Operation<'_>, row: &Row, paths: &mut Paths, bound: &Bound) -> Object {
     let strings = &operation.strings;
     if let Some(socket) = &operation.socket
-        && name == "listen"
+        && row.operation == Does::Socket(Socket::Listen)
     {
         return Object::Socket(bound.listening(operation.head.pid, operation.args[0], socket));
     }
     if operation.nr < 0 {
         return Object::Nothing;
     }
-    if let Some(ids) = ids(operation, name) {
+    if let Some(ids) = ids(operation, row.operation) {
         return Object::Ids { ids };
     }
-    if takes_address(name) {
-        return address(operation, traits, paths);
+    if row.operation.takes_address() {
+        return address(operation, row, paths);
     }
     let has_path = operation.head.flags & FLAG_FD_ONLY != 0
         || !strings.path().is_empty()
@@ -41,15 +41,15 @@ pub fn of(operation: &Operation<'_>, name: &str, traits: Traits, paths: &mut Pat
         return Object::Nothing;
     }
     let mut head = operation.head;
-    if !strings.data().is_empty() && name.contains("write") {
+    if !strings.data().is_empty() && row.operation == Does::Write {
         // It is the data that was cut: a path of so few bytes is not.
         head.flags &= !FLAG_TRUNCATED;
     }
-    let args = structure::in_place(name, &operation.args, &structure::numbers(operation, name));
-    let follow = traits.follows(&args);
+    let args = row.in_place(&operation.args, &structure::numbers(operation, row.operation));
+    let follow = row.follows(&args);
     let given = Given { path: strings.path(), base: strings.base(), follow };
     let first = paths.object(&head, strings.root(), given);
-    match second(operation, name, paths) {
+    match second(operation, row.operation, paths) {
         Some(second) => Object::TwoPaths { from: Box::new(first), to: Box::new(second) },
         None => Object::Path(first),
     }
@@ -68,14 +68,8 @@ fn is_no_file(operation: &Operation<'_>) -> bool {
 
 /// The ids that a process wants to take; none for `setgroups`, whose list is in memory, and for 32-bit programs, where an
 /// id may have 16 bits.
-fn ids(operation: &Operation<'_>, name: &str) -> Option<Vec<u32>> {
-    let count = match name {
-        "setgroups" => 0,
-        "setuid" | "setgid" | "setfsuid" | "setfsgid" => 1,
-        "setreuid" | "setregid" => 2,
-        "setresuid" | "setresgid" => 3,
-        _ => return None,
-    };
+fn ids(operation: &Operation<'_>, does: Does) -> Option<Vec<u32>> {
+    let count = does.ids()?;
     let native = operation.head.flags & FLAG_COMPAT == 0;
     native.then(|| operation.args[..count].iter().map(|arg| *arg as u32).collect())
 }
@@ -92,17 +86,13 @@ pub fn take_root(object: &mut Object, operation: &Operation<'_>) {
     }
 }
 
-fn takes_address(name: &str) -> bool {
-    matches!(name, "bind" | "connect" | "sendto" | "sendmsg" | "accept" | "accept4")
-}
-
-fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<PathObject> {
+fn second(operation: &Operation<'_>, does: Does, paths: &mut Paths) -> Option<PathObject> {
     let strings = &operation.strings;
     // What is mounted is often no file, but a device or the name of a file system.
-    if strings.path2().is_empty() || name == "mount" {
+    if strings.path2().is_empty() || (does.has_text() && !does.is(File::MakeLink)) {
         return None;
     }
-    if name.starts_with("symlink") {
+    if does.has_text() {
         let text = RawText::from(strings.path2());
         let (seen, path) = (text.clone(), text.clone());
         return Some(PathObject { given: text, seen, path, resolved: true, ..Default::default() });
@@ -111,7 +101,7 @@ fn second(operation: &Operation<'_>, name: &str, paths: &mut Paths) -> Option<Pa
     Some(paths.object(&operation.head, strings.root(), given))
 }
 
-fn address(operation: &Operation<'_>, traits: Traits, paths: &mut Paths) -> Object {
+fn address(operation: &Operation<'_>, row: &Row, paths: &mut Paths) -> Object {
     let socket = operation.socket.as_ref();
     let parsed = sockets::parse(operation.strings.data());
     let Some((family, address)) = parsed.or_else(|| socket.map(|known| (known.family, Address::Other)))
@@ -124,7 +114,7 @@ fn address(operation: &Operation<'_>, traits: Traits, paths: &mut Paths) -> Obje
             if base.is_empty() && path.first() != Some(&b'/') {
                 base = working_directory(operation.head.pid);
             }
-            let given = Given { path, base: &base, follow: traits.follows(&operation.args) };
+            let given = Given { path, base: &base, follow: row.follows(&operation.args) };
             Some(paths.object(&operation.head, operation.strings.root(), given))
         }
         _ => None,
@@ -143,12 +133,10 @@ fn working_directory(pid: u32) -> Vec<u8> {
 }
 
 /// The same, to look at.
-pub fn paths<'a>(object: &'a Object, name: &str) -> impl Iterator<Item = &'a PathObject> {
+pub fn paths(object: &Object, does: Does) -> impl Iterator<Item = &PathObject> {
     let (first, second) = match object {
         Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (Some(path), None),
-        Object::TwoPaths { from, to } => {
-            (Some(from.as_ref()), (!name.starts_with("symlink")).then_some(to.as_ref()))
-        }
+        Object::TwoPaths { from, to } => (Some(from.as_ref()), (!does.has_text()).then_some(to.as_ref())),
         Object::Socket(socket) => (socket.path.as_ref(), None),
         Object::Nothing | Object::Ids { .. } => (None, None),
     };
@@ -156,12 +144,10 @@ pub fn paths<'a>(object: &'a Object, name: &str) -> impl Iterator<Item = &'a Pat
 }
 
 /// The paths in `object`, which are files of the program's mount namespace.
-pub fn paths_mut<'a>(object: &'a mut Object, name: &str) -> impl Iterator<Item = &'a mut PathObject> {
+pub fn paths_mut(object: &mut Object, does: Does) -> impl Iterator<Item = &mut PathObject> {
     let (first, second) = match object {
         Object::Path(path) | Object::Program { path, .. } | Object::Gift { path, .. } => (Some(path), None),
-        Object::TwoPaths { from, to } => {
-            (Some(from.as_mut()), (!name.starts_with("symlink")).then_some(to.as_mut()))
-        }
+        Object::TwoPaths { from, to } => (Some(from.as_mut()), (!does.has_text()).then_some(to.as_mut())),
         Object::Socket(socket) => (socket.path.as_mut(), None),
         Object::Nothing | Object::Ids { .. } => (None, None),
     };

@@ -60,6 +60,7 @@ impl Command {
             credentials: &Credentials::Unchanged,
             policy: IdentityPolicy::Switch,
             guarded: false,
+            session: false,
             privileges: Privileges::of_self()?,
             trace_filter: &[],
             signal_mask,

@@ -5,6 +5,7 @@
 
 mod attendant;
 mod command;
+mod managed;
 mod notify;
 mod output;
 mod port;
@@ -19,27 +20,43 @@ use nrtrace_profiles::event::Exit;
 use serde::{Deserialize, Serialize};
 
 pub use attendant::Attendant;
+pub use managed::{is_said, managed};
 pub use output::Capture;
 pub use watch::Turn;
 
 use watch::Watch;
 
+use crate::attach::cgroup::Group;
 use crate::launch::tree;
 use crate::members::Members;
 
-/// The program's tree, as its course looks at it.
+/// The program's processes, as its course looks at them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tree<'a> {
-    /// What it hangs below.
-    pub(crate) root: i32,
-    /// Who belongs to it, as the records tell.
-    pub(crate) members: &'a Members,
+pub(crate) enum Tree<'a> {
+    /// What hangs below one, and who belongs to it as the records tell.
+    Below { root: i32, members: &'a Members },
+    /// What is in a control group.
+    Group(&'a Group),
 }
 
 impl Tree<'_> {
     /// Whether a process belongs to it, or did until it ended just now.
     fn includes(self, pid: i32) -> bool {
-        self.members.include(pid as u32) || tree::contains(self.root, pid)
+        match self {
+            Self::Below { root, members } => members.include(pid as u32) || tree::contains(root, pid),
+            Self::Group(group) => group.processes().contains(&pid),
+        }
+    }
+
+    /// The processes that live.
+    fn processes(self) -> Vec<i32> {
+        match self {
+            Self::Below { root, .. } => {
+                let members = tree::descendants(root).into_iter();
+                members.filter(|member| !member.zombie).map(|member| member.pid).collect()
+            }
+            Self::Group(group) => group.processes(),
+        }
     }
 }
 
@@ -88,13 +105,6 @@ pub struct Course {
     pub settle: Duration,
     /// Whether the run is ended once all this is over or has failed.
     pub ends: bool,
-}
-
-impl Course {
-    /// Default of [`Course::ready_timeout`].
-    pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
-    /// Default of [`Course::exercise_timeout`].
-    pub const EXERCISE_TIMEOUT: Duration = Duration::from_secs(600);
 }
 
 /// What it came to.

@@ -64,9 +64,9 @@ impl Asker {
             } else {
                 finished.said
             };
-            return Ok(Some(finished.succeeded && self.holds(tree.root)));
+            return Ok(Some(finished.succeeded && self.holds(tree)));
         }
-        if !self.holds(tree.root) {
+        if !self.holds(tree) {
             return Ok(Some(false));
         }
         let Some(command) = &self.command else { return Ok(Some(true)) };
@@ -77,21 +77,21 @@ impl Asker {
     }
 
     /// Whether all holds that needs no command.
-    fn holds(&self, root: i32) -> bool {
+    fn holds(&self, tree: Tree<'_>) -> bool {
         (self.logged || !self.log)
             && (self.notified || self.notify.is_none())
-            && self.ports.iter().all(|port| port::listens(root, *port))
+            && self.ports.iter().all(|port| port::listens(tree.processes(), *port))
     }
 
     /// What is missing, in words.
-    pub fn said(&self, root: i32) -> String {
+    pub fn said(&self, tree: Tree<'_>) -> String {
         if self.log && !self.logged {
             return "no line of its output matched".into();
         }
         if self.notify.is_some() && !self.notified {
             return "it did not send READY=1".into();
         }
-        match self.ports.iter().find(|port| !port::listens(root, **port)) {
+        match self.ports.iter().find(|port| !port::listens(tree.processes(), **port)) {
             Some(port) => format!("nothing of it listens on port {port}"),
             None => self.said.clone(),
         }

@@ -117,7 +117,7 @@ impl Watch {
         if waited < self.course.ready_timeout {
             return Ok(None);
         }
-        let said = self.asker.said(tree.root);
+        let said = self.asker.said(tree);
         Ok(self.fail(Failure::NotReady { waited, said }))
     }
 
@@ -149,7 +149,7 @@ impl Watch {
                 if *refusals < NO_LONGER {
                     return Ok(None);
                 }
-                let said = self.asker.said(tree.root);
+                let said = self.asker.said(tree);
                 Ok(self.fail(Failure::NoLongerReady { said }))
             }
         }

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use nrtrace_ebpf::table::{CALLS, Operands, ROWS};
+use nrtrace_ebpf::table::{CALLS, Operands};
+use nrtrace_profiles::calls::ROWS;
 use syscalls::Sysno;
 
 #[cfg(target_arch = "aarch64")]

@@ -13,7 +13,7 @@ use nrtrace_profiles::{Capability, RawText};
 
 use super::filesystem::{Target, View, directory};
 use super::identity_filter::{IdentityPolicy, Takes};
-use super::machine::{self, Mounting, Row, Way};
+use super::machine::{self, Mounting, Way};
 use super::proc_status::Status;
 
 /// The id that leaves things as they are.
@@ -102,7 +102,7 @@ impl Judge {
         }
         let mut decided = match caught.takes {
             Takes::Groups => self.groups(caught),
-            Takes::Machine(row) => self.machine(caught, row),
+            Takes::Machine(way, capability) => self.machine(caught, way, capability),
             takes => match takes.owner_index() {
                 Some(index) => self.gift(caught, index),
                 None => self.ids(caught),
@@ -164,9 +164,9 @@ impl Judge {
         self.record(Object::Gift { path, uid, gid }, Answer::Value(0), Answer::Errno(Errno::EPERM))
     }
 
-    fn machine(&self, caught: &Caught, row: &Row) -> Decided {
-        let held = caught.status.effective >> row.capability.number() & 1 == 1;
-        let reads = match row.way {
+    fn machine(&self, caught: &Caught, way: Way, capability: Capability) -> Decided {
+        let held = caught.status.effective >> capability.number() & 1 == 1;
+        let reads = match way {
             Way::Clock(at) => modes(caught, at) == Ok(0),
             Way::Node(at) => machine::is_harmless(caught.args[at], caught.args[at + 1]),
             _ => false,
@@ -174,7 +174,7 @@ impl Judge {
         let kernel = |outcome| (Answer::Continue, outcome);
         let answered = (Answer::Value(0), Outcome::Answered);
         let refused = (Answer::Errno(Errno::EPERM), Outcome::Failure { errno: libc::EPERM });
-        let (answer, outcome) = match row.way {
+        let (answer, outcome) = match way {
             // The clock may be read by everybody.
             Way::Clock(at) if reads && held => return read_clock(caught, at).into(),
             Way::Clock(_) if reads => return Answer::Continue.into(),
@@ -197,18 +197,20 @@ impl Judge {
         if answer == Answer::Continue && !self.alone {
             return answer.into();
         }
-        let object = match row.way {
+        let object = match way {
             Way::Mount => named(read_path(caught.tid, caught.args[1])),
             _ => Object::Nothing,
         };
-        let consulted = Some((row.capability, answer != Answer::Errno(Errno::EPERM)));
+        let consulted = Some((capability, answer != Answer::Errno(Errno::EPERM)));
         Decided { record: Some((object, outcome)), consulted, ..Decided::from(answer) }
     }
 
     fn record(&self, object: Object, success: Answer, refusal: Answer) -> Decided {
         let (answer, outcome) = match self.policy {
             IdentityPolicy::Deny => (refusal, Outcome::Failure { errno: libc::EPERM }),
-            IdentityPolicy::Keep | IdentityPolicy::Switch => (success, Outcome::Answered),
+            IdentityPolicy::Keep | IdentityPolicy::Switch | IdentityPolicy::Root => {
+                (success, Outcome::Answered)
+            }
         };
         Decided { record: Some((object, outcome)), ..Decided::from(answer) }
     }

@@ -223,6 +223,8 @@ macro_rules! steps {
 steps! {
     /// `seccomp`, for the ptrace backend.
     Trace = "installing the filter that stops its calls for the tracer",
+    /// `write` to a file of the control group.
+    ControlGroup = "joining its control group",
     /// `setns` and `unshare`.
     Namespace = "entering the namespaces of a service",
     /// `chdir`.

@@ -1,10 +1,15 @@
 //! The seccomp filter that catches changes of identity and gifts of ownership, see seccomp(2).
 
-use libc::{sock_filter, sock_fprog};
+use std::sync::LazyLock;
 
-use super::machine;
+use libc::{sock_filter, sock_fprog};
+use nrtrace_ebpf::table::{NONE, Operands};
+use nrtrace_profiles::Capability;
+use nrtrace_profiles::calls::{self, File, Identity, Link, Operation, ROWS, Row};
+
+use super::machine::{self, Way};
 use crate::seccomp::arch::{COMPAT, NATIVE, VARIANT_BIT};
-use crate::seccomp::{ARCH, ARGUMENTS, NUMBER, and, if_equal, load, ret, skip};
+use crate::seccomp::{self, ARCH, ARGUMENTS, NUMBER, and, if_equal, load, ret, skip};
 
 /// What becomes of the program's changes of identity (`setuid` and its kind, `chown` to somebody else).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -16,6 +21,8 @@ pub enum IdentityPolicy {
     Switch,
     /// Refuse with EPERM, as in production, and record it.
     Deny,
+    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number, `capset` with success.
+    Root,
 }
 
 /// What a call changes, and where its operands are.
@@ -40,8 +47,8 @@ pub(super) enum Takes {
     FdOwner,
     /// A directory's descriptor, a path, an owner, a group and flags.
     AtOwner,
-    /// Something of the machine.
-    Machine(&'static machine::Row),
+    /// Something of the machine: what becomes of it, and what it consults.
+    Machine(Way, Capability),
 }
 
 impl Takes {
@@ -50,81 +57,70 @@ impl Takes {
         match self {
             Self::PathOwner { .. } | Self::FdOwner => Some(1),
             Self::AtOwner => Some(2),
-            Self::Uids(_) | Self::Gids(_) | Self::FsUid | Self::FsGid | Self::Groups | Self::Machine(_) => {
+            Self::Uids(_) | Self::Gids(_) | Self::FsUid | Self::FsGid | Self::Groups | Self::Machine(..) => {
                 None
             }
         }
     }
 }
 
-/// One call: its name, its number in the native table (if it is there), its numbers in the 32-bit table with 16-bit
-/// and with 32-bit ids, and what it takes.
-struct Row {
-    /// The name in the native table.
+/// A call that may be caught.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    number: u32,
+    /// The name in the native table: the i386 table has some calls twice, with ids of 16 and of 32 bits.
     name: &'static str,
-    native: Option<libc::c_long>,
-    narrow: Option<u32>,
-    wide: Option<u32>,
-    /// What it changes.
     takes: Takes,
+    /// Its ids have 16 bits.
+    narrow: bool,
 }
 
-const fn row(
-    name: &'static str,
-    native: Option<libc::c_long>,
-    narrow: Option<u32>,
-    wide: Option<u32>,
-    takes: Takes,
-) -> Row {
-    Row { name, native, narrow, wide, takes }
+fn takes(row: &Row) -> Option<Takes> {
+    Some(match row.operation {
+        Operation::Identity(identity) => match identity {
+            Identity::Users(count) => Takes::Uids(count.into()),
+            Identity::Groups(count) => Takes::Gids(count.into()),
+            Identity::FileUser => Takes::FsUid,
+            Identity::FileGroup => Takes::FsGid,
+            Identity::Supplementary => Takes::Groups,
+            Identity::Capabilities | Identity::Process | Identity::Filter => return None,
+        },
+        Operation::File(File::Give(_)) => match row.operands {
+            Operands { path: NONE, .. } => Takes::FdOwner,
+            Operands { dirfd: NONE, .. } => Takes::PathOwner { follow: row.link == Link::Followed },
+            _ => Takes::AtOwner,
+        },
+        does => Takes::Machine(machine::way(does)?, machine::capability(does)?),
+    })
 }
 
-#[cfg(target_arch = "x86_64")]
-mod arch {
-    pub(super) const CHOWN: Option<libc::c_long> = Some(libc::SYS_chown);
-    pub(super) const LCHOWN: Option<libc::c_long> = Some(libc::SYS_lchown);
-    pub(super) const COMPAT_FCHOWNAT: u32 = 298;
+/// The calls of one table that change the caller's identity or give files away.
+fn known(compat: bool) -> Vec<Known> {
+    let known = |row: &'static Row| {
+        let number = if compat { seccomp::compat(row.name) } else { seccomp::native(row.name) };
+        let narrow = compat && calls::find(&format!("{}32", row.name)).is_some();
+        let name = calls::native_name(row.name);
+        Some(Known { number: number?, name, takes: takes(row)?, narrow })
+    };
+    ROWS.iter().filter_map(known).collect()
 }
 
-#[cfg(target_arch = "aarch64")]
-mod arch {
-    pub(super) const CHOWN: Option<libc::c_long> = None;
-    pub(super) const LCHOWN: Option<libc::c_long> = None;
-    pub(super) const COMPAT_FCHOWNAT: u32 = 325;
-}
+static KNOWN: LazyLock<[Vec<Known>; 2]> = LazyLock::new(|| [known(false), known(true)]);
 
-// The 32-bit numbers are those of arch/x86/entry/syscalls/syscall_32.tbl; ARM's table has the same but for fchownat.
-const ROWS: [Row; 13] = [
-    row("setuid", Some(libc::SYS_setuid), Some(23), Some(213), Takes::Uids(1)),
-    row("setgid", Some(libc::SYS_setgid), Some(46), Some(214), Takes::Gids(1)),
-    row("setreuid", Some(libc::SYS_setreuid), Some(70), Some(203), Takes::Uids(2)),
-    row("setregid", Some(libc::SYS_setregid), Some(71), Some(204), Takes::Gids(2)),
-    row("setresuid", Some(libc::SYS_setresuid), Some(164), Some(208), Takes::Uids(3)),
-    row("setresgid", Some(libc::SYS_setresgid), Some(170), Some(210), Takes::Gids(3)),
-    row("setfsuid", Some(libc::SYS_setfsuid), Some(138), Some(215), Takes::FsUid),
-    row("setfsgid", Some(libc::SYS_setfsgid), Some(139), Some(216), Takes::FsGid),
-    row("setgroups", Some(libc::SYS_setgroups), Some(81), Some(206), Takes::Groups),
-    row("chown", arch::CHOWN, Some(182), Some(212), Takes::PathOwner { follow: true }),
-    row("lchown", arch::LCHOWN, Some(16), Some(198), Takes::PathOwner { follow: false }),
-    row("fchown", Some(libc::SYS_fchown), Some(95), Some(207), Takes::FdOwner),
-    row("fchownat", Some(libc::SYS_fchownat), None, Some(arch::COMPAT_FCHOWNAT), Takes::AtOwner),
-];
+/// The numbers of the calls that return 0 to root alone.
+fn of_root(compat: bool) -> impl Iterator<Item = u32> {
+    let number = if compat { seccomp::compat } else { seccomp::native };
+    calls::ROOT_ONLY.into_iter().flat_map(move |name| [number(name), number(&format!("{name}32"))]).flatten()
+}
 
 /// A caught call: its name, what it takes, and whether its ids have 16 bits only.
 pub(super) fn lookup(audit_arch: u32, nr: i32) -> Option<(&'static str, Takes, bool)> {
-    let nr = nr as u32 & if is_native(audit_arch) { !VARIANT_BIT } else { !0 };
-    let changes = ROWS.iter().find_map(|row| match nr {
-        _ if is_native(audit_arch) => {
-            (row.native == Some(libc::c_long::from(nr as i32))).then_some((row.name, row.takes, false))
-        }
-        _ if row.narrow == Some(nr) => Some((row.name, row.takes, true)),
-        _ if row.wide == Some(nr) => Some((row.name, row.takes, false)),
-        _ => None,
-    });
-    changes.or_else(|| {
-        let row = machine::lookup(!is_native(audit_arch), nr)?;
-        Some((row.name, Takes::Machine(row), false))
-    })
+    let native = is_native(audit_arch);
+    let nr = nr as u32 & if native { !VARIANT_BIT } else { !0 };
+    let found = KNOWN[usize::from(!native)].iter().find(|known| known.number == nr)?;
+    // The names of the 32-bit table are those of i386.
+    let told = native || cfg!(target_arch = "x86_64") || !matches!(found.takes, Takes::Machine(..));
+    told.then_some((found.name, found.takes, found.narrow))
 }
 
 /// Whether it is the native table.
@@ -144,27 +140,32 @@ pub(super) struct Caught {
     pub identity: Option<(u32, u32, u32)>,
     /// Calls that change the machine.
     pub machine: Option<u32>,
+    /// Whether it is told that it is root.
+    pub is_root: bool,
 }
 
 /// A filter that answers the calls of the tables with the action given for each and lets all others pass. Gifts to the user
 /// itself pass as well: the kernel may judge those.
 pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
-    let rows = if caught.identity.is_some() { &ROWS[..] } else { &[] };
     let (uid, gid, action) = caught.identity.unwrap_or_default();
-    let block = |takes: Takes, narrow: bool| match takes.owner_index() {
-        None => vec![ret(action)],
-        Some(index) => gift_block(index as u32, uid, gid, narrow, action),
+    let blocks = |compat: bool| {
+        let of_identity =
+            |known: &&Known| caught.identity.is_some() && !matches!(known.takes, Takes::Machine(..));
+        let block = |known: &Known| match known.takes.owner_index() {
+            None => vec![ret(action)],
+            Some(index) => gift_block(index as u32, uid, gid, known.narrow, action),
+        };
+        let rows = KNOWN[usize::from(compat)].iter().filter(of_identity);
+        let mut blocks: Vec<_> = rows.map(|known| (known.number, block(known))).collect();
+        blocks.extend(caught.machine.into_iter().flat_map(|action| machine::blocks(compat, action)));
+        if caught.is_root {
+            // The errno 0 has the call return 0.
+            blocks.extend(of_root(compat).map(|number| (number, vec![ret(libc::SECCOMP_RET_ERRNO)])));
+        }
+        blocks
     };
-    let machine = |compat| caught.machine.map(|action| machine::blocks(compat, action)).unwrap_or_default();
-    let mut native: Vec<_> =
-        rows.iter().filter_map(|row| Some((row.native? as u32, block(row.takes, false)))).collect();
-    native.extend(machine(false));
-    let narrow = rows.iter().filter_map(|row| Some((row.narrow?, block(row.takes, true))));
-    let mut compat: Vec<_> =
-        narrow.chain(rows.iter().filter_map(|row| Some((row.wide?, block(row.takes, false))))).collect();
-    compat.extend(machine(true));
     let mut filter = vec![load(ARCH)];
-    for (arch, mask, calls) in [(NATIVE, !VARIANT_BIT, native), (COMPAT, !0, compat)] {
+    for (arch, mask, calls) in [(NATIVE, !VARIANT_BIT, blocks(false)), (COMPAT, !0, blocks(true))] {
         let mut section = vec![load(NUMBER), and(mask)];
         for (nr, block) in calls {
             section.extend([if_equal(nr, 1, 0), skip(block.len())]);
@@ -205,7 +206,7 @@ mod tests {
     use super::*;
     use crate::seccomp::answer;
 
-    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None };
+    const OWN: Caught = Caught { identity: Some((61184, 61185, CAUGHT)), machine: None, is_root: false };
     const CAUGHT: u32 = libc::SECCOMP_RET_USER_NOTIF;
     const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
 
@@ -213,9 +214,11 @@ mod tests {
     fn each_call_of_the_table_is_caught_and_no_other() {
         let filter = program(Caught { machine: Some(CAUGHT), ..OWN });
         assert!(filter.len() < 4096);
-        let always = |takes| match takes {
-            Takes::Machine(row) => !matches!(row.name, "mknod" | "mknodat" | "bpf" | "syslog"),
-            _ => true,
+        let always = |takes| {
+            !matches!(
+                takes,
+                Takes::Machine(Way::Node(_), _) | Takes::Machine(_, Capability::BPF | Capability::SYSLOG)
+            )
         };
         for audit_arch in [NATIVE, COMPAT] {
             for nr in 0..600 {
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn of_some_calls_the_arguments_tell() {
-        let filter = program(Caught { identity: None, machine: Some(CAUGHT) });
+        let filter = program(Caught { machine: Some(CAUGHT), ..Caught::default() });
         let cases = [
             (libc::SYS_mknodat, [3, 9, libc::S_IFBLK | 0o600, 0x801], CAUGHT),
             (libc::SYS_mknodat, [3, 9, libc::S_IFCHR | 0o600, 0x103], CAUGHT),
@@ -245,6 +248,26 @@ mod tests {
         ];
         for (nr, args, expected) in cases {
             assert_eq!(answer(&filter, NATIVE, nr as u32, args), expected, "{nr} {args:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_told_that_it_is_root() {
+        for (is_root, expected) in [(true, libc::SECCOMP_RET_ERRNO), (false, PASSED)] {
+            let filter = program(Caught { is_root, ..OWN });
+            let calls = [
+                (NATIVE, libc::SYS_getuid as u32),
+                (NATIVE, libc::SYS_geteuid as u32),
+                (NATIVE, libc::SYS_capset as u32),
+                (COMPAT, 24),
+                (COMPAT, 49),
+                (COMPAT, 199),
+                (COMPAT, 201),
+            ];
+            for (arch, nr) in calls {
+                assert_eq!(answer(&filter, arch, nr, [0; 4]), expected, "{arch:x} {nr}");
+            }
+            assert_eq!(answer(&filter, NATIVE, libc::SYS_getgid as u32, [0; 4]), PASSED);
         }
     }
 

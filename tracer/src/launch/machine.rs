@@ -3,13 +3,14 @@
 
 use libc::sock_filter;
 use nrtrace_profiles::Capability;
+use nrtrace_profiles::calls::{File, Kernel, Mount, Operation, ROWS};
 
 use super::identity_filter::load_argument;
 use crate::seccomp::{self, and, if_equal, ret};
 
 /// What becomes of a call whose caller has the capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// Success, and nothing is done.
     Answered,
     /// EPERM.
@@ -24,101 +25,98 @@ pub(super) enum Way {
     Mount,
 }
 
-/// A call.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    /// Its name.
-    pub name: &'static str,
-    /// What it consults.
-    pub capability: Capability,
-    /// What becomes of it.
-    pub way: Way,
-    /// Values of its first argument that are caught; all where there are none.
-    first: &'static [u32],
-}
-
-const fn row(name: &'static str, capability: Capability, way: Way) -> Row {
-    Row { name, capability, way, first: &[] }
-}
-
 /// `BPF_PROG_LOAD` (bpf(2)).
 const LOADS_PROGRAM: &[u32] = &[5];
 /// Clearing the log, and what the console shows (syslog(2)).
 const CHANGES_LOG: &[u32] = &[5, 6, 7, 8];
 
-const ROWS: &[Row] = &[
-    row("settimeofday", Capability::SYS_TIME, Way::Answered),
-    row("stime", Capability::SYS_TIME, Way::Answered),
-    row("clock_settime", Capability::SYS_TIME, Way::Answered),
-    row("clock_settime64", Capability::SYS_TIME, Way::Answered),
-    row("adjtimex", Capability::SYS_TIME, Way::Clock(0)),
-    row("clock_adjtime", Capability::SYS_TIME, Way::Clock(1)),
-    row("clock_adjtime64", Capability::SYS_TIME, Way::Clock(1)),
-    row("init_module", Capability::SYS_MODULE, Way::Answered),
-    row("finit_module", Capability::SYS_MODULE, Way::Answered),
-    row("delete_module", Capability::SYS_MODULE, Way::Answered),
-    row("reboot", Capability::SYS_BOOT, Way::Answered),
-    row("kexec_load", Capability::SYS_BOOT, Way::Answered),
-    row("kexec_file_load", Capability::SYS_BOOT, Way::Answered),
-    row("iopl", Capability::SYS_RAWIO, Way::Refused),
-    row("ioperm", Capability::SYS_RAWIO, Way::Refused),
-    row("swapon", Capability::SYS_ADMIN, Way::Answered),
-    row("swapoff", Capability::SYS_ADMIN, Way::Answered),
-    // CAP_SYS_PACCT, CAP_SYS_TTY_CONFIG
-    row("acct", Capability::from_number(20), Way::Answered),
-    row("vhangup", Capability::from_number(26), Way::Answered),
-    row("quotactl", Capability::SYS_ADMIN, Way::Refused),
-    row("quotactl_fd", Capability::SYS_ADMIN, Way::Refused),
-    row("open_by_handle_at", Capability::DAC_READ_SEARCH, Way::Refused),
-    Row { first: LOADS_PROGRAM, ..row("bpf", Capability::BPF, Way::Refused) },
-    Row { first: CHANGES_LOG, ..row("syslog", Capability::SYSLOG, Way::Answered) },
-    row("mknod", Capability::MKNOD, Way::Node(1)),
-    row("mknodat", Capability::MKNOD, Way::Node(2)),
-    row("mount", Capability::SYS_ADMIN, Way::Mount),
-    row("fsopen", Capability::SYS_ADMIN, Way::Unknown),
-    row("fspick", Capability::SYS_ADMIN, Way::Unknown),
-    row("mount_setattr", Capability::SYS_ADMIN, Way::Unknown),
-    row("open_tree_attr", Capability::SYS_ADMIN, Way::Unknown),
-];
-
-/// Whether a call of this name may be caught.
-pub(crate) fn is_listed(name: &str) -> bool {
-    ROWS.iter().any(|row| row.name == name)
+/// What becomes of calls that do this, if they change the machine.
+pub(crate) fn way(does: Operation) -> Option<Way> {
+    Some(match does {
+        Operation::File(File::MakeNode(mode)) => Way::Node(mode.into()),
+        Operation::File(File::OpenHandle) => Way::Refused,
+        Operation::Mount(mount) => match mount {
+            Mount::Mount => Way::Mount,
+            Mount::Context | Mount::SetAttributes | Mount::OpenTreeSet => Way::Unknown,
+            Mount::Unmount
+            | Mount::Pivot
+            | Mount::OpenTree
+            | Mount::Move
+            | Mount::Configure
+            | Mount::Finish
+            | Mount::List => return None,
+        },
+        Operation::Kernel(kernel) => match kernel {
+            Kernel::SetClock
+            | Kernel::Module
+            | Kernel::Reboot
+            | Kernel::Kexec
+            | Kernel::Accounting
+            | Kernel::SwapOn
+            | Kernel::SwapOff
+            | Kernel::Hangup
+            | Kernel::Log => Way::Answered,
+            Kernel::AdjustClock(structure) => Way::Clock(structure.into()),
+            Kernel::Ports | Kernel::Quota | Kernel::QuotaOf | Kernel::Bpf => Way::Refused,
+            Kernel::NameHost
+            | Kernel::Perf
+            | Kernel::Ring
+            | Kernel::RegisterRing
+            | Kernel::PageFaults
+            | Kernel::Keys
+            | Kernel::Control
+            | Kernel::Ipc
+            | Kernel::ControlIpc
+            | Kernel::MessageQueue
+            | Kernel::WatchFiles
+            | Kernel::MarkFiles => return None,
+        },
+        _ => return None,
+    })
 }
 
-fn number(row: &Row, compat: bool) -> Option<u32> {
-    match compat {
-        false => seccomp::native(row.name),
-        // The names are those of the i386 table.
-        true => cfg!(target_arch = "x86_64").then(|| seccomp::compat(row.name)).flatten(),
+/// Values of the first argument that are caught; all where there are none.
+fn first(does: Operation) -> &'static [u32] {
+    match does {
+        Operation::Kernel(Kernel::Bpf) => LOADS_PROGRAM,
+        Operation::Kernel(Kernel::Log) => CHANGES_LOG,
+        _ => &[],
     }
 }
 
-/// The row of a caught call.
-pub(super) fn lookup(compat: bool, nr: u32) -> Option<&'static Row> {
-    ROWS.iter().find(|row| number(row, compat) == Some(nr))
+/// What it consults, as what is answered in the kernel's place is told.
+pub(super) fn capability(does: Operation) -> Option<Capability> {
+    does.consults().first().map(|consulted| consulted.capability)
 }
 
-/// The numbers of all calls of one table, with what the filter does about each.
+/// The numbers of all calls of one table, with what the filter does about each. The names of the 32-bit table are those
+/// of i386.
 pub(super) fn blocks(compat: bool, action: u32) -> Vec<(u32, Vec<sock_filter>)> {
-    ROWS.iter().filter_map(|row| Some((number(row, compat)?, block(row, action)))).collect()
+    let known = !compat || cfg!(target_arch = "x86_64");
+    let rows = ROWS.iter().filter(|row| known && way(row.operation).is_some());
+    rows.filter_map(|row| {
+        let number = if compat { seccomp::compat(row.name) } else { seccomp::native(row.name) };
+        Some((number?, block(row.operation, action)?))
+    })
+    .collect()
 }
 
-fn block(row: &Row, action: u32) -> Vec<sock_filter> {
+fn block(does: Operation, action: u32) -> Option<Vec<sock_filter>> {
     let pass = ret(libc::SECCOMP_RET_ALLOW);
-    if let Way::Node(mode) = row.way {
+    if let Way::Node(mode) = way(does)? {
         let kind = [load_argument(mode), and(libc::S_IFMT)];
         let told = [if_equal(libc::S_IFBLK, 1, 0), if_equal(libc::S_IFCHR, 0, 1), ret(action), pass];
-        return kind.into_iter().chain(told).collect();
+        return Some(kind.into_iter().chain(told).collect());
     }
-    if row.first.is_empty() {
-        return vec![ret(action)];
+    let first = first(does);
+    if first.is_empty() {
+        return Some(vec![ret(action)]);
     }
     let mut block = vec![load_argument(0)];
-    let left = (1..=row.first.len()).rev();
-    block.extend(row.first.iter().zip(left).map(|(value, left)| if_equal(*value, left as u8, 0)));
+    let left = (1..=first.len()).rev();
+    block.extend(first.iter().zip(left).map(|(value, left)| if_equal(*value, left as u8, 0)));
     block.extend([pass, ret(action)]);
-    block
+    Some(block)
 }
 
 /// Whether a device node is one of those that every container has: null, zero, full, random, urandom, tty, ptmx, the
@@ -209,9 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_in_a_table() {
-        for row in ROWS {
-            assert!(number(row, false).or(number(row, true)).is_some(), "{}", row.name);
+    fn what_is_answered_has_a_capability_to_be_told_by() {
+        let answered: Vec<_> = ROWS.iter().filter(|row| way(row.operation).is_some()).collect();
+        assert!(answered.len() > 20);
+        for row in answered {
+            assert!(capability(row.operation).is_some(), "{}", row.name);
         }
     }
 }

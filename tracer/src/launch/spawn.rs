@@ -63,6 +63,8 @@ pub struct Fence {
     pub mounts: Option<Arc<OwnedFd>>,
     /// Whether it gets a host name of its own.
     pub host_name: bool,
+    /// The file of a control group by which tasks join it, open for writing.
+    pub group: Option<RawFd>,
     /// Where it starts; where nrtrace is, unless given.
     pub directory: Option<PathBuf>,
     /// Seccomp filters, all of which hold.
@@ -103,6 +105,8 @@ pub struct Launch<'a> {
     pub policy: IdentityPolicy,
     /// Whether calls that would change the machine are answered in the kernel's place.
     pub guarded: bool,
+    /// Whether it gets a session of its own, as a service does: else a signal to its process group reaches its caller.
+    pub session: bool,
     /// What nrtrace can give.
     pub privileges: Privileges,
     /// The seccomp filter of a tracer, installed first of all; empty where there is none.

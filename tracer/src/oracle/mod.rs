@@ -31,6 +31,7 @@
 //! not looked up. Reading the text of a symbolic link updates its access time as its mount demands (with
 //! `relatime`, at most once a day), as every lookup does.
 
+mod consulted;
 mod judge;
 mod node;
 mod plan;
@@ -48,7 +49,8 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::requirement::Access;
 
-pub use question::{Answer, Asker, Cause, Failure, Judgement, Method, Question, Refusal, Victim, Want};
+pub use nrtrace_profiles::calls::{Victim, Want};
+pub use question::{Answer, Asker, Cause, Failure, Judgement, Method, Question, Refusal};
 
 use judge::{Judge, Query};
 use node::Node;

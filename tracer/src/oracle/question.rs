@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::calls::Want;
 pub use nrtrace_profiles::event::Cause;
 use nrtrace_profiles::event::{Component, Inode};
 use nrtrace_profiles::requirement::Access;
@@ -45,51 +46,6 @@ pub struct Asker {
     pub pid: u32,
     /// Thread.
     pub tid: u32,
-}
-
-/// What is to be done with a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Reach it: stat, readlink, `O_PATH`.
-    Reach,
-    /// Make it the working directory.
-    Search,
-    /// Have access(2) with these bits (`R_OK`, `W_OK`, `X_OK`) succeed.
-    Access(i32),
-    /// Open it with these flags of open(2), creation included.
-    Open(i32),
-    /// Execute it. An interpreter is another question.
-    Execute,
-    /// Make a new entry: mkdir, mknod, symlink, bind, the new name of link.
-    Create {
-        /// Whether it is a directory, whose name may end with a slash.
-        directory: bool,
-    },
-    /// Remove the entry: unlink, rmdir, the old name of rename.
-    Delete(Victim),
-    /// Take the entry, removing what is there: the new name of rename.
-    Replace(Victim),
-    /// Give it another name: the old name of link.
-    Link,
-    /// Connect to a Unix socket, or send to it.
-    Connect,
-    /// Change its mode, its times to given values, or its group to one of the user's own.
-    Own,
-    /// Set its times to now.
-    Touch,
-    /// Change its length by name.
-    Truncate,
-}
-
-/// What an entry to be removed may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
-    /// Anything but a directory: unlink.
-    File,
-    /// A directory: rmdir.
-    Directory,
-    /// Either: rename.
-    Any,
 }
 
 /// A refusal.

@@ -84,6 +84,12 @@ pub fn locked(tid: i32) -> u64 {
     text.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
+/// The process that a descriptor of a thread stands for.
+pub fn of_pidfd(tid: i32, fd: i32) -> Option<i32> {
+    let facts = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+    field(&facts, "Pid")?.parse().ok()
+}
+
 /// Real and saved user id of a process.
 pub fn owners(pid: i32) -> Option<(u32, u32)> {
     let status = status(pid);

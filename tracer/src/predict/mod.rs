@@ -17,7 +17,6 @@ mod files;
 mod host;
 mod privileged;
 
-use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,25 +24,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use nrtrace_ebpf::record::{
     ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
 };
-use nrtrace_ebpf::table::{NONE, Row};
-use nrtrace_profiles::event::{Component, FileType, Identity, Record};
-use nrtrace_profiles::requirement::Access;
+use nrtrace_ebpf::table::NONE;
+use nrtrace_profiles::calls::{self, File as Does, Part, ROWS, Row};
+use nrtrace_profiles::event::{Asked, Component, FileType, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
 
-use crate::collect::calls::{Traits, traits};
-use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Refusal, Want};
+use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Want};
 use crate::ptrace::{CallAtEntry, Ending, Judge, Predicted, Verdict};
-use files::{Deed, Deeds, Place};
 use host::Host;
-
-/// `O_TMPFILE` without `O_DIRECTORY`.
-const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// Foretells for one user.
 pub struct Predictor {
     oracle: Oracle,
-    deeds: Deeds,
-    known: HashMap<&'static str, Known>,
     host: Host,
     /// The root directory of all that have not changed theirs.
     root: Option<OwnedFd>,
@@ -51,13 +43,6 @@ pub struct Predictor {
     real: bool,
     /// Only what this user does is foretold, and what others do is refused or not.
     only: Option<u32>,
-}
-
-/// What is known of a call by its name, looked up once.
-struct Known {
-    deed: Option<Deed>,
-    traits: Traits,
-    rows: Vec<&'static privileged::Row>,
 }
 
 impl Predictor {
@@ -70,8 +55,6 @@ impl Predictor {
         let root = File::options().read(true).custom_flags(libc::O_PATH).open("/").ok().map(OwnedFd::from);
         Ok(Self {
             oracle: Oracle::for_this_thread(identity)?,
-            deeds: Deeds::default(),
-            known: HashMap::new(),
             host: Host::new(identity.clone()),
             root,
             real,
@@ -89,13 +72,12 @@ impl Predictor {
 /// The rows of the table whose calls are worth a stop: those that can be foretold, and with [`Record::Calls`] those
 /// whose results are recorded.
 pub fn rows(record: Record) -> Vec<Row> {
-    let deeds = Deeds::default();
-    let all = nrtrace_ebpf::table::ROWS.iter().copied();
-    all.filter(|row| {
-        let told = deeds.get(row.name).is_some() || privileged::is_listed(row.name);
-        told || (record == Record::Calls && files::is_worth_its_result(row))
-    })
-    .collect()
+    let told = |row: &Row| {
+        row.is_judged()
+            || !row.operation.consults().is_empty()
+            || (record == Record::Calls && files::is_worth_its_result(row))
+    };
+    ROWS.iter().copied().filter(told).collect()
 }
 
 impl Judge for Predictor {
@@ -104,39 +86,38 @@ impl Judge for Predictor {
             return Verdict::default();
         }
         let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
-        let deeds = &self.deeds;
-        self.known.entry(call.name).or_insert_with(|| Known {
-            deed: deeds.get(call.name),
-            traits: traits(call.name),
-            rows: privileged::rows(call.name),
-        });
-        let Some(known) = self.known.get(call.name) else { return told.verdict(call) };
-        let deed = known.deed;
-        match deed {
-            Some(deed) => {
-                for (place, want) in deed.wants(call).into_iter().flatten() {
-                    // `link` looks no further than at an old name that is not there; `rename` on the way to the new
-                    // one.
-                    match (told.failed, deed) {
-                        (true, Deed::Rename) => {
-                            self.ask(call, known.traits, (deed, place, Want::Reach), &mut told)
-                        }
-                        (true, _) => break,
-                        (false, _) => self.ask(call, known.traits, (deed, place, want), &mut told),
-                    }
+        let row = calls::row(call.name);
+        let args = &files::in_place(call, row);
+        let at = At { call, row, args };
+        if row.is_judged() {
+            for (part, want) in files::wants(call, row, args).into_iter().flatten() {
+                // `link` looks no further than at an old name that is not there; `rename` on the way to the new one.
+                match (told.failed, row.operation.is(Does::Rename)) {
+                    (true, true) => self.ask(&at, part, Want::Reach, &mut told),
+                    (true, false) => break,
+                    (false, _) => self.ask(&at, part, want, &mut told),
                 }
             }
-            None => told.ending = Ending::Open,
+        } else {
+            told.ending = Ending::Open;
         }
-        if let Some(capability) = privileged::capability(&known.rows, call, &self.host) {
+        if let Some(capability) = privileged::capability(call, row, args, &self.host) {
             told.checks.push((capability, ASKED_OTHER, None));
         }
-        let looks = !self.real && deed.is_some_and(|deed| deed.only_looks(call));
+        let looks = !self.real && files::only_looks(call, row, args);
         if !told.checks.is_empty() || !looks {
             told.ending = Ending::Open;
         }
         told.verdict(call)
     }
+}
+
+/// A call at its entry, with what is known of it.
+struct At<'a> {
+    call: &'a CallAtEntry<'a>,
+    row: &'static Row,
+    /// Its arguments, in place.
+    args: &'a [u64; 6],
 }
 
 /// What has been found out so far.
@@ -182,14 +163,8 @@ impl Told {
 
 impl Predictor {
     /// Puts one path of the call to the oracle.
-    fn ask(
-        &self,
-        call: &CallAtEntry<'_>,
-        traits: Traits,
-        (deed, place, want): (Deed, Place, Want),
-        told: &mut Told,
-    ) {
-        let judgement = match self.judgement(call, traits, place, want) {
+    fn ask(&self, at: &At<'_>, part: Part, want: Want, told: &mut Told) {
+        let judgement = match self.judgement(at, part, want) {
             Some(Seen::Clear) => return,
             Some(Seen::Fails(errno)) => return told.fails(errno),
             Some(Seen::Judged(judgement)) => *judgement,
@@ -202,18 +177,19 @@ impl Predictor {
         // A sticky directory lets go of nobody else's: it is what refuses.
         let parent =
             judgement.parent.clone().map(|inode| Component { path: directory(&judgement.path), inode });
-        let gift = deed.gift(call).map(|gift| host::may_give(&judgement, gift, &self.host.identity));
+        let gift =
+            at.row.operation.gift(at.args).map(|gift| host::may_give(&judgement, gift, &self.host.identity));
         for refusal in judgement.refusals {
             match refusal.cause {
                 // The owner's right is asked for with the gift, in one.
                 Cause::NotOwner if gift.is_some() => {}
-                _ => match check(&refusal, want) {
+                _ => match refusal.consulted(want) {
                     Some((capability, asked)) => {
                         let sticky = refusal.cause == Cause::Sticky;
                         let component = parent.clone().filter(|_| sticky).unwrap_or(refusal.component);
                         // A pipe or a socket has no path.
                         let named = component.path.as_bytes().starts_with(b"/");
-                        told.checks.push((capability, asked, named.then_some(component)))
+                        told.checks.push((capability, code(asked), named.then_some(component)))
                     }
                     None => told.ending = Ending::Open,
                 },
@@ -227,16 +203,17 @@ impl Predictor {
         }
     }
 
-    fn judgement(&self, call: &CallAtEntry<'_>, traits: Traits, place: Place, want: Want) -> Option<Seen> {
-        let path = place.path(call)?;
+    fn judgement(&self, at: &At<'_>, part: Part, want: Want) -> Option<Seen> {
+        let call = at.call;
+        let path = files::path(part, call)?;
         let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
         let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
         // An absolute path does not look at where it starts.
         let start: Option<OwnedFd> =
-            if path.starts_with(b"/") { None } else { Some(place.start(call).ok()?) };
+            if path.starts_with(b"/") { None } else { Some(files::start(part, call).ok()?) };
         let base: BorrowedFd<'_> = start.as_ref().map_or(root, AsFd::as_fd);
         let question = Question {
-            follow: traits.follows(&call.args),
+            follow: at.row.follows(at.args),
             empty_path: path.is_empty() && call.operands.dirfd != NONE,
             process: Some(Asker { pid: call.pid as u32, tid: call.tid as u32 }),
             ..Question::new(root, base, path, want)
@@ -249,37 +226,6 @@ impl Predictor {
             }
         }
         self.oracle.ask_all(&question).ok().map(|judgement| Seen::Judged(Box::new(judgement)))
-    }
-}
-
-/// The capability that the kernel consults over a refusal, and what it asks then; none where no capability helps.
-fn check(refusal: &Refusal, want: Want) -> Option<(Capability, u32)> {
-    let access = &refusal.access;
-    let has = |one: Access| access.contains(&one);
-    match refusal.cause {
-        Cause::NotOwner => Some((Capability::FOWNER, ASKED_OTHER)),
-        Cause::Sticky => Some((Capability::FOWNER, ASKED_STICKY)),
-        Cause::ProtectedHardlink if has(Access::Own) => Some((Capability::FOWNER, ASKED_OTHER)),
-        Cause::ProtectedHardlink => Some((Capability::DAC_OVERRIDE, ASKED_FILE)),
-        Cause::OtherProcess => Some((Capability::SYS_PTRACE, ASKED_OTHER)),
-        Cause::Permission if want == Want::Touch && !has(Access::Search) => {
-            Some((Capability::FOWNER, ASKED_OTHER))
-        }
-        Cause::Permission if has(Access::Create) => {
-            let unnamed = matches!(want, Want::Open(flags) if flags & TMPFILE != 0);
-            Some((Capability::DAC_OVERRIDE, if unnamed { ASKED_ENTRY } else { ASKED_CREATE }))
-        }
-        Cause::Permission if has(Access::Delete) => Some((Capability::DAC_OVERRIDE, ASKED_DELETE)),
-        // Without any x bit no capability helps to execute a file (`generic_permission`).
-        Cause::Permission if has(Access::Execute) && refusal.component.inode.mode & 0o111 == 0 => None,
-        Cause::Permission if *access == BTreeSet::from([Access::Search]) => {
-            Some((Capability::DAC_READ_SEARCH, ASKED_SEARCH))
-        }
-        Cause::Permission if only_reads(want) && *access == BTreeSet::from([Access::Read]) => {
-            Some((Capability::DAC_READ_SEARCH, ASKED_FILE))
-        }
-        Cause::Permission => Some((Capability::DAC_OVERRIDE, ASKED_FILE)),
-        _ => None,
     }
 }
 
@@ -296,11 +242,16 @@ fn directory(path: &RawText) -> RawText {
     RawText::from(&bytes[..end.max(1).min(bytes.len())])
 }
 
-fn only_reads(want: Want) -> bool {
-    match want {
-        Want::Open(flags) => flags & (libc::O_ACCMODE | libc::O_TRUNC) == libc::O_RDONLY,
-        Want::Access(bits) => bits & libc::W_OK == 0,
-        _ => false,
+/// The number of a question in a record.
+fn code(asked: Asked) -> u32 {
+    match asked {
+        Asked::Search => ASKED_SEARCH,
+        Asked::File => ASKED_FILE,
+        Asked::Create => ASKED_CREATE,
+        Asked::Delete => ASKED_DELETE,
+        Asked::Entry => ASKED_ENTRY,
+        Asked::Sticky => ASKED_STICKY,
+        Asked::Other => ASKED_OTHER,
     }
 }
 

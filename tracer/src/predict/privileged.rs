@@ -1,109 +1,58 @@
-//! Calls that take a capability by what they are, not by the files they are about: capabilities(7), and the kernel's
-//! own checks.
+//! Whether a call consults a capability by what it is: the conditions of the table of calls, decided by what is passed.
 
 use nrtrace_profiles::Capability;
+use nrtrace_profiles::calls::{Condition, File, Identity, Kernel, Limit, Memory, Operation, Row, Task};
+use nrtrace_profiles::event;
 
 use super::host::{self, Host};
 use crate::ptrace::{CLONE_NEW, CallAtEntry};
-
-type Holds = fn(&CallAtEntry<'_>, &Host) -> bool;
-
-/// Calls, what they take, and when.
-#[derive(Debug)]
-pub struct Row(&'static [&'static str], Capability, Holds);
 
 /// Of the kernel; the C libraries give them different types.
 const PRIO_PROCESS: u32 = 0;
 const RLIMIT_NOFILE: u64 = 7;
 
-const ALWAYS: Holds = |_, _| true;
-
-const TABLE: &[Row] = &[
-    Row(&["bind"], Capability::NET_BIND_SERVICE, binds_privileged_port),
-    Row(&["socket"], Capability::NET_RAW, |call, _| is_raw_socket(call)),
-    Row(&["setsockopt"], Capability::NET_ADMIN, |call, _| is_admin_option(call)),
-    Row(&["setsockopt"], Capability::NET_RAW, |call, _| option(call) == (libc::SOL_IP, libc::IP_TRANSPARENT)),
-    Row(&["mknod"], Capability::MKNOD, |call, _| is_device(call.args[1], call.args[2])),
-    Row(&["mknodat"], Capability::MKNOD, |call, _| is_device(call.args[2], call.args[3])),
-    Row(
-        &[
-            "mount",
-            "umount",
-            "umount2",
-            "pivot_root",
-            "move_mount",
-            "mount_setattr",
-            "fsopen",
-            "fspick",
-            "fsmount",
-        ],
-        Capability::SYS_ADMIN,
-        ALWAYS,
-    ),
-    // OPEN_TREE_CLONE
-    Row(&["open_tree", "open_tree_attr"], Capability::SYS_ADMIN, |call, _| call.args[2] & 1 != 0),
-    Row(&["unshare", "clone"], Capability::SYS_ADMIN, |call, _| makes_namespace(call.args[0])),
-    Row(&["clone3"], Capability::SYS_ADMIN, |call, _| {
-        call.read::<8>(call.args[0]).is_some_and(|flags| makes_namespace(u64::from_ne_bytes(flags)))
-    }),
-    Row(
-        &["setns", "sethostname", "setdomainname", "swapon", "swapoff", "quotactl", "fanotify_init"],
-        Capability::SYS_ADMIN,
-        ALWAYS,
-    ),
-    Row(&["chroot"], Capability::SYS_CHROOT, ALWAYS),
-    Row(&["prctl"], Capability::SETPCAP, |call, _| {
-        matches!(call.args[0] as i32, libc::PR_CAPBSET_DROP | libc::PR_SET_SECUREBITS)
-    }),
-    Row(&["open_by_handle_at"], Capability::DAC_READ_SEARCH, ALWAYS),
-    Row(&["settimeofday", "stime", "clock_settime", "clock_settime64"], Capability::SYS_TIME, ALWAYS),
-    Row(&["adjtimex"], Capability::SYS_TIME, |call, _| adjusts(call, 0)),
-    Row(&["clock_adjtime", "clock_adjtime64"], Capability::SYS_TIME, |call, _| adjusts(call, 1)),
-    Row(&["reboot", "kexec_load", "kexec_file_load"], Capability::SYS_BOOT, ALWAYS),
-    Row(&["init_module", "finit_module", "delete_module"], Capability::SYS_MODULE, ALWAYS),
-    Row(&["acct"], Capability::from_number(20), ALWAYS),
-    Row(&["iopl", "ioperm"], Capability::SYS_RAWIO, ALWAYS),
-    Row(&["vhangup"], Capability::from_number(26), ALWAYS),
-    Row(&["syslog"], Capability::SYSLOG, reads_kernel_log),
-    Row(&["bpf"], Capability::BPF, ALWAYS),
-    Row(&["perf_event_open"], Capability::PERFMON, ALWAYS),
-    Row(&["ioprio_set"], Capability::SYS_ADMIN, |call, _| call.args[2] as u32 >> 13 == 1),
-    Row(&["setpriority", "nice"], Capability::SYS_NICE, |call, _| raises_priority(call)),
-    Row(&["sched_setscheduler", "sched_setattr", "sched_setparam"], Capability::SYS_NICE, |call, _| {
-        takes_real_time(call)
-    }),
-    Row(&["mlock", "mlock2", "mlockall"], Capability::IPC_LOCK, |call, _| locks_too_much(call)),
-    Row(&["setrlimit", "prlimit64"], Capability::SYS_RESOURCE, raises_hard_limit),
-    Row(&["kill", "tgkill", "tkill"], Capability::KILL, signals_another_user),
-    Row(&["setuid", "setreuid", "setresuid", "setfsuid"], Capability::SETUID, |call, host| {
-        becomes(call, host.identity.uid)
-    }),
-    Row(&["setgid", "setregid", "setresgid", "setfsgid"], Capability::SETGID, |call, host| {
-        becomes(call, host.identity.gid)
-    }),
-    Row(&["setgroups"], Capability::SETGID, ALWAYS),
-    Row(&["setxattr", "lsetxattr", "fsetxattr"], Capability::SETFCAP, |call, _| {
-        call.read::<19>(call.args[1]).is_some_and(|name| &name == b"security.capability")
-    }),
-    Row(&["setxattr", "lsetxattr", "fsetxattr"], Capability::SYS_ADMIN, |call, _| {
-        call.read::<8>(call.args[1]).is_some_and(|name| &name == b"trusted.")
-    }),
-    Row(&["open", "openat", "openat2"], Capability::NET_ADMIN, |call, _| writes_network_sysctl(call)),
-];
-
-/// Whether a call has a row of its own here; opens have one for the sake of few files.
-pub fn is_listed(call: &str) -> bool {
-    TABLE.iter().any(|Row(names, ..)| names.contains(&call))
+/// The capability that a call consults, if it does. `args` are in place.
+pub fn capability(call: &CallAtEntry<'_>, row: &Row, args: &[u64; 6], host: &Host) -> Option<Capability> {
+    let does = row.operation;
+    let found = does.consults().iter().find(|consulted| holds(consulted.when, call, (does, args), host))?;
+    Some(found.capability)
 }
 
-/// The rows of a call.
-pub fn rows(call: &str) -> Vec<&'static Row> {
-    TABLE.iter().filter(|Row(names, ..)| names.contains(&call)).collect()
-}
-
-/// The capability that a call takes by one of its rows, if it does.
-pub fn capability(rows: &[&Row], call: &CallAtEntry<'_>, host: &Host) -> Option<Capability> {
-    rows.iter().find(|Row(_, _, holds)| holds(call, host)).map(|row| row.1)
+fn holds(when: Condition, call: &CallAtEntry<'_>, (does, args): (Operation, &[u64; 6]), host: &Host) -> bool {
+    match when {
+        Condition::Always => true,
+        Condition::PrivilegedPort => binds_privileged_port(call, host),
+        Condition::RawSocket => is_raw_socket(call),
+        Condition::AdminOption => is_admin_option(call),
+        Condition::TransparentOption => option(call) == (libc::SOL_IP, libc::IP_TRANSPARENT),
+        Condition::Device => does.mode().is_some_and(|mode| {
+            let mode = usize::from(mode);
+            is_device(args[mode], args[mode + 1])
+        }),
+        // OPEN_TREE_CLONE
+        Condition::Copies => args[2] & 1 != 0,
+        Condition::NewNamespace => match does {
+            Operation::Task(Task::CloneBy) => {
+                call.read::<8>(args[0]).is_some_and(|flags| makes_namespace(u64::from_ne_bytes(flags)))
+            }
+            _ => makes_namespace(args[0]),
+        },
+        Condition::DropsBounds => {
+            matches!(args[0] as i32, libc::PR_CAPBSET_DROP | libc::PR_SET_SECUREBITS)
+        }
+        Condition::Adjusts => adjusts(call, does),
+        Condition::RestrictedLog => reads_kernel_log(call, host),
+        Condition::RealTimeInput => args[2] as u32 >> 13 == 1,
+        Condition::LowersNice => raises_priority(call, does),
+        Condition::RealTime => takes_real_time(call, does),
+        Condition::AboveLockLimit => locks_too_much(call, does),
+        Condition::RaisesHardLimit => raises_hard_limit(call, does, host),
+        Condition::OtherUser => signals_another_user(call, does, host),
+        Condition::OtherId => becomes(call, does, &host.identity),
+        Condition::FileCapabilities => sets_attribute(call, does, b"security.capability"),
+        Condition::TrustedAttribute => sets_attribute(call, does, b"trusted."),
+        Condition::NetworkParameter => writes_network_sysctl(call, (does, args)),
+    }
 }
 
 fn binds_privileged_port(call: &CallAtEntry<'_>, host: &Host) -> bool {
@@ -146,8 +95,9 @@ fn makes_namespace(flags: u64) -> bool {
 }
 
 /// `struct timex` starts with what is to be changed.
-fn adjusts(call: &CallAtEntry<'_>, index: usize) -> bool {
-    call.read::<4>(call.args[index]).is_some_and(|modes| u32::from_ne_bytes(modes) != 0)
+fn adjusts(call: &CallAtEntry<'_>, does: Operation) -> bool {
+    let Operation::Kernel(Kernel::AdjustClock(index)) = does else { return false };
+    call.read::<4>(call.args[usize::from(index)]).is_some_and(|modes| u32::from_ne_bytes(modes) != 0)
 }
 
 /// Reading the log, and asking for its size, is free unless restricted (syslog(2)).
@@ -155,17 +105,18 @@ fn reads_kernel_log(call: &CallAtEntry<'_>, host: &Host) -> bool {
     !matches!(call.args[0], 3 | 10) || host.dmesg_restrict
 }
 
-fn raises_priority(call: &CallAtEntry<'_>) -> bool {
-    let now = match call.name {
-        "nice" => host::nice(PRIO_PROCESS, call.tid as u32),
-        _ => {
+fn raises_priority(call: &CallAtEntry<'_>, does: Operation) -> bool {
+    let adds = does == Operation::Limit(Limit::Nice);
+    let now = match adds {
+        true => host::nice(PRIO_PROCESS, call.tid as u32),
+        false => {
             let who = if call.args[1] as u32 == 0 { call.tid as u32 } else { call.args[1] as u32 };
             host::nice(call.args[0] as u32, who)
         }
     };
-    let wanted = match call.name {
-        "nice" => now + call.args[0] as i32,
-        _ => call.args[2] as i32,
+    let wanted = match adds {
+        true => now + call.args[0] as i32,
+        false => call.args[2] as i32,
     };
     let wanted = wanted.clamp(-20, 19);
     let ceiling = host::limit(call.tid, "Max nice priority").map_or(0, |limit| limit.0);
@@ -173,11 +124,13 @@ fn raises_priority(call: &CallAtEntry<'_>) -> bool {
 }
 
 /// A policy of real time beyond `RLIMIT_RTPRIO` (sched(7)).
-fn takes_real_time(call: &CallAtEntry<'_>) -> bool {
+fn takes_real_time(call: &CallAtEntry<'_>, does: Operation) -> bool {
     let word = |address: u64| call.read::<4>(address).map(i32::from_ne_bytes);
-    let (policy, priority) = match call.name {
-        "sched_setscheduler" => (Some(call.args[1] as i32 & !libc::SCHED_RESET_ON_FORK), word(call.args[2])),
-        "sched_setparam" => (None, word(call.args[1])),
+    let (policy, priority) = match does {
+        Operation::Limit(Limit::Scheduler) => {
+            (Some(call.args[1] as i32 & !libc::SCHED_RESET_ON_FORK), word(call.args[2]))
+        }
+        Operation::Limit(Limit::Parameter) => (None, word(call.args[1])),
         _ => (word(call.args[1] + 4), word(call.args[1] + 20)),
     };
     let real_time = policy
@@ -187,20 +140,21 @@ fn takes_real_time(call: &CallAtEntry<'_>) -> bool {
     real_time && (deadline || priority.is_some_and(|priority| priority > 0 && priority as u64 > ceiling))
 }
 
-fn locks_too_much(call: &CallAtEntry<'_>) -> bool {
+fn locks_too_much(call: &CallAtEntry<'_>, does: Operation) -> bool {
     let Some((limit, _)) = host::limit(call.tid, "Max locked memory") else { return false };
-    let more = if call.name == "mlockall" { 0 } else { call.args[1] };
+    let more = if does == Operation::Memory(Memory::LockAll) { 0 } else { call.args[1] };
     limit == 0 || host::locked(call.tid).saturating_add(more) > limit
 }
 
 /// More open files than `fs.nr_open` are refused before a capability is asked for (`do_prlimit` of `kernel/sys.c`).
-fn raises_hard_limit(call: &CallAtEntry<'_>, host: &Host) -> bool {
-    let (pid, resource, new) = match call.name {
-        "setrlimit" => (call.tid, call.args[0], call.args[1]),
-        _ if call.args[0] == 0 => (call.tid, call.args[1], call.args[2]),
-        _ => (call.args[0] as i32, call.args[1], call.args[2]),
+fn raises_hard_limit(call: &CallAtEntry<'_>, does: Operation, host: &Host) -> bool {
+    let own = does == Operation::Limit(Limit::Own);
+    let (pid, resource, new) = match own {
+        true => (call.tid, call.args[0], call.args[1]),
+        false if call.args[0] == 0 => (call.tid, call.args[1], call.args[2]),
+        false => (call.args[0] as i32, call.args[1], call.args[2]),
     };
-    let wide = !call.compat || call.name == "prlimit64";
+    let wide = !call.compat || !own;
     let hard = if wide {
         call.read::<8>(new + 8).map(u64::from_ne_bytes)
     } else {
@@ -216,34 +170,40 @@ fn raises_hard_limit(call: &CallAtEntry<'_>, host: &Host) -> bool {
 }
 
 /// `kill_ok_by_cred` of `kernel/signal.c`. Groups and everybody (`pid` below 1) are left to the real outcome.
-fn signals_another_user(call: &CallAtEntry<'_>, host: &Host) -> bool {
-    let pid = call.args[0] as i32;
+fn signals_another_user(call: &CallAtEntry<'_>, does: Operation, host: &Host) -> bool {
     let uid = host.identity.uid;
-    let signal = call.args[if call.name == "tgkill" { 2 } else { 1 }] as i32;
+    let (pid, signal) = match does {
+        Operation::Task(Task::Signal(signal)) => (Some(call.args[0] as i32), call.args[usize::from(signal)]),
+        _ => (host::of_pidfd(call.tid, call.args[0] as i32), call.args[1]),
+    };
+    let Some(pid) = pid.filter(|pid| *pid > 0) else { return false };
     // SAFETY: plain numbers.
     let session = |pid: i32| unsafe { libc::getsid(pid) };
     // Within a session everybody may have everybody go on (kill(2)).
-    let goes_on = signal == libc::SIGCONT && session(pid) == session(call.pid);
-    pid > 0 && !goes_on && host::owners(pid).is_some_and(|(real, saved)| real != uid && saved != uid)
+    let goes_on = signal as i32 == libc::SIGCONT && session(pid) == session(call.pid);
+    !goes_on && host::owners(pid).is_some_and(|(real, saved)| real != uid && saved != uid)
 }
 
 /// Whether an id other than the present one is to be taken.
-fn becomes(call: &CallAtEntry<'_>, own: u32) -> bool {
-    let count = match call.name {
-        name if name.starts_with("setres") => 3,
-        name if name.starts_with("setre") => 2,
-        _ => 1,
+fn becomes(call: &CallAtEntry<'_>, does: Operation, identity: &event::Identity) -> bool {
+    let own = match does {
+        Operation::Identity(Identity::Users(_) | Identity::FileUser) => identity.uid,
+        _ => identity.gid,
     };
+    let count = does.ids().unwrap_or(0);
     call.args[..count].iter().any(|id| *id as u32 != u32::MAX && *id as u32 != own)
 }
 
+fn sets_attribute(call: &CallAtEntry<'_>, does: Operation, start: &[u8]) -> bool {
+    let Operation::File(File::SetAttribute(name)) = does else { return false };
+    let address = call.args[usize::from(name)];
+    // The longest of them; a shorter name may end where memory does.
+    let long = call.read::<19>(address).is_some_and(|name| name.starts_with(start));
+    long || call.read::<8>(address).is_some_and(|name| name == start)
+}
+
 /// The owner of these files is whoever administers the network namespace (`net_ctl_permissions`).
-fn writes_network_sysctl(call: &CallAtEntry<'_>) -> bool {
-    let flags = match call.name {
-        "open" => call.args[1],
-        "openat" => call.args[2],
-        _ => call.read::<8>(call.args[2]).map_or(0, u64::from_ne_bytes),
-    };
-    flags as i32 & libc::O_ACCMODE != libc::O_RDONLY
+fn writes_network_sysctl(call: &CallAtEntry<'_>, (does, args): (Operation, &[u64; 6])) -> bool {
+    does.opened_with(args).is_some_and(|flags| flags as i32 & libc::O_ACCMODE != libc::O_RDONLY)
         && call.path.is_some_and(|path| path.starts_with(b"/proc/sys/net/"))
 }

@@ -1,6 +1,7 @@
 //! The calls that stop: the rows asked for, and those that change what this backend remembers of a task.
 
-use nrtrace_ebpf::table::{NONE, Operands, Row, WHEN_TELLING};
+use nrtrace_ebpf::table::{NONE, Operands, WHEN_TELLING};
+use nrtrace_profiles::calls::{File, Identity, Mount, Operation, ROWS, Row, Task};
 
 use crate::seccomp::{compat, native};
 
@@ -71,35 +72,23 @@ pub const CLONE_NEW: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-const STATE: &[(&[&str], Change, When)] = &[
-    (&["clone"], Change::Clone, When::Bits(0, CLONE_SEEN)),
-    (&["clone3"], Change::Clone3, When::Always),
-    (&["chroot", "pivot_root"], Change::Root, When::Always),
-    (&["setns", "unshare"], Change::Namespaces, When::Always),
-    (&["prctl"], Change::Name, When::Equals(0, libc::PR_SET_NAME as u32)),
-    (
-        &[
-            "setuid",
-            "setgid",
-            "setreuid",
-            "setregid",
-            "setresuid",
-            "setresgid",
-            "setfsuid",
-            "setfsgid",
-            "setuid32",
-            "setgid32",
-            "setreuid32",
-            "setregid32",
-            "setresuid32",
-            "setresgid32",
-            "setfsuid32",
-            "setfsgid32",
-        ],
-        Change::Credentials,
-        When::Always,
-    ),
-];
+/// What a call changes that is remembered between stops, and when it does.
+fn change(does: Operation) -> Option<(Change, When)> {
+    Some(match does {
+        Operation::Task(Task::Clone) => (Change::Clone, When::Bits(0, CLONE_SEEN)),
+        Operation::Task(Task::CloneBy) => (Change::Clone3, When::Always),
+        Operation::File(File::ChangeRoot) | Operation::Mount(Mount::Pivot) => (Change::Root, When::Always),
+        Operation::Task(Task::Unshare | Task::EnterNamespace) => (Change::Namespaces, When::Always),
+        Operation::Identity(identity) => match identity {
+            Identity::Process => (Change::Name, When::Equals(0, libc::PR_SET_NAME as u32)),
+            Identity::Users(_) | Identity::Groups(_) | Identity::FileUser | Identity::FileGroup => {
+                (Change::Credentials, When::Always)
+            }
+            Identity::Supplementary | Identity::Capabilities | Identity::Filter => return None,
+        },
+        _ => return None,
+    })
+}
 
 /// All calls that stop, by name.
 pub fn watched(rows: &[Row]) -> Vec<Watched> {
@@ -108,19 +97,18 @@ pub fn watched(rows: &[Row]) -> Vec<Watched> {
     for row in rows.iter().filter(|row| row.operands.when != 0) {
         let Operands { dirfd, when, .. } = row.operands;
         let fd = if dirfd == NONE { 0 } else { dirfd };
-        let when = match row.name {
-            "clone" => When::Bits(0, CLONE_SEEN),
+        let when = match row.operation {
+            Operation::Task(Task::Clone) => When::Bits(0, CLONE_SEEN),
             _ if when & WHEN_TELLING == 0 => When::Always,
             _ => When::Equals(fd, 2),
         };
         calls.push(Watched { name: row.name, operands: Some(row.operands), change: None, when });
     }
-    for &(names, change, when) in STATE {
-        for &name in names {
-            match calls.iter_mut().find(|call| call.name == name) {
-                Some(call) => call.change = Some(change),
-                None => calls.push(Watched { name, operands: None, change: Some(change), when }),
-            }
+    for row in ROWS {
+        let Some((change, when)) = change(row.operation) else { continue };
+        match calls.iter_mut().find(|call| call.name == row.name) {
+            Some(call) => call.change = Some(change),
+            None => calls.push(Watched { name: row.name, operands: None, change: Some(change), when }),
         }
     }
     calls

@@ -8,6 +8,8 @@ use nrtrace_ebpf::record::{
 };
 use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING};
 
+use nrtrace_profiles::calls;
+
 use super::calls::{Change, Numbers};
 use super::encode::encode;
 use super::entry::{Entry, Numbered};
@@ -210,7 +212,7 @@ impl Engine {
         }
         let Some(task) = self.tasks.get_mut(&stopped.tid()) else { return Ok(()) };
         task.facts.refresh();
-        let wanted = task.started || matches!(call.name, "execve" | "execveat");
+        let wanted = task.started || calls::operation(call.name).is(calls::File::Execute);
         if let Some(operands) = call.operands.filter(|_| wanted) {
             let call = Numbered { name: call.name, operands, nr, compat, args };
             let mut entry = Entry::read(stopped, &task.facts, &call, self.plain_root);
@@ -259,7 +261,7 @@ impl Engine {
             if let Some(mut entry) = task.pending.take().filter(|_| !RESTARTS.contains(&result)) {
                 entry.record.ret = result;
                 entry.read_socket(&task.facts);
-                if entry.name == "chroot" && result == 0 {
+                if calls::operation(entry.name).is(calls::File::ChangeRoot) && result == 0 {
                     // As the probe's records have it: the root that the task has when the call returns.
                     entry.read_root(stopped.tid());
                 }

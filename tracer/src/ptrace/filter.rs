@@ -3,7 +3,7 @@
 use std::io;
 
 use libc::{c_int, pid_t, sock_filter};
-use nrtrace_ebpf::table::Row;
+use nrtrace_profiles::calls::Row;
 
 use super::calls::{self, Watched, When};
 use crate::seccomp::arch::{COMPAT, NATIVE};

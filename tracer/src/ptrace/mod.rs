@@ -42,7 +42,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use libc::pid_t;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nrtrace_ebpf::table::Row;
+use nrtrace_profiles::calls::Row;
 
 pub use calls::CLONE_NEW;
 pub use filter::{Installed, MARK, allow_tracer, filter, install};

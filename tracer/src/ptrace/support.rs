@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use nrtrace_ebpf::table::{Operands, Row, WHEN_FAILED, WHEN_OK};
+use nrtrace_profiles::calls;
 
 use super::{Installed, Options, Stops, Tracer, allow_tracer, filter, install};
 
@@ -46,8 +46,7 @@ fn told(status: WaitStatus) -> Result<Installed, String> {
 }
 
 fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
-    let operands = Operands { when: WHEN_OK | WHEN_FAILED, ..Operands::NONE };
-    let rows = vec![Row { name: "sethostname", operands }];
+    let rows = calls::find("sethostname").copied().into_iter().collect::<Vec<_>>();
     let calls = filter(&rows);
     let options =
         Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true, attach: false };

@@ -9,6 +9,7 @@
 //! device nodes are the machine's, with ordinary permissions: what is written to a device reaches it, unless the sandbox
 //! is guarded.
 
+mod group;
 mod guard;
 mod link;
 pub(crate) mod mounts;
@@ -30,6 +31,7 @@ use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, sethostname};
 use serde::{Deserialize, Serialize};
 
+pub use self::group::{Group, Kept};
 pub use self::shares::Shares;
 use crate::launch::Error;
 
@@ -133,11 +135,6 @@ pub fn hold(
         }
         ForkResult::Parent { child } => keep_deadline(child, layout.deadline),
     }
-}
-
-/// Whether that was the status of a sandbox that could not be made.
-pub fn is_broken(outcome: Outcome) -> bool {
-    outcome == Outcome::Ended(BROKEN)
 }
 
 fn failed<S: Into<String>>(operation: &'static str, subject: S) -> impl FnOnce(Errno) -> Error {

@@ -228,7 +228,7 @@ impl<'a> Running<'a> {
     /// Sees how the program's course comes along.
     fn attend(&mut self) -> Result<(), Error> {
         let end = self.end.map(|(end, _)| end);
-        let tree = Tree { root: self.guardian.pid(), members: &self.members };
+        let tree = Tree::Below { root: self.guardian.pid(), members: &self.members };
         match self.attendant.tick(tree, end)? {
             Some(Turn::Ready) => {
                 self.drain();

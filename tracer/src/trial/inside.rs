@@ -22,12 +22,12 @@ use nrtrace_profiles::ways::plan;
 
 use super::live::{News, Told};
 use super::{ARGUMENT, Answer, Order, Report, Request, Rights, put, sealed, take};
-use crate::apply::{self, Artefacts};
+use crate::apply::{self, Artefacts, Unit};
 use crate::backend::{self, Ready, Wanted};
 use crate::ebpf::{Lent, Numbers};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
-use crate::sandbox::{self, Outcome, Shares};
+use crate::sandbox::{self, Group, Outcome, Shares};
 use crate::session::{Plan, Source};
 
 /// Exit status of the process when the sandbox was ended at its deadline.
@@ -36,6 +36,8 @@ pub(super) const LATE: u8 = 124;
 const FIRST: u32 = 1000;
 /// and by so many at the most: the smallest limit of the kernel is 32,768.
 const MOST: u32 = 30_000;
+/// Why a unit that takes no control group has none.
+const NO_GROUP: &str = "there is no control group for it";
 /// Its exit status when it could not do its work.
 const BROKEN: u8 = 3;
 
@@ -80,13 +82,21 @@ fn make(order: Order, memory: &mut File, news: Option<RawFd>) -> Result<ExitCode
     let own = memory.as_raw_fd();
     let mut answers = memory.try_clone().map_err(|error| Error::system("sharing", "the order", error))?;
     let layout = order.request.layout.clone();
+    let kept = takes_group(&order.request.rights).then(sandbox::Kept::make);
+    let group = kept.as_ref().map(|kept| kept.as_ref().map(sandbox::Kept::group).map_err(Clone::clone));
     let first = &mut |remarks: &[String]| {
         let failed = |error| Error::system("passing on", "the order", error);
-        put(memory, &Order { made: Some(remarks.to_vec()), ..order.clone() }).map_err(failed)?;
+        let group = group.clone().map(|group| group.cloned());
+        let joins = group.iter().flatten().map(|group| group.joins);
+        put(memory, &Order { made: Some(remarks.to_vec()), group: group.clone(), ..order.clone() })
+            .map_err(failed)?;
         // What somebody else's caller left open would lead out of the sandbox.
         if order.called.is_none() {
             let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
             sealed::close_on_execute(&[&[own], lent.as_slice()].concat()).map_err(failed)?;
+        }
+        for fd in joins {
+            fcntl(borrowed(fd), FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| failed(errno.into()))?;
         }
         let numbers = std::iter::once(own).chain(news).map(|fd| fd.to_string());
         sealed::execute(&std::iter::once(ARGUMENT.to_owned()).chain(numbers).collect::<Vec<_>>())
@@ -107,7 +117,8 @@ fn first(order: &Order, memory: &mut File, told: Option<Told>) -> Result<ExitCod
     sealed::take_name().map_err(|errno| failed(errno.into()))?;
     let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
     let own = std::iter::once(std::os::fd::AsFd::as_fd(&memory)).chain(told.as_ref().map(Told::as_fd));
-    for fd in own.chain(lent.into_iter().map(borrowed)) {
+    let joins = order.group.iter().flatten().map(|group| borrowed(group.joins));
+    for fd in own.chain(lent.into_iter().map(borrowed)).chain(joins) {
         fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|errno| failed(errno.into()))?;
     }
     if told.is_none() {
@@ -159,7 +170,8 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
     // What is prepared is this sandbox, and not what it shows of the machine.
     let shares = Shares::find(&request.layout.binds)?;
     shares.close()?;
-    let start = prepare(request, &shares)?;
+    let group = order.group.as_ref().map(|group| group.as_ref().map_err(String::as_str));
+    let start = prepare(request, &shares, group.unwrap_or(Err(NO_GROUP)))?;
     shares.open()?;
     let plan = Plan {
         command: request.command.clone(),
@@ -236,7 +248,7 @@ fn source(order: &Order, start: &Start) -> Result<Option<Ready>, Answer> {
     backend::prepare(watch.backend, &wanted).map(Some).map_err(|error| broken(&error))
 }
 
-fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
+fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> Result<Start, Answer> {
     let (profile, choices) = match &request.rights {
         Rights::Recorded { identity, mode, policy, prepared } => {
             let mut start = recorded(identity, *mode, *policy);
@@ -269,7 +281,8 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         modules: &text(Format::ModulesLoad),
         file_capabilities: file_capabilities.as_ref(),
     };
-    let applied = apply::apply(&artefacts, request.layout.private_network)?;
+    let applied = apply::apply(&artefacts, request.layout.private_network, group)?;
+    let delegates = !applied.not_applied.iter().any(|text| text.starts_with("Delegate="));
     not_applied.extend(applied.not_applied);
     Ok(Start {
         identity: applied.confined.identity.clone(),
@@ -278,9 +291,14 @@ fn prepare(request: &Request, shares: &Shares) -> Result<Start, Answer> {
         mode: event::Mode::Enforced,
         not_applied,
         on_shares,
-        // The machine's control groups are not the sandbox's to hand on.
-        withheld: grants.delegate.map(|why| why.needs).unwrap_or_default(),
+        withheld: grants.delegate.filter(|_| !delegates).map(|why| why.needs).unwrap_or_default(),
     })
+}
+
+/// Whether the unit says what takes a control group.
+fn takes_group(rights: &Rights) -> bool {
+    let Rights::Granted { profile, choices } = rights else { return false };
+    Unit::parse(&Format::SystemdDropIn.emit(profile, &plan(profile, choices)).text).takes_group()
 }
 
 /// Makes and gives the files that a profile asks for, and no other rights.

@@ -99,6 +99,7 @@ pub fn live(request: &Request, news: &mut dyn FnMut(News)) -> Result<Report, Tri
         request: request.clone(),
         called: Some(packed(&signals.mask_before())),
         lent: None,
+        group: None,
         made: None,
     };
     let blocked = SigSet::thread_get_mask().map_err(|error| unmade(&error))?;

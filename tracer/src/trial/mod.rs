@@ -31,7 +31,7 @@ use crate::course::{Capture, Course, Verdict};
 use crate::ebpf::Numbers;
 use crate::launch::privileges::Privileges;
 use crate::launch::{Error, IdentityPolicy};
-use crate::sandbox::{Bind, Devices, Layout};
+use crate::sandbox::{Bind, Devices, Group, Layout};
 
 pub use closed::reopen;
 pub use inside::inside;
@@ -135,6 +135,8 @@ struct Order {
     called: Option<u64>,
     /// A probe that is loaded, as descriptors that are inherited.
     lent: Option<Numbers>,
+    /// The control group for the program, where its unit asks for one, or why there is none.
+    group: Option<Result<Group, String>>,
     /// Remarks on what the sandbox is like, for its process 1, which is executed anew in it.
     made: Option<Vec<String>>,
 }
@@ -207,7 +209,7 @@ pub fn run(request: &Request, lender: &Lender) -> Result<Report, TrialError> {
     let loan = request.watch.as_ref().and_then(|watch| lender.lend(watch));
     let said = if request.capture == Capture::Keep { Stdio::piped() } else { Stdio::inherit() };
     let lent = loan.as_ref().and_then(|loan| loan.numbers());
-    let order = Order { request: request.clone(), called: None, lent, made: None };
+    let order = Order { request: request.clone(), called: None, lent, group: None, made: None };
     Sandboxed::start(&order, None, said)?.answer()
 }
 

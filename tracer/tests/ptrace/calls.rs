@@ -155,7 +155,7 @@ fn a_32_bit_call_is_known_as_one() {
 #[test]
 fn the_probes_table_serves_this_backend_too() {
     for stops in [Stops::Entry, Stops::EntryAndExit] {
-        let case = Case { stops, rows: nrtrace_ebpf::table::ROWS.to_vec(), ..Case::default() };
+        let case = Case { stops, rows: nrtrace_profiles::calls::ROWS.to_vec(), ..Case::default() };
         let trace = case.exec(&["/bin/sh", "-c", "echo not said; exec /bin/cat /nowhere/table"]);
         trace.assert_whole();
         assert_eq!(trace.status.code(), Some(1));

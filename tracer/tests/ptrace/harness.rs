@@ -12,7 +12,8 @@ use nrtrace_ebpf::record::{
     self, CallRecord, CheckRecord, Head, KIND_CALL, KIND_CHECK, KIND_EXEC, KIND_EXIT, KIND_FORK,
     ProcessRecord, STR_BASE, STR_DATA, STR_PATH, STR_PATH2, STRINGS,
 };
-use nrtrace_ebpf::table::{NONE, Operands, Row, WHEN_FAILED, WHEN_OK};
+use nrtrace_ebpf::table::{NONE, Operands, WHEN_FAILED, WHEN_OK};
+use nrtrace_profiles::calls::{self, Row};
 use nrtrace_tracer::ptrace::{MakeJudge, Options, Stops, Tracer, allow_tracer, filter, install};
 
 /// Cases run one at a time: a child forked while another thread holds a lock would wait for it for ever.
@@ -21,10 +22,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// No case takes nearly as long; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const fn row(name: &'static str, path: u8, dirfd: u8) -> Row {
+fn row(name: &'static str, path: u8, dirfd: u8) -> Row {
     let when = WHEN_OK | WHEN_FAILED;
     let operands = Operands { path, dirfd, when, ..Operands::NONE };
-    Row { name, operands }
+    Row { name, operands, ..*calls::row(name) }
 }
 
 /// The calls that the fixtures make.

@@ -113,7 +113,7 @@ fn add(root: &Path, program: &Path, to: &str) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
@@ -121,7 +121,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::compare::{BACKENDS, Findings};
 use super::guest::Outcome;
 
-/// What follows this line in docs/kernels.md is generated.
+/// The table that follows this line in docs/kernels.md is generated.
 const MARK: &str = "<!-- seen: cargo xtask vm --write -->";
 
 /// A table in Markdown: a row for each thing looked at, a column for each kernel and backend.
@@ -33,8 +33,16 @@ pub fn table(outcomes: &[Outcome], findings: &[Findings]) -> String {
 
 /// Replaces the table in the documentation.
 pub fn write(path: &Path, outcomes: &[Outcome], findings: &[Findings]) -> Result<()> {
+    replace(path, MARK, &table(outcomes, findings))
+}
+
+/// Replaces the table that follows a line of a page.
+pub fn replace(path: &Path, mark: &str, table: &str) -> Result<()> {
     let old = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (head, _) = old.split_once(MARK).with_context(|| format!("{} lost its mark", path.display()))?;
-    let text = format!("{head}{MARK}\n\n{}", table(outcomes, findings));
+    let (head, rest) = old.split_once(mark).with_context(|| format!("{} lost its mark", path.display()))?;
+    let after = rest.split_inclusive('\n').skip_while(|line| line.starts_with(['\n', '|']));
+    let after: String = after.collect();
+    let gap = if after.is_empty() { "" } else { "\n" };
+    let text = format!("{head}{mark}\n\n{table}{gap}{after}");
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

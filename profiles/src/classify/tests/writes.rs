@@ -31,3 +31,34 @@ fn writes_by_own_rights_are_told_by_the_place_that_has_to_stay_writable() {
     let places: Vec<String> = profile.writes.iter().map(|written| written.path.to_string()).collect();
     assert_eq!(places, ["/dev/shm", "/srv", "/tmp", "/var/lib/own", "/var/log/thing.log"]);
 }
+
+/// A unit with a read-only tree has to leave writable whatever was set, by whichever call.
+#[test]
+fn each_call_that_sets_something_of_an_own_file_is_a_write() {
+    for name in [
+        "setxattr",
+        "lsetxattr",
+        "fsetxattr",
+        "removexattr",
+        "chmod",
+        "fchmod",
+        "fchmodat2",
+        "utimes",
+        "futimesat",
+        "utimensat",
+        "utimensat_time64",
+        "truncate",
+        "truncate64",
+        "file_setattr",
+        "fchown",
+    ] {
+        let own = call(name, &[5, 0x7000, 0x7100]).on("/srv/own/file").there(FileType::File, 0o644, UID);
+        let places: Vec<String> =
+            run(&trace("thing", [own])).writes.iter().map(|written| written.path.to_string()).collect();
+        assert_eq!(places, ["/srv/own/file"], "{name}");
+    }
+    for name in ["getxattr", "stat", "access", "chdir", "readlink", "inotify_add_watch"] {
+        let own = call(name, &[0x7000, 0, 0]).on("/srv/own/file").there(FileType::File, 0o644, UID);
+        assert!(run(&trace("thing", [own])).writes.is_empty(), "{name}");
+    }
+}

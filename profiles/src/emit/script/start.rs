@@ -1,8 +1,8 @@
 //! How the program is started, as the last words of `apply.sh`.
 
 use crate::Capability;
-use crate::emit::Page;
 use crate::emit::escape::shell::{quoted, readable};
+use crate::emit::{Page, systemd};
 use crate::grants::Grants;
 use crate::profile::Profile;
 
@@ -56,9 +56,8 @@ fn takes_unit(grants: &Grants) -> bool {
 fn setpriv(grants: &Grants) -> Vec<String> {
     let account = &grants.account;
     let mut words: Vec<String> = Vec::new();
-    for (name, variable) in &grants.environment {
-        words.push(format!("{name}={}", variable.value));
-    }
+    words.extend(systemd::variables(grants).into_iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(grants.environment.iter().map(|(name, variable)| format!("{name}={}", variable.value)));
     if let Some((nice, _)) = &grants.nice {
         words.extend(["nice".into(), format!("--adjustment={nice}")]);
     }

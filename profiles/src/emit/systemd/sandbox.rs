@@ -82,9 +82,19 @@ fn covering(path: &RawText, own: &dyn Fn(&RawText) -> bool) -> bool {
     false
 }
 
+const DENY: &str = "SocketBindDeny=";
+
 /// CAP_NET_BIND_SERVICE opens all low ports; the service is held to its own.
 fn low_ports(page: &mut Page, profile: &Profile, grants: &Grants) {
     if !grants.capabilities.contains_key(&Capability::NET_BIND_SERVICE) || grants.ports.is_empty() {
+        return;
+    }
+    let proof = profile.proof.as_ref().filter(|proof| proof.lives);
+    if proof.is_some_and(|proof| proof.not_applied.iter().any(|what| what.starts_with(DENY))) {
+        page.comment(
+            "SocketBindDeny= is left out, which would keep the capability to these ports: it could not be tried where the",
+        );
+        page.comment("rest was proved.");
         return;
     }
     page.comment(
@@ -102,5 +112,45 @@ fn low_ports(page: &mut Page, profile: &Profile, grants: &Grants) {
     for (protocol, port) in rules {
         page.line(&format!("SocketBindAllow={protocol}:{port}"));
     }
-    page.line(&format!("SocketBindDeny=1-{}", profile.run.unprivileged_port_start.max(2) - 1));
+    page.line(&format!("{DENY}1-{}", profile.run.unprivileged_port_start.max(2) - 1));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::emit::Format;
+    use crate::grants::Choices;
+    use crate::profile::Profile;
+    use crate::proof::ProfileProof;
+    use crate::requirement::Seconds;
+    use crate::ways::plan;
+
+    #[test]
+    fn what_could_not_be_tried_is_not_written_as_proved() {
+        let path = format!("{}/testdata/nginx/profile.json", env!("CARGO_MANIFEST_DIR"));
+        let mut profile = Profile::from_json(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let mut proof = ProfileProof {
+            lives: true,
+            minimal: false,
+            readiness: None,
+            exercise: None,
+            settled: Seconds(0),
+            trials: 1,
+            flaked: 0,
+            hardening: [].into(),
+            not_applied: Vec::new(),
+        };
+        let mut denies = |not_applied: &[&str], lives| {
+            proof.not_applied = not_applied.iter().map(|text| (*text).to_owned()).collect();
+            profile.proof = Some(ProfileProof { lives, ..proof.clone() });
+            let text = Format::SystemdDropIn.emit(&profile, &plan(&profile, &Choices::default())).text;
+            assert_eq!(
+                text.contains("\nSocketBindAllow=tcp:80\n"),
+                text.contains("\nSocketBindDeny=1-1023\n")
+            );
+            text.contains("\nSocketBindDeny=")
+        };
+        assert!(denies(&["Delegate= of the unit: x"], true));
+        assert!(!denies(&["SocketBindDeny= of the unit: x"], true));
+        assert!(denies(&["SocketBindDeny= of the unit: x"], false));
+    }
 }

@@ -128,6 +128,17 @@ fn is_systemds(path: &RawText, grants: &Grants) -> bool {
     classes.any(|directories| directories.iter().any(|(made, _)| *made == path))
 }
 
+/// The variables by which systemd names the directories that it makes, such as `STATE_DIRECTORY`.
+pub(in super::super) fn variables(grants: &Grants) -> Vec<(String, String)> {
+    let of_directive = |(class, directive, base): &(Class, &str, &[u8])| {
+        let directories = of_class(*class, base, grants).1;
+        let paths: Vec<_> = directories.iter().map(|(path, _)| path.to_text()).collect();
+        let name = directive.trim_end_matches("Directory").to_uppercase();
+        (!paths.is_empty()).then(|| (format!("{name}_DIRECTORY"), paths.join(":")))
+    };
+    DIRECTIVES.iter().filter_map(of_directive).collect()
+}
+
 fn directories(page: &mut Page, grants: &Grants) {
     for (class, directive, base) in DIRECTIVES {
         let (Some(mode), directories) = of_class(*class, base, grants) else { continue };

@@ -6,7 +6,7 @@ use crate::requirement::{Access, Requirement, word};
 /// What is proved of one need, in a few words.
 pub(in crate::emit) fn of_need(requirement: &Requirement) -> Vec<String> {
     let Some(proof) = &requirement.proof else { return Vec::new() };
-    let mut out = vec![proof.finding.words().to_owned()];
+    let mut out = vec![proof.words()];
     if !proof.tolerated.is_empty() {
         let access: Vec<String> = proof.tolerated.iter().map(|access: &Access| word(access)).collect();
         out.push(format!("{} tolerated", access.join(", ")));

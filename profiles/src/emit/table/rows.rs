@@ -56,6 +56,7 @@ pub(super) fn identity(
         IdentityOperation::SetGroup => format!("become group {new}"),
         IdentityOperation::SetGroups if new.is_empty() => "leave all groups".into(),
         IdentityOperation::SetGroups => format!("join groups {new}"),
+        IdentityOperation::BeRoot => "be started as root".into(),
         IdentityOperation::Chown => {
             let id = |(at, id): (usize, &u32)| match names.get(at).filter(|name| !name.is_empty()) {
                 _ if *id == u32::MAX => "-".into(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use libc::sock_filter;
 use nix::errno::Errno;
+use nrtrace_profiles::calls::{File, Flags, Operation, ROWS};
 
 use super::groups;
 use crate::seccomp::{Rule, When, compat, native, table};
@@ -132,9 +133,9 @@ pub(super) fn namespaces() -> Vec<Rule> {
     ];
     // The flags of clone3(2) are in memory: programs fall back to clone(2).
     let mut rules = vec![Rule::refuse("clone3", libc::ENOSYS), Rule::refuse("setns", libc::EPERM)];
-    for call in ["unshare", "clone"] {
+    for (call, signal) in [("unshare", 0), ("clone", 0xff)] {
         // Of clone(2) the lowest byte is a signal.
-        let kinds = KINDS.iter().filter(|kind| call == "unshare" || **kind > 0xff);
+        let kinds = KINDS.iter().filter(|kind| **kind > signal);
         rules.extend(kinds.map(|kind| Rule::refuse_bits(call, &[(0, *kind as u32)])));
     }
     rules
@@ -155,22 +156,23 @@ pub(super) fn executable_memory() -> Vec<Rule> {
 
 /// No file gets a set-user-ID or set-group-ID bit.
 pub(super) fn set_id() -> Vec<Rule> {
-    const MODES: [(&str, u32); 8] = [
-        ("chmod", 1),
-        ("fchmod", 1),
-        ("fchmodat", 2),
-        ("fchmodat2", 2),
-        ("creat", 1),
-        ("mkdir", 1),
-        ("mkdirat", 2),
-        ("mknod", 1),
-    ];
-    let mut rules = vec![Rule::refuse("openat2", libc::ENOSYS)];
-    for bit in [libc::S_ISUID, libc::S_ISGID] {
-        rules.extend(MODES.map(|(call, mode)| Rule::refuse_bits(call, &[(mode, bit)])));
-        rules.push(Rule::refuse_bits("mknodat", &[(2, bit)]));
-        rules.push(Rule::refuse_bits("open", &[(1, libc::O_CREAT as u32), (2, bit)]));
-        rules.push(Rule::refuse_bits("openat", &[(2, libc::O_CREAT as u32), (3, bit)]));
+    const BITS: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+    let mut rules = Vec::new();
+    for row in ROWS {
+        match row.operation {
+            // The mode is in memory: programs fall back to openat(2).
+            Operation::File(File::Open(Flags::Structure)) => rules.push(Rule::refuse(row.name, libc::ENOSYS)),
+            Operation::File(File::Open(Flags::Argument(flags))) => rules.extend(BITS.map(|bit| {
+                let flags = u32::from(flags);
+                Rule::refuse_bits(row.name, &[(flags, libc::O_CREAT as u32), (flags + 1, bit)])
+            })),
+            operation => rules.extend(
+                operation
+                    .mode()
+                    .into_iter()
+                    .flat_map(|mode| BITS.map(|bit| Rule::refuse_bits(row.name, &[(mode.into(), bit)]))),
+            ),
+        }
     }
     rules
 }

@@ -229,7 +229,7 @@ impl Hardening {
             Some(Arc::new(mounts::namespace(&places, anew, devices)?))
         };
         let host_name = self.is_on(HOST_NAME);
-        Ok(Fence { mounts, host_name, directory: None, filters: self.filters() })
+        Ok(Fence { mounts, host_name, group: None, directory: None, filters: self.filters() })
     }
 
     /// How what is below which paths is shown.

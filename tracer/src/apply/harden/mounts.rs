@@ -117,15 +117,18 @@ fn make(places: &Places, anew: Anew, devices: Option<&[PathBuf]>) -> Result<Owne
     mount_anew(anew, &hollow)?;
     let places = places.resolved()?;
     let points: BTreeSet<PathBuf> = visible()?.into_iter().map(|mount| mount.point).collect();
-    for (path, (shown, _)) in &places.0 {
-        match shown {
-            Shown::Inaccessible if path.is_dir() => bind(&hollow.path("directory"), path)?,
-            Shown::Inaccessible => bind(&hollow.path("file"), path)?,
-            _ if path == Path::new("/") || points.contains(path) => {}
-            _ => bind(path, path)?,
+    let (closed, shown): (Vec<_>, Vec<_>) =
+        places.0.iter().partition(|(_, (shown, _))| matches!(shown, Shown::Inaccessible));
+    for (path, _) in closed {
+        bind(&hollow.path(if path.is_dir() { "directory" } else { "file" }), path)?;
+    }
+    // Before what it lies in is bound to itself, which would keep its place in use.
+    hollow.finish()?;
+    for (path, _) in shown {
+        if path != Path::new("/") && !points.contains(path) {
+            bind(path, path)?;
         }
     }
-    hollow.finish()?;
     let root = (PathBuf::from("/"), flags_of(Path::new("/"))?);
     for (point, flags) in visible()?.into_iter().map(|known| (known.point, known.flags)).chain([root]) {
         match places.governing(&point) {

@@ -27,6 +27,7 @@ pub(super) struct Setup {
     envp: Vec<*const c_char>,
     /// This process, of which the tracer is a child.
     launcher: libc::pid_t,
+    session: bool,
     /// The child's end of the channel.
     pub(super) channel: c_int,
     /// The parent's, which the child closes.
@@ -48,18 +49,19 @@ struct Confines {
     // Kept open until the program is executed.
     mounts: Option<Arc<OwnedFd>>,
     host_name: bool,
+    group: Option<c_int>,
     directory: Option<CString>,
     filters: Vec<Vec<sock_filter>>,
 }
 
 impl Confines {
     fn new(wanted: &Confined) -> Result<Self, Error> {
-        let Fence { mounts, host_name, directory, filters } = wanted.fence.clone();
+        let Fence { mounts, host_name, group, directory, filters } = wanted.fence.clone();
         let directory =
             directory.map(|path| c_string(path.as_os_str(), "the working directory")).transpose()?;
         // A user that is not root could not install them otherwise; systemd before 255 does the same.
         let no_new_privs = wanted.no_new_privs || !filters.is_empty();
-        Ok(Self { bounding: wanted.bounding, no_new_privs, mounts, host_name, directory, filters })
+        Ok(Self { bounding: wanted.bounding, no_new_privs, mounts, host_name, group, directory, filters })
     }
 }
 
@@ -98,11 +100,12 @@ impl Setup {
             if identity.is_none() && machine.is_none() {
                 return Vec::new();
             }
-            identity_filter::program(Caught { identity, machine })
+            let is_root = launch.policy == IdentityPolicy::Root;
+            identity_filter::program(Caught { identity, machine, is_root })
         };
         let refusal = match launch.policy {
             IdentityPolicy::Deny => libc::EPERM as u32,
-            IdentityPolicy::Keep | IdentityPolicy::Switch => 0,
+            IdentityPolicy::Keep | IdentityPolicy::Switch | IdentityPolicy::Root => 0,
         };
         Ok(Self {
             program: c_string(launch.program.as_os_str(), "the program's path")?,
@@ -111,6 +114,7 @@ impl Setup {
             _arguments: arguments,
             _variables: variables,
             launcher: std::process::id() as libc::pid_t,
+            session: launch.session,
             channel: -1,
             other_end: -1,
             signal_mask: launch.signal_mask,
@@ -135,6 +139,9 @@ impl Setup {
         // SAFETY: plain system calls on the child's own descriptors and memory.
         unsafe {
             libc::close(self.other_end);
+            if self.session {
+                libc::setsid();
+            }
             // Rust's runtime ignores SIGPIPE; other ignored signals were so by the caller's wish (nohup), and
             // handlers end with execve.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
@@ -296,6 +303,9 @@ unsafe fn check(step: Step, result: libc::c_long) -> Result<(), (Step, c_int)> {
 unsafe fn enter(confines: &Confines) -> Result<(), (Step, c_int)> {
     // SAFETY: plain system calls; the path is NUL-terminated.
     unsafe {
+        if let Some(joins) = confines.group {
+            check(Step::ControlGroup, libc::write(joins, c"0".as_ptr().cast(), 1) as libc::c_long)?;
+        }
         if let Some(mounts) = &confines.mounts {
             check(Step::Namespace, libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS).into())?;
         }
