@@ -106,7 +106,9 @@ fn says(wanted: &Wanted, line: &str) -> bool {
 fn texts(trace: &Trace, command: &[String]) -> Vec<Text> {
     let mut known: BTreeSet<&RawText> = BTreeSet::new();
     let read = |event: &nrtrace_profiles::event::Event| matches!(event.outcome, Outcome::Success { .. });
-    for event in trace.events.iter().filter(|event| event.call.name.starts_with("open") && read(event)) {
+    for event in
+        trace.events.iter().filter(|event| nrtrace_profiles::calls::opens(&event.call.name) && read(event))
+    {
         if let Object::Path(object) = &event.object {
             let text = object.path.to_text();
             if text.starts_with("/etc/") || command.contains(&text) {

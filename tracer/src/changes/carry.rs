@@ -136,8 +136,18 @@ impl Job<'_> {
         let facts = node.facts().map_err(|errno| fail(errno.to_string()))?;
         let hold = kept.kept.holds.get(&self.key).cloned().unwrap_or_default();
         check(&hold, &facts, place.exposed).map_err(fail)?;
-        if identify(&kept, node, &facts, place.exposed) == Identity::Stranger {
-            return Err(fail("something else than before is there now, of another user".into()));
+        match identify(&kept, node, &facts, place.exposed) {
+            Identity::Stranger => {
+                return Err(fail("something else than before is there now, of another user".into()));
+            }
+            // It was made by one that was killed before that was written down, and is to be known when it is full.
+            Identity::Same if kept.kept.before.is_none() && kept.made.is_none() => {
+                if let Some(kept) = self.state.paths.get_mut(path) {
+                    kept.made = Some(facts.inode);
+                }
+                self.store.save(&self.state)?;
+            }
+            Identity::Same | Identity::Users | Identity::Renewed => {}
         }
         if facts.rights != rights {
             self.step()?;
