@@ -24,7 +24,7 @@ const SERVICES: [(&str, usize); 5] =
     [("nginx", 15), ("lighttpd", 15), ("bind9", 15), ("tomcat", 40), ("rabbitmq", 40)];
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/screens")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/screens")
 }
 
 fn profile(name: &str) -> Profile {

@@ -85,7 +85,12 @@ fn version_1_passes_and_version_2_does_not() {
         valid(&Kind::Profile.text(), &json(&out.join(profile)));
     }
     valid(&Kind::Trace.text(), &json(&out.join("v2.trace")));
-    assert_eq!(json(&out.join("replayed.json")), json(&out.join("v2/profile.json")), "a replay is the same");
+    let mut lived = json(&out.join("v2/profile.json"));
+    // A recording holds no texts in which a path may stand.
+    for requirement in lived["requirements"].as_array_mut().unwrap() {
+        requirement["evidence"].as_object_mut().unwrap().remove("origins");
+    }
+    assert_eq!(json(&out.join("replayed.json")), lived, "a replay is the same");
     let explained = fs::read_to_string(out.join("explained.txt")).unwrap();
     for part in ["mkdir", "/var/cache", "root:root 0755"] {
         assert!(explained.contains(part), "{part} is not in {explained}");

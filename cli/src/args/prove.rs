@@ -50,7 +50,7 @@ pub struct SandboxArgs {
 
     /// Once it is proved, have the service manager of this machine try the very unit, too: what the profile grants is
     /// applied here for that time, as apply.sh does, and what the program writes meanwhile it writes to this machine
-    #[arg(long, value_enum, value_name = "MANAGER")]
+    #[arg(hide_short_help = true, long, value_enum, value_name = "MANAGER")]
     pub with: Option<ManagerArg>,
 }
 

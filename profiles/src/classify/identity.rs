@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::event::{Attached, Event, Mode, Object, Outcome};
+use crate::event::{Attached, Component, Event, FileType, Mode, Object, Outcome};
 use crate::requirement::{IdentityOperation, Need, Requirement};
 
 use super::context::Context;
@@ -102,6 +102,7 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
     if to_itself && to_own_group {
         return path::place(&Source { site: CheckSite::Chown, ..*source }, out);
     }
+    let inode = path.inode.clone();
     let path = best(path);
     if source.context.has_made(&path) || source.context.is_inside_made(&path) {
         out.notes.insert(
@@ -111,7 +112,13 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
         );
     }
     let path = path::generalise(source, &path).unwrap_or(path);
-    let need = Need::Identity { operation: IdentityOperation::Chown, ids: vec![uid, gid], path: Some(path) };
-    out.findings.push(source.finding(need));
+    let ids = vec![uid, gid];
+    let need = Need::Identity { operation: IdentityOperation::Chown, ids, path: Some(path.clone()) };
+    let mut finding = source.finding(need);
+    // A directory can be given beforehand.
+    if let Some(inode) = inode.filter(|inode| inode.file_type == FileType::Directory) {
+        finding.refused = Some(Component { path, inode });
+    }
+    out.findings.push(finding);
     true
 }

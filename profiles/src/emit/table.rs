@@ -12,6 +12,7 @@ pub(crate) mod rows;
 use super::escape::shell;
 use super::remedy::Verdict;
 use crate::describe;
+use crate::event::Exit;
 use crate::grants::{Grade, Grants, reach};
 use crate::profile::{Profile, Timeline, Unexplained};
 use crate::requirement::{Need, Seconds};
@@ -125,8 +126,11 @@ fn heading(paper: &mut Paper, profile: &Profile, grants: &Grants) -> bool {
             let none_less = if proof.minimal { "" } else { "; none was left out to try" };
             let took = proof.took.map(|took| format!(" ({:.0} s)", took.0 as f64 / 1e9)).unwrap_or_default();
             let trials = proved::trials(proof.trials);
-            let text =
-                format!("{name} runs as {} with {count}, proved in {trials}{took}{none_less}", identity.user);
+            let text = format!(
+                "{name} runs{} as {} with {count}, proved in {trials}{took}{none_less}",
+                end(profile),
+                identity.user
+            );
             paper.title(if doubts.is_empty() { GREEN } else { BOLD }, &text);
         }
         None => {
@@ -140,6 +144,13 @@ fn heading(paper: &mut Paper, profile: &Profile, grants: &Grants) -> bool {
         }
     }
     doubts.is_empty()
+}
+
+/// That it is no service, or did not come to be one.
+fn end(profile: &Profile) -> String {
+    let by_itself = profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon;
+    let took = profile.run.duration.0 as f64 / 1e9;
+    if by_itself { format!(" to its end ({took:.2} s, status 0)") } else { String::new() }
 }
 
 /// What is done about needs, a row for those that are dealt with alike.

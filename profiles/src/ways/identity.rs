@@ -3,7 +3,9 @@
 use super::paths::is_given;
 use crate::RawText;
 use crate::calls::{self, ROWS};
+use crate::event::FileType;
 use crate::grants::{Act, Directory, File, Grants, Method, Way, Why, is_account_name};
+use crate::place::parent;
 use crate::requirement::{IdentityOperation, Requirement};
 
 /// Meets a change of identity: by none, since the service starts as its user. That the unit answers the call is taken only
@@ -86,13 +88,21 @@ fn of_group(
     let name = requirement.evidence.names.get(1).filter(|name| is_account_name(name));
     let group = Some(name.cloned().unwrap_or_else(|| group.to_string()));
     let because = "belongs to the group beforehand that the program would give it to";
-    let directory = grants.directories.get(path).filter(|made| !made.existed);
-    let directory =
-        directory.map(|made| Directory { group: group.clone(), why: Why::default(), ..made.clone() });
+    let directory = grants.directories.get(path).filter(|made| !made.existed).cloned();
+    let directory = directory.or_else(|| below_own(path, requirement, grants));
+    let directory = directory.map(|made| Directory { group: group.clone(), why: Why::default(), ..made });
     let file = grants.files.get(path).filter(|made| !made.existed);
     let file = file.map(|made| File { group, why: Why::default(), ..made.clone() });
     let act = directory.map(|made| Act::Directory(path.clone(), made));
     Some(Way::new(act.or_else(|| file.map(|made| Act::File(path.clone(), made)))?, because))
+}
+
+/// A directory that the program makes in one that is its own.
+fn below_own(path: &RawText, requirement: &Requirement, grants: &Grants) -> Option<Directory> {
+    let (at, inode) = requirement.refused()?;
+    let mode = inode.filter(|inode| at == path && inode.file_type == FileType::Directory)?.mode & 0o1777;
+    let class = grants.directories.get(&parent(path))?.class;
+    Some(Directory { class, mode, group: None, existed: false, why: Why::default() })
 }
 
 /// Whether these ids, of which those that stay are left out, are root's alone.

@@ -21,7 +21,8 @@ pub enum IdentityPolicy {
     Switch,
     /// Refuse with EPERM, as in production, and record it.
     Deny,
-    /// As [`Keep`](Self::Keep), and `getuid` and `geteuid` are answered with root's number, `capset` with success.
+    /// As [`Keep`](Self::Keep), but `getuid` and `geteuid` are answered with root's number, `capset` with success, and files
+    /// are given away: some programs look whether they were. For runs whose files are thrown away.
     Root,
 }
 
@@ -140,7 +141,7 @@ pub(super) struct Caught {
     pub identity: Option<(u32, u32, u32)>,
     /// Calls that change the machine.
     pub machine: Option<u32>,
-    /// Whether it is told that it is root.
+    /// Whether it is told that it is root, and may give files away as root does.
     pub is_root: bool,
 }
 
@@ -149,8 +150,10 @@ pub(super) struct Caught {
 pub(super) fn program(caught: Caught) -> Vec<sock_filter> {
     let (uid, gid, action) = caught.identity.unwrap_or_default();
     let blocks = |compat: bool| {
-        let of_identity =
-            |known: &&Known| caught.identity.is_some() && !matches!(known.takes, Takes::Machine(..));
+        let of_identity = |known: &&Known| {
+            let is_done = caught.is_root && known.takes.owner_index().is_some();
+            caught.identity.is_some() && !is_done && !matches!(known.takes, Takes::Machine(..))
+        };
         let block = |known: &Known| match known.takes.owner_index() {
             None => vec![ret(action)],
             Some(index) => gift_block(index as u32, uid, gid, known.narrow, action),
