@@ -197,7 +197,7 @@ fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     let mut repeated = Repeated::new(wanted, prover, &first, made);
     let mut found = repeated.until_it_lives(&shown)?;
-    if found.is_none() && matches!(first.failure, Some(Failure::Ended { .. })) {
+    if found.is_none() && !repeated.waited && matches!(first.failure, Some(Failure::Ended { .. })) {
         let seen = repeated.seen;
         let root = suspects::root();
         shown.say("it ended by itself; running again, told that it is root");
