@@ -1,11 +1,15 @@
 //! `nrtrace apply` and `nrtrace undo`: what was written, carried out on this machine and taken back.
 
 use std::io::{BufRead, IsTerminal};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::changes::{self, Changes};
@@ -53,7 +57,7 @@ fn work(
     let mut step = || if is_interrupted(&signals) { Err(Error::Interrupted) } else { Ok(()) };
     let job = Job::open(&changes, selection, Path::new(STATE), &mut step)?;
     let lines = match preview(&job) {
-        Err(error @ Error::NothingToUndo(_)) => {
+        Err(error @ Error::NothingToUndo { .. }) => {
             terminal::tell(format_args!("nrtrace: {}", printable(&error.to_string())));
             return Ok(ExitCode::FAILURE);
         }
@@ -68,7 +72,7 @@ fn work(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !lines.is_empty() && !args.yes && !agreed()? {
+    if !lines.is_empty() && !args.yes && !agreed(&signals)? {
         terminal::tell(format_args!("nrtrace: nothing was changed"));
         return Ok(ExitCode::FAILURE);
     }
@@ -83,8 +87,30 @@ fn work(
 
 fn load(from: &Path) -> Result<Changes> {
     let path = if from.is_dir() { from.join("changes.json") } else { from.to_owned() };
+    if geteuid().is_root() {
+        trust(&path)?;
+    }
     let text = input::text(&path, changes::FORMAT.max_bytes)?;
     Changes::from_json(&text).with_context(|| path.display().to_string())
+}
+
+/// What root carries out, nobody else may have written: but for whoever became root by sudo.
+fn trust(path: &Path) -> Result<()> {
+    let by_sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
+    let path = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+    for (at, is_directory) in [(path.as_path(), false), (path.parent().unwrap_or(&path), true)] {
+        let facts = at.metadata().with_context(|| format!("cannot read {}", at.display()))?;
+        let open = facts.mode() & 0o002 != 0 && !(is_directory && facts.mode() & 0o1000 != 0);
+        if open || ![Some(0), by_sudo].contains(&Some(facts.uid())) {
+            let whose = if open { "everybody".to_owned() } else { format!("user {}", facts.uid()) };
+            return Err(BadInput(format!(
+                "{} can be written by {whose}, so that it may say anything: look it over, and give a copy of root's own",
+                at.display()
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 fn is_interrupted(signals: &Signals) -> bool {
@@ -96,13 +122,22 @@ fn is_interrupted(signals: &Signals) -> bool {
 ///
 /// # Errors
 /// Where there is nobody to ask.
-fn agreed() -> Result<bool> {
+fn agreed(signals: &Signals) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         let message = "nothing was changed: there is no terminal to ask on; --yes does it without asking, --dry-run only tells";
         return Err(BadInput(message.into()).into());
     }
     terminal::print("Do that? [y/N] ")?;
+    // Ctrl-C is an answer, too.
+    let stdin = std::io::stdin();
+    let mut ready =
+        [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    while poll(&mut ready, PollTimeout::NONE).is_err_and(|errno| errno == Errno::EINTR) {}
+    if is_interrupted(signals) {
+        terminal::print("\n")?;
+        return Ok(false);
+    }
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    stdin.lock().read_line(&mut answer).context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

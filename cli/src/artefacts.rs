@@ -2,9 +2,12 @@
 //! away what an earlier run left and this one does not write.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Result, bail};
+use nrtrace_profiles::changes::{Changes, FORMAT};
 use nrtrace_profiles::emit::Emitted;
+use nrtrace_tracer::changes::{STATE, applied};
 
 use crate::output::{Losses, OutputDir};
 use crate::results::PROFILE;
@@ -13,6 +16,8 @@ use crate::results::PROFILE;
 const LIST: &str = ".nrtrace";
 /// What a profile begins with, of whatever version.
 const PROFILE_BEGINS: &str = "{\n  \"schema\": \"nrtrace/profile/";
+/// What `nrtrace apply` and `undo` carry out.
+const CHANGES: &str = "changes.json";
 /// No list is longer.
 const MOST: u64 = 1 << 20;
 
@@ -58,12 +63,32 @@ impl<'a> Guard<'a> {
             is_profile || self.before.get(name) == Some(&number(&there))
         });
         if is_same || is_ours {
-            return Ok(());
+            return self.unapplied(name, text);
         }
         let path = self.output.path().join(name);
         let what =
             if self.before.contains_key(name) { "it was changed since" } else { "nrtrace did not write it" };
         bail!("{} is there, and {what}: --force writes over it, or name another directory", path.display())
+    }
+
+    /// What was applied to this machine is what takes it back.
+    fn unapplied(&self, name: &str, text: Option<&str>) -> Result<()> {
+        let changes = |text: Option<String>| Changes::from_json(&text?).ok();
+        if name != CHANGES {
+            return Ok(());
+        }
+        let Some(there) = changes(self.output.read(name, FORMAT.max_bytes)) else { return Ok(()) };
+        let is_other = changes(text.map(str::to_owned)).is_none_or(|new| new.key() != there.key());
+        if is_other && applied(Path::new(STATE)).contains(&there.key()) {
+            let path = self.output.path();
+            let at = path.display();
+            bail!(
+                "{at}/{CHANGES} was applied to this machine, for {}, and takes it back: `nrtrace undo {at}` first, or name \
+                 another directory (--force writes over it)",
+                there.key()
+            );
+        }
+        Ok(())
     }
 
     /// Writes files, each of them whatever becomes of the others, and removes those of before that are none of them.

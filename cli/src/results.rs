@@ -114,15 +114,20 @@ fn next(profile: &Profile, grants: &Grants, written: Option<&Path>) -> Vec<(&'st
     let directory = format!("{}/", directory.display().to_string().trim_end_matches('/'));
     let file = |name: &str| shell::readable(&format!("{directory}{name}"));
     let out = shell::readable(&directory);
-    let mut pairs = match grants.world.setting {
+    let is_written = |name: &str| Path::new(&directory).join(name).exists();
+    let on_host = grants.world.setting == Setting::Host && is_written("changes.json");
+    let mut pairs = match grants.count() {
         // What is known not to be enough is nothing to apply.
         _ if profile.proof.as_ref().is_some_and(|proof| !proof.lives) => Vec::new(),
-        Setting::Host if grants.count() == 0 => Vec::new(),
-        Setting::Host => {
+        0 if on_host => Vec::new(),
+        _ if on_host => {
             vec![("apply", format!("sudo nrtrace apply {out}")), ("undo", format!("sudo nrtrace undo {out}"))]
         }
-        Setting::Container => vec![("image", file("Containerfile")), ("compose", file("compose.yaml"))],
-        Setting::Pod => vec![("pod", file("kubernetes.yaml"))],
+        _ => [("image", "Containerfile"), ("compose", "compose.yaml"), ("pod", "kubernetes.yaml")]
+            .into_iter()
+            .filter(|(_, name)| is_written(name))
+            .map(|(what, name)| (what, file(name)))
+            .collect(),
     };
     if let Some(need) = emit::example(profile, grants) {
         pairs.push(("more", format!("nrtrace explain {out} {need}")));

@@ -1,6 +1,7 @@
 //! `nrtrace run`
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,7 @@ use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{Ready, Wanted};
+use nrtrace_tracer::changes;
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
@@ -61,6 +63,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         );
     }
     let mut settled = settle(args)?;
+    tell_applied(&settled.name, &args.results.talk);
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
@@ -105,6 +108,18 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     origin::note(&mut profile, &recorded.trace);
     conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
     Ok(losses.status(complete(status(args, &recorded), &profile)))
+}
+
+/// Says what is granted on this machine already, which a run does not see as a need.
+fn tell_applied(name: &str, talk: &Talk) {
+    let start = format!("{name} as ");
+    let keys = changes::applied(Path::new(changes::STATE));
+    for key in keys.iter().filter(|key| key.starts_with(&start) && !talk.quiet) {
+        terminal::tell(format_args!(
+            "nrtrace: granted here already, and so no need of this run: {}; to record all, take it back first (nrtrace undo)",
+            printable(key)
+        ));
+    }
 }
 
 /// Runs the program on the machine itself.

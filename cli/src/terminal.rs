@@ -44,6 +44,9 @@ pub fn width(terminal: &console::Term) -> usize {
 /// Writes the result to standard output. A reader that closes early (`| head`) has what it wanted.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        wipe();
+    }
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
@@ -52,6 +55,15 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Writes a line to standard error, if there is anybody to read it.
 pub fn tell(line: fmt::Arguments<'_>) {
+    wipe();
     // Nowhere is left to complain, and the work itself is not hurt.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Takes away what a progress line has drawn where the next line is to stand.
+fn wipe() {
+    let terminal = console::Term::stderr();
+    if terminal.is_term() {
+        let _ = terminal.clear_line();
+    }
 }

@@ -187,6 +187,32 @@ fn a_directory_with_a_program_of_root_is_not_given_away() {
     );
 }
 
+#[test]
+fn what_was_applied_is_not_lost_sight_of() {
+    hostile(
+        r#"
+        refused() { if "$@" 2>/tmp/said; then exit 1; fi; }
+        trace /tmp/svc -e FILE=svc -- sh -c ': >/run/$FILE.pid'
+        nrtrace apply --yes /tmp/svc
+        nrtrace run --as svc -e FILE=other -o /tmp/less -- sh -c ': >/run/$FILE.pid' >/dev/null 2>/tmp/said
+        grep -q 'granted here already, and so no need of this run: sh as svc' /tmp/said
+        # What a later profile of the program gives up is told before it is given up.
+        nrtrace apply --dry-run /tmp/less 2>&1 | grep -q '^- /run/svc.pid'
+        # The files that take it back are not written over by another's.
+        refused nrtrace run --as svc --name other -o /tmp/svc -- sh -c ': >/run/other.pid'
+        grep -q 'was applied to this machine, for sh as svc' /tmp/said
+        trace /tmp/other --name other -- sh -c ': >/run/other.pid'
+        refused nrtrace undo --yes /tmp/other
+        grep -q 'what was: sh as svc' /tmp/said
+        nrtrace undo --yes /tmp/svc
+        test ! -e /run/svc.pid
+        # What others can write is not carried out.
+        chown svc /tmp/other; refused nrtrace apply --yes /tmp/other
+        grep -q 'can be written by user' /tmp/said
+        "#,
+    );
+}
+
 /// systemd-tmpfiles takes the first line for a path by the file's name.
 #[test]
 fn a_packages_own_line_is_not_repeated_nor_in_the_way() {

@@ -129,7 +129,7 @@ impl Drop for Applied<'_> {
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
         match undone {
-            Err(nrtrace_tracer::changes::Error::NothingToUndo(_)) | Ok(_) => {}
+            Err(nrtrace_tracer::changes::Error::NothingToUndo { .. }) | Ok(_) => {}
             Err(error) => terminal::tell(format_args!("nrtrace: taking back what was applied: {error}")),
         }
     }

@@ -241,7 +241,7 @@ impl Stuck {
 }
 
 /// The names of what a profile holds.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub paths: BTreeSet<RawText>,
     pub groups: BTreeSet<String>,
@@ -277,9 +277,8 @@ fn names<B, H>(of: &BTreeMap<String, Kept<B, H>>, key: &str) -> BTreeSet<String>
     of.iter().filter(|(_, kept)| kept.holds.contains_key(key)).map(|(name, _)| name.clone()).collect()
 }
 
-/// What a profile holds, a line each.
-pub(super) fn held(job: &Job<'_>) -> Vec<String> {
-    let held = Held::of(job);
+/// What giving that up changes, a line each; nothing for what was there before and stays.
+pub(super) fn lines(job: &Job<'_>, held: &Held) -> Vec<String> {
     let before = |path: &RawText| match job.state.paths.get(path).and_then(|path| path.kept.before.as_ref()) {
         Some(Facts { rights, .. }) => {
             let (user, group) = (accounts::user_name(rights.uid), accounts::group_name(rights.gid));
@@ -287,11 +286,23 @@ pub(super) fn held(job: &Job<'_>) -> Vec<String> {
         }
         None => format!("- {path}: removed, if it is empty"),
     };
+    let state = &job.state;
     let paths = held.paths.iter().map(before);
     let sysctls = held.sysctls.iter().map(|name| format!("~ {name}: as before"));
-    let members = held.members.iter().map(|name| format!("~ membership {name}: as before"));
-    let users = held.users.iter().map(|name| format!("~ user {name}: as before"));
-    let groups = held.groups.iter().map(|name| format!("~ group {name}: as before"));
-    let modules = held.modules.iter().map(|name| format!("~ module {name}: as before"));
+    let modules = gone("module", &held.modules, &state.modules);
+    let members = gone("membership", &held.members, &state.members);
+    let users = gone("user", &held.users, &state.users);
+    let groups = gone("group", &held.groups, &state.groups);
     paths.chain(sysctls).chain(modules).chain(members).chain(users).chain(groups).collect()
+}
+
+/// What was not there before anybody held it, and is held by nobody else.
+fn gone<'a, B>(
+    what: &'a str,
+    names: &'a BTreeSet<String>,
+    of: &'a BTreeMap<String, Kept<B, ()>>,
+) -> impl Iterator<Item = String> + 'a {
+    let goes =
+        |name: &&String| of.get(*name).is_some_and(|kept| kept.before.is_none() && kept.holds.len() == 1);
+    names.iter().filter(goes).map(move |name| format!("- {what} {name}"))
 }

@@ -181,7 +181,7 @@ impl Job<'_> {
     }
 
     /// Paths that an earlier profile of the same program held, and this one does not.
-    fn stale(&self, plan: &Plan) -> Held {
+    pub(super) fn stale(&self, plan: &Plan) -> Held {
         let mut held = Held::of(self);
         if self.selection.only_capabilities {
             return Held::default();

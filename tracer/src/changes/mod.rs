@@ -16,11 +16,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::changes::Changes;
 
+use back::Held;
 use plan::Plan;
 use state::{State, Store};
 
@@ -60,12 +62,28 @@ pub enum Error {
     /// Some of it could not be taken back, for these reasons; the rest was.
     #[error("not all could be taken back; do it again once that is mended: {}", .0.join("; "))]
     Stuck(Vec<String>),
-    /// Nothing is held for this profile.
-    #[error("nothing to undo: what {0} needs was not applied here")]
-    NothingToUndo(String),
+    /// Nothing is held for this profile, but perhaps for others.
+    #[error("nothing to undo: what {name} needs was not applied here{}", others(.applied))]
+    NothingToUndo {
+        /// The name of the profile.
+        name: String,
+        /// Whose needs are held.
+        applied: BTreeSet<String>,
+    },
     /// It was interrupted.
     #[error("interrupted; do it again, or take it back with undo")]
     Interrupted,
+}
+
+fn others(applied: &BTreeSet<String>) -> String {
+    let list = applied.iter().map(String::as_str).collect::<Vec<_>>().join("; ");
+    if applied.is_empty() { String::new() } else { format!(" (what was: {list})") }
+}
+
+/// Whose needs were applied, as [`Changes::key`] has it, by the state in `directory` ([`STATE`]); nothing where that cannot
+/// be read.
+pub fn applied(directory: &Path) -> BTreeSet<String> {
+    State::read(directory).map(|state| state.keys()).unwrap_or_default()
 }
 
 /// Which of the changes.
@@ -109,7 +127,10 @@ impl<'a> Job<'a> {
     /// # Errors
     /// [`Error::Refused`], with all reasons.
     pub fn preview(&self) -> Result<Vec<String>, Error> {
-        Ok(Plan::make(self)?.lines(self))
+        let plan = Plan::make(self)?;
+        let mut lines = plan.lines(self);
+        lines.extend(back::lines(self, &self.stale(&plan)));
+        Ok(lines)
     }
 
     /// Carries it out. What cannot be done without harm is not begun.
@@ -125,10 +146,14 @@ impl<'a> Job<'a> {
     /// What would be taken back, a line each.
     ///
     /// # Errors
-    /// [`Error::NothingToUndo`]
+    /// [`Error::NothingToUndo`].
     pub fn held(&self) -> Result<Vec<String>, Error> {
-        let lines = back::held(self);
-        if lines.is_empty() { Err(Error::NothingToUndo(self.changes.name.clone())) } else { Ok(lines) }
+        let held = Held::of(self);
+        if held == Held::default() {
+            let (name, applied) = (self.changes.name.clone(), self.state.keys());
+            return Err(Error::NothingToUndo { name, applied });
+        }
+        Ok(back::lines(self, &held))
     }
 
     /// Takes it back, in so far as nobody else holds it.

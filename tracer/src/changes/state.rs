@@ -3,7 +3,7 @@
 //! It is written before anything is changed and once all is done, whole or not at all, so whatever was interrupted can be
 //! done again or taken back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -106,6 +106,38 @@ impl State {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Reads the state in a directory.
+    ///
+    /// # Errors
+    /// When it cannot be read, or was written by a newer version.
+    pub fn read(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join(FILE);
+        let fail = |reason: String| Error::State { path: path.clone(), reason };
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(fail(error.to_string())),
+        };
+        if !file.metadata().is_ok_and(|facts| facts.is_file() && facts.len() <= FORMAT.max_bytes) {
+            return Err(fail("it is no file that nrtrace wrote".into()));
+        }
+        let mut text = String::new();
+        file.take(FORMAT.max_bytes).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+        FORMAT.read(&text).map_err(|error| fail(error.to_string()))
+    }
+
+    /// Whose needs are held.
+    pub fn keys(&self) -> BTreeSet<String> {
+        fn of<B, H>(kept: &Kept<B, H>) -> impl Iterator<Item = &String> {
+            kept.holds.keys()
+        }
+        let paths = self.paths.values().flat_map(|path| of(&path.kept));
+        let accounts = self.groups.values().chain(self.users.values()).chain(self.members.values());
+        let others = accounts.chain(self.modules.values()).flat_map(of);
+        paths.chain(others).chain(self.sysctls.values().flat_map(of)).cloned().collect()
+    }
 }
 
 /// The directory that holds the state, locked.
@@ -173,20 +205,7 @@ impl Store {
     /// # Errors
     /// When it cannot be read, or was written by a newer version.
     pub fn load(&self) -> Result<State, Error> {
-        let path = self.directory.join(FILE);
-        let fail = |reason: String| Error::State { path: path.clone(), reason };
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::default()),
-            Err(error) => return Err(fail(error.to_string())),
-        };
-        if !file.metadata().is_ok_and(|facts| facts.is_file() && facts.len() <= FORMAT.max_bytes) {
-            return Err(fail("it is no file that nrtrace wrote".into()));
-        }
-        let mut text = String::new();
-        file.take(FORMAT.max_bytes).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
-        FORMAT.read(&text).map_err(|error| fail(error.to_string()))
+        State::read(&self.directory)
     }
 
     /// Writes the state, whole or not at all; of nothing, nothing stays.

@@ -216,7 +216,7 @@ proptest! {
             let now = snapshot(&tree);
             match act(&of(which % wishes.len()), &state, undo, steps) {
                 Ok(()) | Err(Error::Interrupted | Error::Stuck(_)) => {}
-                Err(Error::Refused(_) | Error::NothingToUndo(_)) => prop_assert_eq!(now, snapshot(&tree)),
+                Err(Error::Refused(_) | Error::NothingToUndo { .. }) => prop_assert_eq!(now, snapshot(&tree)),
                 Err(error) => prop_assert!(false, "{}", error),
             }
             prop_assert_eq!(&before.1, &snapshot(&world.at("outside")));
@@ -224,7 +224,7 @@ proptest! {
         // The last first, as somebody would; the order does not matter.
         for n in (0..wishes.len()).rev() {
             match act(&of(n), &state, true, usize::MAX) {
-                Ok(()) | Err(Error::NothingToUndo(_)) => {}
+                Ok(()) | Err(Error::NothingToUndo { .. }) => {}
                 Err(error) => prop_assert!(false, "{}", error),
             }
         }
@@ -305,7 +305,7 @@ fn one_profile_of_a_program_follows_another() {
     assert!(matches!(refused, Error::Refused(_)), "{refused}");
     act(&second, &state, true, usize::MAX).unwrap();
     assert_eq!(before, snapshot(&tree));
-    assert!(matches!(act(&second, &state, true, usize::MAX), Err(Error::NothingToUndo(_))));
+    assert!(matches!(act(&second, &state, true, usize::MAX), Err(Error::NothingToUndo { .. })));
 }
 
 #[test]

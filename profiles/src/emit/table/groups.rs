@@ -70,7 +70,8 @@ impl Alike {
             tree,
             file_type,
             ids,
-            proved: proved::of_need(requirement),
+            // A port of both families is one, whichever of the two was left out to try.
+            proved: if matches!(need, Need::Port { .. }) { Vec::new() } else { proved::of_need(requirement) },
             done: done(grants, requirement),
             others: if verdict <= Verdict::Partly { others(grants, requirement) } else { Vec::new() },
         }
