@@ -230,3 +230,12 @@ X
         assert!(!notes(which).contains("the sandbox"), "{which}: {}", notes(which));
     }
 }
+
+/// Some programs end at the end of a pipe that is their standard input (Samba's); a service has no such.
+#[test]
+fn a_trial_has_the_standard_input_of_a_service() {
+    let asks = r#"test "$(readlink /proc/self/fd/0)" = /dev/null"#;
+    let (finished, _sandbox) =
+        run(&format!("true | nrtrace run -q --verify --settle 100ms -- sh -c {}", quote(asks)));
+    assert_eq!(finished.status, 0, "{finished}");
+}

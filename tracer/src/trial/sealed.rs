@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::{dup2_stdin, fexecve, pipe2};
+use nix::unistd::{dup2_stdin, fexecve};
 
 use crate::launch::Error;
 
@@ -47,11 +47,10 @@ pub fn take_name() -> Result<(), Errno> {
     nix::sys::prctl::set_name(c"nrtrace")
 }
 
-/// Standard input at its end.
+/// The standard input of a service. Some end at the end of a pipe.
 pub fn empty_input() -> Result<(), Errno> {
-    let (end, other) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    drop(other);
-    dup2_stdin(&end)
+    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_CLOEXEC;
+    dup2_stdin(nix::fcntl::open("/dev/null", flags, nix::sys::stat::Mode::empty())?)
 }
 
 /// The copy, open for reading alone: what is open for writing cannot be executed.
