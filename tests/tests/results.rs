@@ -76,7 +76,7 @@ fn a_full_disk_costs_only_what_goes_there() {
         said 'No space'; test -s /tmp/there
         expect 3 nrtrace verify $profile -o /tmp/small --settle 200ms -- mkdir -p /srv/needed; said Proved; said 'No space'
         expect 3 nrtrace minimize $profile -o /tmp/small --settle 200ms -- mkdir -p /srv/needed
-        said 'mkdir runs as'; said 'No space'; said 'begins anew'
+        said 'mkdir runs to its end'; said 'No space'; said 'begins anew'
         expect 0 nrtrace minimize $profile --settle 200ms -- mkdir -p /srv/needed
         test ! -e $profile.journal
         nrtrace merge $profile $profile -o /dev/stdout >/tmp/merged; grep -q srv /tmp/merged; test -L /dev/stdout
