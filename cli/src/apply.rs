@@ -54,7 +54,7 @@ fn work(
     }
     let selection = Selection { only_capabilities: args.only.is_some(), binary };
     let signals = Signals::take()?;
-    let mut step = || if is_interrupted(&signals) { Err(Error::Interrupted) } else { Ok(()) };
+    let mut step = || if signals.have_ended() { Err(Error::Interrupted) } else { Ok(()) };
     let job = Job::open(&changes, selection, Path::new(STATE), &mut step)?;
     let lines = match preview(&job) {
         Err(error @ Error::NothingToUndo { .. }) => {
@@ -86,8 +86,8 @@ fn work(
 }
 
 fn load(from: &Path) -> Result<Changes> {
-    let path = if from.is_dir() { from.join("changes.json") } else { from.to_owned() };
-    if geteuid().is_root() {
+    let path = if from.is_dir() { from.join(changes::FILE) } else { from.to_owned() };
+    if geteuid().is_root() && path.as_os_str() != "-" {
         trust(&path)?;
     }
     let text = input::text(&path, changes::FORMAT.max_bytes)?;
@@ -96,26 +96,31 @@ fn load(from: &Path) -> Result<Changes> {
 
 /// What root carries out, nobody else may have written: but for whoever became root by sudo.
 fn trust(path: &Path) -> Result<()> {
+    let unread = || format!("cannot read {}", path.display());
+    let file = path.metadata().with_context(unread)?;
+    let mut parts = vec![(path.to_owned(), file.clone())];
+    // A pipe has no directory.
+    if file.is_file() {
+        let directory = path.canonicalize().with_context(unread)?;
+        let directory = directory.parent().unwrap_or(Path::new("/")).to_owned();
+        let facts = directory.metadata().with_context(unread)?;
+        parts.push((directory, facts));
+    }
     let by_sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse::<u32>().ok());
-    let path = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-    for (at, is_directory) in [(path.as_path(), false), (path.parent().unwrap_or(&path), true)] {
-        let facts = at.metadata().with_context(|| format!("cannot read {}", at.display()))?;
-        let open = facts.mode() & 0o002 != 0 && !(is_directory && facts.mode() & 0o1000 != 0);
-        if open || ![Some(0), by_sudo].contains(&Some(facts.uid())) {
-            let whose = if open { "everybody".to_owned() } else { format!("user {}", facts.uid()) };
-            return Err(BadInput(format!(
-                "{} can be written by {whose}, so that it may say anything: look it over, and give a copy of root's own",
-                at.display()
-            ))
-            .into());
-        }
+    for (at, facts) in parts {
+        let is_sticky = facts.is_dir() && facts.mode() & 0o1000 != 0;
+        let whose = match facts.uid() {
+            _ if facts.mode() & 0o002 != 0 && !is_sticky => "everybody".to_owned(),
+            uid if uid == 0 || Some(uid) == by_sudo => continue,
+            uid => format!("user {uid}"),
+        };
+        return Err(BadInput(format!(
+            "{} can be written by {whose}, so that it may say anything: look it over, and give a copy of root's own",
+            at.display()
+        ))
+        .into());
     }
     Ok(())
-}
-
-fn is_interrupted(signals: &Signals) -> bool {
-    let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-    std::iter::from_fn(|| signals.next()).any(|received| ends.contains(&received.number))
 }
 
 /// Asks whether that is to be done.
@@ -132,10 +137,19 @@ fn agreed(signals: &Signals) -> Result<bool> {
     let stdin = std::io::stdin();
     let mut ready =
         [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    while poll(&mut ready, PollTimeout::NONE).is_err_and(|errno| errno == Errno::EINTR) {}
-    if is_interrupted(signals) {
-        terminal::print("\n")?;
-        return Ok(false);
+    loop {
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("cannot wait for the answer"),
+        }
+        if signals.have_ended() {
+            terminal::print("\n")?;
+            return Ok(false);
+        }
+        // Else it was another signal.
+        if ready.first().and_then(PollFd::any) == Some(true) {
+            break;
+        }
     }
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer).context("cannot read the answer")?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use nrtrace_profiles::changes::{Changes, FORMAT};
+use nrtrace_profiles::changes::{Changes, FILE, FORMAT};
 use nrtrace_profiles::emit::Emitted;
 use nrtrace_tracer::changes::{STATE, applied};
 
@@ -16,8 +16,6 @@ use crate::results::PROFILE;
 const LIST: &str = ".nrtrace";
 /// What a profile begins with, of whatever version.
 const PROFILE_BEGINS: &str = "{\n  \"schema\": \"nrtrace/profile/";
-/// What `nrtrace apply` and `undo` carry out.
-const CHANGES: &str = "changes.json";
 /// No list is longer.
 const MOST: u64 = 1 << 20;
 
@@ -30,20 +28,20 @@ pub struct Guard<'a> {
     before: List,
     /// Whether all may be written over.
     force: bool,
-    /// A file that may be, since it is where what is written came from.
-    source: Option<&'static str>,
+    /// Whether the profile may be, since what is written came from there.
+    is_source: bool,
 }
 
 impl<'a> Guard<'a> {
     /// Reads what was written before.
     pub fn of(output: &'a OutputDir, force: bool) -> Self {
         let before = output.read(LIST, MOST).map(|text| parse(&text)).unwrap_or_default();
-        Self { output, before, force, source: None }
+        Self { output, before, force, is_source: false }
     }
 
-    /// Lets a file be written over that what is written was read from.
-    pub fn with_source(self, name: Option<&'static str>) -> Self {
-        Self { source: name, ..self }
+    /// Lets the profile be written over that what is written was read from.
+    pub fn with_source(self, is_source: bool) -> Self {
+        Self { is_source, ..self }
     }
 
     /// Whether a file may be written.
@@ -52,7 +50,7 @@ impl<'a> Guard<'a> {
     /// When there is one that nrtrace did not write, or that was changed since.
     pub fn check(&self, name: &str, text: Option<&str>) -> Result<()> {
         const LONGEST: u64 = 64 << 20;
-        if self.force || self.source == Some(name) || !self.output.has(name) {
+        if self.force || (self.is_source && name == PROFILE) || !self.output.has(name) {
             return Ok(());
         }
         let there = self.output.read(name, LONGEST);
@@ -74,7 +72,7 @@ impl<'a> Guard<'a> {
     /// What was applied to this machine is what takes it back.
     fn unapplied(&self, name: &str, text: Option<&str>) -> Result<()> {
         let changes = |text: Option<String>| Changes::from_json(&text?).ok();
-        if name != CHANGES {
+        if name != FILE {
             return Ok(());
         }
         let Some(there) = changes(self.output.read(name, FORMAT.max_bytes)) else { return Ok(()) };
@@ -83,7 +81,7 @@ impl<'a> Guard<'a> {
             let path = self.output.path();
             let at = path.display();
             bail!(
-                "{at}/{CHANGES} was applied to this machine, for {}, and takes it back: `nrtrace undo {at}` first, or name \
+                "{at}/{FILE} was applied to this machine, for {}, and takes it back: `nrtrace undo {at}` first, or name \
                  another directory (--force writes over it)",
                 there.key()
             );
@@ -119,6 +117,12 @@ impl<'a> Guard<'a> {
         }
         losses.unless(self.output.write(LIST, &text(&list), false));
     }
+}
+
+/// Whether a profile is that of the directory.
+pub fn is_of(directory: &Path, profile: &Path) -> bool {
+    let of = std::fs::canonicalize(directory.join(PROFILE));
+    of.is_ok_and(|of| std::fs::canonicalize(profile).is_ok_and(|profile| profile == of))
 }
 
 fn parse(text: &str) -> List {

@@ -9,10 +9,9 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 
 use crate::args::{EmitArgs, EmitFormat};
-use crate::artefacts::Guard;
+use crate::artefacts::{self, Guard};
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
-use crate::results::PROFILE;
 use crate::{input, show, terminal};
 
 /// What a manifest can hold: far more than an API server takes as one object.
@@ -27,10 +26,8 @@ pub fn emit(args: &EmitArgs) -> Result<ExitCode> {
     match (&args.output, &emitted[..]) {
         (Some(path), _) => {
             let output = OutputDir::open(path)?;
-            let from = std::fs::canonicalize(input::in_directory(&args.profile)).ok();
-            let same = from.is_some() && from == std::fs::canonicalize(path.join(PROFILE)).ok();
-            let source = same.then_some(PROFILE);
-            let guard = Guard::of(&output, args.files.force).with_source(source);
+            let is_source = artefacts::is_of(path, &input::in_directory(&args.profile));
+            let guard = Guard::of(&output, args.files.force).with_source(is_source);
             if args.format.is_empty() && args.patch.is_none() {
                 guard.write(&emitted, &mut losses);
             } else {

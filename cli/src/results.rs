@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use nrtrace_profiles::changes;
 use nrtrace_profiles::emit::escape::shell;
 use nrtrace_profiles::emit::{self, Format, View};
 use nrtrace_profiles::grants::{Choices, Grants};
@@ -115,7 +116,7 @@ fn next(profile: &Profile, grants: &Grants, written: Option<&Path>) -> Vec<(&'st
     let file = |name: &str| shell::readable(&format!("{directory}{name}"));
     let out = shell::readable(&directory);
     let is_written = |name: &str| Path::new(&directory).join(name).exists();
-    let on_host = grants.world.setting == Setting::Host && is_written("changes.json");
+    let on_host = grants.world.setting == Setting::Host && is_written(changes::FILE);
     let mut pairs = match grants.count() {
         // What is known not to be enough is nothing to apply.
         _ if profile.proof.as_ref().is_some_and(|proof| !proof.lives) => Vec::new(),

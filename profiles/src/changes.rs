@@ -18,6 +18,9 @@ use crate::{Capability, RawText, text};
 /// The value of [`Changes::schema`].
 pub const SCHEMA: &str = "nrtrace/changes/v1";
 
+/// The name of the file.
+pub const FILE: &str = "changes.json";
+
 /// How `changes.json` is read.
 pub const FORMAT: Format = Format {
     name: "list of changes",

@@ -107,6 +107,18 @@ pub struct Identity {
     pub exists: bool,
 }
 
+impl Identity {
+    /// Whether owner, group and mode of a file let the user write to it; ACLs and capabilities are another matter.
+    pub fn may_write(&self, uid: u32, gid: u32, mode: u32) -> bool {
+        let shift = match uid == self.uid {
+            true => 6,
+            false if gid == self.gid || self.groups.contains(&gid) => 3,
+            false => 0,
+        };
+        mode >> shift & 2 != 0
+    }
+}
+
 /// How the program ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -384,6 +385,12 @@ impl Seconds {
     /// As it is written, in seconds with three decimals: what a profile in memory and the same one from a file share.
     pub fn written(self) -> f64 {
         (self.0 / 1_000_000) as f64 / 1e3
+    }
+}
+
+impl From<Duration> for Seconds {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -123,6 +123,7 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
     let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
+    origin::note(&mut profile, &report.trace);
     let recorded_well = failure.is_none();
     if let Some(failure) = failure {
         let goes_on = judge::gives_more(&profile, &prover.choices);
@@ -177,7 +178,6 @@ fn record(
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
     wanted.library.annotate(&mut profile);
-    origin::note(&mut profile, &report.trace);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),
         _ => None,

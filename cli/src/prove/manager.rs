@@ -1,5 +1,6 @@
 //! `--with systemd`: what is proved is tried once more by the service manager of this machine, with the very unit.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +10,6 @@ use anyhow::{Context, Result, bail, ensure};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::changes::{Action, Changes};
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::event::Exit;
 use nrtrace_profiles::grants::{Choices, Grants, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
@@ -92,8 +92,8 @@ pub fn try_with(prover: &Prover, profile: &mut Profile, talk: &Talk) -> Result<O
 /// What the program needs of the machine, for as long as this lives.
 struct Applied<'a> {
     changes: &'a Changes,
-    /// Paths at which there was nothing before.
-    new: Vec<PathBuf>,
+    /// The first of each path at which there was nothing before, by names that were no links.
+    new: BTreeSet<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -112,8 +112,8 @@ impl<'a> Applied<'a> {
         });
         let paths = granted.chain(grants.directories.keys()).map(path_of);
         // From here on it is taken back, also where not all of it could be applied.
-        let mut applied =
-            Self { changes, new: paths.filter(|path| !path.exists()).collect(), notes: Vec::new() };
+        let new = paths.filter_map(|path| missing(&path)).collect();
+        let mut applied = Self { changes, new, notes: Vec::new() };
         applied.notes = Job::open(changes, Selection::default(), Path::new(STATE), &mut step)?.apply()?;
         Ok(applied)
     }
@@ -125,14 +125,27 @@ impl Drop for Applied<'_> {
         let job = Job::open(self.changes, Selection::default(), Path::new(STATE), &mut step);
         let undone = job.and_then(Job::undo);
         // What holds what the program wrote since is kept by that, and was not there before.
-        for path in self.new.iter().rev() {
-            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        }
+        self.new.iter().filter(|path| is_where_it_was(path)).for_each(|path| {
+            let is_directory = path.symlink_metadata().is_ok_and(|facts| facts.is_dir());
+            let _ = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        });
         match undone {
             Err(nrtrace_tracer::changes::Error::NothingToUndo { .. }) | Ok(_) => {}
             Err(error) => terminal::tell(format_args!("nrtrace: taking back what was applied: {error}")),
         }
     }
+}
+
+/// The first part of a path that is not there.
+fn missing(path: &Path) -> Option<PathBuf> {
+    let first = path.ancestors().take_while(|part| part.symlink_metadata().is_err()).last()?;
+    Some(first.parent()?.canonicalize().ok()?.join(first.file_name()?))
+}
+
+/// Whether no link leads elsewhere by now, which the program may have made.
+fn is_where_it_was(path: &Path) -> bool {
+    let parent = path.parent();
+    parent.is_some_and(|parent| parent.canonicalize().is_ok_and(|now| now == parent))
 }
 
 fn path_of(path: &RawText) -> PathBuf {
@@ -192,7 +205,6 @@ impl Unit {
 
     /// Waits until systemd takes it for started, and its log says what is waited for; the verdict if it fails before.
     fn wait(&self, course: &Course, signals: &Signals, start: Instant) -> Result<Option<Verdict>> {
-        let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
         let was_ready = (!course.readiness.is_empty()).then_some(false);
         loop {
             let state = self.property("ActiveState")?;
@@ -201,7 +213,8 @@ impl Unit {
                 "active" if said => return Ok(None),
                 "failed" | "inactive" if self.property("Job")?.is_empty() || state == "failed" => {
                     let after = start.elapsed();
-                    let failed = |end| Verdict::Failed(Failure::Ended { exit: exit(end), after, was_ready });
+                    let failed =
+                        |end: End| Verdict::Failed(Failure::Ended { exit: end.into(), after, was_ready });
                     return Ok(Some(match self.end() {
                         Some(End::Exited(0)) if course.readiness.is_empty() => Verdict::Lived,
                         Some(end) => failed(end),
@@ -210,7 +223,7 @@ impl Unit {
                 }
                 _ => {}
             }
-            if std::iter::from_fn(|| signals.next()).any(|received| ends.contains(&received.number)) {
+            if signals.have_ended() {
                 return Ok(Some(Verdict::Interrupted));
             }
             let waited = start.elapsed();
@@ -257,13 +270,6 @@ impl Drop for Unit {
         if let Err(error) = stopped.and_then(|_| systemctl(&["daemon-reload"])) {
             terminal::tell(format_args!("nrtrace: taking {} away: {error}", self.name));
         }
-    }
-}
-
-fn exit(end: End) -> Exit {
-    match end {
-        End::Exited(status) => Exit::Exited { status },
-        End::Signaled(signal) => Exit::Signaled { signal },
     }
 }
 

@@ -8,7 +8,6 @@ use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
-use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::course::Verdict;
 
 use super::bench::{Trying, tried};
@@ -176,7 +175,7 @@ fn finish(
         minimal: lives && verified.refused.untried.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
-        settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
+        settled: prover.course.settle.into(),
         trials: trials + verified.trials,
         took: None,
         flaked,

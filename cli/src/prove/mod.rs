@@ -25,7 +25,6 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Exit, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::Seconds;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
 use nrtrace_tracer::sandbox::Bind;
@@ -35,7 +34,7 @@ use crate::args::{
     BackendArg, CourseArgs, ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, Results, SandboxArgs,
     VerifyArgs, Watch,
 };
-use crate::artefacts::Guard;
+use crate::artefacts::{self, Guard};
 use crate::engine;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
@@ -319,7 +318,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
 /// Notes how long the trials took.
 fn took(profile: &mut Profile, started: Instant) {
     if let Some(proof) = &mut profile.proof {
-        proof.took = Some(Seconds(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)));
+        proof.took = Some(started.elapsed().into());
     }
 }
 
@@ -348,8 +347,7 @@ impl Destination {
         let from = &input::in_directory(&args.profile);
         if let Some(directory) = &args.results.output {
             let output = OutputDir::open(directory)?;
-            let same = std::fs::canonicalize(directory.join(results::PROFILE)).ok();
-            let is_source = same.is_some() && same == std::fs::canonicalize(from).ok();
+            let is_source = artefacts::is_of(directory, from);
             if !is_source {
                 Guard::of(&output, args.results.files.force)
                     .check(results::PROFILE, None)
@@ -381,8 +379,7 @@ fn write(
     match destination {
         Some(Destination::Directory(output, is_source)) => {
             let files = &args.results.files;
-            let source = is_source.then_some(results::PROFILE);
-            let guard = Guard::of(output, files.force).with_source(source);
+            let guard = Guard::of(output, files.force).with_source(*is_source);
             let artefacts = Artefacts { files, unit: args.whole.unit };
             results::write(&guard, artefacts, profile, &prover.choices, losses);
         }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,11 +9,11 @@ use std::path::Path;
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::{FileType, Identity};
+use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::profile::{Profile, Written};
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Trial, conclude, judge, refused, suspects, without};
-use nrtrace_profiles::requirement::{Requirement, Seconds, Severity};
+use nrtrace_profiles::requirement::{Requirement, Severity};
 use nrtrace_tracer::course::{Failure, Verdict};
 use nrtrace_tracer::trial::Report;
 
@@ -200,7 +199,7 @@ fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
             Err(_) => (path.parent()?, path.parent()?.metadata().ok()?),
         };
         // The kernel says that a mount is read-only before it looks at owner and mode.
-        if !may_write(&metadata, &seen.identity) {
+        if !seen.identity.may_write(metadata.uid(), metadata.gid(), metadata.mode()) {
             return None;
         }
         let file_type = if metadata.is_dir() { FileType::Directory } else { FileType::File };
@@ -210,17 +209,6 @@ fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
     let mut closed: Vec<Written> = written.filter(|place| !known.contains(place)).collect();
     closed.dedup();
     closed
-}
-
-/// Whether owner and mode let a user write.
-fn may_write(metadata: &Metadata, identity: &Identity) -> bool {
-    let in_group = metadata.gid() == identity.gid || identity.groups.contains(&metadata.gid());
-    let shift = match metadata.uid() == identity.uid {
-        true => 6,
-        false if in_group => 3,
-        false => 0,
-    };
-    metadata.mode() >> shift & 2 != 0
 }
 
 /// One trial that is watched: what it showed, what it was refused, and why it failed.
@@ -294,7 +282,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         minimal: false,
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
-        settled: Seconds(u64::try_from(prover.course.settle.as_nanos()).unwrap_or(u64::MAX)),
+        settled: prover.course.settle.into(),
         trials: verified.trials,
         took: None,
         flaked: verified.flaked,

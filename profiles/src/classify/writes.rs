@@ -133,14 +133,5 @@ impl Writes {
 
 /// Whether the mode of a directory lets the user make entries in it.
 fn may_write(directory: Option<&Inode>, identity: &Identity) -> bool {
-    directory.is_none_or(|inode| {
-        let class = if inode.uid == identity.uid {
-            6
-        } else if inode.gid == identity.gid || identity.groups.contains(&inode.gid) {
-            3
-        } else {
-            0
-        };
-        inode.mode >> class & 2 != 0
-    })
+    directory.is_none_or(|inode| identity.may_write(inode.uid, inode.gid, inode.mode))
 }

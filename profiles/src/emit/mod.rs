@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use table::rows::named;
 
-use crate::changes::Changes;
+use crate::changes::{self, Changes};
 use crate::grants::{Grants, Method, Unmet, Why};
 use crate::place::Setting;
 use crate::profile::Profile;
@@ -139,7 +139,7 @@ impl Format {
             Self::Compose => compose::emit(profile, grants),
             Self::Apply => script::apply(profile, grants),
             Self::Undo => script::undo(grants),
-            Self::Changes => Emitted::plain("changes.json", Changes::of(profile, grants).to_json()),
+            Self::Changes => Emitted::plain(changes::FILE, Changes::of(profile, grants).to_json()),
             Self::Sysctl => host::sysctl(grants),
             Self::ModulesLoad => host::modules(grants),
             Self::Table => Emitted::plain("report.txt", table(profile, grants, &View::PLAIN)),

@@ -24,7 +24,6 @@ pub fn managed(
     signals: &Signals,
     end: &mut dyn FnMut() -> Option<End>,
 ) -> Result<Verdict, Error> {
-    let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
     let mut course = course.clone();
     if !course.readiness.is_empty() {
         let Readiness { command, ports, .. } = course.readiness;
@@ -34,7 +33,7 @@ pub fn managed(
     }
     let mut watch = Watch::new(&course, None, signals.mask_before());
     loop {
-        if std::iter::from_fn(|| signals.next()).any(|received| ends.contains(&received.number)) {
+        if signals.have_ended() {
             watch.stopping();
             return Ok(watch.finish(None).1);
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use nrtrace_profiles::event::{Exit, Milestones};
+use nrtrace_profiles::event::Milestones;
 
 use super::command::Command;
 use super::notify::Notify;
@@ -199,9 +199,5 @@ impl Watch {
 }
 
 fn ended(end: End, after: Duration, was_ready: Option<bool>) -> Failure {
-    let exit = match end {
-        End::Exited(status) => Exit::Exited { status },
-        End::Signaled(signal) => Exit::Signaled { signal },
-    };
-    Failure::Ended { exit, after, was_ready }
+    Failure::Ended { exit: end.into(), after, was_ready }
 }

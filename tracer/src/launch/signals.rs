@@ -121,6 +121,12 @@ impl Signals {
         }
     }
 
+    /// Takes the signals that have come, and tells whether one of them asks for an end.
+    pub fn have_ended(&self) -> bool {
+        let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+        std::iter::from_fn(|| self.next()).any(|received| ends.contains(&received.number))
+    }
+
     /// What has reached this process too, where another one takes the signals: that one may not have told of it yet.
     pub fn untold(&self) -> Option<Received> {
         self.relay.as_ref().and_then(|_| self.arrived())

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nrtrace_profiles::event::Exit;
 
 /// A process, told apart from later ones of the same number by its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +175,15 @@ pub enum End {
     Exited(i32),
     /// By a signal.
     Signaled(i32),
+}
+
+impl From<End> for Exit {
+    fn from(end: End) -> Self {
+        match end {
+            End::Exited(status) => Self::Exited { status },
+            End::Signaled(signal) => Self::Signaled { signal },
+        }
+    }
 }
 
 impl End {

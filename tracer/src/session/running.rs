@@ -312,8 +312,7 @@ impl<'a> Running<'a> {
             End::Signaled(_) if ended_in_stop => Exit::Stopped { status: None },
             // The program has left a daemon behind, and that was stopped.
             End::Exited(0) if stopped => Exit::Stopped { status: Some(0) },
-            End::Exited(status) => Exit::Exited { status },
-            End::Signaled(signal) => Exit::Signaled { signal },
+            end => end.into(),
         };
         let daemon = matches!(end, End::Exited(0)) && stopped && !ended_in_stop;
         Outcome { exit, status: end.shell_status(), daemon, end: Some(end), cut_off: self.cut_off }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nrtrace_profiles::event::{
-    Asked, Cause, Check, Component, Event, Identity, Inode, Object, Obstacle, Outcome, PathObject, Trace,
+    Asked, Cause, Check, Component, Event, Identity, Object, Obstacle, Outcome, PathObject, Trace,
 };
 use nrtrace_profiles::{Capability, RawText};
 
@@ -44,7 +44,10 @@ fn asked(event: &Event, identity: &Identity) -> Option<Check> {
         _ => return None,
     };
     let (component, asked) = judged(path)?;
-    if may_write(identity, &component.inode) || event.checks.iter().any(|check| check.capability.is_dac()) {
+    let inode = &component.inode;
+    if identity.may_write(inode.uid, inode.gid, inode.mode)
+        || event.checks.iter().any(|check| check.capability.is_dac())
+    {
         return None;
     }
     Some(Check {
@@ -68,13 +71,4 @@ fn judged(path: &PathObject) -> Option<(Component, Asked)> {
     let end = bytes.iter().rposition(|byte| *byte == b'/')?;
     let directory = RawText::new(bytes.get(..end.max(1))?);
     Some((Component { path: directory, inode: path.parent.clone()? }, Asked::Create))
-}
-
-fn may_write(identity: &Identity, inode: &Inode) -> bool {
-    let shift = match inode {
-        _ if inode.uid == identity.uid => 6,
-        _ if inode.gid == identity.gid || identity.groups.contains(&inode.gid) => 3,
-        _ => 0,
-    };
-    inode.mode >> shift & 2 != 0
 }
