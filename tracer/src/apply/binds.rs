@@ -2,7 +2,9 @@
 //! the tasks of a control group.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::ebpf::sys::{bpf, bpf_fd};
 
 /// What may be bound: what is allowed may, of all else what is denied may not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,13 +194,8 @@ fn load(program: &[Instruction], hook: u32) -> io::Result<OwnedFd> {
         hook,
         ..LoadAttr::default()
     };
-    // SAFETY: the attribute has the kernel's layout; what it leads to lives until the call returns.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &raw const attr, size_of::<LoadAttr>()) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    // SAFETY: the attribute has the kernel's layout; what it leads to lives until the call returns. A program has a descriptor.
+    unsafe { bpf_fd(PROG_LOAD, &attr) }
 }
 
 fn attach(program: BorrowedFd<'_>, group: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
@@ -208,9 +205,8 @@ fn attach(program: BorrowedFd<'_>, group: BorrowedFd<'_>, hook: u32) -> io::Resu
         hook,
         flags: ALLOW_MULTI,
     };
-    // SAFETY: the attribute has the kernel's layout and lives until the call returns.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &raw const attr, size_of::<AttachAttr>()) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // SAFETY: the attribute has the kernel's layout, and leads to nothing.
+    unsafe { bpf(PROG_ATTACH, &attr).map(drop) }
 }
 
 #[cfg(test)]

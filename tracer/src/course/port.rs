@@ -7,10 +7,10 @@ use std::fs;
 const TABLES: [(&str, &str); 4] = [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")];
 
 /// Whether one of these processes listens on the port, in whatever network namespace.
-pub fn listens(pids: Vec<i32>, port: u16) -> bool {
+pub fn listens(pids: &[i32], port: u16) -> bool {
     let mut namespaces = BTreeSet::new();
     let mut sockets = BTreeSet::new();
-    for pid in &pids {
+    for pid in pids {
         let namespace = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap_or_default();
         if !namespaces.insert(namespace) {
             continue;
@@ -67,9 +67,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let own = std::process::id() as i32;
-        assert!(listens(vec![own], port));
-        assert!(!listens(Vec::new(), port));
+        assert!(listens(&[own], port));
+        assert!(!listens(&[], port));
         drop(listener);
-        assert!(!listens(vec![own], port));
+        assert!(!listens(&[own], port));
     }
 }

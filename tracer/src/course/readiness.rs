@@ -80,7 +80,14 @@ impl Asker {
     fn holds(&self, tree: Tree<'_>) -> bool {
         (self.logged || !self.log)
             && (self.notified || self.notify.is_none())
-            && self.ports.iter().all(|port| port::listens(tree.processes(), *port))
+            && self.silent_port(tree).is_none()
+    }
+
+    /// A port that nothing listens on yet.
+    fn silent_port(&self, tree: Tree<'_>) -> Option<u16> {
+        // Most ask for none, and the processes need not be looked for.
+        let processes = if self.ports.is_empty() { Vec::new() } else { tree.processes() };
+        self.ports.iter().copied().find(|port| !port::listens(&processes, *port))
     }
 
     /// What is missing, in words.
@@ -91,7 +98,7 @@ impl Asker {
         if self.notify.is_some() && !self.notified {
             return "it did not send READY=1".into();
         }
-        match self.ports.iter().find(|port| !port::listens(tree.processes(), **port)) {
+        match self.silent_port(tree) {
             Some(port) => format!("nothing of it listens on port {port}"),
             None => self.said.clone(),
         }

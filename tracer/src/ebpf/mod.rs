@@ -17,7 +17,7 @@ mod layout;
 mod lent;
 mod probe;
 mod support;
-mod sys;
+pub(crate) mod sys;
 mod table;
 
 pub use error::Error;

@@ -1,4 +1,5 @@
-//! The BPF system calls that `aya` has no functions for: on task storage, and on programs that another process has loaded.
+//! The BPF system calls that `aya` has no functions for: on task storage, on programs that another process has loaded, and on
+//! those that are made here.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -12,6 +13,32 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 
 /// `BPF_RAW_TRACEPOINT_OPEN` of `enum bpf_cmd`.
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+
+/// bpf(2), with the part of `union bpf_attr` that the command takes.
+///
+/// # Errors
+/// As bpf(2).
+///
+/// # Safety
+/// The attribute has the kernel's layout, and what it leads to lives until the call returns and has the size that the kernel
+/// expects there.
+pub(crate) unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
+    // SAFETY: the caller answers for the attribute, which lives until the call returns.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+}
+
+/// As [`bpf`], for the commands that give a descriptor.
+///
+/// # Errors
+/// As bpf(2).
+///
+/// # Safety
+/// As for [`bpf`]; the command gives a descriptor.
+pub(crate) unsafe fn bpf_fd<T>(command: libc::c_int, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller answers for it; the descriptor is new and belongs to nobody else.
+    unsafe { bpf(command, attr).map(|fd| OwnedFd::from_raw_fd(fd)) }
+}
 
 /// The part of `union bpf_attr` for `BPF_RAW_TRACEPOINT_OPEN`.
 #[repr(C)]
@@ -29,15 +56,8 @@ struct TracepointAttr {
 /// As bpf(2).
 pub fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attr = TracepointAttr { name: 0, program: program.as_raw_fd() as u32, pad: 0 };
-    // SAFETY: the attribute has the kernel's layout and lives until the call returns.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, RAW_TRACEPOINT_OPEN, &raw const attr, size_of::<TracepointAttr>())
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    // SAFETY: the attribute has the kernel's layout, and leads to nothing.
+    unsafe { bpf_fd(RAW_TRACEPOINT_OPEN, &attr) }
 }
 
 /// The part of `union bpf_attr` for `BPF_MAP_*_ELEM`.
@@ -68,9 +88,7 @@ pub fn set_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, mark: &Mark) -> io::
     };
     // SAFETY: the attribute has the kernel's layout; key and value live until the call returns, and have the sizes
     // the map was made with.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    unsafe { bpf(MAP_UPDATE_ELEM, &attr).map(drop) }
 }
 
 /// Whether the task behind `pidfd` has a mark in the task storage map `map`.
@@ -86,7 +104,5 @@ pub fn has_mark(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> bool {
     };
     // SAFETY: the attribute has the kernel's layout; key and value live until the call returns, and have the sizes
     // the map was made with, so that the kernel writes a whole mark.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_ELEM, &raw const attr, size_of::<ElementAttr>()) };
-    result == 0
+    unsafe { bpf(MAP_LOOKUP_ELEM, &attr).is_ok() }
 }
