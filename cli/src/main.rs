@@ -26,6 +26,7 @@ mod prove;
 mod replay;
 mod results;
 mod run;
+mod service;
 mod shipped;
 mod show;
 mod start;
@@ -47,13 +48,19 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if matches!(
         cli.command,
-        Command::Run(_) | Command::Verify(_) | Command::Minimize(_) | Command::Attach(_) | Command::Doctor(_)
+        Command::Run(_)
+            | Command::Service(_)
+            | Command::Verify(_)
+            | Command::Minimize(_)
+            | Command::Attach(_)
+            | Command::Doctor(_)
     ) && let Err(error) = nrtrace_tracer::limits::require_descriptors()
     {
         return failure::report(&error.into());
     }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Service(args) => service::service(*args),
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),

@@ -162,6 +162,7 @@ fn request(args: &RunArgs, settled: &Settled) -> Result<Request> {
         layout: trial::machine(private, shared(&args.sandbox)?, Duration::MAX),
         command: plan.command.clone(),
         cwd: args.cwd.clone(),
+        service: None,
         rights: Rights::Recorded {
             identity: facts.identity.clone(),
             mode: facts.mode,

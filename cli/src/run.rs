@@ -30,6 +30,7 @@ use crate::progress::Line;
 use crate::prove;
 use crate::replay;
 use crate::results::{self, complete, conclude};
+use crate::service::Started;
 use crate::terminal;
 use crate::there::{There, found_from_everywhere};
 use crate::watcher::prepare;
@@ -67,7 +68,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
-        return prove::run(&prove::Wanted { args, name, identity, policy, library, output });
+        let wanted = prove::Wanted { args, name, identity, policy, library, output, unit: None };
+        return prove::run(&wanted);
     }
     let place = place::of(args)?;
     let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
@@ -110,6 +112,16 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }
 
+/// Runs the program of a unit, and proves what it needs.
+pub fn prove_service(args: &RunArgs, started: Started) -> Result<ExitCode> {
+    engine::must_work_itself(&args.command)?;
+    let settled = settle(args)?;
+    tell_applied(&settled.name, &args.results.talk);
+    let Settled { name, facts, plan, output, library, .. } = settled;
+    let (identity, policy) = (facts.identity, plan.identity_policy);
+    prove::run(&prove::Wanted { args, name, identity, policy, library, output, unit: Some(started) })
+}
+
 /// Says what is granted on this machine already, which a run does not see as a need.
 fn tell_applied(name: &str, talk: &Talk) {
     let start = format!("{name} as ");
@@ -145,6 +157,7 @@ fn settle(args: &RunArgs) -> Result<Settled> {
     let record = args.watch.record.record();
     let plan = Plan {
         command: found_from_everywhere(&args.command),
+        before: Vec::new(),
         credentials,
         identity_policy: match args.identity {
             IdentityArg::Keep => IdentityPolicy::Keep,

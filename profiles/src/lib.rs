@@ -30,6 +30,7 @@ pub mod requirement;
 pub mod schema;
 pub mod text;
 pub mod trace;
+pub mod unit;
 pub mod version;
 pub mod ways;
 

@@ -180,6 +180,7 @@ fn derive(first: &Profile, all: &[&Profile], runs: Vec<Profile>) -> Profile {
         run: run(first, all),
         requirements: unite(all),
         listens: listens(all),
+        unit: all.iter().find_map(|run| run.unit.clone()),
         container: all.iter().find_map(|run| run.container.clone()),
         unexplained: unite_unexplained(all),
         gave_up: all.iter().find_map(|run| run.gave_up.clone()),

@@ -12,6 +12,7 @@ use crate::knowledge::Fact;
 use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
 use crate::text;
+use crate::unit::OfUnit;
 use crate::version::{Format, ReadError};
 
 /// [`Profile::schema`] of the profiles this version writes.
@@ -36,6 +37,9 @@ pub struct Profile {
     pub identity: Identity,
     /// About the run.
     pub run: Run,
+    /// The systemd unit that starts the program, where the run was made from one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unit: Option<OfUnit>,
     /// The container the program ran in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub container: Option<Container>,

@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::event::{Exit, Milestones, Phase};
 use nrtrace_profiles::{Capability, RawText};
+use serde::{Deserialize, Serialize};
 
 use self::running::{Beside, Running};
 pub(crate) use self::running::{has_ended, pollable};
@@ -20,7 +21,7 @@ use crate::course::{Attendant, Capture, Course, Verdict};
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
 use crate::launch::signals::{Relay, Signals};
-use crate::launch::spawn::{self, Launch};
+use crate::launch::spawn::{self, Before, Launch};
 use crate::launch::stop::Stage;
 use crate::launch::supervisor::Supervisor;
 use crate::launch::{Credentials, Error, IdentityCall, IdentityPolicy};
@@ -120,6 +121,8 @@ pub const TICK: Duration = Duration::from_millis(20);
 pub struct Plan {
     /// The program and its arguments.
     pub command: Vec<OsString>,
+    /// What is run before it, in its place and with its rights.
+    pub before: Vec<Step>,
     /// Whom it runs as.
     pub credentials: Credentials,
     /// What becomes of its changes of identity.
@@ -140,6 +143,17 @@ pub struct Plan {
     pub capture: Capture,
     /// Who takes the signals, where this process does not.
     pub relay: Option<Relay>,
+}
+
+/// A command that is run before the program, as `ExecStartPre=` of systemd.service(5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Whether it is no failure when it fails.
+    pub may_fail: bool,
+    /// Whether it keeps the rights of the service manager.
+    pub full: bool,
 }
 
 impl Plan {
@@ -222,6 +236,7 @@ pub async fn run(
     let launch = Launch {
         program: &prepared.program,
         arguments: &plan.command,
+        before: &prepared.before,
         environment: &prepared.variables,
         credentials: &plan.credentials,
         policy: plan.identity_policy,
@@ -276,6 +291,7 @@ pub async fn run(
 
 struct Prepared {
     program: PathBuf,
+    before: Vec<Before>,
     variables: Variables,
     privileges: Privileges,
     missing: Vec<Capability>,
@@ -316,8 +332,10 @@ impl Prepared {
         let search: Vec<_> =
             [variables.get(path), caller.get(path)].into_iter().flatten().map(OsString::as_os_str).collect();
         let program = environment::find_program(&name, &search)?;
+        let before = plan.before.iter().map(|step| Before::find(step, &search));
+        let before = before.collect::<Result<_, _>>()?;
         let notes = privileges::note_on_executable(&program).into_iter().collect();
-        Ok(Self { program, variables, privileges, missing, notes })
+        Ok(Self { program, before, variables, privileges, missing, notes })
     }
 }
 

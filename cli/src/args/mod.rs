@@ -11,6 +11,7 @@ mod plan;
 mod prove;
 mod run;
 mod saved;
+mod service;
 mod several;
 mod shape;
 mod start;
@@ -31,6 +32,7 @@ pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use prove::{ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
+pub use service::ServiceArgs;
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
@@ -69,6 +71,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a program as a non-root user that is refused nothing, and say what it would have been refused
     Run(Box<RunArgs>),
+    /// Prove a drop-in for a systemd unit: find out what its program needs, with all that the unit says of its start
+    Service(Box<ServiceArgs>),
     /// Prove a profile: run the program in a sandbox with what it grants and nothing else
     Verify(Box<VerifyArgs>),
     /// Make a profile smaller: drop every grant that the program can live without
@@ -142,7 +146,7 @@ mod tests {
     /// Who asks for a short help sees it at once, and each option where it belongs.
     #[test]
     fn a_short_help_fits_a_screen() {
-        for name in ["run", "attach", "verify", "minimize", "report", "apply"] {
+        for name in ["run", "service", "attach", "verify", "minimize", "report", "apply"] {
             let mut command = Cli::command();
             let found = command.find_subcommand_mut(name).unwrap();
             let help = found.clone().term_width(100).render_help().to_string();

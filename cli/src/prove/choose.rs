@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::{Identity, Mode};
+use nrtrace_profiles::event::{Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
@@ -45,6 +45,8 @@ struct Recorded {
     seen: Vec<Profile>,
 }
 
+/// From here on ports may be those that the kernel chose, `net.ipv4.ip_local_port_range`.
+const FIRST_CHOSEN: u16 = 32768;
 /// How many users are tried beside the first.
 const MOST: usize = 4;
 
@@ -135,6 +137,9 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     }
     prover.course = course(&wanted.args.course, &profile);
     if recorded_well {
+        if prover.learns_ports {
+            prover.course.readiness.ports = listened(&profile);
+        }
         if prover.course.readiness.is_empty() {
             prover.course.readiness.ports = ports(&profile);
         }
@@ -158,6 +163,14 @@ fn ports(profile: &Profile) -> Vec<u16> {
     ports.into_iter().collect()
 }
 
+/// The ports on which it listened: a service that does no more is none. What the kernel chose is another one each time.
+fn listened(profile: &Profile) -> Vec<u16> {
+    let of_network =
+        profile.listens.iter().filter(|listen| matches!(listen.protocol, Protocol::Tcp | Protocol::Udp));
+    let ports: BTreeSet<u16> = of_network.filter_map(|listen| listen.port).collect();
+    ports.into_iter().filter(|port| (1..FIRST_CHOSEN).contains(port)).collect()
+}
+
 /// Runs the program as a user who is refused nothing, with the files of a profile made beforehand.
 fn record(
     wanted: &Wanted<'_>,
@@ -174,6 +187,11 @@ fn record(
     let request = prover.request(rights, prover.course.clone(), true, capture);
     let mut report = trial::run(&request, &prover.lender)?;
     let mut profile = classify::profile(&report.trace, &wanted.name);
+    if let Some(unit) = &wanted.unit {
+        // The unit sets them already.
+        profile.run.given.clear();
+        profile.unit = Some(unit.kept.clone());
+    }
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));

@@ -40,7 +40,7 @@ use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir, Target};
 use crate::results::Artefacts;
 use crate::there::found_from_everywhere;
-use crate::{input, results, show};
+use crate::{input, results, service, show};
 
 use verify::Verified;
 
@@ -58,6 +58,10 @@ struct Prover {
     command: Vec<OsString>,
     /// The working directory it is started in.
     cwd: PathBuf,
+    /// What surrounds its start, where a unit starts it.
+    service: Option<trial::Service>,
+    /// Whether trials wait for all ports that the first run listened on.
+    learns_ports: bool,
     /// Whether trials are granted what is withheld until it is proved.
     proves: bool,
     keep_env: bool,
@@ -95,9 +99,15 @@ impl Prover {
         check(&args.course)?;
         manager::check(args.sandbox.with)?;
         let cwd = profile.run.cwd.as_bytes();
+        // A unit may say more by now than it did.
+        let unit = profile.unit.as_ref().filter(|_| args.command.is_empty());
+        let service =
+            unit.map(|unit| Ok::<_, anyhow::Error>(service::read(&unit.name)?.around)).transpose()?;
         Ok(Self {
             command,
             cwd: PathBuf::from(std::ffi::OsStr::from_bytes(if cwd.is_empty() { b"/" } else { cwd })),
+            service,
+            learns_ports: false,
             proves,
             keep_env: args.variables.keep_env,
             env: args.variables.env.clone(),
@@ -119,6 +129,7 @@ impl Prover {
             layout: trial::machine(self.private_network, self.shared.clone(), whole),
             command: self.command.clone(),
             cwd: self.cwd.clone(),
+            service: self.service.clone(),
             rights,
             keep_env: self.keep_env,
             env: self.env.clone(),

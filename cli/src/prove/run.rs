@@ -16,10 +16,11 @@ use super::choose::{Chosen, choose};
 use super::{
     Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
 };
-use crate::args::RunArgs;
+use crate::args::{CourseArgs, RunArgs};
 use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
 use crate::results::{self, Artefacts};
+use crate::service::Started;
 use crate::there::found_from_everywhere;
 
 /// What is run and proved.
@@ -30,6 +31,8 @@ pub struct Wanted<'a> {
     pub policy: IdentityPolicy,
     pub library: Library,
     pub output: Option<OutputDir>,
+    /// The unit that starts it.
+    pub unit: Option<Started>,
 }
 
 /// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
@@ -46,6 +49,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     let prover = Prover {
         command: found_from_everywhere(&args.command),
         cwd: args.cwd.clone(),
+        service: wanted.unit.as_ref().map(|unit| unit.around.clone()),
+        learns_ports: wanted.unit.is_some() && is_untold(&args.course),
         proves: args.minimize,
         keep_env: args.variables.keep_env,
         env: args.variables.env.clone(),
@@ -96,6 +101,11 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(results::show(&args.results, &profile, &prover.choices, written));
     }
     Ok(losses.status(proved(lives)))
+}
+
+/// Whether nobody said when it is ready: what its unit says may be less than that it serves.
+fn is_untold(course: &CourseArgs) -> bool {
+    course.ready_port.is_empty() && course.ready_log.is_none() && course.exercise.is_none()
 }
 
 /// Has the service manager have the last word, where it is asked, and writes what it all came to and how long it took.

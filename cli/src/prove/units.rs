@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::prove::users::is_interpreter;
+use nrtrace_profiles::unit::Service;
 use nrtrace_tracer::files::read_regular;
 
-/// Where units are, those that win first.
-const UNITS: [&str; 4] =
-    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+use crate::service::{self, find};
+
 /// Where tmpfiles.d(5) files are.
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
+/// Stands for an instance of a template.
+const INSTANCE: &str = "an-instance";
 /// No such file is longer.
 const MOST: u64 = 1 << 20;
 /// Directives that name directories, and where these are.
@@ -35,10 +37,10 @@ pub struct Said {
 
 /// What the units of this machine say that name an executable. Of an interpreter, which starts anything, nothing.
 pub fn of(executable: &Path) -> Said {
-    of_trees(executable, &UNITS.map(Path::new))
+    of_trees(executable, &find::trees())
 }
 
-fn of_trees(executable: &Path, trees: &[&Path]) -> Said {
+fn of_trees(executable: &Path, trees: &[PathBuf]) -> Said {
     let mut said = Said::default();
     if is_interpreter(&RawText::new(executable.as_os_str().as_bytes())) {
         return said;
@@ -49,11 +51,16 @@ fn of_trees(executable: &Path, trees: &[&Path]) -> Said {
         if !known.insert(name.clone()) {
             continue;
         }
-        if let Ok(text) = read_regular(&path, MOST) {
-            let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
-            if starts(&text, executable) {
-                read(&text, &name, &mut said);
-            }
+        // A template stands for its instances: what it says of them is the same but for their names.
+        let form = name.replace("@.service", &format!("@{INSTANCE}.service"));
+        let Ok(found) = find::find_in(trees, &form) else { continue };
+        if found.name.to_string() != form {
+            // Another name of a unit that comes by its own.
+            continue;
+        }
+        let file = found.files.first().cloned().unwrap_or_default();
+        if let Ok(service) = Service::of(&found.unit, &found.name, &find::host(&file)) {
+            read(&service, &name, executable, &mut said);
         }
     }
     said
@@ -68,49 +75,26 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// The directives of a unit.
-fn directives(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
-    lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()))
-}
-
-/// Whether a unit starts the executable, by itself or by a shell.
-fn starts(text: &str, executable: &Path) -> bool {
-    let is_it = |word: &str| {
-        let word = word.trim_start_matches(['@', '-', ':', '+', '!']).trim_matches(['"', '\'']);
-        word.starts_with('/') && Path::new(word).canonicalize().is_ok_and(|path| path == executable)
-    };
-    directives(text)
-        .filter(|(name, _)| *name == "ExecStart")
-        .any(|(_, value)| value.split(|c: char| c.is_whitespace() || c == ';').any(is_it))
-}
-
-fn read(text: &str, unit: &str, said: &mut Said) {
-    let last = |wanted: &str| {
-        let values = directives(text).filter(|(name, _)| *name == wanted).map(|(_, value)| value);
-        values.last().filter(|value| !value.is_empty() && !value.contains('%')).map(str::to_owned)
-    };
-    if let Some(user) = last("User") {
-        said.users.push((user, last("Group"), unit.to_owned()));
+fn read(service: &Service, unit: &str, executable: &Path, said: &mut Said) {
+    if !service::names(&service.start, executable) {
+        return;
     }
-    for (directive, base) in DIRECTORIES {
-        let values = directives(text).filter(|(name, _)| *name == directive);
-        for name in values.flat_map(|(_, value)| value.split_whitespace()) {
-            let name = name.split(':').next().unwrap_or_default();
-            let plain = !name.contains('%') && !name.split('/').any(|part| part == "..");
-            if plain && !name.is_empty() {
-                said.directories.insert(Path::new(base).join(name));
-            }
+    if let Some(user) = &service.user {
+        said.users.push((user.clone(), service.group.clone(), unit.to_owned()));
+    }
+    let plain = |name: &str| !name.contains(INSTANCE) && !name.split('/').any(|part| part == "..");
+    for (directive, value) in &service.directives {
+        let base = DIRECTORIES.iter().find(|(known, _)| known == directive).map(|(_, base)| base);
+        if let Some(base) = base.filter(|_| plain(value)) {
+            said.directories.insert(Path::new(base).join(value));
         }
     }
     // `ExecStartPre=/bin/mkdir -p /run/x` and `install -d /run/x`.
-    for (_, value) in directives(text).filter(|(name, _)| *name == "ExecStartPre") {
-        let mut words = value.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
-        let program = words.next().unwrap_or_default();
-        let makes = program.ends_with("/mkdir") || (program.ends_with("/install") && value.contains(" -d"));
-        if let Some(path) =
-            words.next_back().filter(|path| makes && path.starts_with('/') && !path.contains('%'))
-        {
+    for step in &service.before {
+        let Some((program, arguments)) = step.words.split_first() else { continue };
+        let makes = program.ends_with("/mkdir")
+            || (program.ends_with("/install") && arguments.iter().any(|word| word.starts_with("-d")));
+        if let Some(path) = arguments.last().filter(|path| makes && path.starts_with('/') && plain(path)) {
             said.directories.insert(path.into());
         }
     }
@@ -141,7 +125,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("x.service"), text).unwrap();
         let executable = Path::new(executable).canonicalize().unwrap();
-        of_trees(&executable, &[directory.path(), Path::new("/nowhere")])
+        of_trees(&executable, &[directory.path().to_owned(), "/nowhere".into()])
     }
 
     #[test]
@@ -153,7 +137,7 @@ mod tests {
         let found = said(&text, "/usr/bin/tail");
         assert_eq!(found.users, [("web".into(), Some("data".into()), "x.service".into())]);
         let made: Vec<&str> = found.directories.iter().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(made, ["/run/a", "/run/b/c", "/run/made"]);
+        assert_eq!(made, ["/run/a", "/run/b/c", "/run/made", "/var/lib/x"]);
         assert_eq!(said(&text, "/usr/bin/head"), Said::default());
     }
 

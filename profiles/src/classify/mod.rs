@@ -88,6 +88,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         name: name.to_owned(),
         command: run.command.clone(),
         executable: context::executable(trace),
+        unit: None,
         identity: run.identity.clone(),
         run: Run {
             id: run.id.clone(),

@@ -108,6 +108,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         name: name.into(),
         command: command.iter().map(|word| RawText::from(*word)).collect(),
         executable: Some(command[0].into()),
+        unit: None,
         identity: Identity {
             user: name.into(),
             group: name.into(),

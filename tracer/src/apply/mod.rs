@@ -10,6 +10,7 @@ mod tmpfiles;
 mod unit;
 pub mod words;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -102,6 +103,23 @@ pub fn files(tmpfiles: &str, unit: &str, identity: &Identity) -> Vec<String> {
     consume("systemd-tmpfiles", &["--create", "-"], tmpfiles, tmpfiles::apply, &mut not_applied);
     Unit::parse(unit).make_directories(identity, &mut not_applied);
     not_applied
+}
+
+/// Makes what a unit has around its program, whoever that runs as: directories, credentials, limits and the mask for new
+/// files; the variables that tell of them. What closes something is left out.
+///
+/// To be called as root, in a sandbox.
+pub fn surround(
+    unit: &Unit,
+    identity: &Identity,
+    not_applied: &mut Vec<String>,
+) -> Vec<(OsString, OsString)> {
+    unit.make_directories(identity, not_applied);
+    limits(unit, not_applied);
+    if let Some(mask) = unit.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    unit.variables(identity, not_applied)
 }
 
 /// Does what a service manager does right before it executes a service, but for the execution: makes its directories

@@ -169,7 +169,8 @@ impl Unit {
 
     fn limit(&mut self, name: &str, value: &str) -> Option<()> {
         let resource = LIMITS.iter().find(|(directive, _)| *directive == name)?.1;
-        let value = if value == "infinity" { RLIM_INFINITY } else { value.parse().ok()? };
+        // The hard one is as far as it gets by itself, where two are given.
+        let value = amount(value.rsplit(':').next().unwrap_or_default())?;
         self.limits.push((format!("{name}={value}"), resource, value));
         Some(())
     }
@@ -279,6 +280,23 @@ impl Unit {
         lchown(directory, Some(identity.uid), Some(identity.gid))?;
         fs::set_permissions(directory, Permissions::from_mode(0o500))
     }
+}
+
+/// A limit as systemd.exec(5) has it: a number, with a suffix to the base of 1024, or none at all.
+fn amount(text: &str) -> Option<rlim_t> {
+    if text == "infinity" {
+        return Some(RLIM_INFINITY);
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let exponent = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return None,
+    };
+    digits.trim_end().parse::<rlim_t>().ok()?.checked_mul(1 << (10 * exponent))
 }
 
 fn place(kind: &Kind, name: &[u8]) -> PathBuf {

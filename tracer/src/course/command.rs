@@ -56,6 +56,7 @@ impl Command {
         let launch = Launch {
             program: Path::new("/bin/sh"),
             arguments: &["sh".into(), "-c".into(), text.to_owned()],
+            before: &[],
             environment: &environment,
             credentials: &Credentials::Unchanged,
             policy: IdentityPolicy::Switch,

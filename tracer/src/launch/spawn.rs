@@ -5,7 +5,7 @@
 
 mod child;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -20,11 +20,12 @@ use nix::unistd::Pid;
 use nrtrace_profiles::event::Identity;
 
 use self::child::Setup;
-use super::environment::Variables;
+use super::environment::{Variables, find_program};
 use super::guardian::{Guardian, Ward};
 use super::identity_filter::IdentityPolicy;
 use super::privileges::Privileges;
 use super::{Error, Step, channel};
+use crate::session;
 
 /// Whom the program runs as.
 #[derive(Clone, Debug)]
@@ -90,6 +91,29 @@ impl Credentials {
     }
 }
 
+/// What is executed before the program, in the process that becomes it and so with its rights.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The file to execute.
+    pub program: PathBuf,
+    /// The arguments, the program's name as given first.
+    pub arguments: Vec<OsString>,
+    /// Whether it is no failure when it fails.
+    pub may_fail: bool,
+}
+
+impl Before {
+    /// Finds the program of a step.
+    ///
+    /// # Errors
+    /// When it is nowhere, or cannot be executed.
+    pub fn find(step: &session::Step, search: &[&OsStr]) -> Result<Self, Error> {
+        let name = step.command.first().map(OsString::as_os_str).unwrap_or_default();
+        let program = find_program(name, search)?;
+        Ok(Self { program, arguments: step.command.clone(), may_fail: step.may_fail })
+    }
+}
+
 /// All that a start takes.
 #[derive(Clone, Debug)]
 pub struct Launch<'a> {
@@ -97,6 +121,8 @@ pub struct Launch<'a> {
     pub program: &'a Path,
     /// The arguments, the program's name as given first.
     pub arguments: &'a [OsString],
+    /// What is executed before; where there is something, that the program could not be executed is told by its status.
+    pub before: &'a [Before],
     /// The environment.
     pub environment: &'a Variables,
     /// Whom it runs as.

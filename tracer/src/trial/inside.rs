@@ -1,18 +1,20 @@
 //! The side in the sandbox.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::{Mode, umask};
 use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::event::{self, Backend, Identity, Record};
+use nrtrace_profiles::event::{self, Backend, Exit, Identity, Record};
 use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
@@ -28,7 +30,7 @@ use crate::ebpf::{Lent, Numbers};
 use crate::launch::{Credentials, Error, IdentityPolicy};
 use crate::recording::{self, Facts};
 use crate::sandbox::{self, Group, Outcome, Shares};
-use crate::session::{Plan, Source};
+use crate::session::{Plan, Source, Step};
 
 /// Exit status of the process when the sandbox was ended at its deadline.
 pub(super) const LATE: u8 = 124;
@@ -36,6 +38,8 @@ pub(super) const LATE: u8 = 124;
 const FIRST: u32 = 1000;
 /// and by so many at the most: the smallest limit of the kernel is 32,768.
 const MOST: u32 = 30_000;
+/// What the service manager runs before the program may take so long.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 /// Why a unit that takes no control group has none.
 const NO_GROUP: &str = "there is no control group for it";
 /// Its exit status when it could not do its work.
@@ -82,7 +86,7 @@ fn make(order: Order, memory: &mut File, news: Option<RawFd>) -> Result<ExitCode
     let own = memory.as_raw_fd();
     let mut answers = memory.try_clone().map_err(|error| Error::system("sharing", "the order", error))?;
     let layout = order.request.layout.clone();
-    let kept = takes_group(&order.request.rights).then(sandbox::Kept::make);
+    let kept = takes_group(&order.request).then(sandbox::Kept::make);
     let group = kept.as_ref().map(|kept| kept.as_ref().map(sandbox::Kept::group).map_err(Clone::clone));
     let first = &mut |remarks: &[String]| {
         let failed = |error| Error::system("passing on", "the order", error);
@@ -154,6 +158,8 @@ struct Start {
     identity: Identity,
     policy: IdentityPolicy,
     mode: event::Mode,
+    /// Variables by which a service manager tells of what it made.
+    variables: Vec<(OsString, OsString)>,
     not_applied: Vec<String>,
     on_shares: BTreeSet<String>,
     withheld: BTreeSet<String>,
@@ -171,15 +177,20 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
     let shares = Shares::find(&request.layout.binds)?;
     shares.close()?;
     let group = order.group.as_ref().map(|group| group.as_ref().map_err(String::as_str));
-    let start = prepare(request, &shares, group.unwrap_or(Err(NO_GROUP)))?;
+    let mut start = prepare(request, &shares, group.unwrap_or(Err(NO_GROUP)))?;
     shares.open()?;
+    let service = request.service.clone().unwrap_or_default();
+    let env: Vec<_> =
+        start.variables.drain(..).chain(service.env).chain(request.env.iter().cloned()).collect();
+    let (full, before) = service.before.into_iter().partition::<Vec<_>, _>(|step| step.full);
     let plan = Plan {
         command: request.command.clone(),
+        before,
         credentials: start.credentials.clone(),
         identity_policy: start.policy,
         guarded: true,
         keep_env: request.keep_env,
-        env: request.env.clone(),
+        env,
         run_for: request.run_for,
         grace: request.grace,
         course: request.course.clone(),
@@ -199,6 +210,9 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
     let runtime = runtime.map_err(|error| broken(&error))?;
     let there = std::env::set_current_dir(&request.cwd);
     there.map_err(|error| broken(&format_args!("{}: {error}", request.cwd.display())))?;
+    for step in full {
+        runtime.block_on(with_all_rights(&step, &plan, &facts))?;
+    }
     let progress = &mut |progress| tell(News::Progress(progress));
     let mut recorded = runtime.block_on(recording::record(&plan, facts, source, progress))?;
     // Nothing stays of it.
@@ -214,6 +228,27 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
         withheld: start.withheld,
         remarks,
     })
+}
+
+/// Runs what the service manager itself runs before the program, with all rights, in this sandbox.
+async fn with_all_rights(step: &Step, plan: &Plan, facts: &Facts) -> Result<(), Answer> {
+    let plan = Plan {
+        command: step.command.clone(),
+        before: Vec::new(),
+        credentials: Credentials::Unchanged,
+        identity_policy: IdentityPolicy::Switch,
+        run_for: Some(LONGEST_STEP),
+        course: None,
+        relay: None,
+        ..plan.clone()
+    };
+    let done = recording::record(&plan, facts.clone(), &mut Nothing::new()?, &mut |_| {}).await?;
+    if done.trace.end.exit == (Exit::Exited { status: 0 }) || step.may_fail {
+        return Ok(());
+    }
+    let words: Vec<_> = step.command.iter().map(|word| word.to_string_lossy()).collect();
+    let said = String::from_utf8_lossy(&done.output).trim().to_owned();
+    Err(broken(&format_args!("`{}`, which is run before the program, failed: {said}", words.join(" "))))
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Answer {
@@ -252,6 +287,10 @@ fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> R
     let (profile, choices) = match &request.rights {
         Rights::Recorded { identity, mode, policy, prepared } => {
             let mut start = recorded(identity, *mode, *policy);
+            if let Some(service) = &request.service {
+                let unit = Unit::parse(&service.directives);
+                start.variables = apply::surround(&unit, identity, &mut start.not_applied);
+            }
             if let Some(profile) = prepared {
                 start.not_applied.extend(prepare_files(profile, shares));
             }
@@ -276,7 +315,7 @@ fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> R
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
         tmpfiles: &Format::Tmpfiles.emit(&elsewhere, &plan(&elsewhere, choices)).text,
-        unit: &text(Format::SystemdDropIn),
+        unit: &unit_of(request, &text(Format::SystemdDropIn)),
         sysctl: &text(Format::Sysctl),
         modules: &text(Format::ModulesLoad),
         file_capabilities: file_capabilities.as_ref(),
@@ -289,16 +328,24 @@ fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> R
         credentials: Credentials::Confined(applied.confined),
         policy: IdentityPolicy::Switch,
         mode: event::Mode::Enforced,
+        variables: Vec::new(),
         not_applied,
         on_shares,
         withheld: grants.delegate.filter(|_| !delegates).map(|why| why.needs).unwrap_or_default(),
     })
 }
 
+/// The unit of the program with the drop-in behind it, as far as there is one.
+fn unit_of(request: &Request, drop_in: &str) -> String {
+    let directives = request.service.as_ref().map(|service| service.directives.as_str());
+    format!("{}\n{drop_in}", directives.unwrap_or_default())
+}
+
 /// Whether the unit says what takes a control group.
-fn takes_group(rights: &Rights) -> bool {
-    let Rights::Granted { profile, choices } = rights else { return false };
-    Unit::parse(&Format::SystemdDropIn.emit(profile, &plan(profile, choices)).text).takes_group()
+fn takes_group(request: &Request) -> bool {
+    let Rights::Granted { profile, choices } = &request.rights else { return false };
+    let drop_in = Format::SystemdDropIn.emit(profile, &plan(profile, choices)).text;
+    Unit::parse(&unit_of(request, &drop_in)).takes_group()
 }
 
 /// Makes and gives the files that a profile asks for, and no other rights.
@@ -322,6 +369,7 @@ fn recorded(identity: &Identity, mode: event::Mode, policy: IdentityPolicy) -> S
         identity: identity.clone(),
         policy,
         mode,
+        variables: Vec::new(),
         not_applied,
         on_shares: BTreeSet::new(),
         withheld: BTreeSet::new(),

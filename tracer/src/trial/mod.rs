@@ -29,9 +29,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::course::{Capture, Course, Verdict};
 use crate::ebpf::Numbers;
+use crate::launch::environment::SERVICE_PATH;
 use crate::launch::privileges::Privileges;
 use crate::launch::{Error, IdentityPolicy};
 use crate::sandbox::{Bind, Devices, Group, Layout};
+pub use crate::session::Step;
 
 pub use closed::reopen;
 pub use inside::inside;
@@ -50,6 +52,8 @@ pub struct Request {
     pub command: Vec<OsString>,
     /// The working directory it is started in.
     pub cwd: PathBuf,
+    /// The unit that starts it, where there is one.
+    pub service: Option<Service>,
     /// Whom it runs as, and with what.
     pub rights: Rights,
     /// Whether it keeps all of the caller's environment.
@@ -68,6 +72,17 @@ pub struct Request {
     pub paths: Vec<RawText>,
     /// What becomes of its output.
     pub capture: Capture,
+}
+
+/// What a unit says of a program's start besides its command.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Service {
+    /// Directives, as the text of a unit: what is granted comes after them, as a drop-in does.
+    pub directives: String,
+    /// Its variables. Nothing of the caller's goes with them.
+    pub env: Vec<(OsString, OsString)>,
+    /// What is run before the program.
+    pub before: Vec<Step>,
 }
 
 /// Whom a program runs as, and with what.
@@ -236,6 +251,9 @@ impl Sandboxed {
         let own = memory.as_raw_fd();
         let lent = order.lent.as_ref().map(Numbers::all).unwrap_or_default();
         let mut command = Command::new("/proc/self/exe");
+        if order.request.service.is_some() {
+            command.env_clear().env("PATH", SERVICE_PATH).env("LANG", "C.UTF-8");
+        }
         command.arg(ARGUMENT).arg(own.to_string()).stderr(said);
         match followed {
             Some((socket, _)) => command.arg(socket.to_string()).stdin(Stdio::inherit()),

@@ -70,6 +70,7 @@ fn plan(description: &Value) -> Result<Plan, Error> {
     let program = command.first().map(|name| name.display().to_string()).unwrap_or_default();
     let identity = identity::resolve(text("as"), &groups, &program)?;
     Ok(Plan {
+        before: Vec::new(),
         command,
         credentials: match text("credentials") {
             Some("enforced") => Credentials::Enforced(identity),

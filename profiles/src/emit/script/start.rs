@@ -21,10 +21,15 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants) {
         Some(words) => words.iter().map(|word| readable(word)).collect::<Vec<_>>().join(" "),
         None => "COMMAND".into(),
     };
-    let unit = format!("{}.service.d/50-nonroot.conf", grants.name);
+    let unit = format!("{}.service.d/50-nonroot.conf", systemd::name_of(profile, grants));
     page.comment("Where the unit is, if it has stayed beside this script.");
     page.line(&format!("unit=$(cd \"$here\" && pwd)/{}", quoted(&unit)));
     page.line(&format!("[ -f \"$unit\" ] || unit={}", quoted(&unit)));
+    if profile.unit.is_some() {
+        page.comment("How it is started, with all that its unit and the drop-in say.");
+        page.line("printf '%s\\n' \"Start it with: $nrtrace start '$unit'\"");
+        return;
+    }
     let by_unit = format!(r#""$nrtrace start '$unit' -- "{}"#, quoted(&command));
     if takes_unit(grants) {
         page.comment("How it is started, with all that the unit says and nothing else.");
@@ -38,7 +43,7 @@ pub(super) fn emit(page: &mut Page, profile: &Profile, grants: &Grants) {
     page.line(&format!("variables {}", quoted(&grants.account.user)));
     page.line(&format!(
         "printf '%s\\n' \"Start it with: env -i PATH={PATH} $variables \"{}",
-        quoted(&format!("{} {command}", setpriv(grants).join(" ")))
+        quoted(&format!("{} {command}", setpriv(profile, grants).join(" ")))
     ));
     page.line(&format!(
         "printf '%s\\n' \"That leaves out ProtectSystem= and what else hardens in the unit; with it: \"{by_unit}"
@@ -53,10 +58,12 @@ fn takes_unit(grants: &Grants) -> bool {
         || grants.oom_score.is_some()
 }
 
-fn setpriv(grants: &Grants) -> Vec<String> {
+fn setpriv(profile: &Profile, grants: &Grants) -> Vec<String> {
     let account = &grants.account;
     let mut words: Vec<String> = Vec::new();
-    words.extend(systemd::variables(grants).into_iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(
+        systemd::variables(profile, grants).into_iter().map(|(name, value)| format!("{name}={value}")),
+    );
     words.extend(grants.environment.iter().map(|(name, variable)| format!("{name}={}", variable.value)));
     if let Some((nice, _)) = &grants.nice {
         words.extend(["nice".into(), format!("--adjustment={nice}")]);

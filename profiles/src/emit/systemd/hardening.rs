@@ -123,6 +123,11 @@ impl Row {
 }
 
 impl Seen<'_> {
+    /// Whether the unit takes that away by itself: what it says stays.
+    fn has(&self, row: &Row) -> bool {
+        self.profile.unit.as_ref().is_some_and(|unit| unit.restricts(row.name))
+    }
+
     /// Whether the run tells where the program writes.
     fn is_known(&self) -> bool {
         writable::doubt(self.profile).is_none()
@@ -186,7 +191,7 @@ pub(super) fn lines(profile: &Profile, grants: &Grants, filters: bool) -> (Vec<S
         grants.choices.harden.contains(line) || proof.is_some_and(|proved| proved.contains(line))
     };
     let (mut always, mut proved) = (Vec::new(), Vec::new());
-    for row in ROWS.iter().filter(|row| filters || !row.filters) {
+    for row in ROWS.iter().filter(|row| (filters || !row.filters) && !seen.has(row)) {
         if row.when == Always {
             always.extend(row.open(&seen).next());
         } else if let Some(line) = row.lines().find(wanted) {
@@ -210,7 +215,7 @@ pub(super) fn lines(profile: &Profile, grants: &Grants, filters: bool) -> (Vec<S
 pub fn candidates(profile: &Profile, grants: &Grants) -> Vec<Vec<String>> {
     let seen = Seen { profile, grants };
     let on_file = grants.on_file && !grants.capabilities.is_empty();
-    let rows = ROWS.iter().filter(|row| row.when == Proved && !(on_file && row.filters));
+    let rows = ROWS.iter().filter(|row| row.when == Proved && !(on_file && row.filters) && !seen.has(row));
     let lines = rows.map(|row| row.open(&seen).collect::<Vec<_>>());
     lines.filter(|lines| !lines.is_empty()).collect()
 }

@@ -6,6 +6,6 @@ mod service;
 mod socket;
 mod whole;
 
-pub(super) use service::{can_allow, can_load, emit as dropin, variables};
+pub(super) use service::{can_allow, can_load, emit as dropin, name_of, variables};
 pub(super) use socket::emit as socket;
 pub(super) use whole::emit as unit;

@@ -10,12 +10,14 @@ use crate::grants::{Directory, Grants, LimitGrant, Method};
 use crate::place::Class;
 use crate::profile::Profile;
 use crate::requirement::Limit;
+use crate::unit::OfUnit;
 use crate::{Capability, RawText};
 
 /// The drop-in `NAME.service.d/50-nonroot.conf`.
 pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let name = &grants.name;
-    let mut page = Page::new(&format!("Runs {name}.service as {} instead of root.", grants.account.user));
+    let unit = name_of(profile, grants);
+    let mut page = Page::new(&format!("Runs {unit}.service as {} instead of root.", grants.account.user));
     page.comment("Goes to /etc/systemd/system/, with sysusers.d and tmpfiles.d in place; then: systemctl daemon-reload");
     if grants.port_method == Method::Socket && !grants.ports.is_empty() {
         page.blank();
@@ -26,10 +28,22 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     }
     page.blank();
     page.line("[Service]");
+    if let Some(command) = profile.unit.as_ref().and_then(|unit| unit.start.as_ref()) {
+        page.comment("The unit's own line has a prefix by which it starts as root whatever User= says.");
+        page.line("ExecStart=");
+        page.line(&format!("ExecStart={command}"));
+    }
     body(&mut page, profile, grants);
-    start(&mut page, profile);
+    if profile.unit.is_none() {
+        start(&mut page, profile);
+    }
     remarks(&mut page, grants);
-    page.finish_with(format!("{name}.service.d/50-nonroot.conf"), &grants.unmet)
+    page.finish_with(format!("{unit}.service.d/50-nonroot.conf"), &grants.unmet)
+}
+
+/// The name of the unit that the drop-in is for, without its kind.
+pub(in crate::emit) fn name_of<'a>(profile: &'a Profile, grants: &'a Grants) -> &'a str {
+    profile.unit.as_ref().map_or(&grants.name, OfUnit::stem)
 }
 
 /// The directives that both the drop-in and the whole unit hold.
@@ -43,9 +57,9 @@ pub(super) fn body(page: &mut Page, profile: &Profile, grants: &Grants) {
         }
         page.line(&format!("SupplementaryGroups={group}"));
     }
-    capabilities(page, grants);
-    directories(page, grants);
-    sandbox::emit(page, profile, grants, &|path| is_systemds(path, grants));
+    capabilities(page, profile, grants);
+    directories(page, profile, grants);
+    sandbox::emit(page, profile, grants, &|path| is_systemds(path, profile, grants));
     credentials(page, grants);
     before_start(page, grants);
     limits(page, grants);
@@ -69,7 +83,7 @@ pub(super) fn remarks(page: &mut Page, grants: &Grants) {
     page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
 }
 
-fn capabilities(page: &mut Page, grants: &Grants) {
+fn capabilities(page: &mut Page, profile: &Profile, grants: &Grants) {
     page.blank();
     page.comment("A first empty assignment clears what the unit itself sets.");
     page.line("AmbientCapabilities=");
@@ -92,7 +106,14 @@ fn capabilities(page: &mut Page, grants: &Grants) {
         page.comment("File capabilities (setcap.sh) have no effect under NoNewPrivileges=yes.");
     }
     grants.executes.gains.iter().for_each(|why| page.why(why));
-    page.line(if grants.may_gain() { "NoNewPrivileges=no" } else { "NoNewPrivileges=yes" });
+    let closed = profile.unit.as_ref().is_some_and(|unit| unit.restricts("NoNewPrivileges"));
+    match grants.may_gain() {
+        true if closed => {
+            page.comment("NoNewPrivileges=yes of the unit stays, so that none of this has any effect.")
+        }
+        true => page.line("NoNewPrivileges=no"),
+        false => page.line("NoNewPrivileges=yes"),
+    }
 }
 
 /// The directives for directories that systemd itself makes, by class.
@@ -106,32 +127,39 @@ const DIRECTIVES: &[(Class, &str, &[u8])] = &[
 /// The directories of a class that the directive makes, with their mode. One mode holds for all directories of a
 /// class; the others stay with tmpfiles.d, and so do those that keep a group, since the directive sets it too.
 fn of_class<'a>(
-    class: Class,
-    base: &[u8],
+    (class, directive, base): &(Class, &str, &[u8]),
+    profile: &Profile,
     grants: &'a Grants,
 ) -> (Option<u32>, Vec<(&'a RawText, &'a Directory)>) {
     let ours = |(path, directory): &(&RawText, &Directory)| {
-        directory.class == class
+        directory.class == *class
             && directory.group.is_none()
             // systemd would give what is in it away too, where its owner is another one.
             && !directory.existed
-            && path.as_bytes().strip_prefix(base).is_some_and(is_plain_directory)
+            && path.as_bytes().strip_prefix(*base).is_some_and(is_plain_directory)
     };
+    let given = profile.unit.as_ref().and_then(|unit| unit.mode(directive));
     let directories: Vec<(&RawText, &Directory)> = grants.directories.iter().filter(ours).collect();
-    let mode = directories.iter().map(|(_, directory)| directory.mode).min();
+    // The mode of the unit stays: it is for directories of its own.
+    let mode = given.or_else(|| directories.iter().map(|(_, directory)| directory.mode).min());
     (mode, directories.into_iter().filter(|(_, directory)| Some(directory.mode) == mode).collect())
 }
 
 /// Whether systemd makes the directory, and so leaves it writable.
-fn is_systemds(path: &RawText, grants: &Grants) -> bool {
-    let mut classes = DIRECTIVES.iter().map(|(class, _, base)| of_class(*class, base, grants).1);
-    classes.any(|directories| directories.iter().any(|(made, _)| *made == path))
+fn is_systemds(path: &RawText, profile: &Profile, grants: &Grants) -> bool {
+    let mut classes = DIRECTIVES.iter().map(|of| of_class(of, profile, grants).1);
+    let by_unit = |(_, directive, base): &(Class, &str, &[u8])| {
+        let names = profile.unit.iter().flat_map(|unit| unit.directives.get(*directive)).flatten();
+        names.into_iter().any(|name| [base, name.as_bytes()].concat() == path.as_bytes())
+    };
+    DIRECTIVES.iter().any(by_unit)
+        || classes.any(|directories| directories.iter().any(|(made, _)| *made == path))
 }
 
 /// The variables by which systemd names the directories that it makes, such as `STATE_DIRECTORY`.
-pub(in super::super) fn variables(grants: &Grants) -> Vec<(String, String)> {
-    let of_directive = |(class, directive, base): &(Class, &str, &[u8])| {
-        let directories = of_class(*class, base, grants).1;
+pub(in super::super) fn variables(profile: &Profile, grants: &Grants) -> Vec<(String, String)> {
+    let of_directive = |of: &(Class, &str, &[u8])| {
+        let (directive, directories) = (of.1, of_class(of, profile, grants).1);
         let paths: Vec<_> = directories.iter().map(|(path, _)| path.to_text()).collect();
         let name = directive.trim_end_matches("Directory").to_uppercase();
         (!paths.is_empty()).then(|| (format!("{name}_DIRECTORY"), paths.join(":")))
@@ -139,13 +167,20 @@ pub(in super::super) fn variables(grants: &Grants) -> Vec<(String, String)> {
     DIRECTIVES.iter().filter_map(of_directive).collect()
 }
 
-fn directories(page: &mut Page, grants: &Grants) {
-    for (class, directive, base) in DIRECTIVES {
-        let (Some(mode), directories) = of_class(*class, base, grants) else { continue };
+fn directories(page: &mut Page, profile: &Profile, grants: &Grants) {
+    for of in DIRECTIVES {
+        let (class, directive, base) = of;
+        let (Some(mode), directories) = of_class(of, profile, grants) else { continue };
+        if directories.is_empty() {
+            continue;
+        }
         page.blank();
         page.comment("As tmpfiles.d has it: the same owner and mode.");
-        page.line(&format!("{directive}Mode={mode:04o}"));
-        if *class == Class::Runtime {
+        let has_mode = profile.unit.as_ref().is_some_and(|unit| unit.mode(directive).is_some());
+        if !has_mode {
+            page.line(&format!("{directive}Mode={mode:04o}"));
+        }
+        if *class == Class::Runtime && !has_mode {
             page.comment("Kept when the service stops: tmpfiles.d makes it at boot, not at each start.");
             page.line("RuntimeDirectoryPreserve=yes");
         }

@@ -2,7 +2,7 @@
 //!
 //! All that it needs is made beforehand: here only async-signal-safe functions may be called (signal-safety(7)).
 
-use std::ffi::{CString, OsStr, c_char, c_int, c_ulong};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_ulong};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ use crate::launch::identity_filter::{self, Caught, IdentityPolicy};
 use crate::launch::{Error, Step};
 use crate::ptrace;
 
+/// The status of what could not be executed, as the shell tells it.
+const CANNOT_EXECUTE: c_int = 126;
+
 /// What the child works with, all of it made before the fork.
 pub(super) struct Setup {
     program: CString,
@@ -25,11 +28,14 @@ pub(super) struct Setup {
     _variables: Vec<CString>,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
+    before: Vec<Before>,
     /// This process, of which the tracer is a child.
     launcher: libc::pid_t,
     session: bool,
     /// The child's end of the channel.
     pub(super) channel: c_int,
+    /// Whether the channel is closed, and nobody hears of a step that fails.
+    is_released: bool,
     /// The parent's, which the child closes.
     pub(super) other_end: c_int,
     signal_mask: SigSet,
@@ -40,6 +46,46 @@ pub(super) struct Setup {
     traced: Vec<sock_filter>,
     caught: Vec<sock_filter>,
     unsupervised: Vec<sock_filter>,
+}
+
+/// What is executed before the program.
+struct Before {
+    program: CString,
+    _arguments: Vec<CString>,
+    argv: Vec<*const c_char>,
+    may_fail: bool,
+}
+
+impl Before {
+    fn new(step: &super::Before) -> Result<Self, Error> {
+        let arguments = step.arguments.iter().map(|text| c_string(text, "a command before the program"));
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        let program = c_string(step.program.as_os_str(), "the path of a command before the program")?;
+        Ok(Self { program, argv: pointers(&arguments), _arguments: arguments, may_fail: step.may_fail })
+    }
+
+    /// Executes it and waits for its end; its status as the shell tells it.
+    ///
+    /// # Safety
+    /// As [`Setup::run`].
+    unsafe fn run(&self, envp: &[*const c_char]) -> c_int {
+        // SAFETY: system calls whose pointers lead to memory of `self` or of this frame. The C library's fork would run
+        // handlers that are not async-signal-safe.
+        unsafe {
+            let child = libc::syscall(libc::SYS_fork) as libc::pid_t;
+            if child == 0 {
+                libc::execve(self.program.as_ptr(), self.argv.as_ptr(), envp.as_ptr());
+                libc::_exit(CANNOT_EXECUTE);
+            }
+            let mut status = 0;
+            while libc::waitpid(child, &raw mut status, 0) == -1 {
+                if *libc::__errno_location() != libc::EINTR {
+                    return CANNOT_EXECUTE;
+                }
+            }
+            if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) }
+        }
+    }
 }
 
 /// What a confined program is held to.
@@ -79,9 +125,7 @@ impl Setup {
             c_string(&[name.as_os_str(), value].join(OsStr::new("=")), "the environment")
         });
         let variables = variables.collect::<Result<Vec<_>, _>>()?;
-        let pointers = |texts: &[CString]| {
-            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-        };
+        let before = launch.before.iter().map(Before::new).collect::<Result<Vec<_>, _>>()?;
         let identity = launch.credentials.identity();
         let (given, confined) = match launch.credentials {
             Credentials::Permissive(_) => (Some(launch.privileges.given), None),
@@ -111,11 +155,13 @@ impl Setup {
             program: c_string(launch.program.as_os_str(), "the program's path")?,
             argv: pointers(&arguments),
             envp: pointers(&variables),
+            before,
             _arguments: arguments,
             _variables: variables,
             launcher: std::process::id() as libc::pid_t,
             session: launch.session,
             channel: -1,
+            is_released: false,
             other_end: -1,
             signal_mask: launch.signal_mask,
             stdio: launch.stdio,
@@ -244,8 +290,39 @@ impl Setup {
                 seccomp(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW, filter)
                     .map_err(|errno| (Step::Calls, errno))?;
             }
+            if !self.before.is_empty() {
+                self.run_before();
+            }
             libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
+            if self.is_released {
+                say(c"nrtrace: the program cannot be executed\n");
+                libc::_exit(CANNOT_EXECUTE);
+            }
             check(Step::Exec, -1)
+        }
+    }
+
+    /// Runs what comes before the program. Whoever waits for the program is let go before that, since its calls may have to
+    /// be answered; so a failure ends this process.
+    ///
+    /// # Safety
+    /// As [`Setup::run`].
+    unsafe fn run_before(&mut self) {
+        // SAFETY: plain system calls on this process.
+        unsafe {
+            if self.channel >= 0 {
+                libc::close(self.channel);
+                (self.channel, self.is_released) = (-1, true);
+            }
+            for step in &self.before {
+                let status = step.run(&self.envp);
+                if status != 0 && !step.may_fail {
+                    say(c"nrtrace: failed, and is to be run before the program: ");
+                    say(&step.program);
+                    say(c"\n");
+                    libc::_exit(status);
+                }
+            }
         }
     }
 
@@ -283,6 +360,19 @@ impl Setup {
     fn tell(&self, kind: u8, step: u8, errno: c_int, fd: c_int) -> Result<(), Errno> {
         channel::send(self.channel, Message { kind, part: step, value: errno }, fd)
     }
+}
+
+/// Writes to standard error.
+///
+/// # Safety
+/// As [`Setup::run`].
+unsafe fn say(text: &CStr) {
+    // SAFETY: the pointer and the length are those of the text.
+    unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.to_bytes().len()) };
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 fn c_string(text: &OsStr, what: &'static str) -> Result<CString, Error> {
