@@ -63,7 +63,8 @@ export CALLER=1
 
 #[test]
 fn all_that_a_unit_says_of_its_start_holds() {
-    let ready = "--ready 'grep -qx \"4 -a -b b c /srv/by-root\" /run/probe/said && grep -qx 0027 /run/probe/said'";
+    let ready =
+        "--ready 'grep -qx \"4 -a -b b c /srv/by-root\" /run/probe/said && grep -qx 0027 /run/probe/said'";
     let (finished, sandbox) = run(&format!(
         "{UNITS}\n{BIN}/nrtrace service probe@one {ready} --settle 200ms --grace 1s -o {OUT}/result\n\
          cp {OUT}/result/apply.sh /tmp/; sh {OUT}/result/apply.sh >{OUT}/applied\n\

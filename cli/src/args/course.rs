@@ -54,6 +54,10 @@ pub struct CourseArgs {
     /// need came late]
     #[arg(hide_short_help = true, long, value_name = "DURATION", value_parser = value::duration)]
     pub settle: Option<Duration>,
+
+    /// Whether it is a service, which does not end by itself.
+    #[arg(skip)]
+    pub stays: bool,
 }
 
 /// Default of `--settle`.
@@ -79,6 +83,7 @@ impl CourseArgs {
             ready_timeout: self.ready_timeout,
             exercise: self.exercise.clone(),
             exercise_timeout: self.exercise_timeout,
+            stays: self.stays,
             settle: self.settle.unwrap_or_else(|| SETTLE.max(known)),
             ends,
         }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::ways::plan;
 use nrtrace_tracer::course::Failure;
 use nrtrace_tracer::launch::IdentityPolicy;
 
@@ -16,11 +18,12 @@ use super::choose::{Chosen, choose};
 use super::{
     Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
 };
-use crate::args::{CourseArgs, RunArgs};
+use crate::args::{CourseArgs, ReportFormat, RunArgs};
 use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
 use crate::results::{self, Artefacts};
 use crate::service::Started;
+use crate::terminal;
 use crate::there::found_from_everywhere;
 
 /// What is run and proved.
@@ -100,7 +103,18 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         let written = written(wanted, &losses);
         losses.unless(results::show(&args.results, &profile, &prover.choices, written));
     }
+    if lives && wanted.unit.is_some() && wanted.output.is_none() {
+        losses.unless(drop_in(args, &prover, &profile));
+    }
     Ok(losses.status(proved(lives)))
+}
+
+/// Prints the drop-in, where nothing else goes to standard output.
+fn drop_in(args: &RunArgs, prover: &Prover, profile: &Profile) -> Result<()> {
+    if args.results.showing.format != ReportFormat::Table {
+        return Ok(());
+    }
+    terminal::print(&Format::SystemdDropIn.emit(profile, &plan(profile, &prover.choices)).text)
 }
 
 /// Whether nobody said when it is ready: what its unit says may be less than that it serves.

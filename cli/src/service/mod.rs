@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::emit::escape::shell;
@@ -22,6 +23,9 @@ use find::Found;
 
 /// No file of variables is longer.
 const MOST: u64 = 1 << 20;
+
+/// What does its work and ends may take so long.
+const LONGEST_WORK: Duration = Duration::from_secs(60);
 
 /// What a unit comes to on this machine.
 pub struct Started {
@@ -214,6 +218,10 @@ fn run_args(args: ServiceArgs, started: &Started) -> Result<RunArgs> {
         }
     }
     args.subject.groups.extend(service.groups.iter().cloned());
+    args.course.stays = service.kind != Kind::Oneshot;
+    if service.kind == Kind::Oneshot {
+        args.course.settle.get_or_insert(LONGEST_WORK);
+    }
     if args.course.readiness().is_empty() {
         match (service.kind, &service.pid_file) {
             (Kind::Notify, _) => args.course.ready_notify = true,

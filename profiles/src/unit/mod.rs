@@ -93,6 +93,21 @@ impl OfUnit {
         values.iter().any(|value| boolean(value) != Some(false))
     }
 
+    /// Whether the unit lets its processes have a capability at all, `CapabilityBoundingSet=`: lines add to it, and those
+    /// that begin with `~` take away.
+    pub fn may_have(&self, capability: &str) -> bool {
+        let Some(lines) = self.directives.get("CapabilityBoundingSet") else { return true };
+        let names = |line: &str| line.split_whitespace().any(|name| name == capability);
+        let mut may = lines.first().is_some_and(|line| line.starts_with('~'));
+        for line in lines {
+            match line.strip_prefix('~') {
+                Some(rest) => may &= !names(rest),
+                None => may |= names(line),
+            }
+        }
+        may
+    }
+
     /// The mode that the unit has for directories of a kind, by the name of the directive: `RuntimeDirectory`. One that
     /// names some and no mode has 0755, systemd.exec(5).
     pub fn mode(&self, directive: &str) -> Option<u32> {

@@ -178,4 +178,12 @@ fn what_the_unit_says_is_kept() {
     );
     assert_eq!((kept.mode("RuntimeDirectory"), kept.mode("StateDirectory")), (Some(0o755), None));
     assert_eq!(kept.directives["CapabilityBoundingSet"], ["CAP_CHOWN"]);
+    let may = |lines: &[&str], capability: &str| {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        let directives = [("CapabilityBoundingSet".to_owned(), lines)].into();
+        OfUnit { directives, ..kept.clone() }.may_have(capability)
+    };
+    assert!(may(&["CAP_CHOWN CAP_FOWNER", "CAP_KILL"], "CAP_KILL") && !may(&["CAP_CHOWN"], "CAP_KILL"));
+    assert!(may(&["~CAP_CHOWN"], "CAP_KILL") && !may(&["~CAP_CHOWN CAP_KILL"], "CAP_KILL"));
+    assert!(!may(&["CAP_KILL", "~CAP_KILL"], "CAP_KILL"));
 }

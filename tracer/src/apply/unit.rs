@@ -360,6 +360,21 @@ mod tests {
     }
 
     #[test]
+    fn limits_have_suffixes_and_two_values() {
+        let of = |value: &str| {
+            Unit::parse(&format!("[Service]\nLimitNOFILE={value}\n")).limits.first().map(|limit| limit.2)
+        };
+        assert_eq!(
+            (of("9"), of("1024:4096"), of("64K"), of("2M")),
+            (Some(9), Some(4096), Some(65536), Some(2 << 20))
+        );
+        assert_eq!(
+            (of("infinity"), of("9X"), of("x"), of("99999999999T")),
+            (Some(RLIM_INFINITY), None, None, None)
+        );
+    }
+
+    #[test]
     fn directives_are_read_as_systemd_does() {
         let unit = Unit::parse(
             "[Service]\n# Why.\nUser=web\nGroup=web\nAmbientCapabilities=\nCapabilityBoundingSet=\n\

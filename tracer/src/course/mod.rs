@@ -103,6 +103,9 @@ pub struct Course {
     pub exercise_timeout: Duration,
     /// How long it must live, and stay ready, after that; from its start, where no readiness is told.
     pub settle: Duration,
+    /// Whether it is a failure that it ends by itself, also with success: a service is to stay.
+    #[serde(default)]
+    pub stays: bool,
     /// Whether the run is ended once all this is over or has failed.
     pub ends: bool,
 }

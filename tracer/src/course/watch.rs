@@ -181,7 +181,7 @@ impl Watch {
         let was_ready = self.was_ready();
         let verdict = self.verdict.unwrap_or_else(|| match end {
             // A program that does its work and ends has no readiness.
-            Some(End::Exited(0)) if self.course.readiness.is_empty() => Verdict::Lived,
+            Some(End::Exited(0)) if self.course.readiness.is_empty() && !self.course.stays => Verdict::Lived,
             Some(end) => Verdict::Failed(ended(end, self.start.elapsed(), was_ready)),
             None => Verdict::Interrupted,
         });

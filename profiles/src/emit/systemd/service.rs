@@ -93,6 +93,11 @@ fn capabilities(page: &mut Page, profile: &Profile, grants: &Grants) {
         if let Some(danger) = grant.danger {
             page.comment(&format!("Danger: {capability} {danger}."));
         }
+        if profile.unit.as_ref().is_some_and(|unit| !unit.may_have(&capability.to_string())) {
+            page.comment(
+                "Note: CapabilityBoundingSet= of the unit has kept it from its processes until now.",
+            );
+        }
         if !grants.on_file {
             page.line(&format!("AmbientCapabilities={capability}"));
         }
