@@ -67,7 +67,7 @@ pub fn read(unit: &str) -> Result<Started> {
     }
     let known: BTreeMap<String, String> = directories(&service).into_iter().chain(env.clone()).collect();
     let start = service.start.resolved(&known);
-    let kept = service.kept(&found.unit, &service.start.words);
+    let kept = service.kept(&found.unit);
     let before = service.before.iter().map(|step| Step {
         command: step.resolved(&known).into_iter().map(OsString::from).collect(),
         may_fail: step.prefix.may_fail,

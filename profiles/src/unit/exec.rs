@@ -82,6 +82,13 @@ fn prefix(word: &str) -> (Prefix, &str) {
     (prefix, rest)
 }
 
+/// A command line without what has it run with other rights than its unit's user.
+pub(super) fn unprivileged(value: &str) -> String {
+    let (_, rest) = prefix(value);
+    let marks = value[..value.len() - rest.len()].chars().filter(|mark| !matches!(mark, '+' | '!'));
+    marks.chain(rest.chars()).collect()
+}
+
 impl Exec {
     /// Its words, with variables put in: `${A}` where it stands, `$A` as a word of its own for the words that it holds.
     pub fn resolved(&self, variables: &BTreeMap<String, String>) -> Vec<String> {

@@ -75,10 +75,10 @@ pub struct OfUnit {
     pub name: String,
     /// What it says already, drop-ins included, of what the drop-in would say too.
     pub directives: BTreeMap<String, Vec<String>>,
-    /// The value of `ExecStart=` that the drop-in has to set in its place, since the unit's own would not have the service
-    /// run as its user.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub start: Option<String>,
+    /// The values of `ExecStart=` that the drop-in has to set in place of the unit's own, which would have the service run as
+    /// root: the same without `+` and `!`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub start: Vec<String>,
 }
 
 impl OfUnit {

@@ -7,7 +7,7 @@ use super::name::Name;
 use super::specifier::{Host, expand};
 use super::syntax::{boolean, words};
 use super::{OfUnit, Unit};
-use crate::emit::escape::unit::{argument, word};
+use crate::emit::escape::unit::word;
 
 const SECTION: &str = "Service";
 
@@ -252,8 +252,8 @@ impl Service {
         text
     }
 
-    /// What a profile keeps of it. `unit` is what this was made of, `command` the program as it is started.
-    pub fn kept(&self, unit: &Unit, command: &[String]) -> OfUnit {
+    /// What a profile keeps of it. `unit` is what this was made of.
+    pub fn kept(&self, unit: &Unit) -> OfUnit {
         let mut directives: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in &self.directives {
             directives.entry(name.clone()).or_default().push(value.clone());
@@ -264,12 +264,12 @@ impl Service {
                 directives.insert(name.to_owned(), values);
             }
         }
-        let line = || command.iter().map(|word| argument(word.as_bytes())).collect::<Vec<_>>().join(" ");
-        OfUnit {
-            name: self.name.to_string(),
-            directives,
-            start: self.start.prefix.is_privileged().then(line),
-        }
+        let lines = unit.list(SECTION, "ExecStart");
+        let start = match self.start.prefix.is_privileged() {
+            true => lines.into_iter().map(exec::unprivileged).collect(),
+            false => Vec::new(),
+        };
+        OfUnit { name: self.name.to_string(), directives, start }
     }
 }
 

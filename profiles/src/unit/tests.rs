@@ -164,14 +164,14 @@ fn what_starts_nothing_is_no_service() {
 #[test]
 fn what_the_unit_says_is_kept() {
     let unit = Unit::read([
-        "[Service]\nExecStart=!/bin/a $X \"b c\"\nRuntimeDirectory=x\nProtectHome=yes\nPrivateTmp=no\n\
+        "[Service]\nExecStart=-!/bin/a $X \"b c\"\nRuntimeDirectory=x\nProtectHome=yes\nPrivateTmp=no\n\
                             CapabilityBoundingSet=CAP_CHOWN\n",
     ]);
     let service = Service::of(&unit, &name("x@y"), &host()).unwrap();
-    let kept = service.kept(&unit, &["/bin/a".into(), "b c".into()]);
+    let kept = service.kept(&unit);
     assert_eq!(
-        (kept.name.as_str(), kept.stem(), kept.start.as_deref()),
-        ("x@y.service", "x@y", Some("/bin/a \"b c\""))
+        (kept.name.as_str(), kept.stem(), kept.start.as_slice()),
+        ("x@y.service", "x@y", ["-/bin/a $X \"b c\"".to_owned()].as_slice())
     );
     assert!(
         kept.restricts("ProtectHome") && !kept.restricts("PrivateTmp") && !kept.restricts("ProtectClock")

@@ -28,10 +28,12 @@ pub(in crate::emit) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     }
     page.blank();
     page.line("[Service]");
-    if let Some(command) = profile.unit.as_ref().and_then(|unit| unit.start.as_ref()) {
-        page.comment("The unit's own line has a prefix by which it starts as root whatever User= says.");
+    let lines = profile.unit.iter().flat_map(|unit| &unit.start);
+    let lines: Vec<&String> = lines.filter(|line| !line.contains(char::is_control)).collect();
+    if !lines.is_empty() {
+        page.comment("The unit's own has a prefix by which it starts as root whatever User= says.");
         page.line("ExecStart=");
-        page.line(&format!("ExecStart={command}"));
+        lines.iter().for_each(|line| page.line(&format!("ExecStart={line}")));
     }
     body(&mut page, profile, grants);
     if profile.unit.is_none() {
