@@ -26,7 +26,7 @@ fn required(profile: &Profile) -> Vec<&str> {
 
 /// A template with a drop-in for the instance, a file of variables, and steps before it, one of which is root's.
 const UNITS: &str = r#"
-mkdir -p /etc/systemd/system/probe@one.service.d /usr/local/lib/systemd/system /srv/guarded
+mkdir -p /etc/systemd/system/probe@one.service.d /usr/local/lib/systemd/system /srv/guarded /srv/other
 cat >/usr/local/lib/systemd/system/probe@.service <<'END'
 [Service]
 Environment=WHERE=%S/wrong "WHAT=b c"
@@ -53,7 +53,7 @@ cat >/usr/local/bin/probe <<'END'
 set -e
 [ -d /srv/by-root ] && [ -s /srv/guarded/before-one ] && [ -z "$CALLER" ]
 echo "$# $*" >"$RUNTIME_DIRECTORY/said"
-echo x >/srv/guarded/useless || true
+echo x >/srv/other/useless || true
 umask >>/run/probe/said
 exec sleep 1000
 END
