@@ -35,7 +35,7 @@ fn it_goes_by_the_name_of_the_unit() {
     let emitted = emit(Format::SystemdDropIn, &[], &[]);
     assert_eq!(emitted.file_name, "web@one.service.d/50-nonroot.conf");
     assert!(
-        emitted.text.starts_with("# Runs web@one.service as nginx instead of root.\n"),
+        emitted.text.starts_with("# Runs web@one.service as test instead of root.\n"),
         "{}",
         emitted.text
     );

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Format;
@@ -25,6 +25,9 @@ use crate::results::{self, Artefacts};
 use crate::service::Started;
 use crate::terminal;
 use crate::there::found_from_everywhere;
+
+/// A service of which nothing tells when it is ready is watched so long at first.
+const FIRST_LIFE: Duration = Duration::from_secs(5);
 
 /// What is run and proved.
 pub struct Wanted<'a> {
@@ -48,6 +51,11 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     if let Some(whole) = args.lifetime.run_for {
         // Without readiness, it has to live so long; with it, so long after the exercise.
         given.settle = given.settle.max(whole);
+    }
+    let told = args.course.settle.is_some() || args.lifetime.run_for.is_some();
+    if wanted.unit.is_some() && given.readiness.is_empty() && !told {
+        // On what it listens is waited for later, and shows with the first run alone.
+        given.settle = given.settle.max(FIRST_LIFE);
     }
     let prover = Prover {
         command: found_from_everywhere(&args.command),
