@@ -120,6 +120,23 @@ fn what_is_no_service_to_prove_is_said() {
     assert_eq!(finished.status, 0, "{finished}");
 }
 
+/// A wrapper that says it wants to be root and ends with success serves nobody; what does its work and ends has done it.
+#[test]
+fn a_service_that_ends_has_not_lived() {
+    let (finished, _) = run(&format!(
+        "mkdir -p /etc/systemd/system; cd /etc/systemd/system\n\
+         printf '[Service]\\nExecStart=/bin/true\\n' >ends.service\n\
+         printf '[Service]\\nType=oneshot\\nExecStart=/bin/true\\n' >works.service\n\
+         {BIN}/nrtrace service works --grace 1s\n\
+         if {BIN}/nrtrace service ends --settle 200ms --grace 1s; then exit 7; fi"
+    ));
+    assert_eq!(finished.status, 0, "{finished}");
+    let drop_in = String::from_utf8_lossy(&finished.stdout);
+    assert!(drop_in.contains("# Runs works.service as ") && !drop_in.contains("ends.service"), "{finished}");
+    let said = String::from_utf8_lossy(&finished.stderr);
+    assert!(said.contains("ended with status 0"), "{finished}");
+}
+
 /// Debian's own unit: a step before it, `Type=forking`, a file with the daemon's number.
 #[test]
 fn a_real_unit_is_proved_and_serves() {
