@@ -7,6 +7,7 @@
 
 mod consults;
 mod coverage;
+mod flags;
 mod operation;
 mod rows;
 #[cfg(test)]
@@ -16,19 +17,17 @@ mod want;
 use nrtrace_ebpf::table::{NONE, Operands};
 
 use crate::event::Call;
+use flags::{O_CREAT, O_NOFOLLOW, O_TMPFILE};
 
 pub use consults::{Condition, Consulted};
 pub use coverage::coverage;
+pub use flags::CLONE_NEW;
 pub use operation::{
-    File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task, Timed,
+    File, Flags, Identity, IdentityOperation, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task,
+    Timed,
 };
 pub use rows::ROWS;
 pub use want::{Attribute, NoMemory, Part, Pointed, Times, Victim, Want};
-
-/// `AT_SYMLINK_NOFOLLOW`, `AT_REMOVEDIR` and `AT_SYMLINK_FOLLOW` of `include/uapi/linux/fcntl.h`.
-const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
-const AT_REMOVEDIR: u64 = 0x200;
-const AT_SYMLINK_FOLLOW: u64 = 0x400;
 
 /// Whether the last component of a path is followed when it is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +150,7 @@ impl Row {
             Link::ByOpening => self
                 .operation
                 .opened_with(args)
-                .is_none_or(|flags| flags & want::O_NOFOLLOW == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL),
+                .is_none_or(|flags| flags & O_NOFOLLOW == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL),
         }
     }
 
@@ -165,7 +164,7 @@ impl Row {
         }
         if let Operation::File(File::Open(Flags::Argument(index))) = self.operation {
             // Without O_CREAT or O_TMPFILE the mode is whatever the register held.
-            if args[usize::from(index)] & (want::O_CREAT | want::O_TMPFILE) == 0 {
+            if args[usize::from(index)] & (O_CREAT | O_TMPFILE) == 0 {
                 kept[usize::from(index) + 1] = 0;
             }
         }

@@ -1,7 +1,9 @@
 //! Operations of the kernel, as a program asks for them. Numbers are indexes of arguments.
 
-use super::{AT_REMOVEDIR, want};
-use crate::requirement::IdentityOperation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::flags::{AT_REMOVEDIR, O_CREAT};
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +160,22 @@ pub enum Identity {
     Process,
     /// Installs a filter of system calls.
     Filter,
+}
+
+/// A change of identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityOperation {
+    /// `setuid`, `setreuid`, `setresuid`, `setfsuid`.
+    SetUser,
+    /// `setgid`, `setregid`, `setresgid`, `setfsgid`.
+    SetGroup,
+    /// `setgroups`.
+    SetGroups,
+    /// `chown` and its kind, to an owner or group that is not the user's.
+    Chown,
+    /// Nothing changes: the program ends unless `getuid` and `geteuid` say that it is root, and `capset` succeeds.
+    BeRoot,
 }
 
 /// What a call does with tasks.
@@ -362,7 +380,7 @@ impl Operation {
 
     /// Whether a call with these arguments, in place, may make the file it names.
     pub fn creates(self, args: &[u64; 6]) -> bool {
-        self.opened_with(args).is_some_and(|flags| flags & want::O_CREAT != 0)
+        self.opened_with(args).is_some_and(|flags| flags & O_CREAT != 0)
     }
 
     /// The change of identity or of ownership that it makes.

@@ -5,9 +5,9 @@ use nrtrace_ebpf::table::{
     TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
 };
 
+use super::flags::{AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, CREATES};
 use super::{
-    AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, File, Flags, Identity, Kernel, Limit, Link, Memory, Mount,
-    Operation, Removed, Row, Socket, Task, Timed, want,
+    File, Flags, Identity, Kernel, Limit, Link, Memory, Mount, Operation, Removed, Row, Socket, Task, Timed,
 };
 
 const BOTH: u8 = WHEN_OK | WHEN_FAILED;
@@ -111,7 +111,7 @@ pub const ROWS: &[Row] = &[
     row("open", BOTH, file(File::Open(Flags::Argument(1)))).path(0).link(Link::ByOpening).telling(0b110),
     row("openat", BOTH, file(File::Open(Flags::Argument(2)))).at(0, 1).link(Link::ByOpening).telling(0b1100),
     row("openat2", BOTH, file(File::Open(Flags::Structure))).at(0, 1).data(2).link(Link::ByOpening),
-    row("creat", BOTH, file(File::Open(Flags::Fixed(want::CREATES)))).path(0).telling(0b10),
+    row("creat", BOTH, file(File::Open(Flags::Fixed(CREATES)))).path(0).telling(0b10),
     row("mkdir", BOTH, file(File::MakeDirectory(1))).path(0).kept().telling(0b10),
     row("mkdirat", BOTH, file(File::MakeDirectory(2))).at(0, 1).kept().telling(0b100),
     row("mknod", BOTH, file(File::MakeNode(1))).path(0).kept().telling(0b110),

@@ -1,6 +1,6 @@
 //! Limits, changes to the kernel's state, and whatever else takes a capability.
 
-use crate::calls::{File, Kernel, Limit as Limits, Operation, Task};
+use crate::calls::{CLONE_NEW, File, Kernel, Limit as Limits, Operation, Task};
 use crate::event::Event;
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
@@ -20,9 +20,6 @@ const NAMESPACES: &[(u64, &str)] = &[
     (0x2000_0000, "pid"),
     (0x4000_0000, "net"),
 ];
-
-/// The same as one mask, without `CLONE_NEWTIME`, which clone(2) takes as part of the exit signal.
-pub const CLONE_NEW: u64 = 0x7e02_0000;
 
 /// Limits by number (`include/uapi/asm-generic/resource.h`).
 const LIMITS: [Limit; 16] = [

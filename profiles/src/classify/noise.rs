@@ -6,7 +6,6 @@ use crate::event::{Check, Event, FileType, Inode};
 
 use super::files;
 use super::site::CheckSite;
-use super::special;
 
 /// Whether a check counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +87,7 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
 
 /// A write to a sysctl of a namespace, or its open, succeeds only for the namespace's administrator.
 fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
-    site == CheckSite::Sysctl && special::is_sysctl(event) && special::writes(event)
+    site == CheckSite::Sysctl && files::is_sysctl(event) && files::writes(event)
 }
 
 /// `O_NOATIME` on a file that somebody else owns.

@@ -12,7 +12,6 @@ use super::files;
 use super::finding::{Judged, Source, Unplaced};
 use super::path;
 use super::site::CheckSite;
-use super::special;
 
 /// Whether the whole event is the run's doing.
 pub fn whole_event(event: &Event, context: &Context<'_>) -> bool {
@@ -86,7 +85,7 @@ fn is_own_process(event: &Event, path: &PathObject, context: &Context<'_>) -> bo
     let files_only = event.checks.iter().all(|check| {
         check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
     });
-    own && files_only && !special::is_oom_score(path)
+    own && files_only && !files::is_oom_score(path)
 }
 
 /// A look in one directory of `PATH` for a program that is found in another, or nowhere.
@@ -153,7 +152,8 @@ pub fn working_directory(event: &Event, check: &Check, site: CheckSite, context:
     let source = Source { event, check: Some(check), site, context };
     site == CheckSite::Search
         && relative
-        && path::searched(&source).is_some_and(|directory| files::is_within(&context.run.cwd, &directory))
+        && path::searched(&source)
+            .is_some_and(|directory| files::is_at_or_below(context.run.cwd.as_bytes(), directory.as_bytes()))
 }
 
 /// The remark on it.

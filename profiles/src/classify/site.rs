@@ -1,7 +1,7 @@
 //! Which permission check it was, from the kernel functions on the stack.
 
 use crate::Capability;
-use crate::calls::{Identity, Operation, Task};
+use crate::calls::{CLONE_NEW, Identity, Operation, Task};
 use crate::event::{Asked, Check, Event};
 
 use super::files;
@@ -222,9 +222,7 @@ fn by_call(event: &Event, check: &Check) -> CheckSite {
     match (check.capability, event.call.operation()) {
         (Capability::SYS_ADMIN, Operation::Memory(_) | Operation::Task(Task::Fork)) => Overcommit,
         (Capability::SYS_ADMIN, _) if files::is_exec(event) || &*event.call.name == PAGE_FAULT => Overcommit,
-        (Capability::SYS_ADMIN, Operation::Task(Task::Clone))
-            if event.call.args[0] & super::capability::CLONE_NEW == 0 =>
-        {
+        (Capability::SYS_ADMIN, Operation::Task(Task::Clone)) if event.call.args[0] & CLONE_NEW == 0 => {
             Overcommit
         }
         (Capability::SETPCAP, Operation::Identity(Identity::Capabilities)) => DropsPrivileges,
