@@ -26,4 +26,5 @@ pub mod recording;
 pub mod sandbox;
 pub mod seccomp;
 pub mod session;
+mod status;
 pub mod trial;

@@ -1,5 +1,7 @@
 //! Flags of calls, as x86 and the architectures that took over its numbers have them.
 
+#![expect(missing_docs, reason = "they are named as in the headers of the kernel")]
+
 /// `AT_SYMLINK_NOFOLLOW`, `AT_REMOVEDIR` and `AT_SYMLINK_FOLLOW` of `include/uapi/linux/fcntl.h`.
 pub const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
 pub const AT_REMOVEDIR: u64 = 0x200;
@@ -27,3 +29,42 @@ pub const W_OK: i32 = 2;
 
 /// All `CLONE_NEW*` flags as one mask, without `CLONE_NEWTIME`, which clone(2) takes as part of the exit signal.
 pub const CLONE_NEW: u64 = 0x7e02_0000;
+
+/// Options of sockets at their levels (socket(7), ip(7), ipv6(7)).
+pub const SOL_SOCKET: u32 = 1;
+pub const SO_DEBUG: u32 = 1;
+pub const SO_PRIORITY: u32 = 12;
+pub const SO_BINDTODEVICE: u32 = 25;
+pub const SO_SNDBUFFORCE: u32 = 32;
+pub const SO_RCVBUFFORCE: u32 = 33;
+pub const SO_MARK: u32 = 36;
+/// `IP_TRANSPARENT` and `IPV6_TRANSPARENT`.
+pub const TRANSPARENT: [(u32, u32); 2] = [(0, 19), (41, 75)];
+/// The numbers of those that a capability is consulted for, whatever their level.
+pub const PRIVILEGED_OPTIONS: &[u32] =
+    &[SO_DEBUG, SO_PRIORITY, 19, SO_BINDTODEVICE, SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MARK, 75];
+
+/// `TIOCSTI` of ioctl_tty(2).
+pub const TERMINAL_INPUT: u32 = 0x5412;
+/// `FS_IOC_SETFLAGS` of ioctl_iflags(2), for programs of 64 and of 32 bits.
+pub const SET_INODE_FLAGS: [u32; 2] = [0x4008_6602, 0x4004_6602];
+/// Requests of netdevice(7) that change an interface or a route, and `TUNSETIFF`.
+pub const NETWORK_REQUESTS: &[u32] =
+    &[0x890b, 0x890c, 0x8914, 0x8916, 0x8918, 0x891a, 0x891c, 0x8922, 0x8923, 0x8924, 0x4004_54ca];
+/// All of these.
+pub const PRIVILEGED_REQUESTS: &[u32] = &[
+    TERMINAL_INPUT,
+    SET_INODE_FLAGS[0],
+    SET_INODE_FLAGS[1],
+    0x890b,
+    0x890c,
+    0x8914,
+    0x8916,
+    0x8918,
+    0x891a,
+    0x891c,
+    0x8922,
+    0x8923,
+    0x8924,
+    0x4004_54ca,
+];

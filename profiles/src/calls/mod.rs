@@ -7,7 +7,7 @@
 
 mod consults;
 mod coverage;
-mod flags;
+pub mod flags;
 mod operation;
 mod rows;
 #[cfg(test)]
@@ -21,7 +21,6 @@ use flags::{O_CREAT, O_NOFOLLOW, O_TMPFILE};
 
 pub use consults::{Condition, Consulted};
 pub use coverage::coverage;
-pub use flags::CLONE_NEW;
 pub use operation::{
     File, Flags, Identity, IdentityOperation, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task,
     Timed,
@@ -57,6 +56,8 @@ pub struct Row {
     pub link: Link,
     /// The arguments that tell calls apart (flags, modes, ids), as bits; not pointers, sizes and descriptors.
     pub telling: u8,
+    /// The values of an argument with which alone it consults a capability; with all where there are none.
+    pub only: Option<(u8, &'static [u32])>,
     /// Whether it is too frequent to stop for its result alone.
     pub frequent: bool,
 }
@@ -105,6 +106,7 @@ pub fn row(name: &str) -> &'static Row {
         operation: Operation::Other,
         link: Link::Followed,
         telling: 0,
+        only: None,
         frequent: false,
     };
     find(name).unwrap_or(UNKNOWN)

@@ -191,8 +191,12 @@ pub enum Task {
     Signal(u8),
     /// Signals what a descriptor stands for.
     SignalBy,
-    /// Looks into, or changes, another one.
-    Inspect,
+    /// Looks into, or changes, the one in this argument.
+    Inspect(u8),
+    /// The same of what a descriptor stands for.
+    InspectBy,
+    /// Traces one, by a request in the first argument.
+    Trace,
     /// Makes namespaces for itself, with the flags in the first argument.
     Unshare,
     /// Enters namespaces, with the kinds in the second argument.
@@ -210,7 +214,7 @@ pub enum Memory {
     Lock,
     /// Locks all of it.
     LockAll,
-    /// Moves pages of a process.
+    /// Moves pages of the process in the first argument.
     Move,
 }
 
@@ -258,7 +262,7 @@ pub enum Limit {
     Scheduler,
     /// Sets policy and priority by one structure.
     Attributes,
-    /// Sets the processors.
+    /// Sets the processors of the thread in the first argument.
     Affinity,
     /// Sets the priority of input and output, which is the third argument.
     InputOutput,
@@ -303,12 +307,18 @@ pub enum Kernel {
     Ring,
     /// Registers something with a ring.
     RegisterRing,
+    /// Has a ring's calls made.
+    EnterRing,
     /// Handles page faults.
     PageFaults,
     /// Works with keys.
     Keys,
-    /// Controls a device or a file.
+    /// Controls a device or a file, by the request in the second argument.
     Control,
+    /// Controls a descriptor, by the command in the second argument.
+    Descriptor,
+    /// Makes a timer of the clock in the first argument.
+    Timer,
     /// Makes or takes an object of System V IPC.
     Ipc,
     /// Controls one.
@@ -349,6 +359,14 @@ impl Operation {
     /// Whether it takes a socket's address.
     pub fn takes_address(self) -> bool {
         matches!(self, Self::Socket(Socket::Bind | Socket::Connect | Socket::Send))
+    }
+
+    /// Whether it looks its path up before it consults a capability, so that what is not there takes none.
+    pub fn looks_first(self) -> bool {
+        matches!(
+            self,
+            Self::File(_) | Self::Mount(Mount::Mount | Mount::Unmount) | Self::Kernel(Kernel::Quota)
+        )
     }
 
     /// Whether its second path is text that is not looked up.

@@ -16,7 +16,16 @@ use super::site::CheckSite;
 /// Whether the whole event is the run's doing.
 pub fn whole_event(event: &Event, context: &Context<'_>) -> bool {
     let (Some(path), _) = files::of(&event.object) else { return false };
-    is_stdio(path) || is_own_process(event, path, context) || is_path_search(event, path, context)
+    (is_stdio(path) && asks_for_files(event))
+        || is_own_process(event, path, context)
+        || is_path_search(event, path, context)
+}
+
+/// Whether nothing but the rights on files was asked for.
+fn asks_for_files(event: &Event) -> bool {
+    event.checks.iter().all(|check| {
+        check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
+    })
 }
 
 /// The pipes and terminal that the caller gave, opened again by name. Where a file is behind it, that is the path.
@@ -82,10 +91,7 @@ fn is_own_process(event: &Event, path: &PathObject, context: &Context<'_>) -> bo
         let process = below.split(|byte| *byte == b'/').next().unwrap_or_default();
         matches!(process, b"self" | b"thread-self") || context.is_own_pid(process)
     });
-    let files_only = event.checks.iter().all(|check| {
-        check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
-    });
-    own && files_only && !files::is_oom_score(path)
+    own && asks_for_files(event) && !files::is_oom_score(path)
 }
 
 /// A look in one directory of `PATH` for a program that is found in another, or nowhere.

@@ -1,7 +1,8 @@
 //! Which permission check it was, from the kernel functions on the stack.
 
 use crate::Capability;
-use crate::calls::{CLONE_NEW, Identity, Operation, Task};
+use crate::calls::flags::CLONE_NEW;
+use crate::calls::{Identity, Operation, Task};
 use crate::event::{Asked, Check, Event};
 
 use super::files;
@@ -76,6 +77,9 @@ const TABLE: &[Row] = &[
     Row("bpf_prog_select_runtime", GoesOn, "as above, where the compiler inlined"),
     Row("bpf_prepare_filter", GoesOn, "as above"),
     Row("alloc_pipe_info", GoesOn, "beyond the soft limit a pipe is made with fewer pages"),
+    Row("kallsyms_show_value", GoesOn, "addresses of the kernel are shown as zeros"),
+    Row("kallsyms_open", GoesOn, "as above, where the compiler inlined"),
+    Row("modules_open", GoesOn, "as above"),
     Row("io_uring_create", GoesOn, "asks whether locked memory is to be accounted"),
     Row("io_uring_setup", GoesOn, "as above, where the compiler inlined"),
     Row("ext4_has_free_clusters", GoesOn, "asks for the reserve when a file system is nearly full"),

@@ -13,8 +13,10 @@
 //! - Rights of another user: with `--identity switch`, accesses are judged for the first one all the same.
 //! - What lies behind a path may change between the question and the call.
 
+mod device;
 mod files;
 mod host;
+mod others;
 mod privileged;
 
 use std::fs::File;
@@ -25,7 +27,7 @@ use nrtrace_ebpf::record::{
     ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
 };
 use nrtrace_ebpf::table::NONE;
-use nrtrace_profiles::calls::{self, File as Does, Part, ROWS, Row};
+use nrtrace_profiles::calls::{self, File as Does, Kernel, Operation, Part, ROWS, Row, Socket};
 use nrtrace_profiles::event::{Asked, Component, FileType, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
 
@@ -73,8 +75,10 @@ impl Predictor {
 /// whose results are recorded.
 pub fn rows(record: Record) -> Vec<Row> {
     let told = |row: &Row| {
-        row.is_judged()
+        // Sends are many, and most go where they are connected.
+        (row.is_judged() && row.operation != Operation::Socket(Socket::Send))
             || !row.operation.consults().is_empty()
+            || row.operation == Operation::Kernel(Kernel::Ring)
             || (record == Record::Calls && files::is_worth_its_result(row))
     };
     ROWS.iter().copied().filter(told).collect()
@@ -101,7 +105,13 @@ impl Judge for Predictor {
         } else {
             told.ending = Ending::Open;
         }
-        if let Some(capability) = privileged::capability(call, row, args, &self.host) {
+        let asked = !told.failed || !row.operation.looks_first();
+        let consulted = if asked { privileged::capability(call, row, args, &self.host) } else { None };
+        if let Some(capability) = consulted.filter(|_| host::is_in_own_namespace(call.tid)) {
+            if row.operation.opened_with(args).is_some() {
+                // The owner's right to a parameter of the network is asked for in place of what its mode says.
+                told.checks.retain(|(_, asked, _)| *asked != ASKED_FILE);
+            }
             told.checks.push((capability, ASKED_OTHER, None));
         }
         let looks = !self.real && files::only_looks(call, row, args);
