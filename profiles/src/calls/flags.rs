@@ -23,6 +23,9 @@ pub const O_TMPFILE: u64 = 0o20_000_000;
 /// `creat`.
 pub const CREATES: u64 = O_WRONLY | O_CREAT | O_TRUNC;
 
+/// How a path is looked up, of openat2(2).
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
+
 /// `R_OK` and `W_OK` of access(2).
 pub const R_OK: i32 = 4;
 pub const W_OK: i32 = 2;

@@ -27,6 +27,7 @@ use nrtrace_ebpf::record::{
     ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
 };
 use nrtrace_ebpf::table::NONE;
+use nrtrace_profiles::calls::flags::RESOLVE_IN_ROOT;
 use nrtrace_profiles::calls::{self, File as Does, Kernel, Operation, Part, ROWS, Row, Socket};
 use nrtrace_profiles::event::{Asked, Component, FileType, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
@@ -218,17 +219,25 @@ impl Predictor {
         let path = files::path(part, call)?;
         let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
         let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
+        let resolve = files::resolve(call, at.row);
+        let in_root = resolve & RESOLVE_IN_ROOT != 0;
         // An absolute path does not look at where it starts.
         let start: Option<OwnedFd> =
-            if path.starts_with(b"/") { None } else { Some(files::start(part, call).ok()?) };
+            if path.starts_with(b"/") && !in_root { None } else { Some(files::start(part, call).ok()?) };
         let base: BorrowedFd<'_> = start.as_ref().map_or(root, AsFd::as_fd);
+        let root = if in_root { base } else { root };
+        if resolve != 0
+            && let Some(errno) = files::is_beyond(base, path, resolve)
+        {
+            return Some(Seen::Fails(errno));
+        }
         let question = Question {
             follow: at.row.follows(at.args),
             empty_path: path.is_empty() && call.operands.dirfd != NONE,
             process: Some(Asker { pid: call.pid as u32, tid: call.tid as u32 }),
             ..Question::new(root, base, path, want)
         };
-        if own_root.is_none() && !question.path.is_empty() && !is_peculiar(path) {
+        if own_root.is_none() && !in_root && !question.path.is_empty() && !is_peculiar(path) {
             match self.oracle.glance(&question) {
                 Some(Ok(())) => return Some(Seen::Clear),
                 Some(Err(errno)) => return Some(Seen::Fails(errno as i32)),
