@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use nrtrace_profiles::calls::{Kernel, Operation, Row, Task, Want};
 use nrtrace_profiles::event::{
-    Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
+    Cause, Check, Component, Credentials, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
 };
 use nrtrace_profiles::requirement::Access;
 use nrtrace_profiles::{Capability, RawText};
@@ -31,8 +31,6 @@ pub struct Inquiry {
     on_host: Identity,
     within: Within,
     mode: Mode,
-    /// Whether the backend asks the oracle itself, when a call is made.
-    foretold: bool,
     /// Made at the first question: while the program runs, so that its thread has the run's signal mask.
     oracle: Option<Option<Oracle>>,
     /// What the run made, which counts as the user's own.
@@ -55,6 +53,8 @@ pub struct Case<'a> {
     pub base: &'a [u8],
     /// Whether the process has installed a seccomp filter.
     pub filtered: bool,
+    /// Whether the backend has asked the oracle itself, when the call was made.
+    pub foretold: bool,
 }
 
 impl std::fmt::Debug for Inquiry {
@@ -65,13 +65,12 @@ impl std::fmt::Debug for Inquiry {
 
 impl Inquiry {
     /// For a program that is judged for `identity`.
-    pub fn new(identity: Identity, within: Within, mode: Mode, backend: Backend) -> Self {
+    pub fn new(identity: Identity, within: Within, mode: Mode) -> Self {
         Self {
             on_host: within.on_host.clone().unwrap_or_else(|| identity.clone()),
             identity,
             within,
             mode,
-            foretold: backend == Backend::Ptrace,
             oracle: None,
             made: HashSet::new(),
             start: 0,
@@ -97,7 +96,7 @@ impl Inquiry {
     /// Finds what refused `event`, or what the user would have been refused in it.
     pub fn inquire(&mut self, event: &mut Event, case: &Case<'_>, paths: &mut Paths) {
         let succeeded = matches!(event.outcome, Outcome::Success { .. });
-        if self.foretold && succeeded && case.row.operation == Operation::Kernel(Kernel::Ring) {
+        if case.foretold && succeeded && case.row.operation == Operation::Kernel(Kernel::Ring) {
             // What the ring does makes no calls that could be stopped at.
             self.unjudged += event.count;
         }
@@ -109,7 +108,7 @@ impl Inquiry {
             Outcome::Failure { errno: errno @ (libc::EACCES | libc::EPERM | libc::EROFS) } => {
                 event.obstacle = self.obstacle(event, errno, case, paths);
             }
-            Outcome::Success { .. } | Outcome::Failure { .. } if self.is_foretold_for(event) => {
+            Outcome::Success { .. } | Outcome::Failure { .. } if self.judges(event.credentials) => {
                 self.foretell(event, case, paths);
             }
             _ => {}
@@ -142,14 +141,14 @@ impl Inquiry {
         }
     }
 
+    /// Whether it is asked what the user would have been refused of what a caller with these ids may do.
+    pub fn judges(&self, caller: Credentials) -> bool {
+        self.mode == Mode::Observation && !self.within.is_really_refused(caller)
+    }
+
     /// Whether a file's time is one since the start of the program.
     pub fn is_since_start(&self, time: i128) -> bool {
         time >= self.start
-    }
-
-    /// Whether the oracle judges what the caller of `event` may do.
-    fn is_foretold_for(&self, event: &Event) -> bool {
-        self.mode == Mode::Observation && !self.within.is_really_refused(event)
     }
 
     fn obstacle(&mut self, event: &Event, errno: i32, case: &Case<'_>, paths: &Paths) -> Option<Obstacle> {
@@ -194,7 +193,7 @@ impl Inquiry {
             // What is given away has another owner by now, and the kernel has asked about that itself.
             let given = matches!(wanted.want, Want::Own)
                 && event.checks.iter().any(|check| check.capability == Capability::CHOWN);
-            if self.foretold || given {
+            if case.foretold || given {
                 continue;
             }
             let Some(judgement) = self.ask(event, &wanted, case, paths) else {
