@@ -107,7 +107,7 @@ impl Condition {
             }
             Self::OtherId => "for an id that is not its own",
             Self::FileCapabilities => "for `security.capability`",
-            Self::AdminAttribute => "for `trusted.*`, and to change `security.*`",
+            Self::AdminAttribute => "for `trusted.*`, and for `security.*` unless it is only read",
             Self::NetworkParameter => "below `/proc/sys/net`, for what the mode gives nobody but the owner",
         }
     }

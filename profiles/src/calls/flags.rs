@@ -71,3 +71,11 @@ pub const PRIVILEGED_REQUESTS: &[u32] = &[
     0x8924,
     0x4004_54ca,
 ];
+
+/// Whether these `modes` of a `struct timex` change nothing. adjtime(3) has a bit of its own, and one with which it only
+/// reads (`timekeeping_validate_timex`).
+pub const fn only_reads_clock(modes: u32) -> bool {
+    const ADJ_ADJTIME: u32 = 0x8000;
+    const ADJ_OFFSET_READONLY: u32 = 0x2000;
+    modes == 0 || modes & (ADJ_ADJTIME | ADJ_OFFSET_READONLY) == ADJ_ADJTIME | ADJ_OFFSET_READONLY
+}

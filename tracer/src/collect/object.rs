@@ -51,7 +51,14 @@ pub fn of(operation: &Operation<'_>, row: &Row, paths: &mut Paths, bound: &Bound
     let given = match strings.path().strip_prefix(b"/") {
         // An absolute path needs no directory, so the record has none.
         Some(below) if structure::is_in_root(operation, row.operation) => {
-            directory = directory_of(operation.head.pid, &format!("fd/{}", operation.args[0] as i32));
+            let dirfd = operation.args[0] as i32;
+            let link = if dirfd == libc::AT_FDCWD { "cwd".to_owned() } else { format!("fd/{dirfd}") };
+            directory = directory_of(operation.head.pid, &link);
+            if directory.is_empty() {
+                // Below which directory is not known any more.
+                let given = RawText::from(strings.path());
+                return Object::Path(PathObject { given, ..PathObject::default() });
+            }
             Given { path: below, base: &directory, follow }
         }
         _ => Given { path: strings.path(), base: strings.base(), follow },

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
+use nrtrace_profiles::calls::flags::only_reads_clock;
 use nrtrace_profiles::event::{Object, Outcome, PathObject};
 use nrtrace_profiles::{Capability, RawText};
 
@@ -173,7 +174,7 @@ impl Judge {
     fn machine(&self, caught: &Caught, way: Way, capability: Capability) -> Decided {
         let held = caught.status.capabilities("CapEff") >> capability.number() & 1 == 1;
         let reads = match way {
-            Way::Clock(at) => modes(caught, at) == Ok(0),
+            Way::Clock(at) => modes(caught, at).is_ok_and(only_reads_clock),
             Way::Node(at) => machine::is_harmless(caught.args[at], caught.args[at + 1]),
             _ => false,
         };
@@ -239,6 +240,12 @@ fn read_clock(caught: &Caught, at: usize) -> Answer {
     }
     // SAFETY: the structure consists of integers, for which zero is valid: it asks for no change.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // What was to be changed may be another now.
+    match modes(caught, at) {
+        Ok(modes) if only_reads_clock(modes) => timex.modes = modes,
+        Ok(_) => return Answer::Errno(Errno::EPERM),
+        Err(errno) => return Answer::Errno(errno),
+    }
     // SAFETY: the structure is valid for the whole call.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     // SAFETY: a structure of integers, without padding that was not zeroed, read as the bytes it consists of.

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! What cannot be foretold, and how findings then differ from those of the eBPF backend:
-//! - Privileges that hang on more than the call's arguments: `ioctl`, `keyctl`, netlink messages, `sendmsg`, the
-//!   commands of `bpf`, System V IPC, the memory limit of `mmap`.
+//! - Privileges that hang on more than the call's arguments: `keyctl`, netlink messages, `sendmsg`, the commands of
+//!   `bpf`, System V IPC, the memory limit of `mmap`, requests of `ioctl` that the table does not know.
 //! - Opens of a script's interpreter, and of what the kernel opens by itself.
 //! - Rights of another user: with `--identity switch`, accesses are judged for the first one all the same.
 //! - What lies behind a path may change between the question and the call.

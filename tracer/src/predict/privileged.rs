@@ -149,17 +149,11 @@ fn makes_namespace(flags: u64) -> bool {
     flags & u64::from(CLONE_NEW) != 0 && flags & libc::CLONE_NEWUSER as u64 == 0
 }
 
-/// `struct timex` starts with what is to be changed. adjtime(3) has a bit of its own, and one with which it only reads
-/// (`timekeeping_validate_timex`).
+/// `struct timex` starts with what is to be changed.
 fn adjusts(call: &CallAtEntry<'_>, does: Operation) -> bool {
-    const ADJ_ADJTIME: u32 = 0x8000;
-    const ADJ_OFFSET_READONLY: u32 = 0x2000;
     let Operation::Kernel(Kernel::AdjustClock(index)) = does else { return false };
-    let modes = call.read::<4>(call.args[usize::from(index)]).map_or(0, u32::from_ne_bytes);
-    match modes & ADJ_ADJTIME {
-        0 => modes != 0,
-        _ => modes & ADJ_OFFSET_READONLY == 0,
-    }
+    let modes = call.read::<4>(call.args[usize::from(index)]);
+    modes.is_some_and(|modes| !flags::only_reads_clock(u32::from_ne_bytes(modes)))
 }
 
 /// Reading the log, and asking for its size, is free unless restricted (syslog(2)).
