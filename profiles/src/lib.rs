@@ -21,6 +21,7 @@ mod interpreter;
 pub mod knowledge;
 pub mod merge;
 pub mod method;
+pub(crate) mod paths;
 pub mod place;
 pub mod plan;
 pub mod profile;

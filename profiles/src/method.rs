@@ -55,6 +55,6 @@ impl Method {
 
     /// Its name on a command line.
     pub fn name(self) -> String {
-        crate::requirement::word(&self)
+        crate::text::word(&self)
     }
 }

@@ -5,7 +5,47 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::requirement::{Access, Seconds};
+use crate::text::Seconds;
+
+/// What a program does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read a file, or list a directory.
+    Read,
+    /// Write a file; for a directory: make, rename and remove entries whose names are of no interest
+    /// themselves, such as temporary files renamed at once.
+    Write,
+    /// Append to a file.
+    Append,
+    /// Execute a file.
+    Execute,
+    /// Pass through a directory.
+    Search,
+    /// Make it, which takes write access to its directory.
+    Create,
+    /// Remove it, which takes write access to its directory.
+    Delete,
+    /// Be its owner: change its mode, its times or its group.
+    Own,
+}
+
+impl Access {
+    /// What it takes of a file's mode: 4 read, 2 write, 1 execute or search; 0 where the mode does not decide.
+    pub fn bit(self) -> u32 {
+        match self {
+            Self::Read => 4,
+            Self::Write | Self::Append => 2,
+            Self::Execute | Self::Search => 1,
+            Self::Create | Self::Delete | Self::Own => 0,
+        }
+    }
+
+    /// What all of these take.
+    pub fn bits<'a>(all: impl IntoIterator<Item = &'a Self>) -> u32 {
+        all.into_iter().fold(0, |bits, access| bits | access.bit())
+    }
+}
 
 /// What trials have shown of one requirement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,10 +1,8 @@
 //! What a program needs, and how that is known.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::calls::{self, File, Operation};
@@ -13,7 +11,9 @@ use crate::event::{FileType, Inode, Phase, Protocol};
 use crate::method::Method;
 use crate::{Capability, RawText};
 
-pub use crate::proof::{Finding, Proof};
+pub use crate::calls::IdentityOperation;
+pub use crate::proof::{Access, Finding, Proof};
+pub use crate::text::{Seconds, word};
 
 /// Something a non-root user lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -142,62 +142,6 @@ pub enum Need {
         /// The capability the kernel consulted.
         capability: Capability,
     },
-}
-
-/// What a program does with a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Read a file, or list a directory.
-    Read,
-    /// Write a file; for a directory: make, rename and remove entries whose names are of no interest
-    /// themselves, such as temporary files renamed at once.
-    Write,
-    /// Append to a file.
-    Append,
-    /// Execute a file.
-    Execute,
-    /// Pass through a directory.
-    Search,
-    /// Make it, which takes write access to its directory.
-    Create,
-    /// Remove it, which takes write access to its directory.
-    Delete,
-    /// Be its owner: change its mode, its times or its group.
-    Own,
-}
-
-impl Access {
-    /// What it takes of a file's mode: 4 read, 2 write, 1 execute or search; 0 where the mode does not decide.
-    pub fn bit(self) -> u32 {
-        match self {
-            Self::Read => 4,
-            Self::Write | Self::Append => 2,
-            Self::Execute | Self::Search => 1,
-            Self::Create | Self::Delete | Self::Own => 0,
-        }
-    }
-
-    /// What all of these take.
-    pub fn bits<'a>(all: impl IntoIterator<Item = &'a Self>) -> u32 {
-        all.into_iter().fold(0, |bits, access| bits | access.bit())
-    }
-}
-
-/// A change of identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdentityOperation {
-    /// `setuid`, `setreuid`, `setresuid`, `setfsuid`.
-    SetUser,
-    /// `setgid`, `setregid`, `setresgid`, `setfsgid`.
-    SetGroup,
-    /// `setgroups`.
-    SetGroups,
-    /// `chown` and its kind, to an owner or group that is not the user's.
-    Chown,
-    /// Nothing changes: the program ends unless `getuid` and `geteuid` say that it is root, and `capset` succeeds.
-    BeRoot,
 }
 
 /// A limit or priority.
@@ -377,46 +321,6 @@ impl Evidence {
     pub const OBJECTS: usize = 16;
 }
 
-/// Seconds, kept as whole nanoseconds and written with three decimals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seconds(pub u64);
-
-impl Seconds {
-    /// As it is written, in seconds with three decimals: what a profile in memory and the same one from a file share.
-    pub fn written(self) -> f64 {
-        (self.0 / 1_000_000) as f64 / 1e3
-    }
-}
-
-impl From<Duration> for Seconds {
-    fn from(duration: Duration) -> Self {
-        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-    }
-}
-
-impl Serialize for Seconds {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.written())
-    }
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        Ok(Self(((seconds.max(0.0) * 1e3).round() as u64).saturating_mul(1_000_000)))
-    }
-}
-
-impl JsonSchema for Seconds {
-    fn schema_name() -> Cow<'static, str> {
-        "Seconds".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": 0, "description": "Seconds, with three decimals." })
-    }
-}
-
 impl Need {
     /// The stable id: kind and subject, without what may differ between runs (accesses, values).
     /// `path:/run/nginx.pid`, `port:tcp:0.0.0.0:80`, `capability:CAP_SYS_TIME`.
@@ -456,13 +360,5 @@ impl Need {
             Self::Kernel { .. } => 7,
             Self::Exec { .. } => 8,
         }
-    }
-}
-
-/// The word a field-less variant is serialised as.
-pub fn word(variant: &impl Serialize) -> String {
-    match serde_json::to_value(variant) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
     }
 }

@@ -27,4 +27,5 @@ pub mod recording;
 pub mod sandbox;
 pub mod seccomp;
 pub mod session;
+mod status;
 pub mod trial;

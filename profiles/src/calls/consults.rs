@@ -15,8 +15,8 @@ pub enum Condition {
     RawSocket,
     /// It is an option that administers the network.
     AdminOption,
-    /// It is `IP_TRANSPARENT`.
-    TransparentOption,
+    /// It is an option that passes by the rules of the network.
+    RawOption,
     /// The node is that of a device.
     Device,
     /// The mount is copied.
@@ -41,14 +41,36 @@ pub enum Condition {
     RaisesHardLimit,
     /// The process is another user's.
     OtherUser,
+    /// The thread, whose priority or processors are set, is another user's.
+    OthersThread,
+    /// The process is one that the caller may not look into.
+    OtherProcess,
     /// The id is not the caller's own.
     OtherId,
     /// The attribute holds file capabilities.
     FileCapabilities,
-    /// The attribute is one of `trusted.`.
-    TrustedAttribute,
-    /// A parameter of the network is opened for writing.
+    /// The attribute is one of `trusted.`, or to be changed and one of `security.` that has no rule of its own.
+    AdminAttribute,
+    /// A parameter of the network is opened for what its mode allows nobody but its owner.
     NetworkParameter,
+    /// Fields of the process's own memory map are set.
+    SetsMemoryMap,
+    /// The file that a lease is asked for is another user's.
+    OthersLease,
+    /// A pipe is to be larger than `fs.pipe-max-size`.
+    LargePipe,
+    /// A network interface or a route is changed, or an interface made.
+    NetworkRequest,
+    /// An inode is made immutable or append-only, or no longer.
+    ImmutableFlag,
+    /// Input is put into a terminal.
+    TerminalInput,
+    /// The clock is one that wakes the machine.
+    AlarmClock,
+    /// Page faults of the kernel are handled, too.
+    FaultsOfKernel,
+    /// What is watched is the kernel, a whole processor or another user's process.
+    WatchesOthers,
 }
 
 /// A capability that a call consults.
@@ -71,6 +93,10 @@ const fn always(capability: Capability) -> Consulted {
 /// CAP_SYS_PACCT and CAP_SYS_TTY_CONFIG.
 const SYS_PACCT: Capability = Capability::from_number(20);
 const SYS_TTY_CONFIG: Capability = Capability::from_number(26);
+/// CAP_LINUX_IMMUTABLE, CAP_LEASE and CAP_WAKE_ALARM.
+const LINUX_IMMUTABLE: Capability = Capability::from_number(9);
+const LEASE: Capability = Capability::from_number(28);
+const WAKE_ALARM: Capability = Capability::from_number(35);
 
 impl Operation {
     /// What it consults, in the kernel's order: the first whose condition holds is asked for.
@@ -85,7 +111,7 @@ impl Operation {
                 const {
                     &[
                         when(Capability::NET_ADMIN, Condition::AdminOption),
-                        when(Capability::NET_RAW, Condition::TransparentOption),
+                        when(Capability::NET_RAW, Condition::RawOption),
                     ]
                 }
             }
@@ -94,11 +120,12 @@ impl Operation {
             Self::Memory(Memory::Lock | Memory::LockAll) => {
                 const { &[when(Capability::IPC_LOCK, Condition::AboveLockLimit)] }
             }
+            Self::Memory(Memory::Move) => const { &[when(Capability::SYS_PTRACE, Condition::OtherProcess)] },
             Self::Mount(mount) => of_mounts(mount),
             Self::Limit(limit) => of_limits(limit),
             Self::Kernel(kernel) => of_kernel(kernel),
             Self::Socket(Socket::Listen | Socket::Connect | Socket::Send)
-            | Self::Memory(Memory::Map | Memory::Resize | Memory::Move)
+            | Self::Memory(Memory::Map | Memory::Resize)
             | Self::Write
             | Self::Other => &[],
         }
@@ -112,9 +139,12 @@ const fn of_files(file: File) -> &'static [Consulted] {
             const {
                 &[
                     when(Capability::SETFCAP, Condition::FileCapabilities),
-                    when(Capability::SYS_ADMIN, Condition::TrustedAttribute),
+                    when(Capability::SYS_ADMIN, Condition::AdminAttribute),
                 ]
             }
+        }
+        File::RemoveAttribute(_) | File::GetAttribute(_) => {
+            const { &[when(Capability::SYS_ADMIN, Condition::AdminAttribute)] }
         }
         File::Open(Flags::Argument(_) | Flags::Structure) => {
             const { &[when(Capability::NET_ADMIN, Condition::NetworkParameter)] }
@@ -133,8 +163,6 @@ const fn of_files(file: File) -> &'static [Consulted] {
         | File::Times(_)
         | File::Truncate
         | File::Allocate
-        | File::RemoveAttribute(_)
-        | File::GetAttribute(_)
         | File::ListAttributes
         | File::Access(_)
         | File::Look
@@ -151,7 +179,14 @@ const fn of_identity(identity: Identity) -> &'static [Consulted] {
             const { &[when(Capability::SETGID, Condition::OtherId)] }
         }
         Identity::Supplementary => const { &[always(Capability::SETGID)] },
-        Identity::Process => const { &[when(Capability::SETPCAP, Condition::DropsBounds)] },
+        Identity::Process => {
+            const {
+                &[
+                    when(Capability::SETPCAP, Condition::DropsBounds),
+                    when(Capability::SYS_RESOURCE, Condition::SetsMemoryMap),
+                ]
+            }
+        }
         Identity::Capabilities | Identity::Filter => &[],
     }
 }
@@ -163,7 +198,10 @@ const fn of_tasks(task: Task) -> &'static [Consulted] {
         }
         Task::EnterNamespace => const { &[always(Capability::SYS_ADMIN)] },
         Task::Signal(_) | Task::SignalBy => const { &[when(Capability::KILL, Condition::OtherUser)] },
-        Task::Fork | Task::Inspect => &[],
+        Task::Inspect(_) | Task::InspectBy | Task::Trace => {
+            const { &[when(Capability::SYS_PTRACE, Condition::OtherProcess)] }
+        }
+        Task::Fork => &[],
     }
 }
 
@@ -186,12 +224,32 @@ const fn of_limits(limit: Limit) -> &'static [Consulted] {
         Limit::Own | Limit::OfProcess => {
             const { &[when(Capability::SYS_RESOURCE, Condition::RaisesHardLimit)] }
         }
-        Limit::Priority | Limit::Nice => const { &[when(Capability::SYS_NICE, Condition::LowersNice)] },
-        Limit::Parameter | Limit::Scheduler | Limit::Attributes => {
-            const { &[when(Capability::SYS_NICE, Condition::RealTime)] }
+        Limit::Priority | Limit::Nice => {
+            const {
+                &[
+                    when(Capability::SYS_NICE, Condition::OthersThread),
+                    when(Capability::SYS_NICE, Condition::LowersNice),
+                ]
+            }
         }
-        Limit::InputOutput => const { &[when(Capability::SYS_ADMIN, Condition::RealTimeInput)] },
-        Limit::Affinity => &[],
+        Limit::Parameter | Limit::Scheduler | Limit::Attributes => {
+            const {
+                &[
+                    when(Capability::SYS_NICE, Condition::OthersThread),
+                    when(Capability::SYS_NICE, Condition::RealTime),
+                ]
+            }
+        }
+        // CAP_SYS_ADMIN does as well, and is asked for first.
+        Limit::InputOutput => {
+            const {
+                &[
+                    when(Capability::SYS_NICE, Condition::OthersThread),
+                    when(Capability::SYS_NICE, Condition::RealTimeInput),
+                ]
+            }
+        }
+        Limit::Affinity => const { &[when(Capability::SYS_NICE, Condition::OthersThread)] },
     }
 }
 
@@ -212,12 +270,25 @@ const fn of_kernel(kernel: Kernel) -> &'static [Consulted] {
         Kernel::Ports => const { &[always(Capability::SYS_RAWIO)] },
         Kernel::Hangup => const { &[always(SYS_TTY_CONFIG)] },
         Kernel::Bpf => const { &[always(Capability::BPF)] },
-        Kernel::Perf => const { &[always(Capability::PERFMON)] },
+        Kernel::Perf => const { &[when(Capability::PERFMON, Condition::WatchesOthers)] },
+        Kernel::PageFaults => const { &[when(Capability::SYS_PTRACE, Condition::FaultsOfKernel)] },
+        Kernel::Timer => const { &[when(WAKE_ALARM, Condition::AlarmClock)] },
+        Kernel::Descriptor => {
+            const { &[when(LEASE, Condition::OthersLease), when(Capability::SYS_RESOURCE, Condition::LargePipe)] }
+        }
+        Kernel::Control => {
+            const {
+                &[
+                    when(Capability::NET_ADMIN, Condition::NetworkRequest),
+                    when(LINUX_IMMUTABLE, Condition::ImmutableFlag),
+                    when(Capability::SYS_ADMIN, Condition::TerminalInput),
+                ]
+            }
+        }
         Kernel::Ring
         | Kernel::RegisterRing
-        | Kernel::PageFaults
+        | Kernel::EnterRing
         | Kernel::Keys
-        | Kernel::Control
         | Kernel::Ipc
         | Kernel::ControlIpc
         | Kernel::MessageQueue

@@ -26,7 +26,7 @@ const FOOT: &str = "
 | | |
 |---|---|
 | calls that are not listed | with eBPF, the capability that they consult; with ptrace, nothing |
-| what `io_uring` does in a program's place | with eBPF, the capability, without a path; with ptrace, nothing |
+| what `io_uring` does in a program's place | with eBPF, the capability, and the path of an open; otherwise the run is *incomplete*; with ptrace it is *incomplete* once a ring was made |
 | requests of `ioctl`, `fcntl`, `prctl`, `keyctl` and `bpf`, socket options and netlink messages that are not named above | the same |
 | x32 calls, the 32-bit `socketcall` and `ipc` | the same |
 ";
@@ -70,8 +70,10 @@ impl Condition {
             Self::Always => "",
             Self::PrivilegedPort => "for a port below `net.ipv4.ip_unprivileged_port_start`",
             Self::RawSocket => "for raw and packet sockets",
-            Self::AdminOption => "for `SO_MARK`, `SO_RCVBUFFORCE`, `SO_SNDBUFFORCE`",
-            Self::TransparentOption => "for `IP_TRANSPARENT`",
+            Self::AdminOption => "for `SO_DEBUG`, `SO_RCVBUFFORCE`, `SO_SNDBUFFORCE`",
+            Self::RawOption => {
+                "for `SO_MARK`, `IP_TRANSPARENT`, `IPV6_TRANSPARENT`, `SO_PRIORITY` beyond 6, and `SO_BINDTODEVICE` once more"
+            }
             Self::Device => "for a device",
             Self::Copies => "for a copy",
             Self::NewNamespace => "for namespaces, but one of users",
@@ -84,10 +86,29 @@ impl Condition {
             Self::AboveLockLimit => "beyond `RLIMIT_MEMLOCK`",
             Self::RaisesHardLimit => "to raise a hard limit",
             Self::OtherUser => "for a process of another user",
+            Self::OthersThread => "for a thread of another user",
+            Self::OtherProcess => "for a process with other ids, or one that may not be dumped",
+            Self::SetsMemoryMap => "for `PR_SET_MM`",
+            Self::OthersLease => "for `F_SETLEASE` on a file of another user",
+            Self::LargePipe => "for `F_SETPIPE_SZ` beyond `fs.pipe-max-size`",
+            Self::NetworkRequest => {
+                "for `TUNSETIFF`, and what changes an interface or a route (netdevice(7))"
+            }
+            Self::ImmutableFlag => "for `FS_IOC_SETFLAGS` with another `FS_IMMUTABLE_FL` or `FS_APPEND_FL`",
+            Self::TerminalInput => {
+                "for `TIOCSTI`, where `dev.tty.legacy_tiocsti` forbids it or the terminal is another one"
+            }
+            Self::AlarmClock => "for a clock that wakes the machine",
+            Self::FaultsOfKernel => {
+                "for faults of the kernel, where `vm.unprivileged_userfaultfd` is not set"
+            }
+            Self::WatchesOthers => {
+                "for the kernel or a processor, as `kernel.perf_event_paranoid` has it, and for processes of others"
+            }
             Self::OtherId => "for an id that is not its own",
             Self::FileCapabilities => "for `security.capability`",
-            Self::TrustedAttribute => "for `trusted.*`",
-            Self::NetworkParameter => "to write below `/proc/sys/net`",
+            Self::AdminAttribute => "for `trusted.*`, and for `security.*` unless it is only read",
+            Self::NetworkParameter => "below `/proc/sys/net`, for what the mode gives nobody but the owner",
         }
     }
 }
@@ -116,7 +137,7 @@ impl Operation {
             Self::Task(task) => match task {
                 Task::Fork | Task::Clone | Task::CloneBy => "make a task",
                 Task::Signal(_) | Task::SignalBy => "signal",
-                Task::Inspect => "look into another process",
+                Task::Inspect(_) | Task::InspectBy | Task::Trace => "look into another process",
                 Task::Unshare => "make namespaces",
                 Task::EnterNamespace => "enter a namespace",
             },
@@ -146,6 +167,7 @@ impl Operation {
             Self::File(file) => return file.needs(),
             Self::Socket(Socket::Bind) => "write on the directory, for a path",
             Self::Socket(Socket::Connect) => "write on the socket, for a path",
+            Self::Socket(Socket::Send) => "write on the socket, for a path (not foretold)",
             Self::Mount(_) => return None,
             Self::Kernel(Kernel::Accounting) => "write on the file",
             Self::Kernel(Kernel::SwapOn) => "read and write on the file",
@@ -161,19 +183,14 @@ impl Operation {
             Self::Identity(Identity::Capabilities) => "dropping what one has takes nothing",
             Self::Identity(Identity::Filter) => "`no_new_privs` takes the need away",
             Self::Task(Task::Fork) => "a limit of processes decides",
-            Self::Task(Task::Inspect) => "the rule of ptrace(2) decides, which security modules refine",
             Self::Memory(Memory::Map | Memory::Resize) => "limits decide, and calls are many",
-            Self::Memory(Memory::Move) | Self::Limit(Limit::Affinity) => {
-                "takes a capability for others' processes"
-            }
             Self::Mount(Mount::Configure | Mount::List) => {
                 "decided when the context was made, or by the mount's owner"
             }
             Self::Kernel(kernel) => match kernel {
                 Kernel::Ring | Kernel::RegisterRing => "limits and sysctls decide",
-                Kernel::PageFaults => "a sysctl decides",
+                Kernel::EnterRing => "what the ring does is in memory",
                 Kernel::Keys => "each key has permissions of its own",
-                Kernel::Control => "the request decides",
                 Kernel::Ipc | Kernel::ControlIpc | Kernel::MessageQueue => {
                     "each object has permissions of its own"
                 }
@@ -272,9 +289,12 @@ impl Kernel {
             Self::Bpf => "work with BPF",
             Self::Perf => "watch performance",
             Self::Ring | Self::RegisterRing => "make a ring for calls",
+            Self::EnterRing => "have a ring's calls made",
             Self::PageFaults => "handle page faults",
             Self::Keys => "work with keys",
             Self::Control => "control a device or file",
+            Self::Descriptor => "control a descriptor",
+            Self::Timer => "make a timer",
             Self::Ipc | Self::ControlIpc => "System V IPC",
             Self::MessageQueue => "open a message queue",
             Self::WatchFiles | Self::MarkFiles => "watch file systems",

@@ -7,6 +7,7 @@
 
 mod consults;
 mod coverage;
+pub mod flags;
 mod operation;
 mod rows;
 #[cfg(test)]
@@ -16,19 +17,16 @@ mod want;
 use nrtrace_ebpf::table::{NONE, Operands};
 
 use crate::event::Call;
+use flags::{O_CREAT, O_NOFOLLOW, O_TMPFILE};
 
 pub use consults::{Condition, Consulted};
 pub use coverage::coverage;
 pub use operation::{
-    File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task, Timed,
+    File, Flags, Identity, IdentityOperation, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task,
+    Timed,
 };
 pub use rows::ROWS;
 pub use want::{Attribute, NoMemory, Part, Pointed, Times, Victim, Want};
-
-/// `AT_SYMLINK_NOFOLLOW`, `AT_REMOVEDIR` and `AT_SYMLINK_FOLLOW` of `include/uapi/linux/fcntl.h`.
-const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
-const AT_REMOVEDIR: u64 = 0x200;
-const AT_SYMLINK_FOLLOW: u64 = 0x400;
 
 /// Whether the last component of a path is followed when it is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +56,8 @@ pub struct Row {
     pub link: Link,
     /// The arguments that tell calls apart (flags, modes, ids), as bits; not pointers, sizes and descriptors.
     pub telling: u8,
+    /// The values of an argument with which alone it consults a capability; with all where there are none.
+    pub only: Option<(u8, &'static [u32])>,
     /// Whether it is too frequent to stop for its result alone.
     pub frequent: bool,
 }
@@ -106,6 +106,7 @@ pub fn row(name: &str) -> &'static Row {
         operation: Operation::Other,
         link: Link::Followed,
         telling: 0,
+        only: None,
         frequent: false,
     };
     find(name).unwrap_or(UNKNOWN)
@@ -151,7 +152,7 @@ impl Row {
             Link::ByOpening => self
                 .operation
                 .opened_with(args)
-                .is_none_or(|flags| flags & want::O_NOFOLLOW == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL),
+                .is_none_or(|flags| flags & O_NOFOLLOW == 0 && flags & O_CREAT_EXCL != O_CREAT_EXCL),
         }
     }
 
@@ -165,7 +166,7 @@ impl Row {
         }
         if let Operation::File(File::Open(Flags::Argument(index))) = self.operation {
             // Without O_CREAT or O_TMPFILE the mode is whatever the register held.
-            if args[usize::from(index)] & (want::O_CREAT | want::O_TMPFILE) == 0 {
+            if args[usize::from(index)] & (O_CREAT | O_TMPFILE) == 0 {
                 kept[usize::from(index) + 1] = 0;
             }
         }

@@ -1,7 +1,9 @@
 //! Operations of the kernel, as a program asks for them. Numbers are indexes of arguments.
 
-use super::{AT_REMOVEDIR, want};
-use crate::requirement::IdentityOperation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::flags::{AT_REMOVEDIR, O_CREAT};
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,22 @@ pub enum Identity {
     Filter,
 }
 
+/// A change of identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityOperation {
+    /// `setuid`, `setreuid`, `setresuid`, `setfsuid`.
+    SetUser,
+    /// `setgid`, `setregid`, `setresgid`, `setfsgid`.
+    SetGroup,
+    /// `setgroups`.
+    SetGroups,
+    /// `chown` and its kind, to an owner or group that is not the user's.
+    Chown,
+    /// Nothing changes: the program ends unless `getuid` and `geteuid` say that it is root, and `capset` succeeds.
+    BeRoot,
+}
+
 /// What a call does with tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -173,8 +191,12 @@ pub enum Task {
     Signal(u8),
     /// Signals what a descriptor stands for.
     SignalBy,
-    /// Looks into, or changes, another one.
-    Inspect,
+    /// Looks into, or changes, the one in this argument.
+    Inspect(u8),
+    /// The same of what a descriptor stands for.
+    InspectBy,
+    /// Traces one, by a request in the first argument.
+    Trace,
     /// Makes namespaces for itself, with the flags in the first argument.
     Unshare,
     /// Enters namespaces, with the kinds in the second argument.
@@ -192,7 +214,7 @@ pub enum Memory {
     Lock,
     /// Locks all of it.
     LockAll,
-    /// Moves pages of a process.
+    /// Moves pages of the process in the first argument.
     Move,
 }
 
@@ -240,7 +262,7 @@ pub enum Limit {
     Scheduler,
     /// Sets policy and priority by one structure.
     Attributes,
-    /// Sets the processors.
+    /// Sets the processors of the thread in the first argument.
     Affinity,
     /// Sets the priority of input and output, which is the third argument.
     InputOutput,
@@ -285,12 +307,18 @@ pub enum Kernel {
     Ring,
     /// Registers something with a ring.
     RegisterRing,
+    /// Has a ring's calls made.
+    EnterRing,
     /// Handles page faults.
     PageFaults,
     /// Works with keys.
     Keys,
-    /// Controls a device or a file.
+    /// Controls a device or a file, by the request in the second argument.
     Control,
+    /// Controls a descriptor, by the command in the second argument.
+    Descriptor,
+    /// Makes a timer of the clock in the first argument.
+    Timer,
     /// Makes or takes an object of System V IPC.
     Ipc,
     /// Controls one.
@@ -333,6 +361,14 @@ impl Operation {
         matches!(self, Self::Socket(Socket::Bind | Socket::Connect | Socket::Send))
     }
 
+    /// Whether it looks its path up before it consults a capability, so that what is not there takes none.
+    pub fn looks_first(self) -> bool {
+        matches!(
+            self,
+            Self::File(_) | Self::Mount(Mount::Mount | Mount::Unmount) | Self::Kernel(Kernel::Quota)
+        )
+    }
+
     /// Whether its second path is text that is not looked up.
     pub fn has_text(self) -> bool {
         matches!(self, Self::File(File::MakeLink) | Self::Mount(Mount::Mount))
@@ -362,7 +398,7 @@ impl Operation {
 
     /// Whether a call with these arguments, in place, may make the file it names.
     pub fn creates(self, args: &[u64; 6]) -> bool {
-        self.opened_with(args).is_some_and(|flags| flags & want::O_CREAT != 0)
+        self.opened_with(args).is_some_and(|flags| flags & O_CREAT != 0)
     }
 
     /// The change of identity or of ownership that it makes.

@@ -5,9 +5,11 @@ use nrtrace_ebpf::table::{
     TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
 };
 
+use super::flags::{
+    AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, CREATES, PRIVILEGED_OPTIONS, PRIVILEGED_REQUESTS,
+};
 use super::{
-    AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, File, Flags, Identity, Kernel, Limit, Link, Memory, Mount,
-    Operation, Removed, Row, Socket, Task, Timed, want,
+    File, Flags, Identity, Kernel, Limit, Link, Memory, Mount, Operation, Removed, Row, Socket, Task, Timed,
 };
 
 const BOTH: u8 = WHEN_OK | WHEN_FAILED;
@@ -21,9 +23,16 @@ const IN_DONT_FOLLOW: u64 = 0x200_0000;
 /// Of `include/uapi/linux/mount.h`: the source is followed.
 const MOVE_MOUNT_F_SYMLINKS: u64 = 1;
 
+/// Commands of fcntl(2), in order of its header: `F_SETLEASE`, `F_SETPIPE_SZ`.
+const PRIVILEGED_COMMANDS: &[u32] = &[1024, 1031];
+/// `PR_CAPBSET_DROP`, `PR_SET_SECUREBITS`, `PR_SET_MM` of prctl(2).
+const PRIVILEGED_ATTRIBUTES: &[u32] = &[24, 28, 35];
+/// `CLOCK_REALTIME_ALARM`, `CLOCK_BOOTTIME_ALARM`.
+const ALARM_CLOCKS: &[u32] = &[8, 9];
+
 const fn row(name: &'static str, when: u8, operation: Operation) -> Row {
     let operands = Operands { when, ..Operands::NONE };
-    Row { name, operands, operation, link: Link::Followed, telling: 0, frequent: false }
+    Row { name, operands, operation, link: Link::Followed, telling: 0, only: None, frequent: false }
 }
 
 const fn file(file: File) -> Operation {
@@ -98,6 +107,12 @@ impl Row {
         self
     }
 
+    /// Only with one of these values of this argument does it consult a capability.
+    const fn only(mut self, argument: u8, values: &'static [u32]) -> Self {
+        self.only = Some((argument, values));
+        self
+    }
+
     const fn frequent(mut self) -> Self {
         self.frequent = true;
         self
@@ -111,7 +126,7 @@ pub const ROWS: &[Row] = &[
     row("open", BOTH, file(File::Open(Flags::Argument(1)))).path(0).link(Link::ByOpening).telling(0b110),
     row("openat", BOTH, file(File::Open(Flags::Argument(2)))).at(0, 1).link(Link::ByOpening).telling(0b1100),
     row("openat2", BOTH, file(File::Open(Flags::Structure))).at(0, 1).data(2).link(Link::ByOpening),
-    row("creat", BOTH, file(File::Open(Flags::Fixed(want::CREATES)))).path(0).telling(0b10),
+    row("creat", BOTH, file(File::Open(Flags::Fixed(CREATES)))).path(0).telling(0b10),
     row("mkdir", BOTH, file(File::MakeDirectory(1))).path(0).kept().telling(0b10),
     row("mkdirat", BOTH, file(File::MakeDirectory(2))).at(0, 1).kept().telling(0b100),
     row("mknod", BOTH, file(File::MakeNode(1))).path(0).kept().telling(0b110),
@@ -198,11 +213,11 @@ pub const ROWS: &[Row] = &[
     row("rt_sigqueueinfo", REFUSED, task(Task::Signal(1))).telling(0b10),
     row("rt_tgsigqueueinfo", REFUSED, task(Task::Signal(2))).telling(0b100),
     row("pidfd_send_signal", REFUSED, task(Task::SignalBy)).telling(0b10),
-    row("pidfd_getfd", REFUSED, task(Task::Inspect)),
-    row("ptrace", FAILED, task(Task::Inspect)).telling(0b1),
-    row("process_vm_readv", REFUSED, task(Task::Inspect)),
-    row("process_vm_writev", REFUSED, task(Task::Inspect)),
-    row("kcmp", REFUSED, task(Task::Inspect)),
+    row("pidfd_getfd", REFUSED, task(Task::InspectBy)),
+    row("ptrace", FAILED, task(Task::Trace)).telling(0b1),
+    row("process_vm_readv", REFUSED, task(Task::Inspect(0))),
+    row("process_vm_writev", REFUSED, task(Task::Inspect(0))),
+    row("kcmp", REFUSED, task(Task::Inspect(1))),
     // Memory.
     row("mmap", REFUSED, memory(Memory::Map)).traits(TRAIT_ACCOUNTS),
     row("mmap2", REFUSED, memory(Memory::Map)).traits(TRAIT_ACCOUNTS),
@@ -221,9 +236,9 @@ pub const ROWS: &[Row] = &[
     row("bind", BOTH, socket(Socket::Bind)).descriptor(0).address(1).traits(TRAIT_SOCKET).kept(),
     row("listen", BOTH, socket(Socket::Listen)).descriptor(0).traits(TRAIT_SOCKET).telling(0b10),
     row("connect", BOTH, socket(Socket::Connect)).descriptor(0).address(1).traits(TRAIT_SOCKET | TRAIT_UNIX),
-    row("sendto", REFUSED, socket(Socket::Send)),
+    row("sendto", REFUSED, socket(Socket::Send)).descriptor(0).address(4).traits(TRAIT_SOCKET),
     row("sendmsg", REFUSED, socket(Socket::Send)),
-    row("setsockopt", REFUSED, socket(Socket::SetOption)).telling(0b110),
+    row("setsockopt", REFUSED, socket(Socket::SetOption)).descriptor(0).telling(0b110).only(2, PRIVILEGED_OPTIONS),
     // Identity.
     row("setuid", BOTH, identity(Identity::Users(1))).telling(0b1),
     row("setuid32", BOTH, identity(Identity::Users(1))).telling(0b1),
@@ -244,7 +259,7 @@ pub const ROWS: &[Row] = &[
     row("setgroups", BOTH, identity(Identity::Supplementary)).telling(0b1),
     row("setgroups32", BOTH, identity(Identity::Supplementary)).telling(0b1),
     row("capset", BOTH, identity(Identity::Capabilities)),
-    row("prctl", REFUSED, identity(Identity::Process)).telling(0b11),
+    row("prctl", REFUSED, identity(Identity::Process)).telling(0b11).only(0, PRIVILEGED_ATTRIBUTES),
     row("seccomp", BOTH, identity(Identity::Filter)).telling(0b1),
     // Mounts and namespaces.
     row("mount", BOTH, mount(Mount::Mount)).path(1).second(0).traits(TRAIT_TEXT2).telling(0b1000),
@@ -280,15 +295,16 @@ pub const ROWS: &[Row] = &[
     row("sched_setaffinity", BOTH, limit(Limit::Affinity)),
     row("ioprio_set", BOTH, limit(Limit::InputOutput)).telling(0b101),
     // The kernel at large.
-    row("ioctl", REFUSED, kernel(Kernel::Control)).descriptor(0).telling(0b10),
-    row("fcntl", REFUSED, kernel(Kernel::Control)).descriptor(0).telling(0b10),
-    row("fcntl64", REFUSED, kernel(Kernel::Control)).descriptor(0).telling(0b10),
+    row("ioctl", REFUSED, kernel(Kernel::Control)).descriptor(0).telling(0b10).only(1, PRIVILEGED_REQUESTS),
+    row("fcntl", REFUSED, kernel(Kernel::Descriptor)).descriptor(0).telling(0b10).only(1, PRIVILEGED_COMMANDS),
+    row("fcntl64", REFUSED, kernel(Kernel::Descriptor)).descriptor(0).telling(0b10).only(1, PRIVILEGED_COMMANDS),
     row("keyctl", FAILED, kernel(Kernel::Keys)).telling(0b1),
     row("add_key", FAILED, kernel(Kernel::Keys)),
     row("request_key", FAILED, kernel(Kernel::Keys)),
     row("bpf", BOTH, kernel(Kernel::Bpf)).telling(0b1),
     row("perf_event_open", BOTH, kernel(Kernel::Perf)),
-    row("io_uring_setup", FAILED, kernel(Kernel::Ring)),
+    row("io_uring_setup", BOTH, kernel(Kernel::Ring)),
+    row("io_uring_enter", REFUSED, kernel(Kernel::EnterRing)),
     row("io_uring_register", REFUSED, kernel(Kernel::RegisterRing)),
     row("userfaultfd", FAILED, kernel(Kernel::PageFaults)),
     row("init_module", BOTH, kernel(Kernel::Module)),
@@ -305,6 +321,8 @@ pub const ROWS: &[Row] = &[
     row("adjtimex", FAILED, kernel(Kernel::AdjustClock(0))),
     row("clock_adjtime", FAILED, kernel(Kernel::AdjustClock(1))),
     row("clock_adjtime64", FAILED, kernel(Kernel::AdjustClock(1))),
+    row("timerfd_create", FAILED, kernel(Kernel::Timer)).telling(0b11).only(0, ALARM_CLOCKS),
+    row("timer_create", FAILED, kernel(Kernel::Timer)).telling(0b1).only(0, ALARM_CLOCKS),
     row("acct", BOTH, kernel(Kernel::Accounting)).path(0),
     row("iopl", BOTH, kernel(Kernel::Ports)).telling(0b1),
     row("ioperm", BOTH, kernel(Kernel::Ports)),

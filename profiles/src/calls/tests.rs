@@ -100,11 +100,11 @@ fn variants_of_a_call_mean_the_same() {
 fn open_flags_say_whether_a_link_is_followed() {
     let row = find("openat").unwrap_or_else(|| panic!("no openat"));
     let with = |flags: u64| [0, 0, flags, 0o640, 0, 0];
-    assert!(row.follows(&with(want::O_CREAT)));
+    assert!(row.follows(&with(super::flags::O_CREAT)));
     assert!(!row.follows(&with(0o300)));
-    assert!(!row.follows(&with(want::O_NOFOLLOW)));
+    assert!(!row.follows(&with(super::flags::O_NOFOLLOW)));
     assert_eq!(row.telling_args(&with(2))[3], 0);
-    assert_eq!(row.telling_args(&with(want::O_CREAT))[3], 0o640);
+    assert_eq!(row.telling_args(&with(super::flags::O_CREAT))[3], 0o640);
 }
 
 #[test]

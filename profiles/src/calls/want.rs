@@ -2,29 +2,10 @@
 
 use nrtrace_ebpf::table::NONE;
 
-use super::{File, Flags, Operation, Removed, Row, Socket, Timed};
+use super::flags::{O_APPEND, O_RDWR, O_WRONLY, R_OK, W_OK};
+use super::{File, Flags, Kernel, Operation, Removed, Row, Socket, Timed};
 use crate::event::Object;
 use crate::event::PathObject;
-
-/// Flags of open(2), as x86 has them.
-const O_WRONLY: u64 = 0o1;
-const O_RDWR: u64 = 0o2;
-/// Makes the file where there is none.
-pub(super) const O_CREAT: u64 = 0o100;
-const O_TRUNC: u64 = 0o1000;
-const O_APPEND: u64 = 0o2000;
-#[cfg(not(target_arch = "aarch64"))]
-pub(super) const O_NOFOLLOW: u64 = 0o400_000;
-#[cfg(target_arch = "aarch64")]
-pub(super) const O_NOFOLLOW: u64 = 0o100_000;
-/// `O_TMPFILE` without `O_DIRECTORY`.
-pub(super) const O_TMPFILE: u64 = 0o20_000_000;
-/// `creat`.
-pub(super) const CREATES: u64 = O_WRONLY | O_CREAT | O_TRUNC;
-
-/// `R_OK` and `W_OK` of access(2).
-const R_OK: i32 = 4;
-const W_OK: i32 = 2;
 
 /// What is to be done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +132,9 @@ impl Row {
             Operation::File(file) => self.file_wants(file, args, memory),
             Operation::Socket(Socket::Bind) => address(Want::Create { directory: false }),
             Operation::Socket(Socket::Connect | Socket::Send) => address(Want::Connect),
-            Operation::Kernel(super::Kernel::Accounting) => opens(O_WRONLY | O_APPEND),
-            Operation::Kernel(super::Kernel::SwapOn) => opens(O_RDWR),
-            Operation::Kernel(super::Kernel::SwapOff | super::Kernel::Quota) | Operation::Mount(_)
+            Operation::Kernel(Kernel::Accounting) => opens(O_WRONLY | O_APPEND),
+            Operation::Kernel(Kernel::SwapOn) => opens(O_RDWR),
+            Operation::Kernel(Kernel::SwapOff | Kernel::Quota) | Operation::Mount(_)
                 if self.operands.path != NONE =>
             {
                 first(Want::Reach)

@@ -1,5 +1,6 @@
 //! Limits, changes to the kernel's state, and whatever else takes a capability.
 
+use crate::calls::flags::CLONE_NEW;
 use crate::calls::{File, Kernel, Limit as Limits, Operation, Task};
 use crate::event::Event;
 use crate::requirement::{KernelOperation, Limit, Need};
@@ -20,9 +21,6 @@ const NAMESPACES: &[(u64, &str)] = &[
     (0x2000_0000, "pid"),
     (0x4000_0000, "net"),
 ];
-
-/// The same as one mask, without `CLONE_NEWTIME`, which clone(2) takes as part of the exit signal.
-pub const CLONE_NEW: u64 = 0x7e02_0000;
 
 /// Limits by number (`include/uapi/asm-generic/resource.h`).
 const LIMITS: [Limit; 16] = [
@@ -53,6 +51,7 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     if capability.is_dac() && !event.call.operation().is(File::OpenHandle) {
         return false;
     }
+    let capability = lesser(event, capability);
     let finding = match (limit(event, capability), kernel(event, capability)) {
         (Some((limit, value)), _) => source.finding(Need::Limit { limit, value }),
         (None, Some(operation)) => kernel_state(source, operation, subject(event, operation), capability),
@@ -60,6 +59,15 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     };
     out.findings.push(finding);
     true
+}
+
+/// Of two that the kernel takes, the one that opens less: a priority for input and output goes by CAP_SYS_NICE as well,
+/// but CAP_SYS_ADMIN is asked for first (`ioprio_check_cap`).
+fn lesser(event: &Event, capability: Capability) -> Capability {
+    match (capability, event.call.operation()) {
+        (Capability::SYS_ADMIN, Operation::Limit(Limits::InputOutput)) => Capability::SYS_NICE,
+        _ => capability,
+    }
 }
 
 /// A change to the kernel's state. A pod's control group and a container's mount have other names in every run; the
@@ -101,7 +109,7 @@ pub fn limit(event: &Event, capability: Capability) -> Option<(Limit, Option<i64
         (Capability::SYS_NICE, Operation::Limit(Limits::Nice)) => Some((Limit::Nice, signed(args[0]))),
         (
             Capability::SYS_NICE,
-            Operation::Limit(Limits::Parameter | Limits::Scheduler | Limits::Attributes | Limits::Affinity),
+            Operation::Limit(Limits::Parameter | Limits::Scheduler | Limits::Attributes),
         ) => {
             let priority = event.call.structure.last().and_then(|value| i64::try_from(*value).ok());
             Some((Limit::Scheduling, priority.filter(|priority| *priority > 0)))

@@ -52,7 +52,7 @@ fn obstacle(event: &Event, errno: i32) -> Option<Obstacle> {
 /// (`proc_sys_permission`): what seems to be refused for no reason is refused for this.
 fn is_owners_alone(event: &Event, errno: i32, cause: Cause) -> bool {
     let by_mode = errno == errno::EACCES && matches!(cause, Cause::Policy | Cause::Permission);
-    by_mode && special::is_sysctl(event) && special::writes(event)
+    by_mode && files::is_sysctl(event) && files::writes(event)
 }
 
 /// A socket for ICMP echoes, which no privilege opens: the group has to be in a range (icmp(7)).

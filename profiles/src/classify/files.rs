@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::RawText;
 use crate::calls::{File, Kernel, Operation, Socket};
 use crate::event::{Event, FileType, Object, PathObject};
+pub use crate::paths::{is_at_or_below, is_below, name, parent};
 use crate::requirement::Access;
 
 const O_ACCMODE: u64 = 0o3;
@@ -14,32 +15,6 @@ const O_TRUNC: u64 = 0o1000;
 const O_APPEND: u64 = 0o2000;
 const O_DIRECTORY: u64 = 0o200_000;
 const O_TMPFILE: u64 = 0o20_000_000;
-
-/// The directory that holds `path`; the root holds itself.
-pub fn parent(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(0) => RawText::from("/"),
-        Some(at) => RawText::from(&bytes[..at]),
-        None => RawText::default(),
-    }
-}
-
-/// The last component of `path`.
-pub fn name(path: &RawText) -> &[u8] {
-    path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
-}
-
-/// Whether `path` is `directory` or below it.
-pub fn is_within(path: &RawText, directory: &RawText) -> bool {
-    is_below(path.as_bytes(), directory.as_bytes()) || path == directory
-}
-
-/// Whether `path` is below `directory`.
-pub fn is_below(path: &[u8], directory: &[u8]) -> bool {
-    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
-    path.strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest[0] == b'/')
-}
 
 /// Whether the path is known.
 pub fn is_known(path: &RawText) -> bool {
@@ -227,4 +202,35 @@ fn node_type(mode: u64) -> FileType {
         0o060_000 => FileType::BlockDevice,
         _ => FileType::File,
     }
+}
+
+/// Where kernel parameters are.
+pub const SYSCTLS: &[u8] = b"/proc/sys";
+
+/// Whether the call is about a kernel parameter.
+pub fn is_sysctl(event: &Event) -> bool {
+    made(event).is_some_and(|path| is_below(path.path.as_bytes(), SYSCTLS))
+}
+
+/// Whether the file is a process's OOM score.
+pub fn is_oom_score(path: &PathObject) -> bool {
+    is_below(path.path.as_bytes(), b"/proc") && matches!(name(&path.path), b"oom_score_adj" | b"oom_adj")
+}
+
+/// Whether the call changes the file or its directory.
+pub fn writes(event: &Event) -> bool {
+    const O_WRONLY_RDWR_TRUNC: u64 = 0o1003;
+    open_flags(event).is_some_and(|flags| flags & O_WRONLY_RDWR_TRUNC != 0)
+        || matches!(
+            event.call.operation(),
+            Operation::Write
+                | Operation::File(
+                    File::MakeDirectory(_)
+                        | File::Remove(_)
+                        | File::Rename
+                        | File::Truncate
+                        | File::Mode(_)
+                        | File::Give(_)
+                )
+        )
 }

@@ -47,7 +47,8 @@ fn missed(event: &Event) -> Option<(RawText, RawText)> {
     // What was found of the way shows that the directory was there, and something else missing.
     let object = files::made(event).filter(|object| object.resolved && object.parent.is_none())?;
     let directory = files::parent(&object.path);
-    let of_the_kernel = OF_THE_KERNEL.iter().any(|tree| files::is_within(&directory, &RawText::from(*tree)));
+    let of_the_kernel =
+        OF_THE_KERNEL.iter().any(|tree| files::is_at_or_below(directory.as_bytes(), tree.as_bytes()));
     let is_known = files::is_known(&object.path) && directory.as_bytes().len() > 1;
     (is_known && !of_the_kernel).then(|| (directory, best(object)))
 }

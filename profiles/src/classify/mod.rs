@@ -38,6 +38,7 @@ mod writes;
 
 use crate::RawText;
 use crate::accesses::Accesses;
+use crate::calls::{self, Kernel, Operation};
 use crate::event::{Event, Outcome, Trace};
 use crate::profile::{GaveUp, Listen, Profile, Run, SCHEMA, Timeline, Unexplained, Written};
 use crate::requirement::{Requirement, Seconds};
@@ -83,6 +84,7 @@ fn said(trace: &Trace) -> Vec<RawText> {
 pub fn profile(trace: &Trace, name: &str) -> Profile {
     let classified = classify(&trace.events, &Context::new(trace));
     let (run, end) = (&trace.run, &trace.end);
+    let unjudged = end.unjudged + in_rings(&classified.unexplained);
     Profile {
         schema: SCHEMA.to_owned(),
         name: name.to_owned(),
@@ -98,8 +100,8 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
             kernel: run.kernel.clone(),
             lost: end.lost,
             unresolved: end.unresolved,
-            unjudged: end.unjudged,
-            complete: end.lost == 0 && end.unjudged == 0 && !end.cut_off,
+            unjudged,
+            complete: end.lost == 0 && unjudged == 0 && !end.cut_off,
             exit: end.exit,
             said: said(trace),
             daemon: end.daemon,
@@ -130,6 +132,13 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         runs: Vec::new(),
         accesses: classified.accesses,
     }
+}
+
+/// What rings of io_uring(7) were refused that could not be placed: their calls have no arguments to tell the path.
+fn in_rings(unexplained: &[Unexplained]) -> u64 {
+    let ring = Operation::Kernel(Kernel::EnterRing);
+    let of_rings = unexplained.iter().filter(|one| calls::operation(&one.call) == ring);
+    of_rings.map(|one| one.count).sum()
 }
 
 /// Works out what events mean. Their order is that of their times.

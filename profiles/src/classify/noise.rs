@@ -2,11 +2,10 @@
 
 use crate::Capability;
 use crate::calls::{File, Kernel, Operation, Socket, Task};
-use crate::event::{Check, Event, FileType, Inode};
+use crate::event::{Check, Event, FileType, Inode, Outcome};
 
 use super::files;
 use super::site::CheckSite;
-use super::special;
 
 /// Whether a check counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +31,9 @@ const RULES: &[Rule] = &[
     Rule(
         |event, check, site| {
             (check.not_audited || site == CheckSite::NotAudited || site == CheckSite::Sysctl)
-                && !is_sysctl_write(event, site)
+                && !is_sysctl_of_owner(event, site)
         },
-        "the kernel expects refusals here and goes on; only a write to a namespace's sysctl depends on it",
+        "the kernel expects refusals here and goes on; only what a namespace's sysctl keeps for its owner depends on it",
     ),
     Rule(|_, _, site| site == CheckSite::CoreDump, "the kernel's doing, after the program's end"),
     Rule(|_, _, site| site == CheckSite::Overcommit, "overcommit accounting on mmap, brk, fork and exec"),
@@ -55,7 +54,15 @@ const RULES: &[Rule] = &[
         "a signal to a group is sent to those whom it may be sent to, the caller among them",
     ),
     Rule(|event, check, _| is_ring(event, check), "io_uring asks whether to account locked memory"),
+    Rule(is_link_of_own, "link(2) asks for access to the file before it asks whose it is"),
+    Rule(is_watching_itself, "perf_event_open asks for CAP_PERFMON before it looks whose the process is"),
+    Rule(
+        |event, check, _| check.predicted.is_some() && event.outcome == Outcome::Failure { errno: ENOSYS },
+        "the kernel does not have the call",
+    ),
 ];
+
+const ENOSYS: i32 = 38;
 
 /// Whether a check counts.
 pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
@@ -86,9 +93,35 @@ pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
     }
 }
 
-/// A write to a sysctl of a namespace, or its open, succeeds only for the namespace's administrator.
-fn is_sysctl_write(event: &Event, site: CheckSite) -> bool {
-    site == CheckSite::Sysctl && special::is_sysctl(event) && special::writes(event)
+/// What a sysctl of a namespace lets only its owner do succeeds for the namespace's administrator, too.
+fn is_sysctl_of_owner(event: &Event, site: CheckSite) -> bool {
+    const READ_BY_ALL: u32 = 0o004;
+    let closed = files::made(event)
+        .and_then(|path| path.inode.as_ref())
+        .is_some_and(|inode| inode.mode & READ_BY_ALL == 0);
+    site == CheckSite::Sysctl && files::is_sysctl(event) && (closed || files::writes(event))
+}
+
+/// `may_linkat`: whoever owns the file may give it another name, whatever its mode.
+fn is_link_of_own(event: &Event, check: &Check, site: CheckSite) -> bool {
+    let own = files::of(&event.object).0.and_then(|path| path.inode.as_ref());
+    site == CheckSite::File
+        && check.predicted.is_none()
+        && event.call.operation().is(File::Link)
+        && own.is_some_and(|inode| inode.uid == event.credentials.uid)
+}
+
+/// `perf_check_permission`, which is passed for a process of one's own; `perf_allow_kernel` asks besides where the kernel
+/// is to be watched.
+fn is_watching_itself(event: &Event, check: &Check, _: CheckSite) -> bool {
+    let watched = event.call.args[1] as u32;
+    let itself = watched == 0 || watched == event.process.pid || watched == event.process.tid;
+    let same = event.checks.iter().filter(|other| other.capability == check.capability);
+    event.call.operation() == Operation::Kernel(Kernel::Perf)
+        && check.capability == Capability::PERFMON
+        && check.predicted.is_none()
+        && itself
+        && same.count() == 1
 }
 
 /// `O_NOATIME` on a file that somebody else owns.

@@ -52,7 +52,7 @@ fn search(source: &Source<'_>) -> Option<Finding> {
         .into_iter()
         .flatten()
         .map(best)
-        .filter(|path| files::is_within(path, &directory))
+        .filter(|path| files::is_at_or_below(path.as_bytes(), directory.as_bytes()))
         .collect();
     let mut finding = need(source, &directory, FileType::Directory, [Access::Search]);
     finding.objects.extend(wanted.into_iter().filter(|path| *path != directory));

@@ -12,12 +12,20 @@ use super::files;
 use super::finding::{Judged, Source, Unplaced};
 use super::path;
 use super::site::CheckSite;
-use super::special;
 
 /// Whether the whole event is the run's doing.
 pub fn whole_event(event: &Event, context: &Context<'_>) -> bool {
     let (Some(path), _) = files::of(&event.object) else { return false };
-    is_stdio(path) || is_own_process(event, path, context) || is_path_search(event, path, context)
+    (is_stdio(path) && asks_for_files(event))
+        || is_own_process(event, path, context)
+        || is_path_search(event, path, context)
+}
+
+/// Whether nothing but the rights on files was asked for.
+fn asks_for_files(event: &Event) -> bool {
+    event.checks.iter().all(|check| {
+        check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
+    })
 }
 
 /// The pipes and terminal that the caller gave, opened again by name. Where a file is behind it, that is the path.
@@ -83,10 +91,7 @@ fn is_own_process(event: &Event, path: &PathObject, context: &Context<'_>) -> bo
         let process = below.split(|byte| *byte == b'/').next().unwrap_or_default();
         matches!(process, b"self" | b"thread-self") || context.is_own_pid(process)
     });
-    let files_only = event.checks.iter().all(|check| {
-        check.capability.is_dac() || matches!(check.capability, Capability::FOWNER | Capability::SYS_PTRACE)
-    });
-    own && files_only && !special::is_oom_score(path)
+    own && asks_for_files(event) && !files::is_oom_score(path)
 }
 
 /// A look in one directory of `PATH` for a program that is found in another, or nowhere.
@@ -153,7 +158,8 @@ pub fn working_directory(event: &Event, check: &Check, site: CheckSite, context:
     let source = Source { event, check: Some(check), site, context };
     site == CheckSite::Search
         && relative
-        && path::searched(&source).is_some_and(|directory| files::is_within(&context.run.cwd, &directory))
+        && path::searched(&source)
+            .is_some_and(|directory| files::is_at_or_below(context.run.cwd.as_bytes(), directory.as_bytes()))
 }
 
 /// The remark on it.

@@ -1,6 +1,7 @@
 //! Which permission check it was, from the kernel functions on the stack.
 
 use crate::Capability;
+use crate::calls::flags::CLONE_NEW;
 use crate::calls::{Identity, Operation, Task};
 use crate::event::{Asked, Check, Event};
 
@@ -76,6 +77,9 @@ const TABLE: &[Row] = &[
     Row("bpf_prog_select_runtime", GoesOn, "as above, where the compiler inlined"),
     Row("bpf_prepare_filter", GoesOn, "as above"),
     Row("alloc_pipe_info", GoesOn, "beyond the soft limit a pipe is made with fewer pages"),
+    Row("kallsyms_show_value", GoesOn, "addresses of the kernel are shown as zeros"),
+    Row("kallsyms_open", GoesOn, "as above, where the compiler inlined"),
+    Row("modules_open", GoesOn, "as above"),
     Row("io_uring_create", GoesOn, "asks whether locked memory is to be accounted"),
     Row("io_uring_setup", GoesOn, "as above, where the compiler inlined"),
     Row("ext4_has_free_clusters", GoesOn, "asks for the reserve when a file system is nearly full"),
@@ -222,9 +226,7 @@ fn by_call(event: &Event, check: &Check) -> CheckSite {
     match (check.capability, event.call.operation()) {
         (Capability::SYS_ADMIN, Operation::Memory(_) | Operation::Task(Task::Fork)) => Overcommit,
         (Capability::SYS_ADMIN, _) if files::is_exec(event) || &*event.call.name == PAGE_FAULT => Overcommit,
-        (Capability::SYS_ADMIN, Operation::Task(Task::Clone))
-            if event.call.args[0] & super::capability::CLONE_NEW == 0 =>
-        {
+        (Capability::SYS_ADMIN, Operation::Task(Task::Clone)) if event.call.args[0] & CLONE_NEW == 0 => {
             Overcommit
         }
         (Capability::SETPCAP, Operation::Identity(Identity::Capabilities)) => DropsPrivileges,

@@ -7,7 +7,7 @@ use crate::event::{Event, Record};
 use crate::requirement::{Need, Requirement};
 
 use super::context::Context;
-use super::files;
+use super::files::{self, is_at_or_below};
 
 /// How many files are named.
 const SHOWN: usize = 3;
@@ -103,14 +103,8 @@ fn paths(event: &Event) -> impl Iterator<Item = &RawText> {
     first.into_iter().chain(second).chain(socket).flat_map(|path| [&path.given, &path.seen, &path.path])
 }
 
-fn is_at_or_below(path: &RawText, directory: &RawText) -> bool {
-    let directory = directory.as_bytes();
-    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
-    path.as_bytes().strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
 fn uses(event: &Event, value: &RawText) -> bool {
-    paths(event).any(|path| is_at_or_below(path, value))
+    paths(event).any(|path| is_at_or_below(path.as_bytes(), value.as_bytes()))
 }
 
 /// What the program made, or tried to make, where such files go without the variable.
@@ -123,7 +117,7 @@ fn instead(
 ) -> BTreeSet<RawText> {
     let fits = |path: &RawText| {
         let text = path.as_bytes();
-        let outside = !is_at_or_below(path, value);
+        let outside = !is_at_or_below(path.as_bytes(), value.as_bytes());
         let below = row.instead.iter().any(|start| match start.strip_prefix("/.") {
             // In the home directory, wherever that is.
             Some(_) => {

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::writable::{self, is_below, parent};
+use super::writable;
 use crate::RawText;
 use crate::container::{Place, Placement};
 use crate::grants::{File, FileKind, Grants, Unmet, Why};
+use crate::paths::{is_at_or_below, is_below, parent};
 use crate::place::{Class, real};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Severity};
@@ -139,7 +140,7 @@ impl Volumes {
 
     fn file(&mut self, path: &RawText, file: &File, grants: &Grants) {
         let holder = real(&parent(path));
-        let needed = |other: &RawText| is_below(other, &holder) && other != path;
+        let needed = |other: &RawText| is_below(other.as_bytes(), holder.as_bytes()) && other != path;
         let hides = grants.acls.keys().any(needed)
             || grants.files.iter().any(|(other, file)| has_contents(other, file) && needed(other));
         let is_mounted = self.mounts.contains_key(&holder);
@@ -172,7 +173,7 @@ impl Volumes {
 
     /// A place where the run wrote.
     fn written(&mut self, profile: &Profile, grants: &Grants, path: &RawText, place: &writable::Place) {
-        let covered = self.mounts.keys().any(|mount| path == mount || is_below(path, mount));
+        let covered = self.mounts.keys().any(|mount| is_at_or_below(path.as_bytes(), mount.as_bytes()));
         let known = self.in_the_image.contains(path) || self.mounted.contains_key(path);
         if covered
             || known
@@ -210,7 +211,10 @@ impl Volumes {
         let paths: Vec<RawText> = self.mounts.keys().cloned().collect();
         for path in &paths {
             let inner = self.mounts.get(path).is_some_and(made);
-            let Some(outer) = paths.iter().find(|other| inner && is_below(path, other)) else { continue };
+            let Some(outer) = paths.iter().find(|other| inner && is_below(path.as_bytes(), other.as_bytes()))
+            else {
+                continue;
+            };
             if let Some(inner) = self.mounts.remove(path)
                 && let Some(outer) = self.mounts.get_mut(outer)
             {
@@ -259,12 +263,12 @@ fn is_own(directory: &RawText) -> bool {
     let components = directory.as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count();
     OWN.iter().any(|(tree, least)| {
         let tree = RawText::from(*tree);
-        (*directory == tree || is_below(directory, &tree)) && components >= *least
+        is_at_or_below(directory.as_bytes(), tree.as_bytes()) && components >= *least
     })
 }
 
 fn class_of(path: &RawText) -> Class {
-    let is_in = |tree: &str| *path == RawText::from(tree) || is_below(path, &RawText::from(tree));
+    let is_in = |tree: &str| is_at_or_below(path.as_bytes(), tree.as_bytes());
     [
         ("/run", Class::Runtime),
         ("/var/run", Class::Runtime),

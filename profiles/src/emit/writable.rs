@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::RawText;
 use crate::event::{FileType, Mode, Record};
 use crate::grants::{FileKind, Grants, Why};
+use crate::paths::{is_below, parent};
 use crate::place::real;
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
@@ -83,7 +84,9 @@ fn by_group_or_acl(requirement: &Requirement, grants: &Grants) -> Option<(RawTex
 fn outermost(all: BTreeMap<RawText, Place>) -> BTreeMap<RawText, Place> {
     let mut out: BTreeMap<RawText, Place> = BTreeMap::new();
     for (path, place) in all {
-        let outer = out.iter_mut().find(|(other, outer)| outer.directory && is_below(&path, other));
+        let outer = out
+            .iter_mut()
+            .find(|(other, outer)| outer.directory && is_below(path.as_bytes(), other.as_bytes()));
         match outer {
             Some((_, outer)) => outer.why.needs.extend(place.why.needs),
             None => {
@@ -92,17 +95,4 @@ fn outermost(all: BTreeMap<RawText, Place>) -> BTreeMap<RawText, Place> {
         }
     }
     out
-}
-
-/// Whether `path` lies below `directory`.
-pub(super) fn is_below(path: &RawText, directory: &RawText) -> bool {
-    let directory = directory.as_bytes().strip_suffix(b"/").unwrap_or(directory.as_bytes());
-    path.as_bytes().strip_prefix(directory).is_some_and(|rest| rest.len() > 1 && rest.starts_with(b"/"))
-}
-
-/// The directory that holds `path`.
-pub(super) fn parent(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    RawText::from(&bytes[..end.max(1).min(bytes.len())])
 }

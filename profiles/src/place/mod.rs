@@ -11,28 +11,12 @@ use serde::Serialize;
 
 use crate::RawText;
 use crate::interpreter::is_interpreter;
+pub(crate) use crate::paths::{is_at_or_below, is_below, parent};
 use crate::profile::Profile;
 pub use obeyed::obeyed;
 pub(crate) use secret::{Secret, is_home, secret};
+pub use trees::Class;
 use trees::{BASES, CODE, CONFIGURES, HOMES, LIBRARIES, OBEYED, RUNS, SHARED, TOP};
-
-/// What a directory is for, by the Filesystem Hierarchy Standard; systemd has a directive for each but the last two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// Below `/var/lib`: `StateDirectory=`.
-    State,
-    /// Below `/run`: `RuntimeDirectory=`. Gone after a restart of the machine.
-    Runtime,
-    /// Below `/var/cache`: `CacheDirectory=`.
-    Cache,
-    /// Below `/var/log`: `LogsDirectory=`.
-    Logs,
-    /// Below `/etc`: `ConfigurationDirectory=`.
-    Config,
-    /// Elsewhere.
-    Other,
-}
 
 /// Whose a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,25 +209,4 @@ pub(crate) fn own_name(path: &RawText) -> &[u8] {
 
 fn first_below<'a>(path: &'a [u8], base: &str) -> &'a [u8] {
     path.get(base.len() + 1..).unwrap_or_default().split(|b| *b == b'/').next().unwrap_or_default()
-}
-
-/// Whether `path` lies strictly below `tree`.
-pub(crate) fn is_below(path: &[u8], tree: &[u8]) -> bool {
-    if tree == b"/" {
-        return path.len() > 1;
-    }
-    path.len() > tree.len() + 1 && path.starts_with(tree) && path.get(tree.len()) == Some(&b'/')
-}
-
-pub(crate) fn is_at_or_below(path: &[u8], tree: &[u8]) -> bool {
-    path == tree || is_below(path, tree)
-}
-
-/// The directory that holds `path`.
-pub(crate) fn parent(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    match bytes.iter().rposition(|b| *b == b'/') {
-        Some(0) | None => RawText::from("/"),
-        Some(at) => RawText::new(&bytes[..at]),
-    }
 }

@@ -1,6 +1,24 @@
 //! Trees of the file system, and whose they are.
 
-use super::Class;
+use serde::Serialize;
+
+/// What a directory is for, by the Filesystem Hierarchy Standard; systemd has a directive for each but the last two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Below `/var/lib`: `StateDirectory=`.
+    State,
+    /// Below `/run`: `RuntimeDirectory=`. Gone after a restart of the machine.
+    Runtime,
+    /// Below `/var/cache`: `CacheDirectory=`.
+    Cache,
+    /// Below `/var/log`: `LogsDirectory=`.
+    Logs,
+    /// Below `/etc`: `ConfigurationDirectory=`.
+    Config,
+    /// Elsewhere.
+    Other,
+}
 
 /// Below these, what bears no other service's name is a service's own.
 pub(super) const BASES: &[(&str, Class)] = &[

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use super::model::{Component, Group, Options, PlanError, User};
 use super::settle::Settled;
-use super::{Component, Group, Options, PlanError, User};
 use crate::grants::is_account_name;
 
 /// A user for each component, and the shared groups with their ids.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Component, Options, Remark};
+use super::model::{Component, Options, Remark};
 use crate::RawText;
 use crate::accesses::FileAccess;
 use crate::event::{FileType, Inode};
+use crate::paths::parent;
 use crate::requirement::Access;
 
 /// Permission to read a file, or to list a directory.
@@ -158,15 +159,6 @@ impl Matrix {
 
 fn is_arranged(path: &RawText, options: &Options) -> bool {
     options.paths.iter().any(|pattern| pattern.covers(path.as_bytes()))
-}
-
-/// The directory that holds `path`.
-pub fn parent(path: &RawText) -> RawText {
-    let bytes = path.as_bytes();
-    match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(0) | None => RawText::from("/"),
-        Some(at) => RawText::from(&bytes[..at]),
-    }
 }
 
 /// All directories on the way to `path`, the nearest first.

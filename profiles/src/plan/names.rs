@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::matrix::{Matrix, WRITE, parent};
+use super::matrix::{Matrix, WRITE};
+use super::model::{Grouping, Options};
 use super::solve::{Set, Way};
-use super::{Grouping, Options};
 use crate::RawText;
+use crate::paths::parent;
 
 /// Longest name that sysusers.d(5) accepts.
 const LONGEST: usize = 31;

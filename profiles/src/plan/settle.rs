@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::matrix::{Matrix, Node, PASS, READ, WRITE, parent};
+use super::matrix::{Matrix, Node, PASS, READ, WRITE};
+use super::model::{Component, Entry, GroupOf, Options, Owner, Owners, Remark, Surplus};
 use super::names;
 use super::solve::{self, Set, Way};
-use super::{Component, Entry, GroupOf, Options, Owner, Owners, Remark, Surplus};
 use crate::RawText;
 use crate::event::FileType;
-use crate::place::is_below;
+use crate::paths::{is_below, parent};
 use crate::text::letters;
 
 const STICKY: u32 = 0o1000;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Owner;
 use super::matrix::WRITE;
+use super::model::Owner;
 
 /// Components, by index.
 pub type Set = BTreeSet<usize>;

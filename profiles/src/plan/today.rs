@@ -2,31 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Component;
 use super::matrix::{Matrix, READ, WRITE};
+use super::model::{Component, Excess};
 use crate::RawText;
-
-/// Whom a component runs as.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reader {
-    /// User id.
-    pub uid: u32,
-    /// Group ids.
-    pub gids: BTreeSet<u32>,
-}
-
-/// Access that is there today and that nobody makes use of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Excess {
-    /// The component; `None` for every user of the machine.
-    pub component: Option<usize>,
-    /// Whether it can write, not only read.
-    pub writes: bool,
-    /// Why it can.
-    pub because: String,
-    /// The files.
-    pub paths: BTreeSet<RawText>,
-}
 
 /// Who can read or write today what it does not.
 pub fn excess(matrix: &Matrix, components: &[Component]) -> Vec<Excess> {

@@ -9,6 +9,7 @@ use std::os::linux::fs::MetadataExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use crate::status::Status;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -74,15 +75,7 @@ pub struct Facts {
 impl Facts {
     /// Reads all there is to know; nothing when it is gone.
     pub fn read(pid: i32) -> Option<Self> {
-        let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/status")).ok()?).into_owned();
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let numbers = |name: &str| -> Vec<u32> {
-            field(name)
-                .unwrap_or_default()
-                .split_ascii_whitespace()
-                .filter_map(|word| word.parse().ok())
-                .collect()
-        };
+        let status = Status::of(pid)?;
         let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok();
         let raw = |path: PathBuf| RawText::new(path.into_os_string().into_vec());
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -97,13 +90,11 @@ impl Facts {
             exe: link("exe").map(raw),
             cwd: link("cwd").map_or_else(|| RawText::from("/"), raw),
             environment: environment(pid),
-            uid: *numbers("Uid").get(1)?,
-            gid: *numbers("Gid").get(1)?,
-            groups: numbers("Groups"),
-            capabilities: field("CapEff")
-                .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-                .unwrap_or(0),
-            filtered: field("Seccomp").is_some_and(|state| state.trim() != "0"),
+            uid: status.ids("Uid")?[1],
+            gid: status.ids("Gid")?[1],
+            groups: status.numbers("Groups"),
+            capabilities: status.capabilities("CapEff"),
+            filtered: status.is_filtered(),
             mnt_ns: namespace(pid, "mnt"),
             user_ns,
             uid_map: map("uid_map"),

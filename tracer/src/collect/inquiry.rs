@@ -6,7 +6,7 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
-use nrtrace_profiles::calls::{Row, Want};
+use nrtrace_profiles::calls::{Kernel, Operation, Row, Task, Want};
 use nrtrace_profiles::event::{
     Cause, Check, Component, Credentials, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
 };
@@ -19,6 +19,7 @@ use super::paths::{Paths, split};
 use super::tree::Tree;
 use super::wants::{Wanted, wants};
 use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal};
+use crate::status::{self, Status};
 
 /// A name that is nowhere, for questions about the making of entries that have been made by now.
 const ABSENT: &[u8] = b"\x01nrtrace: no such name";
@@ -65,8 +66,6 @@ impl std::fmt::Debug for Inquiry {
 impl Inquiry {
     /// For a program that is judged for `identity`.
     pub fn new(identity: Identity, within: Within, mode: Mode) -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Self {
             on_host: within.on_host.clone().unwrap_or_else(|| identity.clone()),
             identity,
@@ -75,7 +74,7 @@ impl Inquiry {
             oracle: None,
             made: HashSet::new(),
             start: 0,
-            filtered: seccomp.is_some_and(|state| state.trim() != "0"),
+            filtered: Status::of("self").is_some_and(|own| own.is_filtered()),
             unjudged: 0,
         }
     }
@@ -96,6 +95,12 @@ impl Inquiry {
 
     /// Finds what refused `event`, or what the user would have been refused in it.
     pub fn inquire(&mut self, event: &mut Event, case: &Case<'_>, paths: &mut Paths) {
+        let succeeded = matches!(event.outcome, Outcome::Success { .. });
+        if case.foretold && succeeded && case.row.operation == Operation::Kernel(Kernel::Ring) {
+            // What the ring does makes no calls that could be stopped at.
+            self.unjudged += event.count;
+        }
+        forget_session(event, case.row);
         if self.mode == Mode::Permissive && matches!(event.outcome, Outcome::Success { .. }) {
             self.forget_creation(event, case, paths);
         }
@@ -331,6 +336,23 @@ impl Inquiry {
         let identity = &self.on_host;
         let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity).ok());
         oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok())
+    }
+}
+
+/// Takes away the question whether a process of the caller's session may be signalled, when it is told to go on: the kernel
+/// asks for the capability first (`check_kill_permission`).
+fn forget_session(event: &mut Event, row: &Row) {
+    let Operation::Task(Task::Signal(signal)) = row.operation else { return };
+    let (pid, caller) = (event.call.args[0] as i32, event.process.pid as i32);
+    let goes_on = event.call.args[usize::from(signal)] as i32 == libc::SIGCONT;
+    let asked = event.checks.iter().any(|check| check.capability == Capability::KILL);
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    if goes_on
+        && asked
+        && namespace(&caller.to_string()) == namespace("self")
+        && status::share_session(pid, caller)
+    {
+        event.checks.retain(|check| check.capability != Capability::KILL);
     }
 }
 

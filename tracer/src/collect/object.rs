@@ -47,7 +47,22 @@ pub fn of(operation: &Operation<'_>, row: &Row, paths: &mut Paths, bound: &Bound
     }
     let args = row.in_place(&operation.args, &structure::numbers(operation, row.operation));
     let follow = row.follows(&args);
-    let given = Given { path: strings.path(), base: strings.base(), follow };
+    let directory;
+    let given = match strings.path().strip_prefix(b"/") {
+        // An absolute path needs no directory, so the record has none.
+        Some(below) if structure::is_in_root(operation, row.operation) => {
+            let dirfd = operation.args[0] as i32;
+            let link = if dirfd == libc::AT_FDCWD { "cwd".to_owned() } else { format!("fd/{dirfd}") };
+            directory = directory_of(operation.head.pid, &link);
+            if directory.is_empty() {
+                // Below which directory is not known any more.
+                let given = RawText::from(strings.path());
+                return Object::Path(PathObject { given, ..PathObject::default() });
+            }
+            Given { path: below, base: &directory, follow }
+        }
+        _ => Given { path: strings.path(), base: strings.base(), follow },
+    };
     let first = paths.object(&head, strings.root(), given);
     match second(operation, row.operation, paths) {
         Some(second) => Object::TwoPaths { from: Box::new(first), to: Box::new(second) },
@@ -112,7 +127,7 @@ fn address(operation: &Operation<'_>, row: &Row, paths: &mut Paths) -> Object {
         Address::File(path) => {
             let mut base = operation.strings.base().to_vec();
             if base.is_empty() && path.first() != Some(&b'/') {
-                base = working_directory(operation.head.pid);
+                base = directory_of(operation.head.pid, "cwd");
             }
             let given = Given { path, base: &base, follow: row.follows(&operation.args) };
             Some(paths.object(&operation.head, operation.strings.root(), given))
@@ -122,10 +137,10 @@ fn address(operation: &Operation<'_>, row: &Row, paths: &mut Paths) -> Object {
     Object::Socket(sockets::object(family, address, socket, path))
 }
 
-/// The working directory of a process, leaf first; nothing when it is gone. The probe tells it with paths, not with
-/// addresses.
-fn working_directory(pid: u32) -> Vec<u8> {
-    let Ok(path) = read_link(format!("/proc/{pid}/cwd")) else { return Vec::new() };
+/// A directory that a process has, by the name of its link in `/proc`, leaf first; nothing when it is gone. The probe tells
+/// the working directory with paths, not with addresses.
+fn directory_of(pid: u32, link: &str) -> Vec<u8> {
+    let Ok(path) = read_link(format!("/proc/{pid}/{link}")) else { return Vec::new() };
     let mut components: Vec<&[u8]> = path.as_os_str().as_bytes().split(|byte| *byte == b'/').collect();
     components.retain(|component| !component.is_empty());
     components.reverse();

@@ -1,6 +1,7 @@
 //! The numbers in structures that calls point to.
 
 use nrtrace_ebpf::record::FLAG_COMPAT;
+use nrtrace_profiles::calls::flags::RESOLVE_IN_ROOT;
 use nrtrace_profiles::calls::{File, Flags, Limit, Operation as Does};
 
 use super::decode::Operation;
@@ -25,4 +26,11 @@ pub fn numbers(operation: &Operation<'_>, does: Does) -> Vec<u64> {
         _ => [None, None],
     };
     numbers.into_iter().flatten().collect()
+}
+
+/// Whether a call takes the directory that it names for the root directory (openat2(2)).
+pub fn is_in_root(operation: &Operation<'_>, does: Does) -> bool {
+    let resolve = operation.strings.data().get(16..).and_then(|rest| rest.first_chunk());
+    does.is(File::Open(Flags::Structure))
+        && resolve.is_some_and(|bytes| u64::from_ne_bytes(*bytes) & RESOLVE_IN_ROOT != 0)
 }

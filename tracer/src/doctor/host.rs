@@ -7,6 +7,7 @@ use nrtrace_profiles::Capability;
 
 use super::{Finding, Verdict};
 use crate::launch::privileges::Privileges;
+use crate::status::Status;
 
 /// `kernel.yama.ptrace_scope`, where there is such a thing.
 pub(super) fn yama() -> Finding {
@@ -57,19 +58,17 @@ fn locked(text: Option<&str>) -> Finding {
 
 /// What nrtrace itself runs in: a seccomp filter, `no_new_privs`, a user namespace.
 pub(super) fn surroundings() -> Vec<Finding> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut findings = confined(&status);
+    let status = Status::of("self");
+    let mut findings =
+        confined(|name| status.as_ref().and_then(|status| status.field(name)).unwrap_or_default());
     findings.extend(fs::read_to_string("/proc/self/uid_map").ok().and_then(|map| namespace(&map)));
     findings
 }
 
-fn confined(status: &str) -> Vec<Finding> {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map_or("", str::trim).to_owned()
-    };
+/// By the fields of its status.
+fn confined<'s>(field: impl Fn(&str) -> &'s str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if matches!(&*field("Seccomp"), "1" | "2") {
+    if matches!(field("Seccomp"), "1" | "2") {
         findings.push(Finding::new(
             "seccomp of nrtrace",
             Verdict::Note,
@@ -176,11 +175,12 @@ mod tests {
 
     #[test]
     fn what_nrtrace_runs_in_is_told() {
-        let subjects = |status: &str| -> Vec<String> {
-            confined(status).into_iter().map(|finding| finding.subject).collect()
+        let subjects = |privileges: &str, seccomp: &str| -> Vec<String> {
+            let found = confined(|name| if name == "Seccomp" { seccomp } else { privileges });
+            found.into_iter().map(|finding| finding.subject).collect()
         };
-        assert!(subjects("NoNewPrivs:\t0\nSeccomp:\t0\n").is_empty());
-        assert_eq!(subjects("NoNewPrivs:\t1\nSeccomp:\t2\n"), ["seccomp of nrtrace", "no_new_privs"]);
+        assert!(subjects("0", "0").is_empty());
+        assert_eq!(subjects("1", "2"), ["seccomp of nrtrace", "no_new_privs"]);
         assert_eq!(namespace("         0          0 4294967295\n"), None);
         assert!(namespace("0 1000 1\n").is_some_and(|finding| finding.detail.contains("root of the host")));
     }

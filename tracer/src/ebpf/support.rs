@@ -1,12 +1,13 @@
 //! What this machine offers to the probe, and what is missing: for `nrtrace doctor`.
 
-use std::{fs, io};
+use std::fs;
 
 use nrtrace_profiles::Capability;
 
 use super::Error;
 use super::btf::VMLINUX;
 use super::probe::Loaded;
+use crate::status::Status;
 
 /// Something the probe needs or can use.
 #[derive(Debug)]
@@ -60,9 +61,9 @@ pub fn support() -> Vec<Feature> {
 fn capability(capability: Capability, purpose: &'static str) -> Feature {
     let name = if capability == Capability::BPF { "CAP_BPF" } else { "CAP_PERFMON" };
     let works = match effective() {
-        Ok(held) if holds(held, capability) => Ok(()),
-        Ok(_) => Err(format!("{name} is missing; run nrtrace as root, or grant CAP_BPF and CAP_PERFMON")),
-        Err(error) => Err(format!("cannot read /proc/self/status: {error}; mount /proc")),
+        Some(held) if holds(held, capability) => Ok(()),
+        Some(_) => Err(format!("{name} is missing; run nrtrace as root, or grant CAP_BPF and CAP_PERFMON")),
+        None => Err("cannot read /proc/self/status; mount /proc".to_owned()),
     };
     Feature { name, purpose, works }
 }
@@ -73,16 +74,13 @@ fn holds(held: u64, capability: Capability) -> bool {
 }
 
 /// This process's effective capabilities, as bits.
-fn effective() -> io::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let field = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = field.and_then(|field| u64::from_str_radix(field.trim(), 16).ok());
-    bits.ok_or_else(|| io::Error::other("no CapEff line"))
+fn effective() -> Option<u64> {
+    Status::of("self").map(|own| own.capabilities("CapEff"))
 }
 
 /// Why the kernel says EPERM, as far as this process's state tells.
 pub(super) fn why_not_permitted() -> Option<Error> {
-    let held = effective().ok()?;
+    let held = effective()?;
     let missing: Vec<String> = [Capability::BPF, Capability::PERFMON]
         .into_iter()
         .filter(|capability| !holds(held, *capability))

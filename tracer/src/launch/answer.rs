@@ -8,13 +8,14 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
+use nrtrace_profiles::calls::flags::only_reads_clock;
 use nrtrace_profiles::event::{Object, Outcome, PathObject};
 use nrtrace_profiles::{Capability, RawText};
 
 use super::filesystem::{Target, View, directory};
 use super::identity_filter::{IdentityPolicy, Takes};
 use super::machine::{self, Mounting, Way};
-use super::proc_status::Status;
+use crate::status::Status;
 
 /// The id that leaves things as they are.
 const UNCHANGED: u32 = u32::MAX;
@@ -27,7 +28,13 @@ const PATH_MAX: usize = 4096;
 pub(super) struct Caught {
     /// Thread.
     pub tid: i32,
-    /// Who it is.
+    /// Thread group.
+    pub tgid: u32,
+    /// Real, effective, saved and filesystem user ids.
+    pub uids: [u32; 4],
+    /// Real, effective, saved and filesystem group ids.
+    pub gids: [u32; 4],
+    /// What else is told of it.
     pub status: Status,
     /// What it changes.
     pub takes: Takes,
@@ -120,7 +127,7 @@ impl Judge {
     }
 
     fn ids(&self, caught: &Caught) -> Decided {
-        let Status { uids, gids, .. } = caught.status;
+        let Caught { uids, gids, .. } = *caught;
         let (present, count, is_fs) = match caught.takes {
             Takes::Uids(count) => (uids, count, false),
             Takes::Gids(count) => (gids, count, false),
@@ -151,9 +158,9 @@ impl Judge {
     fn gift(&self, caught: &Caught, index: usize) -> Decided {
         let uid = id(caught.args[index], caught.narrow);
         let gid = id(caught.args[index + 1], caught.narrow);
-        let status = &caught.status;
-        let own_user = uid == UNCHANGED || uid == status.uids[3];
-        let own_group = gid == UNCHANGED || gid == status.gids[3] || status.groups.contains(&gid);
+        let own_user = uid == UNCHANGED || uid == caught.uids[3];
+        let own_group =
+            gid == UNCHANGED || gid == caught.gids[3] || caught.status.numbers("Groups").contains(&gid);
         if own_user && own_group {
             return Answer::Continue.into();
         }
@@ -165,9 +172,9 @@ impl Judge {
     }
 
     fn machine(&self, caught: &Caught, way: Way, capability: Capability) -> Decided {
-        let held = caught.status.effective >> capability.number() & 1 == 1;
+        let held = caught.status.capabilities("CapEff") >> capability.number() & 1 == 1;
         let reads = match way {
-            Way::Clock(at) => modes(caught, at) == Ok(0),
+            Way::Clock(at) => modes(caught, at).is_ok_and(only_reads_clock),
             Way::Node(at) => machine::is_harmless(caught.args[at], caught.args[at + 1]),
             _ => false,
         };
@@ -233,6 +240,12 @@ fn read_clock(caught: &Caught, at: usize) -> Answer {
     }
     // SAFETY: the structure consists of integers, for which zero is valid: it asks for no change.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // What was to be changed may be another now.
+    match modes(caught, at) {
+        Ok(modes) if only_reads_clock(modes) => timex.modes = modes,
+        Ok(_) => return Answer::Errno(Errno::EPERM),
+        Err(errno) => return Answer::Errno(errno),
+    }
     // SAFETY: the structure is valid for the whole call.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     // SAFETY: a structure of integers, without padding that was not zeroed, read as the bytes it consists of.
@@ -314,7 +327,7 @@ fn locate(caught: &Caught) -> Result<PathObject, Errno> {
         // nrtrace may not look, which says nothing about the program; likewise below.
         Err(_) => return Ok(PathObject::default()),
     };
-    let view = View { tid: caught.tid, tgid: caught.status.tgid };
+    let view = View { tid: caught.tid, tgid: caught.tgid };
     match view.find(&target) {
         Ok(found) if found.is_read_only() => Err(Errno::EROFS),
         Ok(found) => Ok(view.describe(&target, &found)),

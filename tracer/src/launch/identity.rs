@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use nrtrace_profiles::event::Identity;
 
 use super::Error;
-use super::proc_status::Status;
 use crate::accounts;
+use crate::status::Status;
 
 /// Where a fresh uid is taken from: the range systemd gives to dynamic users (systemd's UIDS-GIDS.md), which no
 /// package uses.
@@ -171,8 +171,8 @@ fn first_unused(name: &str, is_used: impl Fn(&str) -> bool) -> String {
 fn ids_in_use() -> BTreeSet<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(Status::read)
-        .flat_map(|status| status.uids.into_iter().chain(status.gids).chain(status.groups))
+    pids.filter_map(Status::of)
+        .flat_map(|status| ["Uid", "Gid", "Groups"].map(|name| status.numbers(name)).concat())
         .collect()
 }
 

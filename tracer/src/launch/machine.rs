@@ -62,6 +62,9 @@ pub(crate) fn way(does: Operation) -> Option<Way> {
             | Kernel::Perf
             | Kernel::Ring
             | Kernel::RegisterRing
+            | Kernel::EnterRing
+            | Kernel::Descriptor
+            | Kernel::Timer
             | Kernel::PageFaults
             | Kernel::Keys
             | Kernel::Control

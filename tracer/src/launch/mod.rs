@@ -11,7 +11,6 @@ pub mod identity_filter;
 mod keeper;
 pub(crate) mod machine;
 pub mod privileges;
-mod proc_status;
 pub mod signals;
 pub mod spawn;
 pub mod stop;

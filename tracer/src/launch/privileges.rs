@@ -1,11 +1,12 @@
 //! The capabilities nrtrace itself holds, and can therefore pass on.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use nrtrace_profiles::Capability;
 
 use super::Error;
+use crate::status::Status;
 
 /// Without these no permissive run can be prepared.
 const NEEDED: [Capability; 3] = [Capability::SETUID, Capability::SETGID, Capability::SETPCAP];
@@ -29,17 +30,13 @@ impl Privileges {
     /// When `/proc` is not mounted.
     pub fn of_self() -> Result<Self, Error> {
         let path = "/proc/thread-self/status";
-        let bytes = fs::read(path).map_err(|error| Error::system("reading", path, error))?;
-        let text = String::from_utf8_lossy(&bytes);
-        let set = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-        };
+        let missing = || Error::system("reading", path, io::Error::from(io::ErrorKind::NotFound));
+        let status = Status::of("thread-self").ok_or_else(missing)?;
         let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
         let last = last.and_then(|text| text.trim().parse().ok()).unwrap_or(LAST_KNOWN);
         // A capability outside the bounding set cannot become inheritable, so neither ambient (cap_capset in
         // security/commoncap.c).
-        Ok(Self { given: set("CapPrm") & set("CapBnd"), last })
+        Ok(Self { given: status.capabilities("CapPrm") & status.capabilities("CapBnd"), last })
     }
 
     /// The capabilities of this kernel that a child cannot be given.

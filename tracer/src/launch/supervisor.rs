@@ -14,9 +14,10 @@ use nix::time::{ClockId, clock_gettime};
 use nrtrace_profiles::event::{Object, Outcome};
 use nrtrace_profiles::{Capability, RawText};
 
+use super::Error;
 use super::answer::{Answer, Caught, Judge};
 use super::identity_filter::{self, IdentityPolicy};
-use super::{Error, proc_status::Status};
+use crate::status::Status;
 
 mod ioctl {
     use nix::libc;
@@ -143,7 +144,7 @@ impl Desk {
             let sent = self.send(notification.id, decided.answer);
             if let (true, Some((object, outcome))) = (sent, decided.record) {
                 let call = IdentityCall {
-                    pid: caught.status.tgid,
+                    pid: caught.tgid,
                     tid: notification.pid,
                     comm: decided.comm,
                     time: caught.time,
@@ -212,9 +213,13 @@ fn read(notification: &libc::seccomp_notif) -> Option<(Caught, &'static str)> {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     let (name, takes, narrow) = identity_filter::lookup(notification.data.arch, notification.data.nr)?;
     let tid = notification.pid as i32;
+    let status = Status::of(tid)?;
     let caught = Caught {
         tid,
-        status: Status::read(tid)?,
+        tgid: status.number("Tgid")?,
+        uids: status.ids("Uid")?,
+        gids: status.ids("Gid")?,
+        status,
         takes,
         narrow,
         native: identity_filter::is_native(notification.data.arch),

@@ -9,6 +9,7 @@ use nrtrace_profiles::event::Identity;
 
 use crate::attach::process;
 use crate::oracle::Judgement;
+use crate::status::Status;
 
 /// The id that leaves things as they are.
 const UNCHANGED: u32 = u32::MAX;
@@ -36,15 +37,13 @@ impl Host {
     /// Looks.
     pub fn new(identity: Identity) -> Self {
         let net_ns = fs::metadata("/proc/self/ns/net").map_or(0, |facts| facts.ino() as u32);
-        let restrict = fs::read_to_string("/proc/sys/kernel/dmesg_restrict").unwrap_or_default();
-        let nr_open = fs::read_to_string("/proc/sys/fs/nr_open").unwrap_or_default();
         Self {
             identity,
             port_start: crate::recording::unprivileged_port_start(),
             net_ns,
             others: RefCell::default(),
-            dmesg_restrict: restrict.trim() == "1",
-            nr_open: nr_open.trim().parse().unwrap_or(u64::MAX),
+            dmesg_restrict: setting("kernel/dmesg_restrict") == Some(1),
+            nr_open: setting("fs/nr_open").map_or(u64::MAX, |most| most as u64),
         }
     }
 
@@ -62,40 +61,55 @@ impl Host {
     }
 }
 
-fn status(tid: i32) -> String {
-    fs::read(format!("/proc/{tid}/status"))
-        .map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into())
-}
-
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
 /// The effective capabilities of a thread, as bits; none when it is gone.
 pub fn capabilities(tid: i32) -> u64 {
-    let status = status(tid);
-    field(&status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)
+    Status::of(tid).map_or(0, |status| status.capabilities("CapEff"))
 }
 
-/// Locked memory of a thread's process, in bytes.
-pub fn locked(tid: i32) -> u64 {
-    let status = status(tid);
-    let text = field(&status, "VmLck").and_then(|text| text.strip_suffix(" kB"));
-    text.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+/// Memory of a thread's process, in bytes, by the name that its status has it under: `VmLck`, `VmSize`.
+pub fn memory(tid: i32, name: &str) -> u64 {
+    Status::of(tid).and_then(|status| status.number::<u64>(name)).map_or(0, |kib| kib * 1024)
 }
 
 /// The process that a descriptor of a thread stands for.
 pub fn of_pidfd(tid: i32, fd: i32) -> Option<i32> {
     let facts = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
-    field(&facts, "Pid")?.parse().ok()
+    facts.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+}
+
+/// Whether the user may look into a process: `__ptrace_may_access` of `kernel/ptrace.c`, by its ids, its `dumpable` and its
+/// capabilities, which are none where the user has none. A process that is gone can be looked into.
+pub fn may_inspect(pid: i32, identity: &Identity) -> bool {
+    let Some(status) = Status::of(pid) else { return true };
+    let all = |name: &str, own: u32| status.ids(name).is_some_and(|ids| ids[..3] == [own; 3]);
+    let owner = fs::metadata(format!("/proc/{pid}")).map(|facts| facts.uid());
+    all("Uid", identity.uid) && all("Gid", identity.gid) && owner.is_ok_and(|owner| owner == identity.uid)
+}
+
+/// Whether a thread is the user's, as `check_same_owner` of `kernel/sched/` has it: by its real or effective user id.
+pub fn is_users(tid: i32, uid: u32) -> bool {
+    Status::of(tid)
+        .and_then(|status| status.ids("Uid"))
+        .is_none_or(|[real, effective, ..]| real == uid || effective == uid)
 }
 
 /// Real and saved user id of a process.
 pub fn owners(pid: i32) -> Option<(u32, u32)> {
-    let status = status(pid);
-    let mut ids = field(&status, "Uid")?.split_ascii_whitespace().map(|id| id.parse().ok());
-    let (real, _, saved) = (ids.next()??, ids.next()?, ids.next()??);
+    let [real, _, saved, _] = Status::of(pid)?.ids("Uid")?;
     Some((real, saved))
+}
+
+/// Whether a thread is in the user namespace that this one is in; the capabilities that it has in another one are judged
+/// there.
+pub fn is_in_own_namespace(tid: i32) -> bool {
+    let namespace = |task: &str| fs::metadata(format!("/proc/{task}/ns/user")).map(|facts| facts.ino());
+    let of_task = namespace(&tid.to_string());
+    of_task.is_err() || of_task.ok() == namespace("self").ok()
+}
+
+/// A number of `/proc/sys`; none where the kernel does not have it.
+pub fn setting(name: &str) -> Option<i64> {
+    fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
 }
 
 /// A resource limit of a thread's process, soft and hard, by its name in `/proc/PID/limits`: prlimit(2) would take

@@ -7,14 +7,16 @@
 //! ```
 //!
 //! What cannot be foretold, and how findings then differ from those of the eBPF backend:
-//! - Privileges that hang on more than the call's arguments: `ioctl`, `keyctl`, netlink messages, `sendmsg`, the
-//!   commands of `bpf`, System V IPC, the memory limit of `mmap`.
+//! - Privileges that hang on more than the call's arguments: `keyctl`, netlink messages, `sendmsg`, the commands of
+//!   `bpf`, System V IPC, the memory limit of `mmap`, requests of `ioctl` that the table does not know.
 //! - Opens of a script's interpreter, and of what the kernel opens by itself.
 //! - Rights of another user: with `--identity switch`, accesses are judged for the first one all the same.
 //! - What lies behind a path may change between the question and the call.
 
+mod device;
 mod files;
 mod host;
+mod others;
 mod privileged;
 
 use std::fs::File;
@@ -25,7 +27,8 @@ use nrtrace_ebpf::record::{
     ASKED_CREATE, ASKED_DELETE, ASKED_ENTRY, ASKED_FILE, ASKED_OTHER, ASKED_SEARCH, ASKED_STICKY, InodeRecord,
 };
 use nrtrace_ebpf::table::NONE;
-use nrtrace_profiles::calls::{self, File as Does, Part, ROWS, Row};
+use nrtrace_profiles::calls::flags::RESOLVE_IN_ROOT;
+use nrtrace_profiles::calls::{self, File as Does, Kernel, Operation, Part, ROWS, Row, Socket};
 use nrtrace_profiles::event::{Asked, Component, FileType, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
 
@@ -73,8 +76,10 @@ impl Predictor {
 /// whose results are recorded.
 pub fn rows(record: Record) -> Vec<Row> {
     let told = |row: &Row| {
-        row.is_judged()
+        // Sends are many, and most go where they are connected.
+        (row.is_judged() && row.operation != Operation::Socket(Socket::Send))
             || !row.operation.consults().is_empty()
+            || row.operation == Operation::Kernel(Kernel::Ring)
             || (record == Record::Calls && files::is_worth_its_result(row))
     };
     ROWS.iter().copied().filter(told).collect()
@@ -101,7 +106,13 @@ impl Judge for Predictor {
         } else {
             told.ending = Ending::Open;
         }
-        if let Some(capability) = privileged::capability(call, row, args, &self.host) {
+        let asked = !told.failed || !row.operation.looks_first();
+        let consulted = if asked { privileged::capability(call, row, args, &self.host) } else { None };
+        if let Some(capability) = consulted.filter(|_| host::is_in_own_namespace(call.tid)) {
+            if row.operation.opened_with(args).is_some() {
+                // The owner's right to a parameter of the network is asked for in place of what its mode says.
+                told.checks.retain(|(_, asked, _)| *asked != ASKED_FILE);
+            }
             told.checks.push((capability, ASKED_OTHER, None));
         }
         let looks = !self.real && files::only_looks(call, row, args);
@@ -208,17 +219,25 @@ impl Predictor {
         let path = files::path(part, call)?;
         let own_root = if call.plain_root && self.root.is_some() { None } else { Some(call.root().ok()?) };
         let root = own_root.as_ref().or(self.root.as_ref())?.as_fd();
+        let resolve = files::resolve(call, at.row);
+        let in_root = resolve & RESOLVE_IN_ROOT != 0;
         // An absolute path does not look at where it starts.
         let start: Option<OwnedFd> =
-            if path.starts_with(b"/") { None } else { Some(files::start(part, call).ok()?) };
+            if path.starts_with(b"/") && !in_root { None } else { Some(files::start(part, call).ok()?) };
         let base: BorrowedFd<'_> = start.as_ref().map_or(root, AsFd::as_fd);
+        let root = if in_root { base } else { root };
+        if resolve != 0
+            && let Some(errno) = files::is_beyond(base, path, resolve)
+        {
+            return Some(Seen::Fails(errno));
+        }
         let question = Question {
             follow: at.row.follows(at.args),
             empty_path: path.is_empty() && call.operands.dirfd != NONE,
             process: Some(Asker { pid: call.pid as u32, tid: call.tid as u32 }),
             ..Question::new(root, base, path, want)
         };
-        if own_root.is_none() && !question.path.is_empty() && !is_peculiar(path) {
+        if own_root.is_none() && !in_root && !question.path.is_empty() && !is_peculiar(path) {
             match self.oracle.glance(&question) {
                 Some(Ok(())) => return Some(Seen::Clear),
                 Some(Err(errno)) => return Some(Seen::Fails(errno as i32)),

@@ -34,6 +34,8 @@ pub enum When {
     Bits(u8, u32),
     /// When this argument is this value.
     Equals(u8, u32),
+    /// When this argument is one of these values.
+    OneOf(u8, &'static [u32]),
 }
 
 impl When {
@@ -44,6 +46,7 @@ impl When {
             Self::Always => true,
             Self::Bits(arg, bits) => low(arg) & bits != 0,
             Self::Equals(arg, value) => low(arg) == value,
+            Self::OneOf(arg, values) => values.contains(&low(arg)),
         }
     }
 }
@@ -99,8 +102,11 @@ pub fn watched(rows: &[Row]) -> Vec<Watched> {
         let fd = if dirfd == NONE { 0 } else { dirfd };
         let when = match row.operation {
             Operation::Task(Task::Clone) => When::Bits(0, CLONE_SEEN),
-            _ if when & WHEN_TELLING == 0 => When::Always,
-            _ => When::Equals(fd, 2),
+            _ => match row.only {
+                Some((argument, values)) => When::OneOf(argument, values),
+                None if when & WHEN_TELLING == 0 => When::Always,
+                None => When::Equals(fd, 2),
+            },
         };
         calls.push(Watched { name: row.name, operands: Some(row.operands), change: None, when });
     }

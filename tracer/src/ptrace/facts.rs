@@ -1,7 +1,6 @@
 //! What is known of a task between its stops, and what `/proc` tells of it.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -10,6 +9,7 @@ use nrtrace_ebpf::record::Head;
 
 use super::sys;
 use crate::collect::leaf_first;
+use crate::status::Status;
 
 /// Facts of a task, each read again only after a call that may have changed it.
 #[derive(Clone, Debug, Default)]
@@ -99,20 +99,10 @@ impl Facts {
     }
 
     fn read_status(&mut self) {
-        // The lines wanted are among the first; the kernel gives as much as fits.
-        let mut text = [0u8; 512];
-        let Ok(mut file) = fs::File::open(format!("/proc/{}/status", self.tid)) else { return };
-        let Ok(count) = file.read(&mut text) else { return };
-        for line in text[..count].split(|&byte| byte == b'\n') {
-            let Some(line) = std::str::from_utf8(line).ok() else { continue };
-            let mut words = line.split_ascii_whitespace();
-            match words.next() {
-                Some("Tgid:") => self.pid = number(words.next()).unwrap_or(self.pid),
-                Some("Uid:") => self.fsuid = number(words.nth(3)).unwrap_or(self.fsuid),
-                Some("Gid:") => self.fsgid = number(words.nth(3)).unwrap_or(self.fsgid),
-                _ => (),
-            }
-        }
+        let Some(status) = Status::of(self.tid) else { return };
+        self.pid = status.number("Tgid").unwrap_or(self.pid);
+        self.fsuid = status.ids("Uid").map_or(self.fsuid, |[.., id]| id);
+        self.fsgid = status.ids("Gid").map_or(self.fsgid, |[.., id]| id);
     }
 
     /// The common part of a record about this task, now.
@@ -132,10 +122,6 @@ impl Facts {
     }
 }
 
-fn number<T: std::str::FromStr>(word: Option<&str>) -> Option<T> {
-    word?.parse().ok()
-}
-
 fn namespace(tid: pid_t, kind: &str) -> Option<u32> {
     let metadata = fs::metadata(format!("/proc/{tid}/ns/{kind}")).ok()?;
     Some(metadata.ino() as u32)
@@ -143,14 +129,10 @@ fn namespace(tid: pid_t, kind: &str) -> Option<u32> {
 
 /// The process that a task's thread group, or its parent, is: what a task belongs to when nobody saw it made.
 pub fn origin(tid: pid_t) -> Option<pid_t> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
-    let field = |name: &[u8]| -> Option<pid_t> {
-        let line = status.split(|&byte| byte == b'\n').find(|line| line.starts_with(name))?;
-        std::str::from_utf8(&line[name.len()..]).ok()?.trim().parse().ok()
-    };
-    match field(b"Tgid:")? {
+    let status = Status::of(tid)?;
+    match status.number("Tgid")? {
         group if group != tid => Some(group),
-        _ => field(b"PPid:"),
+        _ => status.number("PPid"),
     }
 }
 
@@ -163,9 +145,7 @@ pub fn has_own_view(pid: pid_t) -> bool {
 
 /// The process that traces a task.
 pub fn tracer(tid: pid_t) -> Option<pid_t> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
-    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"TracerPid:"))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
+    Status::of(tid)?.number("TracerPid")
 }
 
 /// Whether there is a task of this id.

@@ -39,6 +39,11 @@ pub fn filter(rows: &[Row]) -> Vec<sock_filter> {
     program
 }
 
+/// Where the low word of an argument is.
+fn argument(arg: u8) -> u32 {
+    ARGUMENTS + 8 * u32::from(arg)
+}
+
 /// The comparisons for one architecture.
 fn section(watched: &[Watched], number: fn(&str) -> Option<u32>) -> Vec<sock_filter> {
     let mut program = vec![load(NUMBER)];
@@ -51,8 +56,14 @@ fn section(watched: &[Watched], number: fn(&str) -> Option<u32>) -> Vec<sock_fil
             }
             When::Bits(arg, bits) => (arg, sock_filter { code: ANY_BIT, jt: 0, jf: 1, k: bits }),
             When::Equals(arg, value) => (arg, if_equal(value, 0, 1)),
+            When::OneOf(arg, values) => {
+                program.extend([if_equal(number, 0, 2 + 2 * values.len() as u8), load(argument(arg))]);
+                program.extend(values.iter().flat_map(|value| [if_equal(*value, 0, 1), TRACE]));
+                program.push(ALLOW);
+                continue;
+            }
         };
-        let low_word = load(ARGUMENTS + 8 * u32::from(arg));
+        let low_word = load(argument(arg));
         program.extend([if_equal(number, 0, 4), low_word, condition, TRACE, ALLOW]);
     }
     program.push(ALLOW);

@@ -31,7 +31,7 @@ mod memory;
 mod nearness;
 mod process;
 mod ring;
-mod socket;
+pub(crate) mod socket;
 mod support;
 mod sys;
 mod tracee;

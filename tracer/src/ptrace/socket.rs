@@ -9,16 +9,27 @@ use nrtrace_ebpf::record::SocketRecord;
 /// Family, type, protocol and local port of descriptor `fd` of process `pid`; `None` when it is no socket, or the
 /// kernel does not let it be looked at (pidfd_getfd(2), since Linux 5.6).
 pub fn look(pid: pid_t, fd: c_int) -> Option<SocketRecord> {
-    // SAFETY: plain numbers; a non-negative result is a descriptor that nobody else owns.
-    let process = unsafe { own(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
-    // SAFETY: as above.
-    let socket = unsafe { own(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0))? };
+    let socket = duplicate(pid, fd)?;
     Some(SocketRecord {
         family: option(&socket, libc::SO_DOMAIN)?,
         ty: option(&socket, libc::SO_TYPE)?,
         protocol: option(&socket, libc::SO_PROTOCOL)?,
         port: local_port(&socket),
     })
+}
+
+/// Whether descriptor `fd` of process `pid` is a socket that is bound to a network interface.
+pub fn is_bound_to_device(pid: pid_t, fd: c_int) -> bool {
+    /// `SO_BINDTOIFINDEX`, since Linux 5.1; 0 for none.
+    const INDEX: c_int = 62;
+    duplicate(pid, fd).and_then(|socket| option(&socket, INDEX)).is_some_and(|index| index != 0)
+}
+
+fn duplicate(pid: pid_t, fd: c_int) -> Option<OwnedFd> {
+    // SAFETY: plain numbers; a non-negative result is a descriptor that nobody else owns.
+    let process = unsafe { own(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
+    // SAFETY: as above.
+    unsafe { own(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0)) }
 }
 
 /// # Safety

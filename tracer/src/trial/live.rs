@@ -1,6 +1,5 @@
 //! A run in a sandbox that its user follows: it has the caller's standard input and signals, and tells how it comes along.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::launch::channel;
 use crate::launch::signals::{Received, Relay, Sender, Signals};
 use crate::launch::tree;
 use crate::session::Progress;
+use crate::status::Status;
 
 /// What is told before the program starts, and while it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,11 +152,7 @@ fn outside(received: Received) -> Received {
 /// With the process ids of out here.
 fn outer(root: i32, news: News) -> News {
     let News::Progress(Progress::Started { pid }) = news else { return news };
-    let is_it = |of: &i32| {
-        let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap_or_default();
-        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        numbers.and_then(|numbers| numbers.split_whitespace().last()?.parse().ok()) == Some(pid)
-    };
+    let is_it = |of: &i32| Status::of(of).is_some_and(|status| status.numbers("NSpid").last() == Some(&pid));
     let found = tree::descendants(root).into_iter().map(|member| member.pid).find(is_it);
     News::Progress(Progress::Started { pid: found.map_or(pid, |pid| pid as u32) })
 }

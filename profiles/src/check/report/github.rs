@@ -1,6 +1,7 @@
 //! Workflow commands, which GitHub shows as annotations: `::error file=F,line=1,title=T::text`.
 
-use super::{Verdict, lines, place, summary};
+use super::super::Verdict;
+use super::common::{lines, place, summary};
 use crate::text::printable;
 
 pub fn write(verdict: &Verdict) -> String {

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Verdict, fingerprint, lines, place};
+use super::super::{Finding, Verdict};
+use super::common::{fingerprint, lines, place};
 use crate::text::indented_json;
 
 pub fn write(verdict: &Verdict) -> String {
     let path = place(verdict);
     let path = path.strip_prefix("./").unwrap_or(path);
-    let entry = |finding: &super::Finding| {
+    let entry = |finding: &Finding| {
         json!({
             "description": lines(finding).join(" \u{2014} "),
             "check_name": finding.rule.id(),

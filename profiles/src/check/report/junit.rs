@@ -1,7 +1,7 @@
 //! JUnit's XML. There is no standard of it; this holds to the schemas of Ant's tasks and of Jenkins' xUnit plugin.
 
 use super::super::{Finding, Verdict};
-use super::{lines, summary};
+use super::common::{lines, summary};
 use crate::emit::escape::xml;
 
 pub fn write(verdict: &Verdict, time: &str) -> String {

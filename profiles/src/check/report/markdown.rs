@@ -1,6 +1,7 @@
 //! Markdown, for GitHub's step summary and merge request comments.
 
-use super::{Verdict, summary};
+use super::super::Verdict;
+use super::common::summary;
 use crate::emit::escape::markdown;
 use crate::text::printable;
 

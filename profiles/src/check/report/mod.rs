@@ -1,5 +1,6 @@
 //! The verdict in the formats that people and CI systems read. No text from the tracee gets into one unescaped.
 
+mod common;
 mod github;
 mod gitlab;
 mod junit;
@@ -7,9 +8,9 @@ mod markdown;
 mod sarif;
 mod text;
 
-use super::{Finding, Verdict};
+use super::Verdict;
 use crate::emit::Style;
-use crate::text::{indented_json, printable};
+use crate::text::indented_json;
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,45 +47,5 @@ impl Format {
             Self::Markdown => markdown::write(verdict),
             Self::Gitlab => gitlab::write(verdict),
         }
-    }
-}
-
-/// The whole of a finding in printable lines.
-fn lines(finding: &Finding) -> Vec<String> {
-    let mut lines = vec![printable(&finding.message).into_owned()];
-    lines.extend(finding.cause.iter().map(|cause| format!("caused by: {}", printable(cause))));
-    lines.push(format!("to accept: {}", printable(&finding.accept)));
-    lines
-}
-
-/// The file that a finding is shown at: the one that is kept with the source.
-fn place(verdict: &Verdict) -> &str {
-    verdict.baseline.as_deref().unwrap_or(&verdict.profile)
-}
-
-/// One line on the whole.
-fn summary(verdict: &Verdict) -> String {
-    let failing = verdict.findings.iter().filter(|finding| finding.fails).count();
-    let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
-    let (name, needs) = (printable(&verdict.name), count(verdict.checked.len(), "need"));
-    match failing {
-        0 => format!("{name}: {needs}, all as agreed"),
-        _ => format!("{name}: {needs}, {}", count(failing, "finding")),
-    }
-}
-
-/// A fingerprint that is the same for the same finding in every run: FNV-1a of 128 bits.
-fn fingerprint(finding: &Finding) -> String {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let text = format!("{}\n{}", finding.rule.id(), finding.need.as_deref().unwrap_or(&finding.message));
-    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-    format!("{hash:032x}")
-}
-
-impl super::Rule {
-    /// Its name in all formats.
-    pub fn id(self) -> String {
-        crate::requirement::word(&self)
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Finding, Rule};
-use super::{Verdict, fingerprint, lines, place};
+use super::super::{Finding, Rule, Verdict};
+use super::common::{fingerprint, lines, place};
 use crate::text::{indented_json, printable};
 
 const SCHEMA: &str =

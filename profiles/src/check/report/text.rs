@@ -1,6 +1,7 @@
 //! For a terminal.
 
-use super::{Verdict, lines, summary};
+use super::super::Verdict;
+use super::common::{lines, summary};
 use crate::emit::Style;
 use crate::text::printable;
 

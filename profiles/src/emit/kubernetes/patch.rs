@@ -11,8 +11,9 @@ use super::parts::{At, Parts};
 use crate::RawText;
 use crate::emit::escape::yaml::string;
 use crate::emit::volumes::{self, Volumes};
-use crate::emit::{Emitted, Page, reason, writable};
+use crate::emit::{Emitted, Page, reason};
 use crate::grants::{Grants, Unmet};
+use crate::paths::is_at_or_below;
 use crate::profile::Profile;
 
 /// What to patch, and how.
@@ -206,7 +207,7 @@ fn leave_out_mounted(volumes: &mut Volumes, found: &Found<'_>, grants: &Grants) 
     volumes.mounts.retain(|path, _| {
         let covering = mounts.iter().find(|mount| {
             let at = RawText::from(text(mount, "mountPath").trim_end_matches('/'));
-            *path == at || writable::is_below(path, &at)
+            is_at_or_below(path.as_bytes(), at.as_bytes())
         });
         let Some(mount) = covering else { return true };
         notes.push(note(path, mount, found, grants));

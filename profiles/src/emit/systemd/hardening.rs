@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::emit::writable;
 use crate::event::Protocol;
 use crate::grants::Grants;
+use crate::paths::is_at_or_below;
 use crate::profile::Profile;
 use crate::requirement::{KernelOperation, Limit, Need};
 use crate::{Capability, RawText};
@@ -177,8 +178,7 @@ impl Seen<'_> {
 }
 
 fn is_in(path: &RawText, trees: &[&str]) -> bool {
-    let below =
-        |tree: &&str| path.as_bytes() == tree.as_bytes() || writable::is_below(path, &RawText::from(*tree));
+    let below = |tree: &&str| is_at_or_below(path.as_bytes(), tree.as_bytes());
     trees.iter().any(below)
 }
 

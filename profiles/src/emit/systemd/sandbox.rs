@@ -7,6 +7,7 @@ use crate::emit::escape::tmpfiles::is_portable;
 use crate::emit::escape::unit::word;
 use crate::emit::{Page, writable};
 use crate::grants::{Grants, Why};
+use crate::paths::{is_below, parent};
 use crate::place::Place;
 use crate::profile::Profile;
 use crate::requirement::Need;
@@ -42,7 +43,7 @@ fn writable_paths(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn
     let mut paths: BTreeMap<RawText, Why> = BTreeMap::new();
     for (path, place) in writable::places(profile, grants) {
         // A file by itself cannot be rotated; its directory, where that is the service's own, stays closed by its mode.
-        let holder = writable::parent(&path);
+        let holder = parent(&path);
         let whole = !place.directory && matches!(grants.world.place(&holder), Place::Private(_));
         let path = if whole { holder } else { path };
         let mut why = place.why;
@@ -53,7 +54,7 @@ fn writable_paths(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn
     }
     let all: Vec<RawText> = paths.keys().cloned().collect();
     for (path, why) in paths {
-        let inner = all.iter().any(|other| writable::is_below(&path, other));
+        let inner = all.iter().any(|other| is_below(path.as_bytes(), other.as_bytes()));
         if inner || path.as_bytes().starts_with(b"/dev/") || covering(&path, own) {
             continue;
         }
@@ -77,7 +78,7 @@ fn covering(path: &RawText, own: &dyn Fn(&RawText) -> bool) -> bool {
         if own(&at) {
             return true;
         }
-        at = writable::parent(&at);
+        at = parent(&at);
     }
     false
 }

@@ -202,7 +202,7 @@ fn files(paths: &[&RawText], what: &str) -> String {
         }
     }
     let mut tree = directory;
-    while !paths.iter().all(|path| is_below(path.as_bytes(), tree.as_bytes())) {
+    while tree.as_bytes().len() > 1 && !paths.iter().all(|path| is_below(path.as_bytes(), tree.as_bytes())) {
         tree = parent(&tree);
     }
     if tree.as_bytes().iter().filter(|byte| **byte == b'/').count() > 1 {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Arrangement;
-use super::super::matrix::{WRITE, parent};
-use super::{comment, emitted, file_name, line};
+use super::super::matrix::WRITE;
+use super::super::model::Arrangement;
+use super::parts::{comment, emitted, file_name, line};
 use crate::RawText;
 use crate::emit::Emitted;
 use crate::emit::escape::yaml::string;
 use crate::event::FileType;
+use crate::paths::parent;
 
 /// What is mounted from the host.
 struct Mount {

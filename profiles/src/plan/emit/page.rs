@@ -1,7 +1,7 @@
 //! The page for people: the table as KEP-2568 has it, and what is to be known besides.
 
-use super::super::{Arrangement, Remark};
-use super::{components, line};
+use super::super::model::{Arrangement, GroupOf, Remark};
+use super::parts::{components, line};
 use crate::event::FileType;
 use crate::text::{letters, printable};
 
@@ -61,7 +61,7 @@ fn accounts(out: &mut String, arrangement: &Arrangement) {
         let opens: Vec<String> = arrangement
             .entries
             .iter()
-            .filter(|(_, entry)| entry.group == super::GroupOf::Shared(index))
+            .filter(|(_, entry)| entry.group == GroupOf::Shared(index))
             .map(|(path, _)| cell(&path.to_text()))
             .collect();
         line(

@@ -1,7 +1,7 @@
 //! sysusers.d(5), tmpfiles.d(5), and drop-ins.
 
-use super::super::Arrangement;
-use super::{comment, components, emitted, file_name, is_kept, is_root, line, users};
+use super::super::model::{Arrangement, Entry};
+use super::parts::{comment, components, emitted, file_name, is_kept, is_root, line, users};
 use crate::emit::Emitted;
 use crate::emit::escape::tmpfiles::{field, glob_field, is_portable};
 use crate::event::FileType;
@@ -79,7 +79,7 @@ pub(super) fn tmpfiles(arrangement: &Arrangement, name: &str) -> Emitted {
 }
 
 /// The whole ACL: with entries for some, the group's digit in the mode is the mask for all of them.
-fn acl(arrangement: &Arrangement, entry: &super::Entry) -> String {
+fn acl(arrangement: &Arrangement, entry: &Entry) -> String {
     let mask = entry.mode >> 3 & 7;
     let mut parts = vec![
         format!("u::{}", letters(entry.mode >> 6 & 7)),
