@@ -21,6 +21,7 @@ mod origin;
 mod output;
 mod place;
 mod plan;
+mod programs;
 mod progress;
 mod prove;
 mod replay;

@@ -95,6 +95,36 @@ fn a_key_is_read_through_its_group_or_an_acl() {
 }
 
 #[test]
+fn a_file_that_is_to_be_owned_changes_hands_and_no_copy_stands_in_for_it() {
+    let conf = "/etc/watcher/conf";
+    let need = |access: &[Access]| {
+        path(conf, FileType::File, access, (conf, inode(FileType::File, ROOT, ROOT, 0o600)))
+    };
+    let watcher = |access: &[Access]| profile("watcher", &["/usr/sbin/watcher"], vec![need(access)]);
+    check(&watcher(&[Access::Read]), &["a /etc/watcher/conf r--"]);
+    let owned = watcher(&[Access::Read, Access::Own]);
+    check(&owned, &["f /etc/watcher/conf 600 root"]);
+    assert!(grants(&owned).credentials.is_empty());
+}
+
+/// Who may write in a directory decides what others run from it.
+#[test]
+fn a_directory_with_programs_of_others_is_not_given_away() {
+    let lib = "/var/lib/watcher";
+    let holder = || (lib, inode(FileType::Directory, ROOT, ROOT, 0o755));
+    let state = |name: &str| {
+        path(&format!("{lib}/{name}"), FileType::File, &[Access::Create, Access::Delete], holder())
+    };
+    let mut watcher = profile("watcher", &["/usr/sbin/watcher"], vec![state("state"), state("id")]);
+    check(&watcher, &["d /var/lib/watcher 755 root"]);
+    watcher.programs = vec![lib.into()];
+    check(&watcher, &["f /var/lib/watcher/id 600 own", "f /var/lib/watcher/state 600 own"]);
+    let itself = path(lib, FileType::Directory, &[Access::Write], holder());
+    watcher.requirements = vec![itself];
+    check(&watcher, &["unmet path:/var/lib/watcher"]);
+}
+
+#[test]
 fn a_random_name_in_a_shared_directory_is_said_to_be_unsafe() {
     check(
         &k0s(),

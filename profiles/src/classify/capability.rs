@@ -56,10 +56,19 @@ pub fn place(source: &Source<'_>, out: &mut Judged) -> bool {
     let finding = match (limit(event, capability), kernel(event, capability)) {
         (Some((limit, value)), _) => source.finding(Need::Limit { limit, value }),
         (None, Some(operation)) => kernel_state(source, operation, subject(event, operation), capability),
-        (None, None) => source.finding(Need::Capability { capability }),
+        (None, None) => source.finding(Need::Capability { capability: least(event, capability) }),
     };
     out.findings.push(finding);
     true
+}
+
+/// The least capability that answers a check, where the kernel asks for a mightier one first: a real-time class of input and
+/// output takes either of two (`ioprio_check_cap`).
+fn least(event: &Event, asked: Capability) -> Capability {
+    match (asked, event.call.operation()) {
+        (Capability::SYS_ADMIN, Operation::Limit(Limits::InputOutput)) => Capability::SYS_NICE,
+        _ => asked,
+    }
 }
 
 /// A change to the kernel's state. A pod's control group and a container's mount have other names in every run; the
