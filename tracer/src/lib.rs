@@ -18,6 +18,7 @@ pub mod ebpf;
 pub mod files;
 pub mod launch;
 pub mod limits;
+mod listeners;
 mod members;
 pub mod oracle;
 pub mod predict;

@@ -34,6 +34,6 @@ pub(super) fn of_profile(profile: &Profile) -> Option<String> {
     Some(format!("{what}{ready}{exercised}, and still after {settled:.1} s, in {}", trials(proof.trials)))
 }
 
-pub(super) fn trials(number: u32) -> String {
+pub(in crate::emit) fn trials(number: u32) -> String {
     if number == 1 { "1 trial".into() } else { format!("{number} trials") }
 }
