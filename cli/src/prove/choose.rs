@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
@@ -121,6 +122,7 @@ fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
 fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<(Chosen, Vec<Profile>)> {
     let made = made(&recorded.profile);
     let mut prover = prover.clone();
+    prover.lasts = outlasting(&recorded);
     if recorded.failure.is_some() {
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
@@ -136,6 +138,9 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
         }
     }
     prover.course = course(&wanted.args.course, &profile);
+    if !prover.settles {
+        prover.course.settle = prover.course.settle.max(prover.lasts);
+    }
     if recorded_well {
         prover.patience = Arc::default();
         if prover.course.readiness.is_empty() {
@@ -150,6 +155,17 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     }
     seen.push(profile.clone());
     Ok((Chosen { prover, profile, verified }, seen))
+}
+
+/// A program that died some time after it was ready, of something that it missed, may do so in each trial: several times as
+/// long tells.
+fn outlasting(recorded: &Recorded) -> Duration {
+    match recorded.failure {
+        Some(Failure::NoLongerReady { .. } | Failure::Ended { was_ready: None | Some(true), .. }) => {
+            Duration::from_nanos(recorded.report.trace.end.duration) * 3
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// The ports that take a right to bind: where nothing else tells when the program is ready, it is not without them.

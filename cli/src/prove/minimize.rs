@@ -87,8 +87,8 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
 /// Trials at the same time.
 fn jobs(private_network: bool) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    // On one network they would bind the same ports; most of a trial is waiting.
-    if private_network { (processors * 2).min(8) } else { 1 }
+    // On one network they would bind the same ports.
+    if private_network { processors.min(8) } else { 1 }
 }
 
 /// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
@@ -97,7 +97,7 @@ fn jobs(private_network: bool) -> usize {
 pub fn brief(prover: &Prover, profile: &Profile) -> Duration {
     let whole = prover.course.settle;
     match late(profile) {
-        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        Some(late) if !prover.settles => whole.min((whole / 4 + late * 4).max(prover.lasts)),
         _ => whole,
     }
 }

@@ -79,6 +79,8 @@ struct Prover {
     lender: Arc<Lender>,
     /// How long is waited for who has never been ready.
     patience: Arc<Patience>,
+    /// What each trial has to last at least, as the program is known to die so late.
+    lasts: Duration,
 }
 
 impl Prover {
@@ -115,6 +117,7 @@ impl Prover {
             settles: args.course.settle.is_some(),
             lender: Arc::default(),
             patience: Arc::default(),
+            lasts: Duration::ZERO,
         })
     }
 
@@ -235,7 +238,7 @@ fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>
     let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
     let given = prover.course.ready_timeout;
     let took = recorded.max(tried);
-    took.map_or(given, |took| (Duration::from_nanos(took) * 8 + Duration::from_secs(2)).min(given))
+    took.map_or(given, |took| (Duration::from_nanos(took) * 8 + Duration::from_secs(4)).min(given))
 }
 
 fn watching(args: &Watch) -> Watching {

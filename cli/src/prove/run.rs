@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::event::Identity;
@@ -59,6 +59,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         lender: Arc::default(),
         patience: Arc::default(),
+        lasts: Duration::ZERO,
     };
     let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;

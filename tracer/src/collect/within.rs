@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nrtrace_profiles::container::{IdRange, inside};
-use nrtrace_profiles::event::{Credentials, Event, Identity};
+use nrtrace_profiles::event::{Credentials, Identity};
 
 /// The surroundings of a program that ran already.
 #[derive(Clone, Debug, Default)]
