@@ -3,7 +3,8 @@
 
 mod samples;
 
-use nrtrace_profiles::emit::{Verdict, done};
+use nrtrace_profiles::changes::Changes;
+use nrtrace_profiles::emit::{Format, Verdict, done};
 use nrtrace_profiles::event::{FileType, Protocol};
 use nrtrace_profiles::grants::{FileKind, Grants};
 use nrtrace_profiles::profile::Listen;
@@ -507,4 +508,20 @@ proptest! {
         }
         prop_assert!(plan.groups.keys().all(|group| group != "root" && group != "disk"));
     }
+}
+
+/// A program that looks for its home finds the one that it was proved with, however its user is made.
+#[test]
+fn the_user_has_the_same_home_however_it_is_made() {
+    let mut homes = 0;
+    for profile in all() {
+        let plan = grants(&profile);
+        let lines = Format::Sysusers.emit(&profile, &plan).text;
+        let line = lines.lines().find(|line| line.starts_with("u ")).unwrap();
+        let written = line.rsplit(' ').next().unwrap();
+        let home = Changes::of(&profile, &plan).home().to_owned();
+        assert_eq!(home, if written == "-" { "/" } else { written }, "{lines}");
+        homes += u32::from(home != "/");
+    }
+    assert!(homes > 1, "{homes}");
 }

@@ -136,7 +136,10 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         }
         let is_granted = |requirement: &Requirement| {
             let granted = [Remedy::Granted, Remedy::Partly];
-            emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
+            let done = emit::done(&plan, requirement);
+            // What the program's configuration has to say first is granted by no file alone.
+            done.iter().any(|remedy| granted.contains(&remedy.verdict))
+                && done.iter().all(|remedy| remedy.method != Some(Method::Configure))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
         let copied = plan.credentials.values().any(|copy| copy.why.needs.contains(id));
