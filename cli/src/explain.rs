@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
-use nrtrace_profiles::explain::{Explanation, explain as explanation, find};
+use nrtrace_profiles::explain::{Explanation, explain as explanation, find, takes_no_right};
 use nrtrace_profiles::text::{indented_json, printable};
 
 use crate::args::{DiffFormat, ExplainArgs};
@@ -14,7 +14,17 @@ use crate::{show, terminal};
 /// Shows everything that is known about a need, or about each need of a row.
 pub fn explain(args: &ExplainArgs) -> Result<ExitCode> {
     let profile = show::load(&args.profile, &args.more)?;
-    let needs = find(&profile, &args.need).map_err(|error| BadInput(error.to_string()))?;
+    let needs = match find(&profile, &args.need) {
+        Ok(needs) => needs,
+        Err(error) => {
+            let free = takes_no_right(&profile, &args.need);
+            if free.is_empty() || args.format == DiffFormat::Json {
+                return Err(BadInput(error.to_string()).into());
+            }
+            free.iter().try_for_each(|line| terminal::print(&format!("{}\n", printable(line))))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let style = terminal::style(args.color, &std::io::stdout());
     for (place, need) in needs.into_iter().enumerate() {
         let found = explanation(&profile, need);

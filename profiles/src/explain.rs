@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::describe;
 use crate::emit::table::groups::{Group, groups};
+use crate::emit::table::listen;
 use crate::emit::table::rows::{named, subject};
 use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
 use crate::merge::covers;
-use crate::profile::Profile;
+use crate::profile::{Listen, Profile};
 use crate::requirement::{Basis, Need, Requirement, Seconds, Severity, word};
 use crate::text::printable;
 use crate::ways::grants;
@@ -93,6 +94,28 @@ pub fn find<'a>(profile: &'a Profile, text: &str) -> Result<Vec<&'a Requirement>
         found = look();
     }
     if found.is_empty() { Err(NotFound(text.to_owned())) } else { Ok(found) }
+}
+
+/// What the program listens on that a text names (a port by its number or as `tcp 6379`, a socket by its path) and that any
+/// user may: in words, a line each.
+pub fn takes_no_right(profile: &Profile, text: &str) -> Vec<String> {
+    let text = text.trim();
+    let is_it = |listen: &&Listen| match listen.port {
+        Some(port) => {
+            [port.to_string(), format!("{} {port}", word(&listen.protocol))].iter().any(|name| name == text)
+        }
+        None => listen.address.to_text() == text,
+    };
+    let needed = |listen: &&Listen| {
+        let id = |need: &Need| matches!(need, Need::Port { protocol, port, .. } if *protocol == listen.protocol && Some(*port) == listen.port);
+        profile.requirements.iter().any(|requirement| id(&requirement.need))
+    };
+    let found = profile.listens.iter().filter(is_it).filter(|listen| !needed(listen));
+    found
+        .map(|found| {
+            format!("{}: it listens there, which takes no right that an ordinary user lacks", listen(found))
+        })
+        .collect()
 }
 
 /// Puts together what is known about a need of the profile.

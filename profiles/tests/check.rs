@@ -8,9 +8,9 @@ use nrtrace_profiles::check::report::Format;
 use nrtrace_profiles::check::{Input, Policy, Rule, Verdict, check};
 use nrtrace_profiles::diff::diff;
 use nrtrace_profiles::emit::{Style, View, table};
-use nrtrace_profiles::event::{Exit, FileType};
-use nrtrace_profiles::explain::{explain, find};
-use nrtrace_profiles::profile::{Profile, Timeline};
+use nrtrace_profiles::event::{Exit, FileType, Protocol};
+use nrtrace_profiles::explain::{explain, find, takes_no_right};
+use nrtrace_profiles::profile::{Listen, Profile, Timeline};
 use nrtrace_profiles::requirement::{Access, IdentityOperation, Limit, Need, Requirement, Seconds, Severity};
 use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
@@ -186,6 +186,26 @@ fn one_need_is_explained() {
     {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+}
+
+#[test]
+fn a_port_that_takes_no_right_is_said_to_take_none() {
+    let mut profile = samples::redis();
+    let address = "127.0.0.1".into();
+    profile.listens = vec![Listen {
+        protocol: Protocol::Tcp,
+        address,
+        port: Some(6379),
+        processes: vec!["redis-server".into()],
+    }];
+    let said = takes_no_right(&profile, "6379");
+    assert!(
+        said.len() == 1 && said[0].contains("tcp 127.0.0.1:6379") && said[0].contains("takes no right"),
+        "{said:?}"
+    );
+    assert_eq!(takes_no_right(&profile, "tcp 6379"), said);
+    assert!(takes_no_right(&profile, "80").is_empty());
+    assert!(takes_no_right(&samples::nginx(), "80").is_empty(), "it needs a right");
 }
 
 /// Whatever the table prints names what it stands for.

@@ -21,7 +21,7 @@ use groups::{Group, few, groups};
 use paper::{BOLD, GREEN, Paper, RED, YELLOW, columns, padded};
 
 pub(super) use evidence::unexplained;
-pub(super) use listens::listen;
+pub(crate) use listens::listen;
 
 /// Whether the table may use terminal colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,9 @@ fn footer(paper: &mut Paper, profile: &Profile, grants: &Grants) {
     for unmet in grants.unmet.iter().filter(|unmet| unmet.need == "identity") {
         paper.title(RED, &format!("To look at: {}; {}", unmet.reason, unmet.hint));
     }
-    if let Some(gave_up) = &profile.gave_up {
+    // What trials lived with is not spoken against by the run that was first.
+    let lives = profile.proof.as_ref().is_some_and(|proof| proof.lives);
+    if let Some(gave_up) = profile.gave_up.as_ref().filter(|_| !lives) {
         gave_up::to_try(paper, gave_up, profile);
     }
     if let Some(text) = listens::summary(&profile.listens) {

@@ -8,7 +8,7 @@ use crate::profile::Listen;
 use crate::requirement::word;
 
 /// One address, with who bound it.
-pub(in crate::emit) fn listen(listen: &Listen) -> String {
+pub(crate) fn listen(listen: &Listen) -> String {
     let address = listen.address.to_text();
     let by: Vec<String> = listen.processes.iter().map(RawText::to_text).collect();
     let place = match listen.port {
