@@ -22,6 +22,7 @@ mod origin;
 mod output;
 mod place;
 mod plan;
+mod programs;
 mod progress;
 mod prove;
 mod replay;

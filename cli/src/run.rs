@@ -26,6 +26,7 @@ use crate::name;
 use crate::origin;
 use crate::output::{Losses, OutputDir, Target};
 use crate::place::{self, Place};
+use crate::programs;
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
@@ -108,6 +109,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     settled.library.annotate(&mut profile);
     origin::note(&mut profile, &recorded.trace);
+    programs::note(&mut profile);
     conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }

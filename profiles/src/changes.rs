@@ -160,6 +160,23 @@ impl Changes {
         }
     }
 
+    /// The home of the user where it is made: the directory with the service's state, as in the lines for systemd-sysusers and
+    /// so in what was proved; without one the root directory, which systemd-sysusers takes.
+    pub fn home(&self) -> &str {
+        let plain = |path: &str| {
+            path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'))
+        };
+        let directories = self.changes.iter().filter_map(|change| match &change.action {
+            Action::Directory { path, .. } => path.as_str(),
+            _ => None,
+        });
+        directories
+            .filter(|path| path.starts_with("/var/lib/"))
+            .min()
+            .filter(|path| plain(path))
+            .unwrap_or("/")
+    }
+
     /// Reads what [`Changes::to_json`] wrote.
     ///
     /// # Errors

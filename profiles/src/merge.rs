@@ -192,6 +192,13 @@ fn derive(first: &Profile, all: &[&Profile], runs: Vec<Profile>) -> Profile {
             .into_iter()
             .cloned()
             .collect(),
+        programs: all
+            .iter()
+            .flat_map(|run| &run.programs)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .cloned()
+            .collect(),
         knowledge: all
             .iter()
             .flat_map(|run| &run.knowledge)

@@ -51,6 +51,9 @@ pub struct Profile {
     /// calls were not recorded.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub writes: Vec<Written>,
+    /// Directories of needs in which others than the user have programs: they are not given away.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub programs: Vec<RawText>,
     /// What was refused or checked and could not be placed.
     pub unexplained: Vec<Unexplained>,
     /// Set when the program ended by itself with an error and no refusal explains it.

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use nrtrace_profiles::emit::Format;
 use nrtrace_profiles::event::FileType::{Directory, File};
 use nrtrace_profiles::event::Phase;
-use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::profile::{Profile, Unexplained};
 use nrtrace_profiles::proof::Finding;
 use nrtrace_profiles::prove::{Bench, Tried, atoms, conclude, judge, minimize, refused, suspects, without};
 use nrtrace_profiles::requirement::{Access, Requirement, Severity};
@@ -110,6 +110,22 @@ fn a_program_that_needs_nothing_is_granted_nothing() {
     conclude::minimized(&mut profile, &found);
     assert_eq!(required(&profile), [] as [&str; 0]);
     assert!(atoms(&profile).is_empty());
+}
+
+/// Deaths from before something was left out count, so that one more is enough.
+#[test]
+fn what_died_before_dies_once_more() {
+    let mut profile = readers(9);
+    let all: Vec<String> = required(&profile).into_iter().map(str::to_owned).collect();
+    let fatal: Vec<&str> = all.iter().skip(1).map(String::as_str).collect();
+    let mut bench = program(without_any(&fatal));
+    let found = minimize(atoms(&profile), &mut bench).unwrap();
+    assert_eq!(found.removed(), BTreeSet::from([all[0].clone()]));
+    // Three with everything, three of groups, two of each fatal one, the harmless one, one more of each, six of the result.
+    assert!(bench.trials <= 3 + 3 + 2 * 8 + 1 + 8 + 6, "{} trials", bench.trials);
+    conclude::minimized(&mut profile, &found);
+    let needed = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
+    assert_eq!(needed.map(|known| known.proof.as_ref().unwrap().failed).collect::<Vec<_>>(), [3; 8]);
 }
 
 #[test]
@@ -355,4 +371,29 @@ fn what_is_given_to_a_group_belongs_to_it() {
     let way = next.requirements.iter().find(|known| known.id == given.id).unwrap().way;
     assert_eq!(way, Some(Method::Group));
     assert_eq!(grants(&next).directories[&"/run/mail/login".into()].group.as_deref(), Some("990"));
+}
+
+/// A file that is made beforehand is there from the start, and cannot be removed.
+#[test]
+fn a_file_that_is_removed_to_be_made_anew_is_told_of() {
+    let pid = path("/run/watcher.pid", File, &[Access::Create], ("/run", root_directory(0o755)));
+    let watcher = profile("watcher", &["watcher"], vec![pid]);
+    let mut seen = watcher.clone();
+    seen.requirements.clear();
+    assert!(!refused(&watcher, &seen).keeps_from_removing("path:/run/watcher.pid"));
+    seen.unexplained.push(Unexplained {
+        call: "unlink".into(),
+        process: "watcher".into(),
+        object: "/run/watcher.pid".into(),
+        capability: None,
+        outcome: "EROFS".into(),
+        frames: vec![],
+        obstacle: None,
+        count: 1,
+        phase: Phase::Startup,
+    });
+    let trial = refused(&watcher, &seen);
+    assert_eq!(trial.insufficient, [("path:/run/watcher.pid".to_owned(), BTreeSet::from([Access::Delete]))]);
+    assert!(trial.keeps_from_removing("path:/run/watcher.pid"));
+    assert!(!trial.keeps_from_removing("path:/run/other.pid"));
 }

@@ -82,8 +82,7 @@ pub fn tried(report: &Report) -> Tried {
     match &report.verdict {
         Some(Verdict::Failed(failure)) => {
             let said = last_words(report);
-            let lower = String::from_utf8_lossy(&report.output).to_lowercase();
-            let telling = ["denied", "not permitted", "permission"].iter().any(|word| lower.contains(word));
+            let telling = tells(&String::from_utf8_lossy(&report.output));
             let how = if said.is_empty() { failure.to_string() } else { format!("{failure}: {said}") };
             Tried { lived: false, how, telling }
         }
@@ -91,15 +90,18 @@ pub fn tried(report: &Report) -> Tried {
     }
 }
 
+/// Whether it says that something was denied: strerror(3) of EACCES, EPERM and, where the unit keeps a directory
+/// read-only, EROFS.
+fn tells(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    ["denied", "not permitted", "permission", "read-only file system"].iter().any(|word| lower.contains(word))
+}
+
 /// The last line that says something.
 pub fn last_words(report: &Report) -> String {
     let output = String::from_utf8_lossy(&report.output);
-    let denied = |line: &&str| {
-        let lower = line.to_lowercase();
-        ["denied", "not permitted"].iter().any(|word| lower.contains(word))
-    };
     let mut lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.clone().rfind(denied).or_else(|| lines.next_back()).unwrap_or_default();
+    let line = lines.clone().rfind(|line| tells(line)).or_else(|| lines.next_back()).unwrap_or_default();
     line.chars().take(200).collect()
 }
 

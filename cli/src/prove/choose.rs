@@ -1,6 +1,8 @@
 //! From the first run to a profile that the program lives with: whom it runs as, and what it may have missed.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
@@ -21,6 +23,7 @@ use super::verify::{self, Hints, Verified};
 use super::{Prover, course, ready_timeout};
 use crate::origin;
 use crate::place;
+use crate::programs;
 use crate::progress::Trials;
 use crate::terminal;
 
@@ -64,7 +67,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     let (mut first, mut tried) = (Some(first), Vec::new());
     let mut known: BTreeSet<(u32, u32)> = BTreeSet::new();
     loop {
-        let next = if known.len() < MOST { waiting.pop_front() } else { None };
+        let next = if known.len() < MOST && !prover.patience.is_over() { waiting.pop_front() } else { None };
         let (who, recorded) = match (next, &mut first) {
             (Some(Candidate { identity, .. }), _) if !known.insert((identity.uid, identity.gid)) => continue,
             (Some(Candidate { identity, why }), _) => {
@@ -121,6 +124,7 @@ fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
 fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<(Chosen, Vec<Profile>)> {
     let made = made(&recorded.profile);
     let mut prover = prover.clone();
+    prover.lasts = outlasting(&recorded);
     if recorded.failure.is_some() {
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
@@ -136,10 +140,14 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
         }
     }
     prover.course = course(&wanted.args.course, &profile);
+    if !prover.settles {
+        prover.course.settle = prover.course.settle.max(prover.lasts);
+    }
     if recorded_well {
         if prover.learns_ports {
             prover.course.readiness.ports = listened(&profile);
         }
+        prover.patience = Arc::default();
         if prover.course.readiness.is_empty() {
             prover.course.readiness.ports = ports(&profile);
         }
@@ -147,8 +155,22 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     }
     let hints = Hints { made, suspected };
     let verified = verify::verify(&prover, &mut profile, Some(&hints), &wanted.args.results.talk)?;
+    if verified.lives() {
+        prover.course.ready_timeout = ready_timeout(&prover, &profile, Some(&verified));
+    }
     seen.push(profile.clone());
     Ok((Chosen { prover, profile, verified }, seen))
+}
+
+/// A program that died some time after it was ready, of something that it missed, may do so in each trial: several times as
+/// long tells.
+fn outlasting(recorded: &Recorded) -> Duration {
+    match recorded.failure {
+        Some(Failure::NoLongerReady { .. } | Failure::Ended { was_ready: None | Some(true), .. }) => {
+            Duration::from_nanos(recorded.report.trace.end.duration) * 3
+        }
+        _ => Duration::ZERO,
+    }
 }
 
 /// The ports that take a right to bind: where nothing else tells when the program is ready, it is not without them.
@@ -184,8 +206,9 @@ fn record(
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
-    let request = prover.request(rights, prover.course.clone(), true, capture);
+    let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
     let mut report = trial::run(&request, &prover.lender)?;
+    prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
     if let Some(unit) = &wanted.unit {
         // The unit sets them already.
@@ -196,6 +219,7 @@ fn record(
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
     wanted.library.annotate(&mut profile);
+    programs::note(&mut profile);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),
         _ => None,
@@ -312,11 +336,12 @@ impl<'a> Repeated<'a> {
         let mut again = record(self.wanted, self.prover, &identity, policy, prepared, Capture::Keep)?;
         self.seen.push(std::mem::replace(&mut self.last, again.profile.clone()));
         let kept = |known: &&Requirement| known.severity == Severity::Required;
-        self.prepared.requirements.iter().filter(kept).for_each(|known| {
-            if again.profile.requirements.iter().all(|seen| seen.id != known.id) {
-                judge::add(&mut again.profile, known);
-            }
-        });
+        // What was made beforehand was not refused this time: what it took is known from the run before.
+        self.prepared
+            .requirements
+            .iter()
+            .filter(kept)
+            .for_each(|known| judge::add(&mut again.profile, known));
         let Some(failure) = &again.failure else { return Ok(Some(again)) };
         shown.say(&format!("it {failure}: {}", last_words(&again.report)));
         self.waited = failure.is_timeout();

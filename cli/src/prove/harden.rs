@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::emit::{Format, hardening};
@@ -13,12 +14,16 @@ use nrtrace_tracer::apply::Unit;
 use nrtrace_tracer::course::{Course, Verdict};
 use nrtrace_tracer::trial::TrialError;
 
-use super::Prover;
+use super::{Prover, minimize};
 use crate::args::Talk;
 use crate::progress::Trials;
 
+/// How long is looked for what hardens: it is more than what was asked, and each trial that fails may wait for readiness.
+const SEARCH: Duration = Duration::from_secs(60);
+
 /// Tries it, and writes into the profile's proof what the program lives with; it has been proved otherwise. With `longer`,
-/// it has to live so many times as long with the result once, unless the proof says that it has.
+/// it has to live so many times as long with the result once, unless the proof says that it has, and trials before that are
+/// brief. What there is no time for is said, and left out.
 pub fn harden(prover: &Prover, profile: &mut Profile, longer: u32, talk: &Talk) -> Result<()> {
     let shown = Trials::new(&profile.name, talk);
     let candidates = candidates(prover, profile);
@@ -33,7 +38,18 @@ pub fn harden(prover: &Prover, profile: &mut Profile, longer: u32, talk: &Talk) 
         trials += 1;
         lives(prover, profile, held, course)
     };
-    let mut held = prove::harden(&candidates, &mut |set| try_with(set, &prover.course))?;
+    let (start, mut brief) = (Instant::now(), prover.course.clone());
+    if longer > 1 {
+        brief.settle = minimize::brief(prover, profile);
+    }
+    let found = prove::harden(&candidates, &hardening::is_often_too_much, &mut |set| {
+        if start.elapsed() > SEARCH { Ok(None) } else { try_with(set, &brief).map(Some) }
+    })?;
+    if !found.untried.is_empty() {
+        let (after, untried) = (start.elapsed().as_secs(), found.untried.join(", "));
+        shown.note(&format!("the search for what hardens was cut off after {after} s; not tried: {untried}"));
+    }
+    let mut held = found.held;
     if longer > 1 && !held.is_empty() {
         let course = Course { settle: prover.course.settle * longer, ..prover.course.clone() };
         // One death may be bad luck.

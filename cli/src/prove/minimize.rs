@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_tracer::course::Verdict;
+use nrtrace_tracer::trial::TrialError;
 
 use super::bench::{Trying, tried};
 use super::journal::Journal;
@@ -40,6 +42,8 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
+    // It has been ready; a trial that is not says nothing of the next.
+    prover.patience = Arc::default();
     let whole = prover.course.settle;
     prover.course.settle = brief(&prover, profile);
     let jobs = wanted.search.jobs.map_or_else(|| jobs(prover.private_network), usize::from);
@@ -90,10 +94,10 @@ fn jobs(private_network: bool) -> usize {
 /// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
 /// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
 /// more time.
-fn brief(prover: &Prover, profile: &Profile) -> Duration {
+pub fn brief(prover: &Prover, profile: &Profile) -> Duration {
     let whole = prover.course.settle;
     match late(profile) {
-        Some(late) if !prover.settles => whole.min(whole / 4 + late * 4),
+        Some(late) if !prover.settles => whole.min((whole / 4 + late * 4).max(prover.lasts)),
         _ => whole,
     }
 }
@@ -109,7 +113,7 @@ struct Outlived {
     hardening: BTreeSet<String>,
 }
 
-/// Early green is false: the result has to live much longer once.
+/// Early green is false: the result has to live much longer once, and at the same time with all that can be taken away.
 fn outlives(
     prover: &Prover,
     profile: &Profile,
@@ -123,15 +127,27 @@ fn outlives(
     course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
     let mut outlived = Outlived::default();
-    // One that lives so long with all that can be taken away lives without that, too: it need not do so twice.
     let smaller = without(profile, &removed);
     let hardening = harden::all(prover, &smaller);
-    if !hardening.is_empty() && harden::lives(prover, &smaller, &hardening, &course)? {
-        outlived.hardening = hardening;
-        return Ok(outlived);
+    let hardened = || {
+        Ok::<_, TrialError>(!hardening.is_empty() && harden::lives(prover, &smaller, &hardening, &course)?)
+    };
+    let plain = || prover.trial(&smaller, &course, false);
+    let (lives, first) = if prover.private_network {
+        std::thread::scope(|scope| {
+            let hardened = scope.spawn(hardened);
+            let plain = plain();
+            (hardened.join().unwrap_or(Ok(false)), plain)
+        })
+    } else {
+        (hardened(), plain())
+    };
+    if lives? {
+        outlived.hardening = hardening.clone();
     }
+    let mut first = Some(first?);
     for _ in 0..prove::search::BASELINE {
-        let report = prover.trial(&smaller, &course, false)?;
+        let report = first.take().map_or_else(plain, Ok)?;
         let Some(Verdict::Failed(_)) = &report.verdict else { break };
         if removed.is_empty() || prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
             // Not for what was left out.

@@ -6,6 +6,7 @@ mod harden;
 mod journal;
 mod manager;
 mod minimize;
+mod patience;
 mod run;
 mod share;
 mod tell;
@@ -42,6 +43,7 @@ use crate::results::Artefacts;
 use crate::there::found_from_everywhere;
 use crate::{input, results, service, show};
 
+use patience::Patience;
 use verify::Verified;
 
 pub use run::{Wanted, run};
@@ -79,6 +81,10 @@ struct Prover {
     settles: bool,
     /// Lends the trials what watches them.
     lender: Arc<Lender>,
+    /// How long is waited for who has never been ready.
+    patience: Arc<Patience>,
+    /// What each trial has to last at least, as the program is known to die so late.
+    lasts: Duration,
 }
 
 impl Prover {
@@ -120,6 +126,8 @@ impl Prover {
             with: args.sandbox.with,
             settles: args.course.settle.is_some(),
             lender: Arc::default(),
+            patience: Arc::default(),
+            lasts: Duration::ZERO,
         })
     }
 
@@ -241,7 +249,7 @@ fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>
     let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
     let given = prover.course.ready_timeout;
     let took = recorded.max(tried);
-    took.map_or(given, |took| (Duration::from_nanos(took) * 6 + Duration::from_secs(5)).min(given))
+    took.map_or(given, |took| (Duration::from_nanos(took) * 8 + Duration::from_secs(4)).min(given))
 }
 
 fn watching(args: &Watch) -> Watching {

@@ -74,6 +74,8 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         with: args.sandbox.with,
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         lender: Arc::default(),
+        patience: Arc::default(),
+        lasts: Duration::ZERO,
     };
     let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;

@@ -9,7 +9,7 @@ use nrtrace_profiles::emit::{self, Verdict as Remedy};
 use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
-use nrtrace_profiles::requirement::{Access, Need, Requirement, Severity, word};
+use nrtrace_profiles::requirement::{Access, IdentityOperation, Need, Requirement, Severity, word};
 use nrtrace_profiles::text::{indented_json, printable};
 use nrtrace_profiles::ways::plan;
 
@@ -136,15 +136,20 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
         }
         let is_granted = |requirement: &Requirement| {
             let granted = [Remedy::Granted, Remedy::Partly];
-            emit::done(&plan, requirement).iter().any(|remedy| granted.contains(&remedy.verdict))
+            let done = emit::done(&plan, requirement);
+            // What the program's configuration has to say first is granted by no file alone.
+            done.iter().any(|remedy| granted.contains(&remedy.verdict))
+                && done.iter().all(|remedy| remedy.method != Some(Method::Configure))
         };
         let granted = profile.requirements.iter().filter(of_id).any(is_granted);
-        say(&format!("Refused: {id}: {}", in_vain(id, granted, verified)));
-        if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted) {
+        let copied = plan.credentials.values().any(|copy| copy.why.needs.contains(id));
+        say(&format!("Refused: {id}: {}", in_vain(id, granted, copied, verified)));
+        if let Some(requirement) = profile.requirements.iter().find(of_id).filter(|_| !granted || copied) {
             emit::done(&plan, requirement).iter().for_each(|remedy| say(&format!("  {}", remedy.text)));
         }
     }
     if verified.refused.missing.is_empty() && verified.refused.insufficient.is_empty() {
+        becomes(profile);
         match judge::recorded_failure(profile) {
             Some(exit) => say(&format!(
                 "Nothing was refused that a grant would give, and the recorded run, with every right, {} as well: \
@@ -163,8 +168,26 @@ fn missing(verified: &Verified, profile: &Profile, prover: &Prover) {
     }
 }
 
+/// A program that becomes somebody else, and ends although nothing was refused, may look whether it has.
+fn becomes(profile: &Profile) {
+    let is_change = |known: &&Requirement| {
+        let Need::Identity { operation, .. } = &known.need else { return false };
+        known.severity == Severity::Required
+            && [IdentityOperation::SetUser, IdentityOperation::SetGroup].contains(operation)
+    };
+    let changes: Vec<&str> =
+        profile.requirements.iter().filter(is_change).map(|known| known.id.as_str()).collect();
+    if !changes.is_empty() {
+        say(&format!(
+            "It becomes somebody else ({}), and may look whether it has: have its options and its configuration name nobody, or \
+             everywhere the one as whom it runs",
+            changes.join(", ")
+        ));
+    }
+}
+
 /// Why a need was refused although it is known.
-fn in_vain(id: &str, granted: bool, verified: &Verified) -> &'static str {
+fn in_vain(id: &str, granted: bool, copied: bool, verified: &Verified) -> &'static str {
     let seen = classify::profile(&verified.report.trace, "");
     let looked_at = seen.gave_up.iter().flat_map(|gave_up| &gave_up.looked_at);
     let mut there = looked_at.filter(|looked| looked.outcome == "EEXIST");
@@ -173,6 +196,12 @@ fn in_vain(id: &str, granted: bool, verified: &Verified) -> &'static str {
             "it makes this itself and ends where it is there (O_EXCL), so that nothing made beforehand helps: have it put into \
              a directory of its own"
         }
+        true if verified.refused.keeps_from_removing(id) => {
+            "it is made beforehand, as its directory is not the service's, and the program removes it, or ends where it is there \
+             (O_EXCL, or a pid file that stands for another one that runs): have it put into a directory of its own, by an \
+             option or its configuration"
+        }
+        true if copied => "systemd hands over a copy, and the program reads the file where it was",
         true => "granted, and refused all the same",
         false => "refused, and no file grants it",
     }

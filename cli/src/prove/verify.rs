@@ -213,7 +213,8 @@ fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
 
 /// One trial that is watched: what it showed, what it was refused, and why it failed.
 fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Profile, Option<Failure>)> {
-    let report = prover.trial(profile, &prover.course, true)?;
+    let report = prover.trial(profile, &prover.patience.course(&prover.course), true)?;
+    prover.patience.learn(report.verdict.as_ref());
     let seen = classify::profile(&report.trace, &profile.name);
     let mut refused = refused(profile, &seen);
     refused.untried = report.on_shares.clone();

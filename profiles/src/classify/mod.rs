@@ -124,6 +124,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
         requirements: classified.requirements,
         listens: classified.listens,
         writes: classified.writes,
+        programs: Vec::new(),
         unexplained: classified.unexplained,
         gave_up: classified.gave_up,
         proof: None,

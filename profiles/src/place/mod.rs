@@ -52,6 +52,9 @@ pub struct World {
     names: BTreeSet<String>,
     /// Names of the programs that made calls: what is a service's own is its own if it is one of them.
     services: BTreeSet<String>,
+    /// Directories in which others have programs.
+    #[serde(skip)]
+    programs: BTreeSet<RawText>,
 }
 
 impl World {
@@ -69,7 +72,13 @@ impl World {
             Some(_) => Setting::Container,
             None => Setting::Host,
         };
-        Self { setting, user: user.to_owned(), names: names.collect(), services: started.map(base).collect() }
+        Self {
+            setting,
+            user: user.to_owned(),
+            names: names.collect(),
+            services: started.map(base).collect(),
+            programs: profile.programs.iter().map(real).collect(),
+        }
     }
 
     /// Whose `path` is.
@@ -78,6 +87,9 @@ impl World {
         let bytes = path.as_bytes();
         if let Some(why) = self.obeyed(bytes) {
             return Place::System(why);
+        }
+        if self.programs.contains(&path) {
+            return Place::System(RUNS);
         }
         let base = BASES.iter().find(|(base, _)| is_below(bytes, base.as_bytes()));
         if SHARED.iter().any(|shared| bytes == shared.as_bytes()) {

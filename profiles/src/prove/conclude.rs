@@ -78,11 +78,13 @@ pub fn minimized(profile: &mut Profile, found: &Found) {
         }
         // A need may be in several atoms that stay; one of its own tells most, and else the one that was tried most.
         let of_it =
-            found.fates.iter().filter(|fate| fate.atom.needs.contains(&requirement.id) && fate.failed > 0);
-        let Some(fate) = of_it.max_by_key(|fate| (fate.atom.needs.len() == 1, fate.failed)) else { continue };
+            found.fates.iter().filter(|fate| fate.atom.needs.contains(&requirement.id) && fate.deaths() > 0);
+        let Some(fate) = of_it.max_by_key(|fate| (fate.atom.needs.len() == 1, fate.deaths())) else {
+            continue;
+        };
         let proof = requirement.proof.get_or_insert(proof(Finding::Removal));
         proof.finding = Finding::Removal;
-        proof.failed = fate.failed;
+        proof.failed = fate.deaths();
         let others =
             fate.atom.needs.iter().filter(|need| **need != requirement.id && !removed.contains(*need));
         proof.together = others.cloned().collect();

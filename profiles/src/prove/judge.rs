@@ -28,6 +28,14 @@ pub struct Trial {
     pub withheld: BTreeSet<String>,
 }
 
+impl Trial {
+    /// Whether all that was refused of a need that is granted is to remove it.
+    pub fn keeps_from_removing(&self, id: &str) -> bool {
+        let mut refused = self.insufficient.iter().filter(|(of, _)| of == id).peekable();
+        refused.peek().is_some() && refused.all(|(_, access)| access.iter().eq([&Access::Delete]))
+    }
+}
+
 /// Compares the recording of a trial, classified as `seen`, with the profile whose grants it ran with.
 pub fn refused(profile: &Profile, seen: &Profile) -> Trial {
     let mut trial = Trial { missing: beyond(profile, seen), ..Trial::default() };
@@ -83,7 +91,11 @@ fn kept_from_removing<'a>(
         seen.unexplained.iter().filter(|refused| refused.outcome == "EROFS" && calls::removes(&refused.call));
     removals.filter_map(|refused| {
         let is_it = |known: &&Requirement| match &known.need {
-            Need::Path { path, access, .. } => *path == refused.object && access.contains(&Access::Delete),
+            // One that it only makes was not there to be removed in the recorded run.
+            Need::Path { path, access, .. } => {
+                let made = [Access::Create, Access::Delete].iter().any(|change| access.contains(change));
+                *path == refused.object && made
+            }
             _ => false,
         };
         let known =
@@ -165,6 +177,7 @@ pub fn add(profile: &mut Profile, refused: &Requirement) {
             {
                 access.extend(more);
             }
+            known.evidence.calls.extend(refused.evidence.calls.iter().cloned());
             known.severity = Severity::Required;
             known.proof = None;
         }

@@ -13,6 +13,6 @@ pub mod users;
 pub mod ways;
 
 pub use atoms::{Atom, atoms, without};
-pub use harden::harden;
+pub use harden::{Hardened, Lives, harden};
 pub use judge::{Trial, refused};
 pub use search::{Bench, Found, Tried, minimize};

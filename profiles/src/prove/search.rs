@@ -44,10 +44,19 @@ pub struct Fate {
     pub failed: u32,
     /// How much these weigh.
     weight: u32,
+    /// Deaths without it while more was granted than now, and how much they weigh.
+    before: (u32, u32),
     /// The same in which it lived.
     pub lived: u32,
     /// How it last died without it.
     pub how: String,
+}
+
+impl Fate {
+    /// Trials without it alone in which the program died, those included that granted more than is granted in the end.
+    pub fn deaths(&self) -> u32 {
+        self.failed + self.before.0
+    }
 }
 
 /// What a search came to.
@@ -119,7 +128,15 @@ const SMALL: usize = 8;
 pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::Error> {
     let fates = atoms
         .into_iter()
-        .map(|atom| Fate { atom, removed: false, failed: 0, weight: 0, lived: 0, how: String::new() })
+        .map(|atom| Fate {
+            atom,
+            removed: false,
+            failed: 0,
+            weight: 0,
+            before: (0, 0),
+            lived: 0,
+            how: String::new(),
+        })
         .collect();
     let found = Found { fates, trials: 0, baseline: 0, flaked: 0, died: 0, how: String::new() };
     let mut search = Search { found, bench, luck: 0 };
@@ -280,9 +297,14 @@ impl<B: Bench> Search<'_, B> {
         Ok(())
     }
 
-    /// What was seen of an atom when more was granted than now.
+    /// What was seen of an atom when more was granted than now: what it died without then, it will hardly live without with
+    /// less, so that one more death is enough; a life counts as before.
     fn forget(&mut self, place: usize) {
         if let Some(fate) = self.found.fates.get_mut(place) {
+            fate.before = match fate.lived {
+                0 => (fate.before.0 + fate.failed, fate.before.1 + fate.weight),
+                _ => (0, 0),
+            };
             (fate.failed, fate.weight, fate.lived) = (0, 0, 0);
         }
     }
@@ -291,7 +313,8 @@ impl<B: Bench> Search<'_, B> {
     fn is_required(&self, place: usize, wanted: u32) -> Option<bool> {
         let fate = self.found.fates.get(place)?;
         match (fate.failed, fate.lived) {
-            (_, 0) => (fate.weight >= wanted).then_some(true),
+            (0, 0) => None,
+            (_, 0) => (fate.weight + fate.before.1 >= wanted).then_some(true),
             (0, _) => Some(false),
             _ if self.found.flaked > 0 => Some(false),
             (MISSED.., _) => Some(true),
@@ -328,7 +351,9 @@ impl<B: Bench> Search<'_, B> {
             let more: u32 = open
                 .iter()
                 .filter_map(|place| self.found.fates.get(*place))
-                .map(|fate| wanted.saturating_sub(fate.weight).div_ceil(TELLING).saturating_sub(1))
+                .map(|fate| {
+                    wanted.saturating_sub(fate.weight + fate.before.1).div_ceil(TELLING).saturating_sub(1)
+                })
                 .sum();
             let mut missed = false;
             for (place, tried) in open.iter().zip(self.try_atoms(&sets, more as usize)?) {

@@ -15,6 +15,9 @@ use crate::ways::plan;
 /// How many of the last things that it looked at are suspected.
 const LAST: usize = 4;
 
+/// Calls that tell what is at a path.
+const LOOKS: [&str; 7] = ["access", "faccessat", "faccessat2", "lstat", "newfstatat", "stat", "statx"];
+
 /// What may be missing, of which `tried` is known not to be it: the profile's plan grants each of them.
 ///
 /// `seen` is what the run showed that failed, `profile` what it was granted, and `made` are directories that the
@@ -79,9 +82,13 @@ fn suspect(looked: &LookedAt, uid: u32) -> Vec<Requirement> {
         }
         (None, "ENOENT") => {
             let parent = crate::place::parent(&looked.path);
-            let whole = ["chdir", "opendir"].contains(&looked.call.as_str());
-            let path = if whole { &looked.path } else { &parent };
-            vec![directory(path, Some(looked))]
+            let enters = ["chdir", "opendir"].contains(&looked.call.as_str());
+            // What is looked for by its name alone may be a directory, too, where it bears no ending.
+            let name = looked.path.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let looks = LOOKS.contains(&looked.call.as_str()) && !name.contains(&b'.');
+            let above = (!enters).then_some(&parent);
+            let paths = above.into_iter().chain((enters || looks).then_some(&looked.path));
+            paths.map(|path| directory(path, Some(looked))).collect()
         }
         _ => Vec::new(),
     }

@@ -170,7 +170,11 @@ fn attribute(wish: &Wish, grants: &Grants) -> Result<Way, Refusal> {
 fn copy(wish: &Wish, grants: &Grants) -> Option<Way> {
     let closed = matches!(secret(wish.path, wish.inode(), &grants.world), Some(Secret::Closed(_)));
     let asked = !closed || grants.choices.prefer.contains(&Method::Credential);
-    let plain = wish.bits() == 4 && wish.file_type == FileType::File && !is_kernel_tree(wish.path);
+    // A copy makes nobody the owner of what is looked at.
+    let plain = wish.bits() == 4
+        && wish.file_type == FileType::File
+        && !wish.has(Access::Own)
+        && !is_kernel_tree(wish.path);
     let copy = Credential { path: wish.path.clone(), why: Why::default() };
     (plain && asked).then(|| {
         let because = "systemd reads it as root and hands a copy over, which only this service sees";

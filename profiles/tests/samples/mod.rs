@@ -143,6 +143,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
         requirements,
         listens: vec![],
         writes: vec![],
+        programs: vec![],
         unexplained: vec![],
         gave_up: None,
         proof: None,

@@ -45,12 +45,12 @@ pub fn make_group(name: &str, gid: Option<u32>) -> Result<(), String> {
     )
 }
 
-/// Makes a system user without a home or a shell.
-pub fn make_user(name: &str, group: &str, uid: Option<u32>) -> Result<(), String> {
+/// Makes a system user without a shell. Its home is named, and not made.
+pub fn make_user(name: &str, group: &str, uid: Option<u32>, home: &str) -> Result<(), String> {
     let uid = uid.map(|uid| uid.to_string());
     let number = || uid.iter().flat_map(|uid| ["-u", uid.as_str()]);
-    let plain = ["-r", "-M", "-N", "-g", group, "-d", "/nonexistent", "-s", "/usr/sbin/nologin"];
-    let small = ["-S", "-D", "-H", "-G", group, "-h", "/nonexistent", "-s", "/sbin/nologin"];
+    let plain = ["-r", "-M", "-N", "-g", group, "-d", home, "-s", "/usr/sbin/nologin"];
+    let small = ["-S", "-D", "-H", "-G", group, "-h", home, "-s", "/sbin/nologin"];
     either(
         ("useradd", plain.into_iter().chain(number()).chain([name]).collect()),
         ("adduser", small.into_iter().chain(number()).chain([name]).collect()),

@@ -103,7 +103,7 @@ impl Job<'_> {
         let user = &changes.user;
         if !accounts::has_user(user) {
             self.step()?;
-            accounts::make_user(user, &changes.group, changes.uid)
+            accounts::make_user(user, &changes.group, changes.uid, changes.home())
                 .map_err(|reason| fail(format!("user {user}"), reason))?;
         }
         for group in plan.joins.iter().filter(|group| !accounts::is_member(user, group)) {

@@ -446,3 +446,17 @@ fn a_program_need_not_be_read() {
     let executed = run_it().check(DAC, OPEN).at("/srv/app/b", FileType::File, 0o700);
     needs(&trace("x", [executed]), &["path:/srv/app/b file execute"]);
 }
+
+/// A real-time class of input and output takes CAP_SYS_NICE or CAP_SYS_ADMIN, and the kernel asks for the mightier one
+/// first; where another call asks for that, nothing less does.
+#[test]
+fn the_least_of_two_capabilities_that_answer_is_needed() {
+    let ids = |events: Vec<Make>| -> Vec<String> {
+        run(&trace("/usr/bin/backup", events)).requirements.into_iter().map(|known| known.id).collect()
+    };
+    let ionice =
+        || call("ioprio_set", &[1, 0, 1 << 13]).check(Capability::SYS_ADMIN, "capable ioprio_check_cap");
+    assert_eq!(ids(vec![ionice()]), ["capability:CAP_SYS_NICE"]);
+    let name = call("sethostname", &[0, 4]).check(Capability::SYS_ADMIN, "ns_capable __do_sys_sethostname");
+    assert_eq!(ids(vec![ionice(), name]), ["capability:CAP_SYS_ADMIN", "capability:CAP_SYS_NICE"]);
+}

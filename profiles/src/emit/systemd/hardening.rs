@@ -111,6 +111,17 @@ const ROWS: &[Row] = &[
     }),
 ];
 
+/// What programs most often do not live with, by what trials of many have shown: those that become somebody, those that
+/// make code, and those that ask for the list of interfaces.
+pub fn is_often_too_much(line: &str) -> bool {
+    [
+        "SystemCallFilter=~@privileged",
+        "MemoryDenyWriteExecute=yes",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    ]
+    .contains(&line)
+}
+
 impl Row {
     fn lines(&self) -> impl Iterator<Item = String> {
         self.values.iter().map(|value| format!("{}={value}", self.name))

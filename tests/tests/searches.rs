@@ -1,0 +1,104 @@
+//! What a search tries where the first grant does not do, and what it says where none can: scripts that are services.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::Duration;
+
+use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::requirement::{Access, Need, Severity};
+use nrtrace_tests::sandbox::{BIN, Finished, OUT, Sandbox};
+
+/// `run --minimize` of a Perl script, named `watcher`; how it ended, and its profile.
+fn searched(prepare: &str, script: &str, options: &str) -> (Profile, Finished) {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
+    let finished = sandbox
+        .script(&format!(
+            "{prepare}\ncat >/usr/local/sbin/watcher <<'X'\n#!/usr/bin/perl\n$| = 1;\n{script}\nX\n\
+             chmod 755 /usr/local/sbin/watcher\ncd /\ncode=0\n\
+             {BIN}/nrtrace run --minimize -v {options} -o {OUT}/result -- /usr/local/sbin/watcher || code=$?\n\
+             echo \"ended with $code\"\n"
+        ))
+        .unwrap();
+    let text = std::fs::read_to_string(sandbox.out().join("result/profile.json"));
+    let text = text.unwrap_or_else(|error| panic!("{error}: {finished}"));
+    (Profile::from_json(&text).unwrap(), finished)
+}
+
+const READY: &str = "--ready-log '^serving$' --settle 200ms";
+
+fn ended_with(finished: &Finished, status: u8) -> bool {
+    String::from_utf8_lossy(&finished.stdout).contains(&format!("ended with {status}\n"))
+}
+
+fn access<'a>(profile: &'a Profile, id: &str) -> impl Iterator<Item = &'a Access> {
+    let of_id = profile
+        .requirements
+        .iter()
+        .filter(move |known| known.id == id && known.severity == Severity::Required);
+    let id = id.to_owned();
+    of_id.flat_map(move |known| match &known.need {
+        Need::Path { access, .. } => access,
+        _ => panic!("{id} is no path"),
+    })
+}
+
+#[test]
+fn a_file_that_must_be_its_own_changes_hands_and_is_not_copied() {
+    let prepare = "install -d /etc/watcher; install -m 600 /dev/null /etc/watcher/conf";
+    let script = r#"
+open F, '<', '/etc/watcher/conf' or die "conf: $!";
+my @facts = stat '/etc/watcher/conf';
+$facts[4] == $> or die "must be owned by you\n";
+$facts[2] & 077 and die "may be read by others\n";
+print "serving\n"; sleep 60"#;
+    let (profile, finished) = searched(prepare, script, READY);
+    assert!(ended_with(&finished, 0) && profile.proof.as_ref().unwrap().lives, "{finished}");
+    assert!(access(&profile, "path:/etc/watcher/conf").any(|access| *access == Access::Own), "{finished}");
+}
+
+#[test]
+fn a_file_that_it_must_make_itself_is_told_of() {
+    let script = r#"
+use Fcntl; unlink '/run/watcher.pid';
+sysopen F, '/run/watcher.pid', O_WRONLY|O_CREAT|O_EXCL or die "create: $!\n";
+print "serving\n"; sleep 60"#;
+    let (profile, finished) = searched("", script, READY);
+    assert!(ended_with(&finished, 1) && profile.proof.is_none_or(|proof| !proof.lives), "{finished}");
+    let told = String::from_utf8_lossy(&finished.stderr);
+    assert!(
+        told.contains("Refused: path:/run/watcher.pid: ") && told.contains("a directory of its own"),
+        "{told}"
+    );
+    assert!(!told.contains("refused all the same"), "{told}");
+}
+
+#[test]
+fn a_directory_that_was_only_looked_for_is_made() {
+    let script = r#"-d '/run/watcher' or die "no valid directory\n"; print "serving\n"; sleep 60"#;
+    let (profile, finished) = searched("", script, READY);
+    assert!(ended_with(&finished, 0) && profile.proof.as_ref().unwrap().lives, "{finished}");
+    assert!(access(&profile, "path:/run/watcher").any(|access| *access == Access::Create), "{finished}");
+}
+
+#[test]
+fn what_was_made_for_a_second_run_is_a_need_of_the_first() {
+    let script = r#"
+$SIG{TERM} = sub { unlink '/run/watcher.lock'; exit };
+open F, '>', '/run/watcher.lock' or die "lock: $!\n";
+$> == 0 or die "must be root\n";
+print "serving\n"; sleep 1 while 1"#;
+    let (profile, finished) = searched("", script, READY);
+    assert!(ended_with(&finished, 0) && profile.proof.as_ref().unwrap().lives, "{finished}");
+    assert!(access(&profile, "path:/run/watcher.lock").any(|access| *access == Access::Create), "{finished}");
+    assert!(profile.requirements.iter().any(|known| known.id == "identity:be-root:0"), "{finished}");
+}
+
+/// One that is never ready is waited for less each time.
+#[test]
+fn waits_in_vain_are_bounded() {
+    let script = "sleep 600";
+    let start = std::time::Instant::now();
+    let (_, finished) = searched("useradd -r watcher", script, "--ready-port 9 --ready-timeout 16s");
+    assert!(ended_with(&finished, 1), "{finished}");
+    assert!(start.elapsed() < Duration::from_secs(110), "{:?}: {finished}", start.elapsed());
+}
