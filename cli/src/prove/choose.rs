@@ -68,23 +68,23 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     let mut known: BTreeSet<(u32, u32)> = BTreeSet::new();
     loop {
         let next = if known.len() < MOST && !prover.patience.is_over() { waiting.pop_front() } else { None };
-        let (who, recorded) = match (next, &mut first) {
+        let (who, is_weak, recorded) = match (next, &mut first) {
             (Some(Candidate { identity, .. }), _) if !known.insert((identity.uid, identity.gid)) => continue,
-            (Some(Candidate { identity, why }), _) => {
+            (Some(Candidate { identity, why, is_weak }), _) => {
                 let identity = Identity { groups: wanted.identity.groups.clone(), ..identity };
                 let who = format!("{}, {why}", identity.user);
                 shown.say(&format!("running as {who}"));
-                (who, record(wanted, prover, &identity, wanted.policy, None, Capture::Keep)?)
+                (who, is_weak, record(wanted, prover, &identity, wanted.policy, None, Capture::Keep)?)
             }
             (None, first) => match first.take() {
-                Some(first) => ("a new user".to_owned(), first),
+                Some(first) => ("a new user".to_owned(), false, first),
                 None => break,
             },
         };
         let (chosen, seen) = live(wanted, prover, recorded)?;
         let (lives, cost) = (chosen.verified.lives(), users::cost(&chosen.profile));
-        tried.push((who, chosen));
-        if lives && cost == 0 {
+        tried.push(Tried { who, is_weak, chosen });
+        if lives && cost == 0 && !is_weak {
             break;
         }
         if !lives {
@@ -95,23 +95,30 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     Ok(best(tried, &shown))
 }
 
-/// The one that lives with the fewest needs, of equals the first; if none lives, the first that could be tried at all. All
-/// are told of where there are several.
-fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
-    let words = |(who, tried): &(String, Chosen)| match (&tried.verified.failure, users::cost(&tried.profile))
-    {
-        (None, 1) => format!("as {who}: 1 need"),
-        (None, needs) => format!("as {who}: {needs} needs"),
-        (Some(failure), _) => format!("as {who}: it {failure}"),
-    };
+/// A user, and what came of it.
+struct Tried {
+    who: String,
+    is_weak: bool,
+    chosen: Chosen,
+}
+
+/// The one that lives with the fewest needs, of equals the first, but a new user before one that files are only given to; if
+/// none lives, the first that could be tried at all. All are told of where there are several.
+fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
+    let words =
+        |Tried { who, chosen, .. }: &Tried| match (&chosen.verified.failure, users::cost(&chosen.profile)) {
+            (None, 1) => format!("as {who}: 1 need"),
+            (None, needs) => format!("as {who}: {needs} needs"),
+            (Some(failure), _) => format!("as {who}: it {failure}"),
+        };
     let told = tried.iter().map(words).collect::<Vec<_>>().join("; ");
-    let rank = |(_, tried): &(String, Chosen)| {
-        let (lives, trials) = (tried.verified.lives(), tried.verified.trials);
-        (!lives, trials == 0, if lives { users::cost(&tried.profile) } else { 0 })
+    let rank = |Tried { is_weak, chosen, .. }: &Tried| {
+        let (lives, trials) = (chosen.verified.lives(), chosen.verified.trials);
+        (!lives, trials == 0, if lives { users::cost(&chosen.profile) } else { 0 }, *is_weak)
     };
     let place = (0..tried.len()).min_by_key(|place| tried.get(*place).map(rank)).unwrap_or_default();
     let several = tried.len() > 1;
-    let (_, mut chosen) = tried.swap_remove(place);
+    let mut chosen = tried.swap_remove(place).chosen;
     if several {
         shown.note(&told);
         chosen.profile.notes.push(told);

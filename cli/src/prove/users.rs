@@ -22,6 +22,8 @@ pub struct Candidate {
     pub identity: Identity,
     /// Why, in words that follow its name.
     pub why: String,
+    /// Whether a new user that lives with as little is better, who owns nothing else.
+    pub is_weak: bool,
 }
 
 /// The users that are worth a trial beside that of the profile, in order.
@@ -30,19 +32,19 @@ pub fn others(profile: &Profile, program: &str) -> Vec<Candidate> {
         profile.executable.as_ref().map(|path| units::of(Path::new(OsStr::from_bytes(path.as_bytes()))));
     let in_units = said.iter().flat_map(|said| &said.users).map(|(user, group, unit)| {
         let text = group.as_ref().map_or_else(|| user.clone(), |group| format!("{user}:{group}"));
-        (text, format!("whom {unit} names"))
+        (text, format!("whom {unit} names"), false)
     });
     let text = |hint: Hint| {
         let text = hint.gid.map_or_else(|| hint.uid.to_string(), |gid| format!("{}:{gid}", hint.uid));
-        (text, hint.why)
+        (text, hint.why, hint.is_weak)
     };
     let in_command =
-        named(&profile.command).into_iter().map(|user| (user, "whom its options name".to_owned()));
-    let alike = namesakes(program).into_iter().map(|user| (user, "who bears its name".to_owned()));
+        named(&profile.command).into_iter().map(|user| (user, "whom its options name".to_owned(), false));
+    let alike = namesakes(program).into_iter().map(|user| (user, "who bears its name".to_owned(), false));
     let all = becomes(profile).into_iter().map(text).chain(in_command).chain(in_units);
     let all = all.chain(owners(profile).into_iter().map(text)).chain(alike);
     let mut found: Vec<Candidate> = Vec::new();
-    for (text, why) in all {
+    for (text, why, is_weak) in all {
         // What a unit names may not be there, and a number may have no name: then it is no user of this machine.
         let Ok(identity) = identity::resolve(Some(&text), &[], program) else { continue };
         let is_new = |known: &Identity| (known.uid, known.gid) != (identity.uid, identity.gid);
@@ -52,7 +54,7 @@ pub fn others(profile: &Profile, program: &str) -> Vec<Candidate> {
             && is_new(&profile.identity)
             && found.iter().all(|known| is_new(&known.identity))
         {
-            found.push(Candidate { identity, why });
+            found.push(Candidate { identity, why, is_weak });
         }
     }
     found

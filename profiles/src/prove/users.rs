@@ -18,6 +18,8 @@ pub struct Hint {
     pub gid: Option<u32>,
     /// Why, in words that follow "who" or "which".
     pub why: String,
+    /// Whether the program only gives files to that user, who owns nothing that it uses: a new user owns less.
+    pub is_weak: bool,
 }
 
 /// The first number of a user who may be a person.
@@ -58,6 +60,7 @@ pub fn becomes(profile: &Profile) -> Vec<Hint> {
             uid,
             gid: before.map(|(_, gid)| *gid),
             why: "whom the program itself becomes".into(),
+            is_weak: false,
         });
     }
     hints
@@ -78,17 +81,17 @@ pub fn owners(profile: &Profile) -> Vec<Hint> {
     looked_at.filter_map(|looked| looked.inode.as_ref()).for_each(|inode| count(inode, &mut counts));
     let mut owners: Vec<(u32, u32)> = counts.into_iter().collect();
     owners.sort_by_key(|(uid, count)| (u32::MAX - count, *uid));
-    let owned = owners.into_iter().map(|(uid, _)| (uid, "who owns what it uses"));
+    let owned = owners.into_iter().map(|(uid, _)| (uid, "who owns what it uses", false));
     let given = profile.requirements.iter().filter_map(|known| match &known.need {
         Need::Identity { operation: IdentityOperation::Chown, ids, .. } => {
-            ids.first().filter(|uid| is_service(**uid)).map(|uid| (*uid, "whom it gives files to"))
+            ids.first().filter(|uid| is_service(**uid)).map(|uid| (*uid, "whom it gives files to", true))
         }
         _ => None,
     });
     let mut hints: Vec<Hint> = Vec::new();
-    for (uid, why) in owned.chain(given) {
+    for (uid, why, is_weak) in owned.chain(given) {
         if uid != profile.identity.uid && hints.iter().all(|known| known.uid != uid) {
-            hints.push(Hint { uid, gid: None, why: why.into() });
+            hints.push(Hint { uid, gid: None, why: why.into(), is_weak });
         }
     }
     hints

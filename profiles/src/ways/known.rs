@@ -4,7 +4,7 @@ use super::capability::{is_proved, withhold};
 use super::make::new_directory;
 use crate::grants::{Act, Choices, Grants, Variable, Way, Why};
 use crate::knowledge::{Fact, Setting};
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::profile::Profile;
 use crate::requirement::{Need, Requirement, Severity};
 use crate::text::printable;
@@ -13,7 +13,8 @@ use crate::text::printable;
 pub(super) fn offer(profile: &Profile, grants: &mut Grants) {
     for (requirement, fact) in told(profile) {
         let settings = fact.remedies.iter().filter(|setting| setting.changes(&requirement.need));
-        grants.offer(&requirement.id, settings.map(|setting| way(fact, setting)));
+        let ways: Vec<Way> = settings.map(|setting| way(fact, setting, grants)).collect();
+        grants.offer(&requirement.id, ways);
     }
 }
 
@@ -35,9 +36,12 @@ fn told(profile: &Profile) -> impl Iterator<Item = (&Requirement, &Fact)> {
     })
 }
 
-fn way(fact: &Fact, setting: &Setting) -> Way {
+fn way(fact: &Fact, setting: &Setting, grants: &Grants) -> Way {
     let source = fact.sources.first().cloned();
-    Way { source, ..Way::setting(format!("{}: {}", setting.text, fact.is)) }
+    // What the unit says by itself is not to be changed by hand.
+    let directive = setting.directive.as_ref().filter(|_| grants.world.setting == place::Setting::Host);
+    let act = directive.map_or(Act::Setting, |(name, value)| Act::Directive(name.clone(), value.clone()));
+    Way { source, ..Way::new(act, format!("{}: {}", setting.text, fact.is)) }
 }
 
 /// The variables that the run was given, unless something else is known to be better.
@@ -88,12 +92,12 @@ fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
     match best {
         _ if fact.fatal == Some(false) && (refused || advised) => {
             let note = fact.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
-            let is = best.map_or_else(|| fact.is.clone(), |best| way(fact, best).because);
+            let is = best.map_or_else(|| fact.is.clone(), |best| way(fact, best, grants).because);
             let because = format!("is refused, and {} is known to go on: {is}{note}", fact.program);
             grants.replace(id, open, Way::new(Act::Nothing, because));
         }
         Some(best) if refused || advised => {
-            grants.replace(id, open, way(fact, best));
+            grants.replace(id, open, way(fact, best, grants));
             settle(id, best, grants);
         }
         None if refused => {
