@@ -52,6 +52,9 @@ pub struct Settled {
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
+        if prove::is_of_image(&args.command) {
+            return prove::run_image(args);
+        }
         engine::must_work_itself(&args.command)?;
     }
     if let Some(kind) = engine::asked(args) {
@@ -67,7 +70,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
-        return prove::run(&prove::Wanted { args, name, identity, policy, library, output });
+        return prove::run(&prove::Wanted { args, name, identity, policy, library, output, image: None });
     }
     let place = place::of(args)?;
     let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);

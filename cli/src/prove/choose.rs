@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::{Identity, Mode};
@@ -15,10 +15,11 @@ use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
+use super::image;
 use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
-use super::{Prover, course, ready_timeout};
+use super::{Place, Prover, course, ready_timeout};
 use crate::origin;
 use crate::place;
 use crate::progress::Trials;
@@ -50,6 +51,9 @@ const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
+    if let Place::Image(image) = &prover.place {
+        return image::choose(wanted, prover, image);
+    }
     let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
@@ -92,7 +96,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
 
 /// The one that lives with the fewest needs, of equals the first; if none lives, the first that could be tried at all. All
 /// are told of where there are several.
-fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
+pub fn best(mut tried: Vec<(String, Chosen)>, shown: &Trials) -> Chosen {
     let words = |(who, tried): &(String, Chosen)| match (&tried.verified.failure, users::cost(&tried.profile))
     {
         (None, 1) => format!("as {who}: 1 need"),
@@ -147,7 +151,7 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
 }
 
 /// The ports that take a right to bind: where nothing else tells when the program is ready, it is not without them.
-fn ports(profile: &Profile) -> Vec<u16> {
+pub fn ports(profile: &Profile) -> Vec<u16> {
     let needs = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
     let ports: BTreeSet<u16> = needs
         .filter_map(|known| match known.need {
@@ -172,7 +176,8 @@ fn record(
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
     let request = prover.request(rights, prover.course.clone(), true, capture);
-    let mut report = trial::run(&request, &prover.lender)?;
+    let Place::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    let mut report = trial::run(&request, lender)?;
     let mut profile = classify::profile(&report.trace, &wanted.name);
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
@@ -315,7 +320,7 @@ fn is_wanting(requirement: &Requirement) -> bool {
 }
 
 /// Says that the recorded run itself did not live, and what that means for a proof.
-fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
+pub fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
     let said = last_words(report);
     let said = if said.is_empty() { said } else { format!(" (it said last: {said})") };
     let note = format!("the recorded run itself, with every right, {failure}{said}");

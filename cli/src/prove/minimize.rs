@@ -180,6 +180,7 @@ fn finish(
         took: None,
         flaked,
         hardening: outlived.hardening,
+        image: prover.tried_image(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

@@ -10,11 +10,13 @@ use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::course::Failure;
+use nrtrace_tracer::image::Image;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
 use super::{
-    Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
+    Place, Prover, check, choices, harden, image, is_private, manager, minimize, proved, shared, tell, took,
+    watching,
 };
 use crate::args::RunArgs;
 use crate::artefacts::Guard;
@@ -30,6 +32,8 @@ pub struct Wanted<'a> {
     pub policy: IdentityPolicy,
     pub library: Library,
     pub output: Option<OutputDir>,
+    /// Whose containers are run, where it is an image.
+    pub image: Option<Arc<Image>>,
 }
 
 /// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
@@ -43,8 +47,9 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         // Without readiness, it has to live so long; with it, so long after the exercise.
         given.settle = given.settle.max(whole);
     }
+    let image = wanted.image.clone();
     let prover = Prover {
-        command: found_from_everywhere(&args.command),
+        command: image.as_deref().map_or_else(|| found_from_everywhere(&args.command), image::command),
         cwd: args.cwd.clone(),
         proves: args.minimize,
         keep_env: args.variables.keep_env,
@@ -52,12 +57,12 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         course: given,
         grace: args.lifetime.grace,
         watch: watching(&args.watch),
-        private_network: is_private(&args.sandbox, args.minimize),
+        private_network: image.is_some() || is_private(&args.sandbox, args.minimize),
         shared: shared(&args.sandbox)?,
         choices: choices(&args.results, &args.sandbox),
         with: args.sandbox.with,
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
-        lender: Arc::default(),
+        place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
     };
     let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
