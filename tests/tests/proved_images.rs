@@ -74,9 +74,9 @@ fn granted(profile: &Profile) -> Vec<&str> {
 fn an_image_is_proved_in_its_own_containers() {
     let sandbox = script(
         r#"
-        nrtrace run --minimize --ready-port 80 -o "$OUT"/web -- $run nginx nginx -g 'daemon off;' 2>"$OUT"/screen
+        nrtrace run --minimize --ready-port 80 -o "$OUT"/web -- $run -v data:/data nginx nginx -g 'daemon off;' 2>"$OUT"/screen
         nothing_left
-        nrtrace verify "$OUT"/web/profile.json --ready-port 80 -- $run nginx nginx -g 'daemon off;' 2>"$OUT"/again
+        nrtrace verify "$OUT"/web/profile.json --ready-port 80 -- $run -v data:/data nginx nginx -g 'daemon off;' 2>"$OUT"/again
         nothing_left
         "#,
     );
@@ -116,7 +116,7 @@ fn an_image_is_proved_in_its_own_containers() {
 fn what_an_image_says_of_itself_is_kept() {
     let sandbox = script(
         r#"
-        image dropping --change 'ENTRYPOINT ["/serve"]' --change 'CMD ["/bin/sh", "-c", "cat /var/lib/kept/state && mkdir /var/lib/kept/new && echo ready && exec sleep 100"]' <<'END'
+        image dropping --change 'ENTRYPOINT ["/serve"]' --change 'CMD ["/bin/sh", "-c", "cat /var/lib/kept/state && mkdir -p /var/lib/kept/new && echo ready && exec sleep 100"]' <<'END'
 #!/bin/sh
 if [ "$(id -u)" = 0 ]; then chown -R web /var/lib/kept; exec setpriv --reuid=web --regid=web --clear-groups "$0" "$@"; fi
 exec "$@"
@@ -202,12 +202,13 @@ fn nothing_stays_when_it_is_ended() {
         r#"
         image slow --change 'CMD ["/serve"]' <<'END'
 #!/bin/sh
-mkdir /var/lib/kept/new && echo ready && exec sleep 1000
+mkdir -p /var/lib/kept/new && echo ready && exec sleep 1000
 END
+        # What a shell starts in the background ignores the first.
         for signal in INT TERM KILL; do
             # In the run that is refused nothing, and in a trial.
             for trial in 0 1; do
-                setsid nrtrace run --verify --ready-log '^ready' --settle 30s -o "$OUT"/$signal-$trial -- $run slow >"$OUT"/log 2>&1 & nrtrace=$!
+                setsid env --default-signal=INT nrtrace run --verify --ready-log '^ready' --settle 30s -o "$OUT"/$signal-$trial -- $run slow >"$OUT"/log 2>&1 & nrtrace=$!
                 for _ in $(seq 600); do
                     podman ps --format '{{.Names}}' | grep -q "^nrtrace-trial-.*-$trial" && break
                     [ $trial = 1 ] && break

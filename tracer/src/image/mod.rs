@@ -196,21 +196,21 @@ impl Image {
         let file = context.join("Containerfile");
         fs::write(&file, format!("FROM {}\n{lines}", self.inspected.id)).map_err(system(&file))?;
         let (file, context) = (file.display().to_string(), context.display().to_string());
-        let build = |isolation: &str| {
+        let build = |isolation: &str, network: &str| {
             self.spec.podman.ask(&[
                 "build",
                 "--quiet",
                 "--layers=false",
                 "--pull=never",
-                "--network=none",
                 &format!("--isolation={isolation}"),
+                &format!("--network={network}"),
                 &format!("--tag={tag}"),
                 &format!("--file={file}"),
                 &context,
             ])
         };
-        // In a container of its own where that can be had, as whoever builds the image does it.
-        build("oci").or_else(|_| build("chroot"))?;
+        // In a container of its own where that can be had, as whoever builds the image does it; the other one is the host's.
+        build("oci", "none").or_else(|_| build("chroot", "host"))?;
         built.insert(lines, tag.clone());
         Ok(tag)
     }

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nrtrace_profiles::emit::Format;
+use nrtrace_profiles::event::Exit;
 use nrtrace_profiles::ways::plan;
 
 use super::inspect::quoted;
@@ -49,9 +50,11 @@ impl Trial<'_> {
         match (&self.confined, self.request.rights) {
             (Some(confined), Rights::Granted(profile, choices)) => {
                 if confined.changes_image || self.image.as_built.load(Ordering::Relaxed) {
-                    image = self
-                        .image
-                        .with(&Format::Containerfile.emit(profile, &plan(profile, choices)).text)?;
+                    let lines = Format::Containerfile.emit(profile, &plan(profile, choices)).text;
+                    match self.image.with(&lines) {
+                        Ok(tag) => image = tag,
+                        Err(error) => return Ok(Err(unbuilt(&error))),
+                    }
                 }
                 words.extend(options::confining(confined));
                 for (path, volume) in &confined.volumes {
@@ -148,6 +151,13 @@ impl Trial<'_> {
         course.exercise = course.exercise.as_ref().map(inside);
         course
     }
+}
+
+/// A container of which there is no image.
+fn unbuilt(error: &Error) -> Outcome {
+    let failure = Failure::Ended { exit: Exit::Exited { status: 1 }, after: Duration::ZERO, was_ready: None };
+    let said = format!("no image with the lines of Containerfile: {error}");
+    Outcome { end: None, after: Duration::ZERO, verdict: Verdict::Failed(failure), output: said.into_bytes() }
 }
 
 /// Options about the engine and its limits, and not about the program.

@@ -47,12 +47,16 @@ pub struct EmptyDir {
     pub sub_path: Option<&'static str>,
 }
 
-/// The text of an init container's shell, where the volume has to be prepared.
+/// The text of an init container's shell, where the volume has to be prepared. A volume's root is root's, so that its times
+/// cannot be set: what is in it is copied piece by piece.
 pub(super) fn prepare(volume: &Volume) -> Option<&'static str> {
     match (volume.owned, volume.copied) {
         (true, true) => Some("mkdir -m 0700 \"$2/own\"; [ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2/own\""),
         (true, false) => Some("mkdir -m 0700 \"$2/own\""),
-        (false, true) => Some("[ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2\""),
+        (false, true) => Some(
+            "[ ! -d \"$1\" ] || { [ -r \"$1\" ] || { echo \"$1 is not readable\" >&2; exit 1; }; \
+             for f in \"$1\"/* \"$1\"/.[!.]* \"$1\"/..?*; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] || cp -RPp \"$f\" \"$2\"; done; }",
+        ),
         (false, false) => None,
     }
 }
