@@ -9,7 +9,7 @@ use nrtrace_profiles::version::ReadError;
 use nrtrace_tracer::trial::TrialError;
 use nrtrace_tracer::{attach, launch};
 
-use crate::terminal;
+use crate::{meant, terminal};
 
 /// The command line or an input file is wrong.
 const USAGE: u8 = 2;
@@ -23,7 +23,8 @@ pub struct BadInput(pub String);
 
 /// Prints the error with its causes on one line and gives the exit status documented for it.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    terminal::tell(format_args!("nrtrace: {}", printable(&words(error))));
+    let words = words(error) + &meant::question(error).unwrap_or_default();
+    terminal::tell(format_args!("nrtrace: {}", printable(&words)));
     ExitCode::from(status(error))
 }
 

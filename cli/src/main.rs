@@ -14,6 +14,7 @@ mod failure;
 mod generate;
 mod input;
 mod knowledge;
+mod meant;
 mod merge;
 mod name;
 mod oci;

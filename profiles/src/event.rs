@@ -157,6 +157,8 @@ pub enum Record {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// Before it was watched: what it held open when that began, which its start must have opened.
+    Before,
     /// Before it was ready; everything, where readiness is not known.
     #[default]
     Startup,

@@ -208,6 +208,7 @@ fn basis(basis: Basis) -> &'static str {
 
 fn phase(phase: Phase) -> &'static str {
     match phase {
+        Phase::Before => "before it was watched: it was held when that began",
         Phase::Startup => "at startup",
         Phase::Steady => "while it served",
         Phase::Shutdown => "while it stopped",

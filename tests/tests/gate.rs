@@ -178,6 +178,14 @@ fn steps(action: &Value, with: &[(&str, &str)]) -> String {
     out
 }
 
+/// A release of the program under test, on a machine without Rust.
+const RELEASE: &str = r#"mkdir -p /srv/release/files/nrtrace-0.1.0/bin
+            cp "$(command -v nrtrace)" /srv/release/files/nrtrace-0.1.0/bin/
+            tar -C /srv/release/files -czf /srv/release/nrtrace-0.1.0-x86_64-linux.tar.gz nrtrace-0.1.0
+            (cd /srv/release && sha256sum *.tar.gz >SHA256SUMS)
+            export NRTRACE_RELEASES=file:///srv/release PATH=/usr/sbin:/usr/bin:/sbin:/bin
+            ! command -v cargo"#;
+
 #[test]
 fn the_action_does_what_the_workflow_asks_of_it() {
     let root = tests().parent().unwrap().to_owned();
@@ -188,28 +196,19 @@ fn the_action_does_what_the_workflow_asks_of_it() {
         asked.iter().map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
     // A name that would do something, were it taken for commands.
     with.push(("directory", "out; $(touch taken) \"x"));
-    // The action lies elsewhere, and cargo finds all of it there. A stand-in takes the place of the build.
     let place = "/srv/actions/nrtrace v1";
     let sandbox = repository()
         .bind(root.join("action.yml"), format!("{place}/action.yml"))
-        .bind(root.join("rust-toolchain.toml"), format!("{place}/rust-toolchain.toml"))
-        .bind(root.join("cli"), format!("{place}/cli"));
+        .bind(root.join("deploy"), format!("{place}/deploy"));
     script(
         &sandbox,
         &format!(
-            r#"mkdir /tmp/tools /tmp/runner
-            cat >/tmp/tools/cargo <<'END'
-#!/bin/bash
-set -eu
-test "$*" = "install --quiet --locked --path cli --root /tmp/runner/nrtrace"
-test -e rust-toolchain.toml; grep -q '^name = "nrtrace"' cli/Cargo.toml
-mkdir -p /tmp/runner/nrtrace/bin; cp "$(command -v nrtrace)" /tmp/runner/nrtrace/bin/
-END
-            chmod 755 /tmp/tools/cargo; export PATH="/tmp/tools:$PATH" CI=true GITHUB_ACTIONS=true
-            export GITHUB_WORKSPACE="$PWD" GITHUB_ACTION_PATH='{place}' RUNNER_TEMP=/tmp/runner
+            r#"{RELEASE}
+            export CI=true GITHUB_ACTIONS=true
+            export GITHUB_WORKSPACE="$PWD" GITHUB_ACTION_PATH='{place}' RUNNER_TOOL_CACHE=/tmp/tools
             export GITHUB_STEP_SUMMARY=/tmp/summary GITHUB_ENV=/tmp/env
             {}
-            test $status = 1; test -x /tmp/runner/nrtrace/bin/nrtrace;
+            test $status = 1; test -x /tmp/tools/nrtrace/0.1.0/bin/nrtrace;
             test "$(ls)" = "$(printf '%s\n' README.md nrtrace 'out; $(touch taken) "x' v1 v2)"
             cp /tmp/summary /tmp/said-run $OUT/"#,
             steps(&action, &with)
@@ -231,14 +230,22 @@ END
 fn the_gitlab_job_fails_and_leaves_its_reports() {
     let sandbox = repository();
     let job = serde_yaml(&tests().join("gate/.gitlab-ci.yml"));
-    let lines: Vec<&str> =
-        job["privileges"]["script"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let lines = ["before_script", "script"].map(|part| job["privileges"][part].as_array().unwrap().clone());
+    let lines: Vec<String> = lines.iter().flatten().map(|line| line.as_str().unwrap().to_owned()).collect();
+    let lines =
+        lines.join("\n").replace("https://github.com/nrtrace/nrtrace/raw/v$NRTRACE", "file:///srv/source");
+    let sandbox = sandbox.bind(tests().parent().unwrap().join("deploy"), "/srv/source/deploy");
     script(
         &sandbox,
         &format!(
-            "cat >/tmp/job.sh <<'JOB'\n{}\nJOB\nstatus=0; bash -eo pipefail /tmp/job.sh || status=$?; test $status = 1\n\
-             cp gl-code-quality-report.json nrtrace-junit.xml $OUT/",
-            lines.join("\n")
+            "{RELEASE}\nexport NRTRACE=0.1.0; apt-get() {{ true; }}; export -f apt-get\n\
+             cat >/tmp/job.sh <<'JOB'\n{lines}\nJOB\nstatus=0; bash -eo pipefail /tmp/job.sh || status=$?; test $status = 1\n\
+             cp gl-code-quality-report.json nrtrace-junit.xml $OUT/\n\
+             # Another program in the archive's place is not taken, and neither is one that the list does not name.\n\
+             echo x >>/srv/release/nrtrace-0.1.0-x86_64-linux.tar.gz; install=/srv/source/deploy/install.sh\n\
+             ! sh $install 0.1.0 /srv/other 2>/dev/null; : >/srv/release/SHA256SUMS\n\
+             ! sh $install 0.1.0 /srv/other 2>/dev/null; test ! -e /srv/other\n\
+             sh $install 0.1.0 $PWD/.nrtrace",
         ),
     );
     assert_eq!(json(&sandbox.out().join("gl-code-quality-report.json")).as_array().unwrap().len(), 4);

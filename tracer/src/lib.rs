@@ -19,6 +19,7 @@ pub mod files;
 pub mod image;
 pub mod launch;
 pub mod limits;
+mod listeners;
 mod members;
 pub mod oracle;
 pub mod predict;

@@ -221,6 +221,7 @@ fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Profile
     let mut refused = refused(profile, &seen);
     refused.untried = report.on_shares.clone();
     refused.withheld = report.withheld.clone();
+    refused.by_volume = report.by_volume.clone();
     let failure = match &report.verdict {
         Some(Verdict::Failed(failure)) => Some(failure.clone()),
         _ if refused.beyond.is_empty() => None,

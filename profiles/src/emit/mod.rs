@@ -6,8 +6,10 @@
 
 pub mod escape;
 
+mod answer;
 mod compose;
 mod containerfile;
+mod doubts;
 mod host;
 mod html;
 mod kubernetes;

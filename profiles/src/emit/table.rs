@@ -1,6 +1,5 @@
 //! What a run showed, for people: the answer first. The evidence for each need follows where it is asked for.
 
-mod doubts;
 mod evidence;
 mod gave_up;
 pub(crate) mod groups;
@@ -9,10 +8,11 @@ mod paper;
 pub(super) mod proved;
 pub(crate) mod rows;
 
+use super::answer::{headline, of, sections};
+use super::doubts;
 use super::escape::shell;
 use super::remedy::Verdict;
 use crate::describe;
-use crate::event::Exit;
 use crate::grants::{Grade, Grants, reach};
 use crate::profile::{Profile, Timeline, Unexplained};
 use crate::requirement::{Need, Seconds};
@@ -114,80 +114,19 @@ fn heading(paper: &mut Paper, profile: &Profile, grants: &Grants) -> bool {
             gave_up::last_words(paper, gave_up.filter(|said| !said.is_empty()).unwrap_or(&profile.run.said));
         }
     }
-    let (name, identity) = (&profile.name, &profile.identity);
-    let count = match grants.count() {
-        0 => "no grant".to_owned(),
-        1 => "1 grant".to_owned(),
-        more => format!("{more} grants"),
-    };
-    let made_up = if identity.exists { "" } else { ", made up for the run" };
-    match profile.proof.as_ref().filter(|proof| proof.lives) {
-        Some(proof) => {
-            let none_less = if proof.minimal { "" } else { "; none was left out to try" };
-            let took = proof.took.map(|took| format!(" ({:.0} s)", took.0 as f64 / 1e9)).unwrap_or_default();
-            let trials = proved::trials(proof.trials);
-            let text = format!(
-                "{name} runs{} as {} with {count}, proved in {trials}{}{took}{none_less}",
-                end(profile),
-                who(profile),
-                proved::in_image(proof),
-            );
-            paper.title(if doubts.is_empty() { GREEN } else { BOLD }, &text);
-        }
-        None => {
-            let who = format!("to run as {} (uid {}{made_up})", identity.user, identity.uid);
-            let title = match (profile.requirements.is_empty(), grants.count()) {
-                (true, _) => format!("What {name} needs {who}"),
-                (false, 0) => format!("What {name} needs {who} is granted by no file"),
-                (false, _) => format!("{name} needs {count} {who}"),
-            };
-            paper.title(BOLD, &title);
-        }
-    }
+    let proved = profile.proof.as_ref().is_some_and(|proof| proof.lives);
+    paper.title(if proved && doubts.is_empty() { GREEN } else { BOLD }, &headline(profile, grants));
     doubts.is_empty()
-}
-
-/// As whom it runs: a user without an account in its container by its number, which is what the files say.
-fn who(profile: &Profile) -> String {
-    let identity = &profile.identity;
-    if profile.container.is_some() && !identity.exists {
-        return identity.uid.to_string();
-    }
-    identity.user.clone()
-}
-
-/// That it is no service, or did not come to be one.
-fn end(profile: &Profile) -> String {
-    let by_itself = profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon;
-    let took = profile.run.duration.0 as f64 / 1e9;
-    if by_itself { format!(" to its end ({took:.2} s, status 0)") } else { String::new() }
 }
 
 /// What is done about needs, a row for those that are dealt with alike.
 fn rows(paper: &mut Paper, groups: &[Group<'_>]) {
-    let of = |wanted: Verdict| groups.iter().filter(move |group| group.verdict == wanted).collect::<Vec<_>>();
-    // Ports are what most ask about.
-    let mut granted = of(Verdict::Granted);
-    granted
-        .sort_by_key(|group| !matches!(group.needs.first().map(|need| &need.need), Some(Need::Port { .. })));
-    block(paper, &granted);
-    let sections = [
-        (
-            Verdict::Partly,
-            YELLOW,
-            "That the files for systemd cannot hold: apply.sh does it, see their comments",
-        ),
-        (Verdict::Advice, YELLOW, "To settle in the program's configuration"),
-        (Verdict::Withheld, YELLOW, "Withheld, to be proved with --minimize"),
-        (Verdict::Unmet, RED, "Cannot be granted safely"),
-    ];
-    for (verdict, colour, title) in sections {
-        let groups = of(verdict);
-        if !groups.is_empty() {
-            let count: usize = groups.iter().map(|group| group.needs.len()).sum();
-            paper.title(colour, &format!("{title} ({count})"));
-            block(paper, &groups);
+    for section in sections(groups) {
+        if let Some(title) = section.title {
+            let colour = if section.verdict == Verdict::Unmet { RED } else { YELLOW };
+            paper.title(colour, &format!("{title} ({})", section.needs()));
         }
+        block(paper, &section.groups);
     }
 }
 
@@ -243,7 +182,7 @@ fn with_reason(paper: &Paper, line: &str, group: &Group<'_>) -> String {
 
 /// What is refused and does no harm, in a line.
 fn going_on(paper: &mut Paper, profile: &Profile, groups: &[Group<'_>]) {
-    let refused: Vec<&Group<'_>> = groups.iter().filter(|group| group.verdict == Verdict::Optional).collect();
+    let refused = of(groups, Verdict::Optional);
     let count: usize = refused.iter().map(|group| group.needs.len()).sum();
     if count > 0 {
         let names: Vec<String> = refused.iter().map(|group| group.subject.clone()).collect();

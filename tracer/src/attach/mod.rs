@@ -12,6 +12,7 @@ mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+pub mod held;
 mod judged;
 mod mounts;
 pub mod process;

@@ -81,7 +81,7 @@ pub async fn record(
     let finished = session.attended.take().map(|attended| attended.attendant.finish(ended));
     let (course, output) = finished.unwrap_or_default();
     let collected = session.collector.finish();
-    let mut notes = notes(plan, from_start, port_start.is_none());
+    let mut notes = notes(plan, port_start.is_none());
     notes.extend(collected.notes);
     let main = &subject.main;
     let run = RunFacts {
@@ -130,15 +130,8 @@ pub async fn record(
     })
 }
 
-fn notes(plan: &Plan, from_start: bool, other_network: bool) -> Vec<String> {
+fn notes(plan: &Plan, other_network: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    if !from_start {
-        notes.push(
-            "it ran already: what it did before, at its start above all, was not seen. Start it again while this \
-             waits for it (--wait) to see that"
-                .to_owned(),
-        );
-    }
     if other_network {
         notes.push(
             "its network namespace could not be entered, so the first unprivileged port is taken to be the same as here"

@@ -18,6 +18,7 @@ use nrtrace_profiles::{Capability, RawText};
 use super::calls::Calls;
 use super::component::Judge;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
+use super::held::FLAG_HELD;
 use super::inquiry::{Case, Inquiry};
 use super::left::{self, Left, Touch};
 use super::magic::Links;
@@ -72,7 +73,7 @@ impl Builder {
             bound: Bound::default(),
             links: Links::default(),
             start: 0,
-            inquiry: Inquiry::new(identity.clone(), config.within.clone(), config.mode, config.backend),
+            inquiry: Inquiry::new(identity.clone(), config.within.clone(), config.mode),
             stacks: config.backend == Backend::Ebpf,
             identity,
             wanted: config.paths.clone(),
@@ -289,6 +290,7 @@ impl Builder {
             mnt_ns: head.mnt_ns,
             base: &upright(operation.strings.base()),
             filtered: known.is_some_and(|known| known.filtered),
+            foretold: !self.stacks && head.flags & FLAG_HELD == 0,
         };
         let checked = !event.checks.is_empty();
         self.inquiry.inquire(event, &case, &mut self.paths);
@@ -297,6 +299,11 @@ impl Builder {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
         }
+    }
+
+    /// Whether the oracle is asked what the user would have been refused of what the task of `head` does.
+    pub fn foretells_for(&self, head: &Head) -> bool {
+        self.inquiry.judges(self.within.credentials(head.fsuid, head.fsgid))
     }
 
     /// Takes back what was foretold too early.

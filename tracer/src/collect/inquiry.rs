@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use nrtrace_profiles::calls::{Row, Want};
 use nrtrace_profiles::event::{
-    Backend, Cause, Check, Component, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
+    Cause, Check, Component, Credentials, Event, Identity, Mode, Object, Obstacle, Outcome, PathObject,
 };
 use nrtrace_profiles::requirement::Access;
 use nrtrace_profiles::{Capability, RawText};
@@ -30,8 +30,6 @@ pub struct Inquiry {
     on_host: Identity,
     within: Within,
     mode: Mode,
-    /// Whether the backend asks the oracle itself, when a call is made.
-    foretold: bool,
     /// Made at the first question: while the program runs, so that its thread has the run's signal mask.
     oracle: Option<Option<Oracle>>,
     /// What the run made, which counts as the user's own.
@@ -54,6 +52,8 @@ pub struct Case<'a> {
     pub base: &'a [u8],
     /// Whether the process has installed a seccomp filter.
     pub filtered: bool,
+    /// Whether the backend has asked the oracle itself, when the call was made.
+    pub foretold: bool,
 }
 
 impl std::fmt::Debug for Inquiry {
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Inquiry {
 
 impl Inquiry {
     /// For a program that is judged for `identity`.
-    pub fn new(identity: Identity, within: Within, mode: Mode, backend: Backend) -> Self {
+    pub fn new(identity: Identity, within: Within, mode: Mode) -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let seccomp = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
         Self {
@@ -72,7 +72,6 @@ impl Inquiry {
             identity,
             within,
             mode,
-            foretold: backend == Backend::Ptrace,
             oracle: None,
             made: HashSet::new(),
             start: 0,
@@ -104,7 +103,7 @@ impl Inquiry {
             Outcome::Failure { errno: errno @ (libc::EACCES | libc::EPERM | libc::EROFS) } => {
                 event.obstacle = self.obstacle(event, errno, case, paths);
             }
-            Outcome::Success { .. } | Outcome::Failure { .. } if self.is_foretold_for(event) => {
+            Outcome::Success { .. } | Outcome::Failure { .. } if self.judges(event.credentials) => {
                 self.foretell(event, case, paths);
             }
             _ => {}
@@ -137,14 +136,14 @@ impl Inquiry {
         }
     }
 
+    /// Whether it is asked what the user would have been refused of what a caller with these ids may do.
+    pub fn judges(&self, caller: Credentials) -> bool {
+        self.mode == Mode::Observation && !self.within.is_really_refused(caller)
+    }
+
     /// Whether a file's time is one since the start of the program.
     pub fn is_since_start(&self, time: i128) -> bool {
         time >= self.start
-    }
-
-    /// Whether the oracle judges what the caller of `event` may do.
-    fn is_foretold_for(&self, event: &Event) -> bool {
-        self.mode == Mode::Observation && !self.within.is_really_refused(event)
     }
 
     fn obstacle(&mut self, event: &Event, errno: i32, case: &Case<'_>, paths: &Paths) -> Option<Obstacle> {
@@ -189,7 +188,7 @@ impl Inquiry {
             // What is given away has another owner by now, and the kernel has asked about that itself.
             let given = matches!(wanted.want, Want::Own)
                 && event.checks.iter().any(|check| check.capability == Capability::CHOWN);
-            if self.foretold || given {
+            if case.foretold || given {
                 continue;
             }
             let Some(judgement) = self.ask(event, &wanted, case, paths) else {

@@ -13,6 +13,7 @@ mod decode;
 mod event;
 mod facts;
 mod fold;
+mod held;
 mod identity;
 mod inquiry;
 mod key;
@@ -182,7 +183,7 @@ impl Collector {
         self.builder.count_from(time);
     }
 
-    /// A process of the program runs already.
+    /// A process of the program runs already, and has opened what it holds.
     pub fn met(&mut self, facts: &crate::attach::process::Facts) {
         let pid = facts.pid as u32;
         self.builder.processes.met(pid, facts.exe.clone(), facts.mnt_ns, facts.filtered);
@@ -198,6 +199,7 @@ impl Collector {
         head.comm.iter_mut().zip(facts.name.as_bytes()).for_each(|(to, from)| *to = *from);
         self.builder.meet(&head);
         self.program(&head);
+        self.held(&head);
     }
 
     /// Takes one raw record of the probe. Bytes that are none are counted.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nrtrace_profiles::container::{IdRange, inside};
-use nrtrace_profiles::event::{Credentials, Event, Identity};
+use nrtrace_profiles::event::{Credentials, Identity};
 
 /// The surroundings of a program that ran already.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +47,8 @@ impl Within {
         Credentials { uid: self.uid(uid), gid: self.gid(gid) }
     }
 
-    /// Whether what refuses the caller of `event` is real, although the program as a whole is judged by the oracle.
-    pub fn is_really_refused(&self, event: &Event) -> bool {
-        self.own_refusals && event.credentials.uid != 0
+    /// Whether what refuses a caller with these ids is real, although the program as a whole is judged by the oracle.
+    pub fn is_really_refused(&self, caller: Credentials) -> bool {
+        self.own_refusals && caller.uid != 0
     }
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-/// `st` of a listening TCP socket and of a bound UDP socket without a peer (`include/net/tcp_states.h`).
-const TABLES: [(&str, &str); 4] = [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")];
+use crate::listeners;
 
 /// Whether one of these processes listens on the port, in whatever network namespace.
 pub fn listens(pids: &[i32], port: u16) -> bool {
@@ -15,10 +14,8 @@ pub fn listens(pids: &[i32], port: u16) -> bool {
         if !namespaces.insert(namespace) {
             continue;
         }
-        for (table, state) in TABLES {
-            let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-            sockets.extend(bound(&text, state, port));
-        }
+        let listeners = listeners::of(*pid).into_iter().filter(|listener| listener.port == port);
+        sockets.extend(listeners.map(|listener| listener.socket));
     }
     if sockets.is_empty() {
         return false;
@@ -36,31 +33,9 @@ pub fn listens(pids: &[i32], port: u16) -> bool {
     !readable
 }
 
-/// The sockets of a table (proc_net(5)) that are bound to the port, as `/proc/PID/fd` names them.
-fn bound<'a>(table: &'a str, state: &'a str, port: u16) -> impl Iterator<Item = String> + 'a {
-    table.lines().skip(1).filter_map(move |line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let (_, local) = fields.get(1)?.rsplit_once(':')?;
-        let here = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == state;
-        here.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]"))).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-        \u{20}  0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0\n\
-        \u{20}  1: 0100007F:0050 0100007F:D431 01 00000000:00000000 00:00000000 00000000     0        0 4243 1 0\n\
-        \u{20}  2: 00000000:0051 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4244 1 0\n";
-
-    #[test]
-    fn listeners_are_told_from_connections() {
-        assert_eq!(bound(TCP, "0A", 80).collect::<Vec<_>>(), ["socket:[4242]"]);
-        assert_eq!(bound(TCP, "0A", 82).count(), 0);
-        assert_eq!(bound("", "0A", 80).count(), 0);
-    }
 
     #[test]
     fn the_listener_must_be_one_of_them() {

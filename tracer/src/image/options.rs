@@ -49,6 +49,7 @@ mod tests {
             volumes: BTreeMap::new(),
             changes_image: false,
             withheld: BTreeSet::new(),
+            by_volume: BTreeSet::new(),
             on_host: BTreeSet::new(),
         }
     }

@@ -59,6 +59,7 @@ impl Trial<'_> {
             not_applied: Vec::new(),
             on_shares: confined.map(|confined| confined.on_host.clone()).unwrap_or_default(),
             withheld: confined.map(|confined| confined.withheld.clone()).unwrap_or_default(),
+            by_volume: confined.map(|confined| confined.by_volume.clone()).unwrap_or_default(),
             remarks: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! The markup is made by [`maud`], which escapes every text; the page's policy (Content-Security-Policy) allows no
 //! network and no script but the one whose hash it names.
 
+mod answer;
 mod needs;
 mod timeline;
 mod tree;
@@ -11,10 +12,10 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::escape::shell::readable;
 use super::table::{listen, unexplained};
-use super::{Emitted, Format, Verdict, by_reason, verdict};
+use super::{Emitted, Format, Verdict, verdict};
 use crate::RawText;
 use crate::describe;
-use crate::grants::{BEYOND, Grants, Reach, Why, reach};
+use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::profile::Profile;
 use crate::requirement::{Seconds, word};
 use crate::text::printable;
@@ -44,12 +45,12 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             body {
                 (head(profile, grants))
                 main {
-                    (standing(profile, grants))
+                    (answer::section(profile, grants))
+                    (files(profile, grants))
                     (timeline::section(profile, grants))
                     (tree::section(profile, grants))
                     (needs::section(profile, grants))
                     (rest(profile, grants))
-                    (files(profile, grants))
                 }
                 footer {
                     "Written by nrtrace from one run; this file holds everything and asks the network for nothing."
@@ -105,7 +106,7 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
                 p.brand { "nrtrace" }
                 button #theme type="button" title="Light or dark" { "◐" }
             }
-            h1 { (text(&profile.name)) " " span.quiet { "as" } " " (text(&account.user)) }
+            (answer::result(profile, grants))
             pre.command { code { (text(&words.join(" "))) } }
             ul.facts {
                 li { b { "user" } " " (account.run_uid) ":" (account.run_gid) (made) }
@@ -113,41 +114,6 @@ fn head(profile: &Profile, grants: &Grants) -> Markup {
                 li { b { "kernel" } " " (text(&run.kernel)) }
                 li { b { "end" } " " (describe::exit(run.exit)) }
                 @if run.complete { li { b { "record" } " complete" } }
-                @else { li.bad { "incomplete: " (run.shortfall().unwrap_or_default()) "; there may be more needs" } }
-            }
-        }
-    }
-}
-
-/// The numbers at a glance.
-fn standing(profile: &Profile, grants: &Grants) -> Markup {
-    let count = |wanted| profile.requirements.iter().filter(|r| verdict_of(r, grants) == wanted).count();
-    let all = [
-        Verdict::Granted,
-        Verdict::Partly,
-        Verdict::Advice,
-        Verdict::Optional,
-        Verdict::Withheld,
-        Verdict::Unmet,
-    ];
-    let tiles = all.map(|verdict| (verdict, count(verdict)));
-    html! {
-        section.standing {
-            @if profile.requirements.is_empty() {
-                @match describe::no_needs(profile) {
-                    Ok(words) => p.none { (words) },
-                    Err(words) => p.none { b { (words) } },
-                }
-            }
-            @for (verdict, count) in tiles.into_iter().filter(|(_, count)| *count > 0) {
-                @let (class, words) = verdict_words(verdict);
-                a class={ "tile " (class) } href="#needs" { span.number { (count) } span { (words) } }
-            }
-            @for (capability, grant) in &grants.capabilities {
-                a.tile.capability href="#needs" title=(grant.danger.unwrap_or("what its name says")) {
-                    span.number.small { (capability.to_string().trim_start_matches("CAP_")) }
-                    span { "capability" @if let Some(danger) = grant.danger { ": " (danger) } }
-                }
             }
         }
     }
@@ -163,8 +129,6 @@ fn list(title: &str, items: Vec<String>) -> Markup {
 
 fn rest(profile: &Profile, grants: &Grants) -> Markup {
     let gave_up = profile.gave_up.as_ref();
-    let said: Vec<String> =
-        gave_up.map(|gave_up| gave_up.stderr.iter().map(last_words).collect()).unwrap_or_default();
     let looked = gave_up.map(|gave_up| {
         gave_up
             .looked_at
@@ -172,48 +136,16 @@ fn rest(profile: &Profile, grants: &Grants) -> Markup {
             .map(|look| format!("{} {}: {}", look.call, look.path.to_text(), look.outcome))
             .collect()
     });
-    let unmet = grants.unmet.iter().map(|u| format!("{}: {}. Instead: {}", u.need, u.reason, u.hint));
+    let unmet = grants.unmet.iter().filter(|unmet| unmet.need == "identity");
+    let unmet = unmet.map(|unmet| format!("{}; {}", unmet.reason, unmet.hint));
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
     html! {
-        @if !said.is_empty() {
-            section.plain { h2 { "The program gave up by itself. It said last" } pre.said { code { (said.join("\n")) } } }
-        }
-        (list("Before that it looked at", looked.unwrap_or_default()))
-        (list("Cannot be granted safely", unmet.collect()))
-        (reasons("To change in the program’s own configuration", profile, &grants.advice))
-        (reasons("Not granted, as the program lives without", profile, &grants.optional))
+        (list("What it looked at before it gave up", looked.unwrap_or_default()))
+        (list("To look at", unmet.collect()))
         (list(BEYOND, reach(profile, grants).iter().map(Reach::text).collect()))
         (list("Not explained", profile.unexplained.iter().map(unexplained).collect()))
         (list("Listens on", profile.listens.iter().map(listen).collect()))
         (list("Worth knowing", tips.chain(profile.notes.iter().cloned()).collect()))
-    }
-}
-
-/// A line that a program wrote, its tabs as spaces.
-fn last_words(line: &RawText) -> String {
-    match line.as_str() {
-        Some(plain) => text(&plain.replace('\t', "    ")),
-        None => path(line),
-    }
-}
-
-/// Reasons, each once, with the needs it is given for.
-fn reasons(title: &str, profile: &Profile, whys: &[Why]) -> Markup {
-    html! {
-        @if !whys.is_empty() {
-            section.plain {
-                h2 { (title) }
-                ul {
-                    @for (reason, needs) in by_reason(profile, whys) {
-                        li {
-                            @for (n, need) in needs.iter().enumerate() { @if n > 0 { ", " } code { (text(need)) } }
-                            @if !needs.is_empty() { ": " }
-                            (spans(reason))
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 

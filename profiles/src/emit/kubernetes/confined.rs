@@ -34,6 +34,8 @@ pub struct Confined {
     pub changes_image: bool,
     /// Ids of needs that are granted elsewhere, and by no pod.
     pub withheld: BTreeSet<String>,
+    /// Ids of needs that a volume meets, and nothing on a host would.
+    pub by_volume: BTreeSet<String>,
     /// Ids of needs on what the host mounts, whose owner is the host's matter.
     pub on_host: BTreeSet<String>,
 }
@@ -99,6 +101,7 @@ pub fn confined(profile: &Profile, grants: &Grants) -> Confined {
             .map(|(path, volume)| (path, EmptyDir { prepare: prepare(volume), sub_path: sub_path(volume) }))
             .collect(),
         changes_image,
+        by_volume: volumes.met.iter().map(|met| met.need.clone()).collect(),
         withheld: elsewhere(grants).flat_map(|why| why.needs.iter().cloned()).collect(),
         on_host: on_host.flat_map(|(_, why)| why.needs.iter().cloned()).collect(),
     }

@@ -7,7 +7,7 @@ use super::rows::{identity, subject};
 use crate::RawText;
 use crate::describe::owner;
 use crate::emit::remedy::{Remedy, Verdict, chosen, remedies, verdict};
-use crate::event::FileType;
+use crate::event::{FileType, Phase};
 use crate::grants::{Act, Grants};
 use crate::place::{is_below, parent};
 use crate::profile::Profile;
@@ -19,13 +19,13 @@ pub(crate) struct Group<'a> {
     pub(crate) needs: Vec<&'a Requirement>,
     /// What they are about, in a few words.
     pub(crate) subject: String,
-    pub(super) verdict: Verdict,
+    pub(in crate::emit) verdict: Verdict,
     /// Which of the files does it; empty where none does.
-    pub(super) place: String,
+    pub(in crate::emit) place: String,
     /// What is done.
-    pub(super) remedy: String,
+    pub(in crate::emit) remedy: String,
     /// What would do as well, by the program's own configuration.
-    pub(super) others: Vec<String>,
+    pub(in crate::emit) others: Vec<String>,
 }
 
 /// What needs of one row have in common.
@@ -212,7 +212,7 @@ fn files(paths: &[&RawText], what: &str) -> String {
 }
 
 /// The first of some names, and how many more there are.
-pub(super) fn few(names: &[String]) -> String {
+pub(in crate::emit) fn few(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
@@ -238,14 +238,15 @@ fn ports(needs: &[&Requirement]) -> String {
 
 impl Group<'_> {
     /// Why, from all that is said to the least.
-    pub(super) fn reasons(&self) -> Vec<String> {
+    pub(in crate::emit) fn reasons(&self) -> Vec<String> {
         let calls: BTreeSet<&str> =
             self.needs.iter().flat_map(|need| need.evidence.calls.iter().map(String::as_str)).collect();
         let processes: BTreeSet<String> =
             self.needs.iter().flat_map(|need| need.evidence.processes.iter().map(RawText::to_text)).collect();
         let processes: Vec<String> = processes.into_iter().collect();
         let calls = calls.into_iter().collect::<Vec<_>>().join(", ");
-        let by = format!("{calls} by {}", few(&processes));
+        let held = self.needs.iter().all(|need| need.phase == Phase::Before);
+        let by = format!("{} by {}", if held { "held" } else { &calls }, few(&processes));
         let refused: BTreeSet<(String, String)> = self
             .needs
             .iter()

@@ -4,6 +4,7 @@ use super::proved;
 use crate::RawText;
 use crate::describe::{gift, owner};
 use crate::emit::remedy::{Verdict, remedies, verdict};
+use crate::event::Phase;
 use crate::grants::Grants;
 use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
 
@@ -94,7 +95,8 @@ pub(super) fn why_of(requirement: &Requirement) -> Vec<String> {
     let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
     let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
     let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
-    let mut out = vec![format!("{} by {}{times}", calls.join(", "), processes.join(", "))];
+    let what = if requirement.phase == Phase::Before { "held".into() } else { calls.join(", ") };
+    let mut out = vec![format!("{what} by {}{times}", processes.join(", "))];
     if let Need::Exec { capabilities, set_user, set_group, .. } = &requirement.need {
         out.push(format!("gives {}", gift(capabilities, *set_user, *set_group)));
     } else if let Some((at, inode)) = requirement.refused() {

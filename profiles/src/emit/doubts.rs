@@ -19,8 +19,8 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
     let mut grave = |text: String| out.push(Doubt { text, is_grave: true, is_failure: false });
     if let Some(attached) = run.attached.as_ref().filter(|attached| !attached.from_start) {
         grave(format!(
-            "Its start was not seen: {} ran before it was watched. What it needed to start is not here; start it again while \
-             it is watched.",
+            "Its start was not seen: {} ran before it was watched. Of what it needed to start, only what it \
+             holds open is here; start it again while it is watched (--wait).",
             attached.target
         ));
     }
@@ -49,11 +49,11 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
             text: match proof.flaked {
                 0 => format!(
                     "Not proved: it did not live with these grants alone, in {}.",
-                    super::proved::trials(proof.trials)
+                    super::table::proved::trials(proof.trials)
                 ),
                 flaked => format!(
                     "Not proved: it is flaky; {flaked} of {} failed with all that is granted, and others did not.",
-                    super::proved::trials(proof.trials)
+                    super::table::proved::trials(proof.trials)
                 ),
             },
             is_grave: true,
