@@ -111,15 +111,10 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     let plan =
         Plan { run_for: args.lifetime.run_for, backend: ready.kind, record, paths: args.watch.paths.clone() };
     let line = Line::new(&subject.name, args.lifetime.run_for, args.results.talk.quiet);
-    let recorded = runtime.block_on(attach::record(
-        &plan,
-        &subject,
-        &judged,
-        Some(arrival),
-        ready.source.as_mut(),
-        None,
-        &mut |progress| line.update(progress),
-    ));
+    let progress = &mut |progress| line.update(progress);
+    let source = ready.source.as_mut();
+    let recorded = attach::record(&plan, &subject, &judged, Some(arrival), source, None, progress);
+    let recorded = runtime.block_on(recorded);
     line.clear();
     let ended = engine.end(args.lifetime.grace);
     let recorded = recorded?;

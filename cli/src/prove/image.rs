@@ -35,6 +35,9 @@ const MOST: usize = 3;
 /// The first port that the kernel chooses by itself.
 const FIRST_CHOSEN: u16 = 32_768;
 
+/// A user and group of an image, and why they come into question.
+type Candidate = ((u32, u32), String);
+
 /// Whether a command runs an image that can be run again.
 pub fn is_of(command: &[OsString]) -> bool {
     engine::client(command).is_some_and(|(kind, name)| kind == Kind::Starts && name == "podman")
@@ -211,7 +214,7 @@ fn live(
     image: &Image,
     user: (u32, u32),
     capture: Capture,
-) -> Result<(Chosen, Vec<((u32, u32), String)>)> {
+) -> Result<(Chosen, Vec<Candidate>)> {
     let mut prover = prover.clone();
     let mut recorded = record(wanted, &prover, image, user, capture)?;
     let ended = |recorded: &Recorded| matches!(recorded.failure, Some(Failure::Ended { .. }));
@@ -313,7 +316,7 @@ fn ports(profile: &Profile) -> Vec<u16> {
 }
 
 /// Users of the image that a run points to.
-fn others(profile: &Profile, image: &Image) -> Vec<((u32, u32), String)> {
+fn others(profile: &Profile, image: &Image) -> Vec<Candidate> {
     let hints = becomes(profile).into_iter().chain(owners(profile));
     hints
         .filter_map(|hint| {
