@@ -111,7 +111,7 @@ fn an_image_is_proved_in_its_own_containers() {
     assert!(read(&sandbox, "again").contains("Proved: "), "{}", read(&sandbox, "again"));
 }
 
-/// What is copied into its volume, what an entrypoint does for root alone, and the user that an image names.
+/// What an entrypoint does for root alone, and the user that an image names.
 #[test]
 fn what_an_image_says_of_itself_is_kept() {
     let sandbox = script(
@@ -135,7 +135,7 @@ END
     assert!(dropping.proof.as_ref().unwrap().lives && dropping.identity.uid == 10_001);
     assert_eq!(dropping.command[0], "/serve".into());
     let pod = read(&sandbox, "dropping/kubernetes.yaml");
-    assert!(pod.contains("initContainers:") && pod.contains("mountPath: \"/var/lib/kept\""), "{pod}");
+    assert!(pod.contains("mountPath: \"/var/lib/kept/new\""), "{pod}");
     let named = profile(&sandbox, "named");
     assert_eq!((named.identity.user.as_str(), named.identity.uid, named.identity.gid), ("web", 33, 44));
     assert!(named.proof.as_ref().unwrap().lives);
