@@ -65,7 +65,7 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         line.update(progress);
     };
     let recording =
-        attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), &mut progress);
+        attach::record(&plan, subject, judged, arrival.take(), ready.source.as_mut(), None, &mut progress);
     let recorded = runtime.block_on(recording);
     line.clear();
     let name = args.name.as_deref().unwrap_or(&subject.name);

@@ -70,7 +70,7 @@ fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emi
     }
     if args.format.is_empty() && args.patch.is_none() && args.output.is_some() {
         emitted.push(Format::Json.emit(profile, grants));
-        emitted.extend(files(profile, grants, &args.files.platforms(grants)));
+        emitted.extend(files(profile, grants, &args.files.platforms(profile, grants)));
     }
     Ok(emitted)
 }

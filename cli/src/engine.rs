@@ -48,8 +48,8 @@ pub fn must_work_itself(command: &[OsString]) -> Result<(), BadInput> {
     let Some((kind, name)) = client(command) else { return Ok(()) };
     let (why, instead) = match kind {
         Kind::Starts => (
-            "has its work done in a container, where no trial reaches",
-            "run it without --verify and --minimize to see what the container needs",
+            "has its work done in a container that it alone knows how to start again",
+            "prove the image with nrtrace run --minimize -- podman run IMAGE",
         ),
         Kind::Asks => (
             "has a daemon do its work, in processes that are not its children",
@@ -97,8 +97,8 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     place::tell(&args.results.talk, &Place::Here(Why::Client(command.clone())));
     let mut ready = prepare(Choice::Ebpf, &wanted, &args.results.talk)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let mut engine = Engine::start(&args.command, ready.source.as_mut())?;
-    let Some(arrival) = runtime.block_on(engine.arrival(ready.source.as_mut()))? else {
+    let mut engine = Engine::start(&args.command, ready.source.as_mut(), None)?;
+    let Some(arrival) = runtime.block_on(engine.arrival(ready.source.as_mut(), None))? else {
         let (status, _) = engine.end(args.lifetime.grace)?;
         return Err(anyhow!("{command} ended ({status}), and nothing was run in a container"));
     };
@@ -111,14 +111,10 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
     let plan =
         Plan { run_for: args.lifetime.run_for, backend: ready.kind, record, paths: args.watch.paths.clone() };
     let line = Line::new(&subject.name, args.lifetime.run_for, args.results.talk.quiet);
-    let recorded = runtime.block_on(attach::record(
-        &plan,
-        &subject,
-        &judged,
-        Some(arrival),
-        ready.source.as_mut(),
-        &mut |progress| line.update(progress),
-    ));
+    let progress = &mut |progress| line.update(progress);
+    let source = ready.source.as_mut();
+    let recorded = attach::record(&plan, &subject, &judged, Some(arrival), source, None, progress);
+    let recorded = runtime.block_on(recorded);
     line.clear();
     let ended = engine.end(args.lifetime.grace);
     let recorded = recorded?;

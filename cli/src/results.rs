@@ -54,7 +54,7 @@ pub fn write(
         grants.shipped = shipped::lines();
     }
     let mut files = vec![Format::Json.emit(profile, &grants)];
-    files.extend(emit::files(profile, &grants, &artefacts.files.platforms(&grants)));
+    files.extend(emit::files(profile, &grants, &artefacts.files.platforms(profile, &grants)));
     files.extend(artefacts.unit.then(|| Format::SystemdUnit.emit(profile, &grants)));
     guard.write(&files, losses);
 }
@@ -124,7 +124,7 @@ fn next(profile: &Profile, grants: &Grants, written: Option<&Path>) -> Vec<(&'st
         _ if on_host => {
             vec![("apply", format!("sudo nrtrace apply {out}")), ("undo", format!("sudo nrtrace undo {out}"))]
         }
-        _ => [("image", "Containerfile"), ("compose", "compose.yaml"), ("pod", "kubernetes.yaml")]
+        _ => [("pod", "kubernetes.yaml"), ("image", "Containerfile"), ("compose", "compose.yaml")]
             .into_iter()
             .filter(|(_, name)| is_written(name))
             .map(|(what, name)| (what, file(name)))

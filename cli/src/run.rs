@@ -54,6 +54,9 @@ pub struct Settled {
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
+        if prove::is_of_image(&args.command) {
+            return prove::run_image(args);
+        }
         engine::must_work_itself(&args.command)?;
     }
     if let Some(kind) = engine::asked(args) {
@@ -69,7 +72,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
-        let wanted = prove::Wanted { args, name, identity, policy, library, output, unit: None };
+        let wanted = prove::Wanted { args, name, identity, policy, library, output, unit: None, image: None };
         return prove::run(&wanted);
     }
     let place = place::of(args)?;
@@ -121,7 +124,16 @@ pub fn prove_service(args: &RunArgs, started: Started) -> Result<ExitCode> {
     tell_applied(&settled.name, &args.results.talk);
     let Settled { name, facts, plan, output, library, .. } = settled;
     let (identity, policy) = (facts.identity, plan.identity_policy);
-    prove::run(&prove::Wanted { args, name, identity, policy, library, output, unit: Some(started) })
+    prove::run(&prove::Wanted {
+        args,
+        name,
+        identity,
+        policy,
+        library,
+        output,
+        unit: Some(started),
+        image: None,
+    })
 }
 
 /// Says what is granted on this machine already, which a run does not see as a need.

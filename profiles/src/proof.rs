@@ -150,9 +150,22 @@ pub struct ProfileProof {
     /// with all of them.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub hardening: BTreeSet<String>,
+    /// The image whose containers the trials were; absent where they were made in a sandbox of the machine.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub image: Option<TriedImage>,
     /// What could not be applied in the sandbox, in words.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub not_applied: Vec<String>,
+}
+
+/// An image whose containers trials were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TriedImage {
+    /// Its name.
+    pub name: String,
+    /// Whether it held what the lines of `Containerfile` say; else it was as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub built: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -161,6 +161,7 @@ fn proof() -> ProfileProof {
         took: None,
         flaked: 0,
         hardening: BTreeSet::from(["PrivateTmp=yes".to_owned()]),
+        image: None,
         not_applied: Vec::new(),
     }
 }

@@ -132,6 +132,7 @@ fn what_is_not_sure_is_said_first_and_is_not_green() {
             took: Some(Seconds(31_000_000_000)),
             flaked: 0,
             hardening: BTreeSet::new(),
+            image: None,
             not_applied: Vec::new(),
         });
         profile

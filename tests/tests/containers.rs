@@ -8,37 +8,13 @@ use nrtrace_profiles::container::Place;
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Access, Need, Requirement};
-use nrtrace_tests::podman::ENGINE;
+use nrtrace_tests::podman::{ENGINE, NGINX};
 use nrtrace_tests::record;
 use nrtrace_tests::sandbox::Sandbox;
 
-/// Bash: an image of this machine's own nginx and the libraries it takes, as `nginx`.
+/// Bash: how containers of it are run, and what is waited for.
 const PRELUDE: &str = r#"
-    root=/tmp/root
-    mkdir -p $root/{etc,usr/sbin,usr/bin,usr/lib,usr/lib64,var/log/nginx,var/cache/nginx,run,tmp,proc,sys,dev,data}
-    for link in bin sbin lib lib64; do ln -s usr/$link $root/$link; done
-    chmod 1777 $root/tmp
-    for program in /usr/sbin/nginx /usr/bin/sleep; do
-        install -D $program $root$program
-        ldd $program | grep -o '/[^ ]*' | while read -r file; do install -D "$(readlink -f $file)" $root/usr${file#/usr}; done
-    done
-    printf 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nweb:x:1000:1000::/:/bin/false\n' >$root/etc/passwd
-    printf 'root:x:0:\nnogroup:x:65534:\nnobody:x:65533:\nweb:x:1000:\n' >$root/etc/group
-    mkdir $root/etc/nginx
-    cat >$root/etc/nginx/nginx.conf <<'END'
-worker_processes 1;
-error_log stderr;
-pid /run/nginx.pid;
-events { worker_connections 64; }
-http {
-    access_log /data/access.log;
-    client_body_temp_path /var/cache/nginx/client_temp;
-    proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi; uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-    server { listen 80; location / { return 200 "served\n"; } }
-}
-END
     options="--network=host --ulimit nofile=1024:1024 --ulimit nproc=4096:4096"
-    tar -C $root -c . | podman import - nginx >/dev/null
     waits() { for _ in $(seq 600); do grep -q 'waiting for' "$OUT"/log && return; sleep 0.05; done; cat "$OUT"/log; exit 1; }
     serves() { for _ in $(seq 100); do test "$(curl -s http://127.0.0.1/)" = served && return; sleep 0.1; done; exit 1; }
 "#;
@@ -46,7 +22,7 @@ END
 /// Each test names its container otherwise: the probe of another one, which waits for the name, sees it too.
 fn script(text: &str) -> Sandbox {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(180));
-    sandbox.script(&format!("{ENGINE}\n{PRELUDE}\n{text}")).unwrap().ok().unwrap();
+    sandbox.script(&format!("{ENGINE}\n{NGINX}\n{PRELUDE}\n{text}")).unwrap().ok().unwrap();
     sandbox
 }
 

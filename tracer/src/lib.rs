@@ -16,6 +16,7 @@ pub mod course;
 pub mod doctor;
 pub mod ebpf;
 pub mod files;
+pub mod image;
 pub mod launch;
 pub mod limits;
 mod listeners;

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use nrtrace_profiles::emit::Platform;
 use nrtrace_profiles::grants::{Choices, Grants, Method};
+use nrtrace_profiles::profile::Profile;
 
 /// How needs are met where there are several ways.
 #[derive(Debug, Default, Args)]
@@ -65,12 +66,14 @@ pub struct Files {
 }
 
 impl Files {
-    /// The platforms, by what is granted where none is named.
-    pub fn platforms(&self, grants: &Grants) -> Vec<Platform> {
+    /// The platforms, by what is granted where none is named; what was proved as a pod's container is a pod, too.
+    pub fn platforms(&self, profile: &Profile, grants: &Grants) -> Vec<Platform> {
         let mut platforms: Vec<Platform> =
             self.target.iter().flat_map(|target| target.platforms()).copied().collect();
         if platforms.is_empty() {
             platforms.push(Platform::of(grants));
+            let as_pod = profile.proof.as_ref().is_some_and(|proof| proof.image.is_some());
+            platforms.extend(as_pod.then_some(Platform::Kubernetes));
         }
         platforms
     }

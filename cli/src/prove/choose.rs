@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::{Identity, Mode, Protocol};
@@ -17,10 +17,11 @@ use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
+use super::image;
 use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
-use super::{Prover, course, ready_timeout};
+use super::{Place, Prover, course, ready_timeout};
 use crate::origin;
 use crate::place;
 use crate::programs;
@@ -55,6 +56,9 @@ const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
+    if let Place::Image(image) = &prover.place {
+        return image::choose(wanted, prover, image);
+    }
     let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
@@ -96,15 +100,15 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
 }
 
 /// A user, and what came of it.
-struct Tried {
-    who: String,
-    is_weak: bool,
-    chosen: Chosen,
+pub struct Tried {
+    pub who: String,
+    pub is_weak: bool,
+    pub chosen: Chosen,
 }
 
 /// The one that lives with the fewest needs, of equals the first, but a new user before one that files are only given to; if
 /// none lives, the first that could be tried at all. All are told of where there are several.
-fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
+pub fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
     let words =
         |Tried { who, chosen, .. }: &Tried| match (&chosen.verified.failure, users::cost(&chosen.profile)) {
             (None, 1) => format!("as {who}: 1 need"),
@@ -181,7 +185,7 @@ fn outlasting(recorded: &Recorded) -> Duration {
 }
 
 /// The ports that take a right to bind: where nothing else tells when the program is ready, it is not without them.
-fn ports(profile: &Profile) -> Vec<u16> {
+pub fn ports(profile: &Profile) -> Vec<u16> {
     let needs = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
     let ports: BTreeSet<u16> = needs
         .filter_map(|known| match known.need {
@@ -214,7 +218,8 @@ fn record(
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
     let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
-    let mut report = trial::run(&request, &prover.lender)?;
+    let Place::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    let mut report = trial::run(&request, lender)?;
     prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
     if let Some(unit) = &wanted.unit {
@@ -365,7 +370,7 @@ fn is_wanting(requirement: &Requirement) -> bool {
 }
 
 /// Says that the recorded run itself did not live, and what that means for a proof.
-fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
+pub fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
     let said = last_words(report);
     let said = if said.is_empty() { said } else { format!(" (it said last: {said})") };
     let note = format!("the recorded run itself, with every right, {failure}{said}");

@@ -8,6 +8,7 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::Tried;
 use nrtrace_profiles::text::json;
 use nrtrace_tracer::files::read_regular;
+use nrtrace_tracer::image::Image;
 use serde::{Deserialize, Serialize};
 
 use super::Prover;
@@ -128,5 +129,6 @@ fn subject(prover: &Prover, profile: &Profile) -> String {
     (&profile.name, &profile.identity.user, &prover.command, &prover.env, prover.keep_env).hash(&mut hasher);
     (prover.private_network, &prover.choices, format!("{:?}", prover.shared)).hash(&mut hasher);
     format!("{:?}{:?}", prover.course.readiness, prover.course.exercise).hash(&mut hasher);
+    prover.place.image().map(Image::spec).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

@@ -61,7 +61,7 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
         trials += found.trials;
         if !found.lives() {
             shown.note(&format!("with everything granted, the program {}", found.how));
-            return Ok(false);
+            return Ok(refuted(profile));
         }
         let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
         if let Some(longer) = outlived.longer {
@@ -81,7 +81,13 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
         return Ok(lives);
     }
     shown.note("the program died later each time it was given longer to settle");
-    Ok(false)
+    Ok(refuted(profile))
+}
+
+/// What the trials before it seemed to prove does not hold.
+fn refuted(profile: &mut Profile) -> bool {
+    profile.proof.iter_mut().for_each(|proof| proof.lives = false);
+    false
 }
 
 /// Trials at the same time.
@@ -188,7 +194,8 @@ fn finish(
     let lives = verified.lives() && flaked == 0;
     profile.proof = Some(ProfileProof {
         lives,
-        minimal: lives && verified.refused.untried.is_empty(),
+        // What a volume alone meets is in no plan of a machine, so that nothing leaves it out.
+        minimal: lives && verified.refused.untried.is_empty() && verified.refused.by_volume.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
         settled: prover.course.settle.into(),
@@ -196,6 +203,7 @@ fn finish(
         took: None,
         flaked,
         hardening: outlived.hardening,
+        image: prover.tried_image(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
     Ok(lives)

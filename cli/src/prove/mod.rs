@@ -3,6 +3,7 @@
 mod bench;
 mod choose;
 mod harden;
+mod image;
 mod journal;
 mod manager;
 mod minimize;
@@ -26,8 +27,10 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Exit, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::proof::TriedImage;
 use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
+use nrtrace_tracer::image::Image;
 use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
 
@@ -46,6 +49,7 @@ use crate::{input, results, service, show};
 use patience::Patience;
 use verify::Verified;
 
+pub use image::{is_of as is_of_image, run as run_image};
 pub use run::{Wanted, run};
 pub use share::shared;
 
@@ -79,17 +83,38 @@ struct Prover {
     with: Option<ManagerArg>,
     /// Whether it was said how long a trial has to settle.
     settles: bool,
-    /// Lends the trials what watches them.
-    lender: Arc<Lender>,
     /// How long is waited for who has never been ready.
     patience: Arc<Patience>,
     /// What each trial has to last at least, as the program is known to die so late.
     lasts: Duration,
+    /// Where they are made.
+    place: Place,
+}
+
+/// Where trials are made.
+#[derive(Clone)]
+enum Place {
+    /// In sandboxes of this machine; what watches them is lent.
+    Machine(Arc<Lender>),
+    /// In containers of an image.
+    Image(Arc<Image>),
+}
+
+impl Place {
+    fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Machine(_) => None,
+            Self::Image(image) => Some(image),
+        }
+    }
 }
 
 impl Prover {
     fn of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -> Result<Self> {
-        let command = if args.command.is_empty() {
+        let image = image::of_saved(args, profile)?;
+        let command = if let Some(image) = &image {
+            image::command(image)
+        } else if args.command.is_empty() {
             profile
                 .command
                 .iter()
@@ -103,6 +128,7 @@ impl Prover {
         }
         engine::must_work_itself(&command)?;
         check(&args.course)?;
+        let is_image = image.is_some();
         manager::check(args.sandbox.with)?;
         let cwd = profile.run.cwd.as_bytes();
         // A unit may say more by now than it did.
@@ -117,17 +143,17 @@ impl Prover {
             proves,
             keep_env: args.variables.keep_env,
             env: args.variables.env.clone(),
-            course: course(&args.course, profile),
+            course: image::course(&args.course, profile, image.as_deref()),
             grace: args.grace,
             watch: watching(&args.watch),
-            private_network: is_private(&args.sandbox, private),
+            private_network: is_image || is_private(&args.sandbox, private),
             shared: shared(&args.sandbox)?,
             choices: choices(&args.results, &args.sandbox),
             with: args.sandbox.with,
             settles: args.course.settle.is_some(),
-            lender: Arc::default(),
             patience: Arc::default(),
             lasts: Duration::ZERO,
+            place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
         })
     }
 
@@ -150,13 +176,31 @@ impl Prover {
         }
     }
 
+    /// The image that trials were made of, for the proof.
+    fn tried_image(&self) -> Option<TriedImage> {
+        let image = self.place.image()?;
+        Some(TriedImage { name: image.spec().image.clone(), built: image.is_built() })
+    }
+
     /// One trial with what the profile grants.
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
-        let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
-        let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
-        request.grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
-        let mut report = trial::run(&request, &self.lender)?;
+        let grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        let mut report = match &self.place {
+            Place::Machine(lender) => {
+                let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
+                let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
+                request.grace = grace;
+                trial::run(&request, lender)?
+            }
+            Place::Image(image) => image.run(&nrtrace_tracer::image::Request {
+                rights: nrtrace_tracer::image::Rights::Granted(profile, &choices),
+                course: course.clone(),
+                watch: watched.then_some(self.watch),
+                grace,
+                capture: Capture::Keep,
+            })?,
+        };
         if report.verdict == Some(Verdict::Lived) {
             report.verdict = ended_early(profile, &report).map(Verdict::Failed).or(report.verdict);
         }
@@ -277,7 +321,8 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     if destination.is_some() {
         forget_hardening(&mut profile);
     }
-    let hints = args.update.then(|| verify::Hints { made: users::made(&profile), suspected: Vec::new() });
+    let made = || if prover.place.image().is_some() { Vec::new() } else { users::made(&profile) };
+    let hints = args.update.then(|| verify::Hints { made: made(), suspected: Vec::new() });
     let mut verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
     if verified.lives() && destination.is_some() {
         harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;

@@ -50,6 +50,7 @@ mod tests {
             exercise_timeout: Duration::ZERO,
             settle: Duration::ZERO,
             ends: true,
+            stays: false,
         };
         let (patience, mut waited) = (Patience::default(), Vec::new());
         for _ in 0..5 {

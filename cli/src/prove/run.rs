@@ -12,11 +12,13 @@ use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 use nrtrace_tracer::course::Failure;
+use nrtrace_tracer::image::Image;
 use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
 use super::{
-    Prover, check, choices, harden, is_private, manager, minimize, proved, shared, tell, took, watching,
+    Place, Prover, check, choices, harden, image, is_private, manager, minimize, proved, shared, tell, took,
+    watching,
 };
 use crate::args::{CourseArgs, ReportFormat, RunArgs};
 use crate::artefacts::Guard;
@@ -39,6 +41,8 @@ pub struct Wanted<'a> {
     pub output: Option<OutputDir>,
     /// The unit that starts it.
     pub unit: Option<Started>,
+    /// Whose containers are run, where it is an image.
+    pub image: Option<Arc<Image>>,
 }
 
 /// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
@@ -47,36 +51,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     check(&args.course)?;
     manager::check(args.sandbox.with)?;
     let started = Instant::now();
-    let mut given = args.course.course(true, None);
-    if let Some(whole) = args.lifetime.run_for {
-        // Without readiness, it has to live so long; with it, so long after the exercise.
-        given.settle = given.settle.max(whole);
-    }
-    let told = args.course.settle.is_some() || args.lifetime.run_for.is_some();
-    if wanted.unit.is_some() && given.readiness.is_empty() && !told {
-        // On what it listens is waited for later, and shows with the first run alone.
-        given.settle = given.settle.max(FIRST_LIFE);
-    }
-    let prover = Prover {
-        command: found_from_everywhere(&args.command),
-        cwd: args.cwd.clone(),
-        service: wanted.unit.as_ref().map(|unit| unit.around.clone()),
-        learns_ports: wanted.unit.is_some() && is_untold(&args.course),
-        proves: args.minimize,
-        keep_env: args.variables.keep_env,
-        env: args.variables.env.clone(),
-        course: given,
-        grace: args.lifetime.grace,
-        watch: watching(&args.watch),
-        private_network: is_private(&args.sandbox, args.minimize),
-        shared: shared(&args.sandbox)?,
-        choices: choices(&args.results, &args.sandbox),
-        with: args.sandbox.with,
-        settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
-        lender: Arc::default(),
-        patience: Arc::default(),
-        lasts: Duration::ZERO,
-    };
+    let prover = prover(wanted)?;
     let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
     let talk = &args.results.talk;
     let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
@@ -117,6 +92,42 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(drop_in(args, &prover, &profile));
     }
     Ok(losses.status(proved(lives)))
+}
+
+/// What makes the trials.
+fn prover(wanted: &Wanted<'_>) -> Result<Prover> {
+    let args = wanted.args;
+    let mut given = args.course.course(true, None);
+    if let Some(whole) = args.lifetime.run_for {
+        // Without readiness, it has to live so long; with it, so long after the exercise.
+        given.settle = given.settle.max(whole);
+    }
+    let told = args.course.settle.is_some() || args.lifetime.run_for.is_some();
+    if wanted.unit.is_some() && given.readiness.is_empty() && !told {
+        // On what it listens is waited for later, and shows with the first run alone.
+        given.settle = given.settle.max(FIRST_LIFE);
+    }
+    let image = wanted.image.clone();
+    Ok(Prover {
+        command: image.as_deref().map_or_else(|| found_from_everywhere(&args.command), image::command),
+        cwd: args.cwd.clone(),
+        service: wanted.unit.as_ref().map(|unit| unit.around.clone()),
+        learns_ports: wanted.unit.is_some() && is_untold(&args.course),
+        proves: args.minimize,
+        keep_env: args.variables.keep_env,
+        env: args.variables.env.clone(),
+        course: given,
+        grace: args.lifetime.grace,
+        watch: watching(&args.watch),
+        private_network: image.is_some() || is_private(&args.sandbox, args.minimize),
+        shared: shared(&args.sandbox)?,
+        choices: choices(&args.results, &args.sandbox),
+        with: args.sandbox.with,
+        settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
+        patience: Arc::default(),
+        lasts: Duration::ZERO,
+        place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
+    })
 }
 
 /// Prints the drop-in, where nothing else goes to standard output.

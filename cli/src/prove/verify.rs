@@ -15,6 +15,7 @@ use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Trial, conclude, judge, refused, suspects, without};
 use nrtrace_profiles::requirement::{Requirement, Severity};
 use nrtrace_tracer::course::{Failure, Verdict};
+use nrtrace_tracer::image::Image;
 use nrtrace_tracer::trial::Report;
 
 use super::Prover;
@@ -158,7 +159,8 @@ impl Growth {
             return Some(format!("trying another way for {id}"));
         }
         let before = profile.writes.len();
-        profile.writes.extend(closed(seen, &profile.writes));
+        let root = prover.place.image().map_or(Path::new("/"), Image::root);
+        profile.writes.extend(closed(seen, &profile.writes, root));
         if profile.writes.len() > before {
             return Some("leaving writable what it would write to".to_owned());
         }
@@ -189,14 +191,15 @@ impl Growth {
 
 /// Places that the unit alone keeps the program from writing to, by `ProtectSystem=strict`: the user's own rights are
 /// enough.
-fn closed(seen: &Profile, known: &[Written]) -> Vec<Written> {
+fn closed(seen: &Profile, known: &[Written], root: &Path) -> Vec<Written> {
     let refused =
         seen.unexplained.iter().filter(|entry| entry.outcome == "EROFS" && !calls::removes(&entry.call));
     let written = refused.filter_map(|entry| {
         let path = Path::new(OsStr::from_bytes(entry.object.as_bytes()));
-        let (path, metadata) = match path.metadata() {
-            Ok(metadata) => (path, metadata),
-            Err(_) => (path.parent()?, path.parent()?.metadata().ok()?),
+        let facts = |path: &Path| root.join(path.strip_prefix("/").ok()?).metadata().ok();
+        let (path, metadata) = match facts(path) {
+            Some(metadata) => (path, metadata),
+            None => (path.parent()?, facts(path.parent()?)?),
         };
         // The kernel says that a mount is read-only before it looks at owner and mode.
         if !seen.identity.may_write(metadata.uid(), metadata.gid(), metadata.mode()) {
@@ -219,6 +222,7 @@ fn attempt(prover: &Prover, profile: &Profile) -> Result<(Report, Trial, Profile
     let mut refused = refused(profile, &seen);
     refused.untried = report.on_shares.clone();
     refused.withheld = report.withheld.clone();
+    refused.by_volume = report.by_volume.clone();
     let failure = match &report.verdict {
         Some(Verdict::Failed(failure)) => Some(failure.clone()),
         _ if refused.beyond.is_empty() => None,
@@ -288,6 +292,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         took: None,
         flaked: verified.flaked,
         hardening: BTreeSet::new(),
+        image: prover.tried_image(),
         not_applied: verified.report.not_applied.clone(),
     }
 }

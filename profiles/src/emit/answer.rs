@@ -23,9 +23,10 @@ pub(super) fn headline(profile: &Profile, grants: &Grants) -> String {
             let took = proof.took.map(|took| format!(" ({:.0} s)", took.0 as f64 / 1e9)).unwrap_or_default();
             let trials = proved::trials(proof.trials);
             format!(
-                "{name} runs{} as {} with {count}, proved in {trials}{took}{none_less}",
+                "{name} runs{} as {} with {count}, proved in {trials}{}{took}{none_less}",
                 end(profile),
-                identity.user
+                who(profile),
+                proved::in_image(proof),
             )
         }
         None => {
@@ -38,6 +39,15 @@ pub(super) fn headline(profile: &Profile, grants: &Grants) -> String {
             }
         }
     }
+}
+
+/// As whom it runs: a user without an account in its container by its number, which is what the files say.
+fn who(profile: &Profile) -> String {
+    let identity = &profile.identity;
+    if profile.container.is_some() && !identity.exists {
+        return identity.uid.to_string();
+    }
+    identity.user.clone()
 }
 
 /// That it is no service, or did not come to be one.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::writable;
 use crate::RawText;
 use crate::container::{Place, Placement};
+use crate::event::FileType;
 use crate::grants::{File, FileKind, Grants, Unmet, Why};
 use crate::paths::{is_at_or_below, is_below, parent};
 use crate::place::{Class, real};
@@ -243,6 +244,12 @@ fn has_contents_of(class: Class) -> bool {
 fn only_made(profile: &Profile, id: &str) -> Option<RawText> {
     let requirement = profile.requirements.iter().find(|requirement| requirement.id == id)?;
     match &requirement.need {
+        // Names that vary: entries of the directory itself.
+        Need::Path { path, access, file_type: FileType::Directory, .. }
+            if requirement.severity == Severity::Required && access.iter().eq([&Access::Write]) =>
+        {
+            Some(real(path))
+        }
         Need::Path { path, access, .. } if requirement.severity == Severity::Required => {
             let makes = access.iter().all(|access| matches!(access, Access::Create | Access::Delete));
             let varies = path.as_bytes().iter().filter(|byte| **byte == b'*').count();

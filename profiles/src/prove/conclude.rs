@@ -29,7 +29,8 @@ pub fn lived(profile: &mut Profile, trial: &Trial) {
     let missing: BTreeSet<&str> = trial.missing.iter().map(|refused| refused.id.as_str()).collect();
     let tried = |requirement: &&mut Requirement| !trial.untried.contains(&requirement.id);
     for requirement in profile.requirements.iter_mut().filter(tried) {
-        let given = granted.contains(&requirement.id) && !trial.withheld.contains(&requirement.id);
+        let id = &requirement.id;
+        let given = trial.by_volume.contains(id) || (granted.contains(id) && !trial.withheld.contains(id));
         if requirement.severity == Severity::Required && given {
             requirement.proof.get_or_insert(proof(Finding::Granted));
         } else if requirement.severity != Severity::Probe || missing.contains(requirement.id.as_str()) {

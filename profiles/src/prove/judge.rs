@@ -26,6 +26,8 @@ pub struct Trial {
     pub untried: BTreeSet<String>,
     /// Ids of needs that are granted where they can be, and were not in it.
     pub withheld: BTreeSet<String>,
+    /// Ids of needs that were met in it, and that the plan for a machine does not grant.
+    pub by_volume: BTreeSet<String>,
 }
 
 impl Trial {

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
+use super::Target;
 use super::record::asks_to_end;
 use super::waiting::{Arrival, Waiting};
 use crate::launch::Error;
@@ -64,11 +65,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts a command, watched from before its first instruction on.
+    /// Starts a command, watched from before its first instruction on. One whose standard streams are given is apart from
+    /// the terminal.
     ///
     /// # Errors
     /// When it cannot be started or watched.
-    pub fn start(command: &[OsString], source: &mut dyn Source) -> Result<Self, Error> {
+    pub fn start(
+        command: &[OsString],
+        source: &mut dyn Source,
+        stdio: Option<[RawFd; 3]>,
+    ) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::system("starting", text(command), error);
         let (program, arguments) =
             command.split_first().ok_or(Error::CommandNotFound { name: String::new(), path: None })?;
@@ -80,6 +86,7 @@ impl Engine {
         // SAFETY: only async-signal-safe calls, on descriptors that live until the child has begun.
         unsafe {
             words.pre_exec(move || {
+                stdio.map_or(Ok(()), apart)?;
                 let pid = libc::getpid().to_ne_bytes();
                 libc::write(own_ready, pid.as_ptr().cast(), pid.len());
                 let mut byte = 0u8;
@@ -116,13 +123,18 @@ impl Engine {
         Ok(Self { child })
     }
 
-    /// Waits until something begins in a container. Nothing when the engine ends before, or a signal asks to stop.
+    /// Waits until something begins in a container, of that name where one is given. Nothing when the engine ends before, or
+    /// a signal asks to stop.
     ///
     /// # Errors
     /// When signals cannot be taken.
-    pub async fn arrival(&mut self, source: &mut dyn Source) -> Result<Option<Arrival>, Error> {
+    pub async fn arrival(
+        &mut self,
+        source: &mut dyn Source,
+        target: Option<&Target>,
+    ) -> Result<Option<Arrival>, Error> {
         let signals = Signals::take()?;
-        let mut waiting = Waiting::without_target();
+        let mut waiting = Waiting::of(target);
         loop {
             // Looked at first: what it did before it ended has been written by then.
             let ended = self.child.try_wait().ok().flatten().is_some();
@@ -135,6 +147,11 @@ impl Engine {
             }
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    /// Its status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// Ends the engine if it still runs: politely at first, since it takes its container along. Its status, and whether it
@@ -161,6 +178,21 @@ impl Engine {
         self.child.kill().map_err(failed)?;
         self.child.wait().map_err(failed).map(|status| (status, true))
     }
+}
+
+/// Gives a new process its standard streams, and takes it out of the terminal's group, whose signals are nrtrace's own. To be
+/// called between fork and exec.
+pub(crate) fn apart(stdio: [RawFd; 3]) -> std::io::Result<()> {
+    // SAFETY: plain system calls, all of them async-signal-safe.
+    unsafe {
+        for (number, from) in (0..).zip(stdio) {
+            if libc::dup2(from, number) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        libc::setsid();
+    }
+    Ok(())
 }
 
 fn text(command: &[OsString]) -> String {

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use nrtrace_profiles::container::{Container, Mounted};
 
 pub use judged::{Judged, judge};
-pub use record::{Plan, record};
+pub use record::{Attended, Plan, record};
 pub use scope::Scope;
 pub use waiting::{Arrival, PollError, await_start, expect, is_not_there, is_runtime, poll};
 

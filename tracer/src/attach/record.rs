@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::process::{self, Facts};
 use super::{Arrival, Judged, Subject};
 use crate::collect::{Collector, Config, Within};
+use crate::course::{Attendant, Tree, Turn};
 use crate::launch::Error;
 use crate::launch::environment;
 use crate::launch::signals::Signals;
-use crate::launch::tree;
+use crate::launch::tree::{self, End};
 use crate::members::Members;
 use crate::recording::Recorded;
 use crate::session::{Progress, Source, TICK, has_ended, monotonic, pollable};
@@ -37,8 +38,19 @@ pub struct Plan {
     pub paths: Vec<Pattern>,
 }
 
+/// What a program in a container of nrtrace's own is to come to, and how it is ended then.
+#[derive(Debug)]
+pub struct Attended<'a> {
+    /// Who watches its course.
+    pub attendant: &'a mut Attendant,
+    /// The signal that asks it to end.
+    pub stop: i32,
+    /// How long it may take to end.
+    pub grace: Duration,
+}
+
 /// Records what `subject` does until the time is over, a signal asks to stop, or its last process ends. Nothing of it is
-/// stopped or killed.
+/// stopped or killed, unless it is `attended`: then it is asked to end with its course.
 ///
 /// Takes over the process's signals while it lasts. To be called on a current-thread runtime with IO and time enabled.
 ///
@@ -50,11 +62,13 @@ pub async fn record(
     judged: &Judged,
     arrival: Option<Arrival>,
     source: &mut dyn Source,
+    attended: Option<Attended<'_>>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recorded, Error> {
     let signals = Signals::take()?;
     let port_start = process::unprivileged_port_start(subject.main.pid);
     let mut session = Session::new(plan, subject, judged, source, progress);
+    session.attended = attended;
     match arrival {
         Some(arrival) => session.continues(arrival)?,
         None => session.begins()?,
@@ -63,6 +77,9 @@ pub async fn record(
     let exit = session.exit();
     let duration = u64::try_from(session.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let from_start = session.from_start;
+    let ended = session.end();
+    let finished = session.attended.take().map(|attended| attended.attendant.finish(ended));
+    let (course, output) = finished.unwrap_or_default();
     let collected = session.collector.finish();
     let mut notes = notes(plan, port_start.is_none());
     notes.extend(collected.notes);
@@ -94,7 +111,7 @@ pub async fn record(
         unresolved: collected.unresolved,
         dropped_calls: collected.dropped_calls,
         exit,
-        milestones: None,
+        milestones: course.as_ref().map(|(milestones, _)| *milestones),
         duration,
         stderr: collected.stderr,
         accounts: collected.accounts,
@@ -107,8 +124,8 @@ pub async fn record(
         trace: Trace { run, events: collected.events, end },
         status: 0,
         program,
-        verdict: None,
-        output: Vec::new(),
+        verdict: course.map(|(_, verdict)| verdict),
+        output,
         left: Vec::new(),
     })
 }
@@ -140,6 +157,11 @@ struct Session<'a> {
     members: Members,
     start: Instant,
     from_start: bool,
+    attended: Option<Attended<'a>>,
+    /// What all of it hangs below.
+    root: i32,
+    /// When it was asked to end, with its course.
+    stopping: Option<Instant>,
     over: bool,
     ticks: u32,
 }
@@ -181,6 +203,9 @@ impl<'a> Session<'a> {
             members: Members::new(main.pid as u32),
             start: Instant::now(),
             from_start: false,
+            attended: None,
+            root: tree::above(main.pid),
+            stopping: None,
             over: false,
             ticks: 0,
         }
@@ -252,6 +277,7 @@ impl<'a> Session<'a> {
     fn tick(&mut self) -> Result<(), Error> {
         self.drain();
         self.collector.tick();
+        self.attend()?;
         if self.source.helper().is_some_and(has_ended) {
             return Err(Error::Tracer);
         }
@@ -266,6 +292,33 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Sees how its course comes along.
+    fn attend(&mut self) -> Result<(), Error> {
+        let end = self.end();
+        let Some(attended) = &mut self.attended else { return Ok(()) };
+        let main = self.subject.main.pid;
+        let root = self.root;
+        match attended.attendant.tick(Tree::Below { root, members: &self.members }, end)? {
+            Some(Turn::Ready) => {
+                self.collector.set_phase(Phase::Steady);
+                (self.progress)(Progress::Ready { elapsed: self.start.elapsed() });
+            }
+            // It ended by itself, and its container with it.
+            Some(Turn::Over) if end.is_some() => self.over = true,
+            Some(Turn::Over) => {
+                self.collector.set_phase(Phase::Shutdown);
+                attended.attendant.stopping();
+                self.stopping = Some(Instant::now());
+                // It may have ended just now.
+                let _ = tree::member(main).map(|member| member.signal(attended.stop));
+            }
+            None => {}
+        }
+        let late = self.stopping.is_some_and(|since| since.elapsed() >= attended.grace);
+        self.over |= late || (self.stopping.is_some() && self.is_gone());
+        Ok(())
+    }
+
     /// Whether its last process has ended.
     fn is_gone(&mut self) -> bool {
         if self.members.any_lives() {
@@ -277,11 +330,20 @@ impl<'a> Session<'a> {
         left.is_empty()
     }
 
+    /// How its first process has ended.
+    fn end(&self) -> Option<End> {
+        self.members.main_ended().map(|status| match libc::WIFSIGNALED(status) {
+            true => End::Signaled(libc::WTERMSIG(status)),
+            false => End::Exited(libc::WEXITSTATUS(status)),
+        })
+    }
+
     fn exit(&self) -> Exit {
-        match self.members.main_ended() {
-            Some(status) if libc::WIFSIGNALED(status) => Exit::Signaled { signal: libc::WTERMSIG(status) },
-            Some(status) => Exit::Exited { status: libc::WEXITSTATUS(status) },
-            None => Exit::Running,
+        match (self.stopping, self.end()) {
+            (Some(_), Some(End::Exited(status))) => Exit::Stopped { status: Some(status) },
+            (Some(_), _) => Exit::Stopped { status: None },
+            (None, Some(end)) => end.into(),
+            (None, None) => Exit::Running,
         }
     }
 }

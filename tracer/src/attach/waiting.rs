@@ -45,7 +45,7 @@ pub struct Arrival {
 /// When the source fails.
 pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
     let signals = Signals::take()?;
-    let mut waiting = Waiting { target: Some(target), ..Waiting::without_target() };
+    let mut waiting = Waiting::of(Some(target));
     waiting.aim(source)?;
     let mut looks = 0u32;
     loop {
@@ -149,10 +149,10 @@ pub struct Waiting<'a> {
     upcoming: Option<Facts>,
 }
 
-impl Waiting<'_> {
-    /// Waits for whatever begins.
-    pub fn without_target() -> Self {
-        Self { target: None, records: Vec::new(), known: Vec::new(), adopted: None, upcoming: None }
+impl<'a> Waiting<'a> {
+    /// Waits for that, or for whatever begins.
+    pub fn of(target: Option<&'a Target>) -> Self {
+        Self { target, records: Vec::new(), known: Vec::new(), adopted: None, upcoming: None }
     }
 
     /// Takes what was recorded.

@@ -76,6 +76,11 @@ pub fn member(pid: i32) -> Option<Member> {
     Member::read(pid)
 }
 
+/// What the processes of a container hang below: the monitor of its first one, where it still has it.
+pub(crate) fn above(main: i32) -> i32 {
+    member(main).map(|member| member.parent).filter(|parent| *parent > 1).unwrap_or(main)
+}
+
 /// All processes below `root`, parents before children.
 pub fn descendants(root: i32) -> Vec<Member> {
     below(root, all())

@@ -226,6 +226,7 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
         not_applied: start.not_applied,
         on_shares: start.on_shares,
         withheld: start.withheld,
+        by_volume: BTreeSet::new(),
         remarks,
     })
 }

@@ -138,6 +138,9 @@ pub struct Report {
     pub on_shares: BTreeSet<String>,
     /// Ids of the needs that a service manager would meet, and that no trial can.
     pub withheld: BTreeSet<String>,
+    /// Ids of the needs that a pod's volumes met, and that nothing on a machine would.
+    #[serde(default)]
+    pub by_volume: BTreeSet<String>,
     /// What of the machine is not in the sandbox as it is outside.
     pub remarks: Vec<String>,
 }

@@ -1,14 +1,17 @@
 //! Kubernetes: a Pod of its own, and a patch for the user's manifest.
 
+mod confined;
 mod level;
 mod parts;
 mod patch;
 
 use super::escape::yaml::string;
+use super::table::proved::trials;
 use super::volumes;
 use super::{Emitted, Page, reason};
 use crate::grants::{Grants, Unmet};
 use crate::profile::Profile;
+pub use confined::{Confined, EmptyDir, confined};
 pub use level::Level;
 
 pub(super) use parts::bound;
@@ -23,6 +26,16 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let name = object_name(&grants.name);
     let parts = Parts { profile, grants, volumes: &volumes, low_ports: true, prefix: "" };
     parts.level(&mut page, &[]);
+    let proof = profile.proof.as_ref().filter(|proof| proof.lives);
+    let tried = proof.and_then(|proof| proof.image.as_ref());
+    if let Some((proof, image)) = proof.zip(tried) {
+        let built = if image.built { " with the lines of Containerfile" } else { ", as it is" };
+        page.comment(&format!(
+            "Proved in {}, as a container of {}{built}: it lives with this.",
+            trials(proof.trials),
+            image.name
+        ));
+    }
     page.line("apiVersion: v1");
     page.line("kind: Pod");
     page.line("metadata:");
@@ -30,6 +43,8 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.line("spec:");
     parts.pod_context(&mut page, At(2), &Default::default(), true);
     let (image, about) = volumes::image(profile, &name);
+    let about =
+        if tried.is_some_and(|tried| !tried.built) { "The image of the run, as it is." } else { about };
     let image = string(&image);
     parts.init_containers(&mut page, At(2), &image);
     page.line("  containers:");

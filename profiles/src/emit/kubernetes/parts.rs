@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::confined::{prepare, sub_path};
 use super::level::{Obstacle, SAFE_SYSCTLS, level};
 use super::patch::Present;
 use crate::Capability;
@@ -128,7 +129,8 @@ impl Parts<'_> {
         }
     }
 
-    fn sysctls(&self, page: &mut Page, at: At, present: &Present) {
+    /// The sysctls of the pod, each with why it is set.
+    pub(super) fn own_sysctls(&self) -> BTreeMap<&str, (String, Vec<String>)> {
         let mut ours: BTreeMap<&str, (String, Vec<String>)> = BTreeMap::new();
         if let Some((port, _)) = self.grants.ports.first_key_value().filter(|_| self.low_ports) {
             let mut whys: Vec<String> = self.grants.ports.values().map(reason).collect();
@@ -144,6 +146,11 @@ impl Parts<'_> {
                 ours.entry(safe).or_insert((sysctl.value.clone(), vec![reason(&sysctl.why)]));
             }
         }
+        ours
+    }
+
+    fn sysctls(&self, page: &mut Page, at: At, present: &Present) {
+        let ours = self.own_sysctls();
         if ours.is_empty() {
             return;
         }
@@ -269,17 +276,15 @@ impl Parts<'_> {
     /// Containers that prepare volumes: they copy what the image has, and make directories that are to be the user's.
     pub(super) fn init_containers(&self, page: &mut Page, at: At, image: &str) {
         let named = self.named();
-        let prepared: Vec<_> = named.iter().filter(|(_, _, volume)| volume.copied || volume.owned).collect();
+        let prepared: Vec<_> = named
+            .iter()
+            .filter_map(|(name, path, volume)| Some((name, path, volume, prepare(volume)?)))
+            .collect();
         if prepared.is_empty() {
             return;
         }
         page.put(at, 0, "initContainers:");
-        for (name, path, volume) in prepared {
-            let script = match (volume.owned, volume.copied) {
-                (true, true) => "mkdir -m 0700 \"$2/own\"; [ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2/own\"",
-                (true, false) => "mkdir -m 0700 \"$2/own\"",
-                _ => "[ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2\"",
-            };
+        for (name, path, volume, script) in prepared {
             let comment = if volume.copied {
                 "Copies what the image has there, which the volume would hide; as the same user, who must be able to read it."
             } else {
@@ -319,8 +324,8 @@ impl Parts<'_> {
             page.indented_why(at.0 + 2, &volume.why);
             page.put(at, 2, &format!("- name: {}", string(name)));
             page.put(at, 2, &format!("  mountPath: {}", string(path)));
-            if volume.owned {
-                page.put(at, 2, "  subPath: \"own\"");
+            if let Some(part) = sub_path(volume) {
+                page.put(at, 2, &format!("  subPath: {}", string(part)));
             }
         }
     }

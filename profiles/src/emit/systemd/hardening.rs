@@ -265,6 +265,7 @@ mod tests {
             took: None,
             flaked: 0,
             hardening: hardening.iter().map(|line| (*line).to_owned()).collect(),
+            image: None,
             not_applied: Vec::new(),
         });
     }

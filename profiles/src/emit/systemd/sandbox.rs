@@ -139,6 +139,7 @@ mod tests {
             took: None,
             flaked: 0,
             hardening: [].into(),
+            image: None,
             not_applied: Vec::new(),
         };
         let mut denies = |not_applied: &[&str], lives| {

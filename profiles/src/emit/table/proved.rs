@@ -1,6 +1,7 @@
 //! What trials have proved, in the table.
 
 use crate::profile::Profile;
+use crate::proof::ProfileProof;
 use crate::requirement::{Access, Requirement, word};
 
 /// What is proved of one need, in a few words.
@@ -31,7 +32,17 @@ pub(super) fn of_profile(profile: &Profile) -> Option<String> {
     let ready = proof.readiness.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
     let exercised = if proof.exercise.is_some() { ", exercised" } else { "" };
     let settled = proof.settled.0 as f64 / 1e9;
-    Some(format!("{what}{ready}{exercised}, and still after {settled:.1} s, in {}", trials(proof.trials)))
+    let tried = trials(proof.trials);
+    Some(format!("{what}{ready}{exercised}, and still after {settled:.1} s, in {tried}{}", in_image(proof)))
+}
+
+/// Where the trials were made, where that was not this machine.
+pub(in crate::emit) fn in_image(proof: &ProfileProof) -> &'static str {
+    match &proof.image {
+        None => "",
+        Some(image) if image.built => ", in its image with the lines of Containerfile",
+        Some(_) => ", in its image",
+    }
 }
 
 pub(in crate::emit) fn trials(number: u32) -> String {
