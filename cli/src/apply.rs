@@ -27,7 +27,16 @@ pub fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let done = |changes: &Changes| {
         format!("what {} needs of this machine as {} is in place", changes.name, changes.user)
     };
+    tell_unproved(&args.what.from);
     work(&args.what, binary, |job| job.preview(), |job| job.apply(), done)
+}
+
+/// Says that trials with what is to be done have failed, where the profile beside it says so.
+fn tell_unproved(from: &Path) {
+    let profile = from.is_dir().then(|| input::profile(from).ok()).flatten();
+    if profile.is_some_and(|profile| profile.proof.is_some_and(|proof| !proof.lives)) {
+        terminal::tell(format_args!("nrtrace: not proved: the program did not live with these grants alone"));
+    }
 }
 
 /// Takes them back.

@@ -27,6 +27,7 @@ mod progress;
 mod prove;
 mod replay;
 mod results;
+mod rotated;
 mod run;
 mod service;
 mod shipped;

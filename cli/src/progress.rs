@@ -104,6 +104,15 @@ impl Trials {
         }
     }
 
+    /// How a trial ended, and what is left of them. On a terminal the line stays.
+    pub fn trial(&self, number: u32, left: &str, ended: &str) {
+        if self.bar.is_hidden() {
+            return self.say(&format!("trial {number}, {left}; {ended}"));
+        }
+        self.bar.println(format!("{}: trial {number} {}", self.name, printable(ended)));
+        self.bar.set_message(left.to_owned());
+    }
+
     /// What is to be known afterwards, too.
     pub fn note(&self, text: &str) {
         let text = printable(text);

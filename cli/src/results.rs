@@ -36,9 +36,38 @@ pub struct Artefacts<'a> {
 /// When nothing can be written there, or the profile would be written over a file that nrtrace did not write.
 pub fn open(output: Option<&Path>, files: &Files) -> Result<Option<OutputDir>> {
     let Some(path) = output else { return Ok(None) };
+    if let Some(place) = obeyed(path) {
+        let message = format!(
+            "{}: what is written to {place} is obeyed as it is, before anybody has read it: name a directory of your own",
+            path.display()
+        );
+        return Err(BadInput(message).into());
+    }
     let output = OutputDir::open(path)?;
     Guard::of(&output, files.force).check(PROFILE, None).map_err(|error| BadInput(error.to_string()))?;
     Ok(Some(output))
+}
+
+/// Where the tools of systemd look for `tmpfiles.d`, `sysusers.d` and drop-ins.
+const OBEYED: [&str; 12] = [
+    "/",
+    "/etc",
+    "/run",
+    "/usr/lib",
+    "/usr/local/lib",
+    "/lib",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/lib/systemd/system",
+    "/etc/systemd",
+];
+
+/// That one of these places is meant, if one is.
+fn obeyed(path: &Path) -> Option<&'static str> {
+    let real = path.canonicalize().ok()?;
+    OBEYED.into_iter().find(|place| Path::new(place).canonicalize().is_ok_and(|place| place == real))
 }
 
 /// Writes the profile and the files that grant what it needs, by what was preferred.

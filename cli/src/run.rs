@@ -31,6 +31,7 @@ use crate::progress::Line;
 use crate::prove;
 use crate::replay;
 use crate::results::{self, complete, conclude};
+use crate::rotated;
 use crate::service::Started;
 use crate::terminal;
 use crate::there::{There, found_from_everywhere};
@@ -113,6 +114,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     settled.library.annotate(&mut profile);
     origin::note(&mut profile, &recorded.trace);
     programs::note(&mut profile);
+    rotated::note(&mut profile, &args.results.shape.choices());
     conclude(&args.results, args.whole.unit, &profile, settled.output.as_ref(), &mut losses);
     Ok(losses.status(complete(status(args, &recorded), &profile)))
 }

@@ -82,7 +82,15 @@ pub fn find<'a>(profile: &'a Profile, text: &str) -> Result<Vec<&'a Requirement>
     let row = || {
         let groups = groups(profile, &grants(profile));
         let is_it = |group: &Group<'_>| group.subject == text || shown(&group.subject) == text;
-        groups.into_iter().find(is_it).map(|group| group.needs).unwrap_or_default()
+        let met_by = |group: &Group<'_>| shown(&group.remedy) == text;
+        let of = |wanted: &dyn Fn(&Group<'_>) -> bool| {
+            groups
+                .iter()
+                .filter(|group| wanted(group))
+                .flat_map(|group| group.needs.clone())
+                .collect::<Vec<_>>()
+        };
+        Some(of(&is_it)).filter(|found| !found.is_empty()).unwrap_or_else(|| of(&met_by))
     };
     let mut found = by(&exact);
     for look in [&|| by(&named), &row, &|| by(&below), &|| by(&port), &|| by(&part)]

@@ -417,3 +417,19 @@ fn every_field_is_documented() {
         assert!(DOCUMENT.contains(&format!("`{key}`")), "`{key}` is not documented");
     }
 }
+
+/// A program that looks for its home finds the one that it was proved with, however its user is made.
+#[test]
+fn the_user_has_the_same_home_however_it_is_made() {
+    let mut homes = 0;
+    for profile in samples::all() {
+        let plan = grants(&profile);
+        let lines = Format::Sysusers.emit(&profile, &plan).text;
+        let line = lines.lines().find(|line| line.starts_with("u ")).unwrap();
+        let written = line.rsplit(' ').next().unwrap();
+        let home = Changes::of(&profile, &plan).home().to_owned();
+        assert_eq!(home, if written == "-" { "/" } else { written }, "{lines}");
+        homes += u32::from(home != "/");
+    }
+    assert!(homes > 1, "{homes}");
+}

@@ -3,8 +3,7 @@
 
 mod samples;
 
-use nrtrace_profiles::changes::Changes;
-use nrtrace_profiles::emit::{Format, Verdict, done};
+use nrtrace_profiles::emit::{Verdict, done};
 use nrtrace_profiles::event::{FileType, Protocol};
 use nrtrace_profiles::grants::{FileKind, Grants};
 use nrtrace_profiles::profile::Listen;
@@ -106,23 +105,6 @@ fn a_file_that_is_to_be_owned_changes_hands_and_no_copy_stands_in_for_it() {
     let owned = watcher(&[Access::Read, Access::Own]);
     check(&owned, &["f /etc/watcher/conf 600 root"]);
     assert!(grants(&owned).credentials.is_empty());
-}
-
-/// Who may write in a directory decides what others run from it.
-#[test]
-fn a_directory_with_programs_of_others_is_not_given_away() {
-    let lib = "/var/lib/watcher";
-    let holder = || (lib, inode(FileType::Directory, ROOT, ROOT, 0o755));
-    let state = |name: &str| {
-        path(&format!("{lib}/{name}"), FileType::File, &[Access::Create, Access::Delete], holder())
-    };
-    let mut watcher = profile("watcher", &["/usr/sbin/watcher"], vec![state("state"), state("id")]);
-    check(&watcher, &["d /var/lib/watcher 755 root"]);
-    watcher.programs = vec![lib.into()];
-    check(&watcher, &["f /var/lib/watcher/id 600 own", "f /var/lib/watcher/state 600 own"]);
-    let itself = path(lib, FileType::Directory, &[Access::Write], holder());
-    watcher.requirements = vec![itself];
-    check(&watcher, &["unmet path:/var/lib/watcher"]);
 }
 
 #[test]
@@ -508,20 +490,4 @@ proptest! {
         }
         prop_assert!(plan.groups.keys().all(|group| group != "root" && group != "disk"));
     }
-}
-
-/// A program that looks for its home finds the one that it was proved with, however its user is made.
-#[test]
-fn the_user_has_the_same_home_however_it_is_made() {
-    let mut homes = 0;
-    for profile in all() {
-        let plan = grants(&profile);
-        let lines = Format::Sysusers.emit(&profile, &plan).text;
-        let line = lines.lines().find(|line| line.starts_with("u ")).unwrap();
-        let written = line.rsplit(' ').next().unwrap();
-        let home = Changes::of(&profile, &plan).home().to_owned();
-        assert_eq!(home, if written == "-" { "/" } else { written }, "{lines}");
-        homes += u32::from(home != "/");
-    }
-    assert!(homes > 1, "{homes}");
 }

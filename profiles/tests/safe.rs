@@ -452,3 +452,20 @@ fn what_was_only_asked_about_is_one_line() {
     let table = table(&profile, &grants, &View { width: Some(80), ..View::PLAIN });
     assert!(table.lines().count() < 25 && table.contains("nothing followed: 168"), "{table}");
 }
+
+/// Who may write in a directory decides what others run from it.
+#[test]
+fn a_directory_with_programs_of_others_is_not_given_away() {
+    let lib = "/var/lib/watcher";
+    let holder = || (lib, root_directory(0o755));
+    let state = |name: &str| path(&format!("{lib}/{name}"), File, &[Create, Delete], holder());
+    let mut watcher = of("watcher", vec![state("state"), state("id")]);
+    assert!(grants(&watcher).directories.contains_key(&RawText::from(lib)));
+    watcher.programs = vec![lib.into()];
+    let plan = grants(&watcher);
+    assert!(plan.directories.is_empty(), "{plan:#?}");
+    let files: Vec<String> = plan.files.keys().map(RawText::to_text).collect();
+    assert_eq!(files, ["/var/lib/watcher/id", "/var/lib/watcher/state"]);
+    watcher.requirements = vec![path(lib, Directory, &[Write], holder())];
+    refused(&grants(&watcher), "path:/var/lib/watcher");
+}

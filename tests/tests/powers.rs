@@ -39,10 +39,10 @@ const POWERS: &[(&str, &[&str])] = &[
 ];
 
 /// The profiles of some powers, each of a run of its own.
-fn profiles(backend: &str, names: &[&str], prepare: &str) -> Vec<Profile> {
+fn profiles(backend: &str, names: &[&str], prepare: &str, options: &str) -> Vec<Profile> {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(300));
     let script = format!(
-        "{PREPARE}\n{prepare}\ncd /\nfor name in {}; do {BIN}/nrtrace run -q -o {OUT}/$name --backend {backend} --for 60s -- \
+        "{PREPARE}\n{prepare}\ncd /\nfor name in {}; do {BIN}/nrtrace run -q {options} -o {OUT}/$name --backend {backend} --for 60s -- \
          {BIN}/fixture power $name || [ $? = 1 ] || exit; done",
         names.join(" ")
     );
@@ -65,7 +65,7 @@ fn each_takes_the_same_on_both_backends() {
     let names: Vec<&str> = POWERS.iter().map(|(name, _)| *name).collect();
     let mut wrong = Vec::new();
     for backend in ["ebpf", "ptrace"] {
-        for ((name, known), profile) in POWERS.iter().zip(profiles(backend, &names, "")) {
+        for ((name, known), profile) in POWERS.iter().zip(profiles(backend, &names, "", "")) {
             let (found, known) = (needs(&profile), known.iter().map(|line| (*line).to_owned()).collect());
             if found != known || !profile.unexplained.is_empty() {
                 wrong.push(format!("{backend} {name}: {found:?} {:?}", profile.unexplained));
@@ -79,7 +79,7 @@ fn each_takes_the_same_on_both_backends() {
 #[test]
 fn what_a_ring_does_is_not_passed_over() {
     for backend in ["ebpf", "ptrace"] {
-        let run = profiles(backend, &["ring"], "").remove(0).run;
+        let run = profiles(backend, &["ring"], "", "").remove(0).run;
         assert!(!run.complete && run.unjudged > 0, "{backend}: {run:?}");
         assert!(run.shortfall().unwrap().contains("not judged"), "{backend}: {run:?}");
     }
@@ -89,7 +89,7 @@ fn what_a_ring_does_is_not_passed_over() {
 #[test]
 fn a_path_below_another_root_is_not_one_of_the_root() {
     for backend in ["ebpf", "ptrace"] {
-        let found = needs(&profiles(backend, &["below-another-root"], "").remove(0));
+        let found = needs(&profiles(backend, &["below-another-root"], "", "").remove(0));
         assert!(!found.iter().any(|need| need.contains("path:/new")), "{backend}: {found:?}");
     }
 }
@@ -100,6 +100,6 @@ fn a_datagram_names_the_socket_it_is_sent_to() {
     let server = "python3 -c 'import socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
                   s.bind(\"/srv/guarded/datagrams\"); time.sleep(60)' & \
                   until [ -S /srv/guarded/datagrams ]; do sleep 0.1; done; chmod 600 /srv/guarded/datagrams";
-    let profile = profiles("ebpf", &["datagram"], server).remove(0);
+    let profile = profiles("ebpf", &["datagram"], server, "--in-place").remove(0);
     assert_eq!(needs(&profile), ["path:/srv/guarded/datagrams [write] socket".to_owned()].into());
 }

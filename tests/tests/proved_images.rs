@@ -216,7 +216,7 @@ END
                 done
                 [ $trial = 0 ] || sleep 3
                 kill -$signal $nrtrace
-                for _ in $(seq 200); do kill -0 $nrtrace 2>/dev/null || break; sleep 0.1; done
+                for _ in $(seq 600); do kill -0 $nrtrace 2>/dev/null || break; sleep 0.1; done
                 kill -0 $nrtrace 2>/dev/null && { echo "alive after $signal"; cat "$OUT"/log; exit 1; }
                 wait $nrtrace || true
                 nothing_left

@@ -102,3 +102,26 @@ fn waits_in_vain_are_bounded() {
     assert!(ended_with(&finished, 1), "{finished}");
     assert!(start.elapsed() < Duration::from_secs(110), "{:?}: {finished}", start.elapsed());
 }
+
+#[test]
+fn ctrl_c_in_a_search_says_where_it_goes_on() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(120));
+    let minimize = format!(
+        "{BIN}/nrtrace minimize {OUT}/result/profile.json --ready-log serving --settle 500ms -v -o {OUT}/min -- \
+         {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b"
+    );
+    let finished = sandbox
+        .script(&format!(
+            "mkdir -m 755 /srv/guarded; touch /srv/guarded/a /srv/guarded/b; chmod 600 /srv/guarded/*; cd /\n\
+             {BIN}/nrtrace run -q --ready-log serving --for 1s -o {OUT}/result -- {BIN}/fixture looks-only /srv/guarded/a /srv/guarded/b\n\
+             {{ until [ -e {OUT}/min/minimize.journal ]; do sleep 0.02; done; pkill -INT -x nrtrace; }} &\n\
+             status=0; {minimize} || status=$?; test $status = 130; test -e {OUT}/min/minimize.journal\n{minimize}\n"
+        ))
+        .unwrap();
+    let said = String::from_utf8_lossy(&finished.stderr);
+    assert_eq!(finished.status, 0, "{finished}");
+    let kept = format!(
+        "interrupted: what trials showed is kept in {OUT}/min/minimize.journal; the same command goes on there"
+    );
+    assert!(said.contains(&kept) && said.contains("trials of an earlier search"), "{finished}");
+}

@@ -55,11 +55,8 @@ impl<'a> Trying<'a> {
         let how = if tried.lived { "lives" } else { tried.how.as_str() };
         let each = self.spent.checked_div(self.made.max(1)).unwrap_or_default();
         let time = each * u32::try_from(left).unwrap_or(u32::MAX) / u32::try_from(self.jobs).unwrap_or(1);
-        self.shown.say(&format!(
-            "trial {}, about {left} more, {} s left; {what}: {how}",
-            self.made,
-            time.as_secs().max(u64::from(left > 0))
-        ));
+        let left = format!("about {left} more, {} s left", time.as_secs().max(u64::from(left > 0)));
+        self.shown.trial(self.made, &left, &format!("{what}: {how}"));
     }
 
     /// Makes one trial.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::sync::Once;
 
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::Tried;
-use nrtrace_profiles::text::json;
+use nrtrace_profiles::text::{json, printable};
 use nrtrace_tracer::files::read_regular;
 use nrtrace_tracer::image::Image;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Prover;
 use crate::output::OutputDir;
 use crate::progress::Trials;
+use crate::terminal;
 
 /// The largest journal that is read: far more trials than a search makes.
 const LARGEST: u64 = 64 << 20;
@@ -75,6 +77,9 @@ impl Journal {
             shown.note(&without(&error));
             None
         });
+        if let Some(path) = path.filter(|_| file.is_some()) {
+            tell_when_interrupted(path);
+        }
         Self { file, text }
     }
 
@@ -107,6 +112,30 @@ impl Journal {
         }
     }
 }
+
+/// Ctrl-C ends the search, with a word on where it goes on.
+fn tell_when_interrupted(path: &Path) {
+    static ONCE: Once = Once::new();
+    let path = path.to_owned();
+    ONCE.call_once(|| {
+        let told = ctrlc::try_set_handler(move || {
+            let word = match path.exists() {
+                true => format!(
+                    "what trials showed is kept in {}; the same command goes on there",
+                    path.display()
+                ),
+                false => "no trial had ended".to_owned(),
+            };
+            terminal::tell(format_args!("nrtrace: interrupted: {}", printable(&word)));
+            std::process::exit(INTERRUPTED);
+        });
+        // Where it is ignored it stays so, and else it ends the search all the same.
+        told.unwrap_or_default();
+    });
+}
+
+/// As a shell tells of SIGINT.
+const INTERRUPTED: i32 = 130;
 
 /// What a search without a journal lacks.
 fn without(error: &anyhow::Error) -> String {

@@ -24,6 +24,7 @@ use crate::args::{CourseArgs, ReportFormat, RunArgs};
 use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
 use crate::results::{self, Artefacts};
+use crate::rotated;
 use crate::service::Started;
 use crate::terminal;
 use crate::there::found_from_everywhere;
@@ -152,6 +153,7 @@ fn finish(
 ) -> Result<(Option<Failure>, Losses)> {
     let failure = manager::try_with(prover, profile, &wanted.args.results.talk)?;
     took(profile, started);
+    rotated::note(profile, &prover.choices);
     Ok((failure, write(wanted, prover, profile)))
 }
 

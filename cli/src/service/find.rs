@@ -10,6 +10,7 @@ use nrtrace_profiles::unit::{Host, Name, Unit};
 use nrtrace_tracer::files::read_regular;
 
 use crate::failure::BadInput;
+use crate::meant::nearest;
 
 /// Where the manager of the system looks for units, those that win first.
 const TREES: [&str; 13] = [
@@ -134,7 +135,18 @@ fn fragment(trees: &[PathBuf], asked: &Name) -> Result<(Name, PathBuf)> {
         }
     }
     let searched: Vec<String> = trees.iter().map(|tree| tree.display().to_string()).collect();
-    Err(BadInput(format!("there is no {asked} in {}", searched.join(", "))).into())
+    let names = trees.iter().flat_map(|tree| fs::read_dir(tree).into_iter().flatten().flatten());
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let meant = nearest(&asked.to_string(), names.filter(|name| name.ends_with(".service")));
+    let script = Path::new("/etc/init.d").join(&asked.prefix);
+    let hint = match meant {
+        Some(meant) => format!("; did you mean {meant}?"),
+        None if script.is_file() => {
+            format!("; {} starts it: see there for its command, and nrtrace run it", script.display())
+        }
+        None => String::new(),
+    };
+    Err(BadInput(format!("there is no {asked} in {}{hint}", searched.join(", "))).into())
 }
 
 /// Whether a file masks what it stands for.

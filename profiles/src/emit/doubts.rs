@@ -1,6 +1,8 @@
 //! What makes a result less than sure. Each is a line of its own, before all else.
 
 use crate::profile::Profile;
+use crate::proof::ProfileProof;
+use crate::requirement::{IdentityOperation, Need, Severity};
 
 /// Something that makes the result less than sure.
 pub(super) struct Doubt {
@@ -59,9 +61,31 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
             is_grave: true,
             is_failure: false,
         }),
-        Some(_) => {}
+        Some(proof) => out.extend(believes(profile, proof).map(|text| Doubt {
+            text,
+            is_grave: false,
+            is_failure: false,
+        })),
     }
     out
+}
+
+/// That it takes itself for root: what it would do for others as root, it cannot.
+fn believes(profile: &Profile, proof: &ProfileProof) -> Option<String> {
+    let told = profile.requirements.iter().any(|known| {
+        let root = matches!(&known.need, Need::Identity { operation: IdentityOperation::BeRoot, .. });
+        root && known.severity == Severity::Required
+    });
+    if !told || proof.exercise.is_some() {
+        return None;
+    }
+    let known = profile.knowledge.iter().filter(|fact| fact.checks.is_some());
+    let known: Vec<String> =
+        known.flat_map(|fact| &fact.remedies).map(|remedy| remedy.text.clone()).collect();
+    let instead = if known.is_empty() { String::new() } else { format!(" Better: {}.", known.join(", or ")) };
+    Some(format!(
+        "It is told that it is root, which it is not: whether it serves so was not tried; --exercise COMMAND tries it.{instead}"
+    ))
 }
 
 /// How the recorded run failed, where it did. What trials lived with is not spoken against by the run that was first.

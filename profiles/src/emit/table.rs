@@ -13,6 +13,7 @@ use super::doubts;
 use super::escape::shell;
 use super::remedy::Verdict;
 use crate::describe;
+use crate::event::Exit;
 use crate::grants::{Grade, Grants, reach};
 use crate::profile::{Profile, Timeline, Unexplained};
 use crate::requirement::{Need, Seconds};
@@ -214,6 +215,9 @@ fn footer(paper: &mut Paper, profile: &Profile, grants: &Grants) {
     if let Some(gave_up) = profile.gave_up.as_ref().filter(|_| !lives) {
         gave_up::to_try(paper, gave_up, profile);
     }
+    if let Some(text) = tried(profile) {
+        paper.item("tried   ", &text);
+    }
     if let Some(text) = listens::summary(&profile.listens) {
         paper.item("listens ", &text);
     }
@@ -232,6 +236,18 @@ fn footer(paper: &mut Paper, profile: &Profile, grants: &Grants) {
     for note in &profile.notes {
         paper.item("note    ", note);
     }
+}
+
+/// What the trials came to: nobody is to take a life for a service.
+fn tried(profile: &Profile) -> Option<String> {
+    let proof = profile.proof.as_ref().filter(|proof| proof.lives)?;
+    let by_itself = profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon;
+    if proof.exercise.is_some() || by_itself {
+        return None;
+    }
+    let ready = proof.readiness.as_ref().map(|words| format!("{words}, and ")).unwrap_or_default();
+    let settled = proof.settled.0 as f64 / 1e9;
+    Some(format!("{ready}it lived on for {settled:.1} s; nobody used it: --exercise COMMAND does"))
 }
 
 /// The first of what could not be placed, and how much there is.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::RawText;
+use crate::calls::{self, File};
 use crate::event::{FileType, Mode, Record};
-use crate::grants::{FileKind, Grants, Why};
+use crate::grants::{self, FileKind, Grants, Why};
 use crate::paths::{is_below, parent};
 use crate::place::real;
 use crate::profile::Profile;
@@ -48,7 +49,9 @@ pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, Pl
     for (path, directory) in &grants.directories {
         add(path, true, !directory.existed, directory.why.clone());
     }
-    for (path, file) in grants.files.iter().filter(|(_, file)| file.kind != FileKind::Attribute) {
+    let changed =
+        |file: &grants::File| file.kind != FileKind::Attribute && !is_only_looked_at(profile, &file.why);
+    for (path, file) in grants.files.iter().filter(|(_, file)| changed(file)) {
         add(path, false, !file.existed, file.why.clone());
     }
     for requirement in profile.requirements.iter().filter(|r| r.severity == Severity::Required) {
@@ -62,6 +65,18 @@ pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, Pl
         add(&written.path, directory, written.made, Why { needs: Default::default(), reason });
     }
     outermost(all)
+}
+
+/// Whether a file is given away for nothing but its owner, at whom the program looks: that takes no write.
+fn is_only_looked_at(profile: &Profile, why: &Why) -> bool {
+    let looked_at = |id: &String| {
+        profile.requirements.iter().any(|known| {
+            let owned = matches!(&known.need, Need::Path { access, .. } if access.iter().eq([&Access::Own]));
+            let calls = &known.evidence.calls;
+            known.id == *id && owned && calls.iter().all(|call| calls::operation(call).is(File::Look))
+        })
+    };
+    !why.needs.is_empty() && why.needs.iter().all(looked_at)
 }
 
 /// Where a need that is met by a group or an ACL entry writes.

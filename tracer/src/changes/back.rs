@@ -125,12 +125,13 @@ impl Job<'_> {
         }
     }
 
-    /// Removes what was made, unless it holds something.
+    /// Removes what was made, unless it holds something: more than the number of a process that is gone.
     fn remove(&mut self, place: &Place, node: &Node, facts: &Facts) -> Result<bool, Error> {
         let path = &place.path;
         let fail = |reason: String| Error::Path { path: path.clone(), reason };
         let Some((directory, name)) = &place.entry else { return Ok(false) };
-        if !node.is_empty().map_err(|errno| fail(errno.to_string()))? {
+        let spent = node.is_empty().and_then(|empty| Ok(empty || node.names_the_dead()?));
+        if !spent.map_err(|errno| fail(errno.to_string()))? {
             self.tell(format!("{path} is not empty: left"));
             return Ok(true);
         }
@@ -284,7 +285,7 @@ pub(super) fn lines(job: &Job<'_>, held: &Held) -> Vec<String> {
             let (user, group) = (accounts::user_name(rights.uid), accounts::group_name(rights.gid));
             format!("~ {path}: as before, owner {user}:{group}, mode {:04o}", rights.mode)
         }
-        None => format!("- {path}: removed, if it is empty"),
+        None => format!("- {path}: removed, unless it holds data"),
     };
     let state = &job.state;
     let paths = held.paths.iter().map(before);

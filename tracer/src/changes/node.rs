@@ -210,6 +210,18 @@ impl Node {
         }
     }
 
+    /// Whether a file holds the number of a process and no more, and that process is gone.
+    pub fn names_the_dead(&self) -> Result<bool, Errno> {
+        const LONGEST: i64 = 32;
+        if self.facts()?.kind != Kind::Regular || self.status()?.st_size > LONGEST {
+            return Ok(false);
+        }
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let text = std::fs::read(path).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse::<u32>().ok());
+        Ok(number.is_some_and(|pid| pid > 0 && !std::path::Path::new(&format!("/proc/{pid}")).exists()))
+    }
+
     /// Calls `with` for each name in a directory.
     pub fn each_name(&self, mut with: impl FnMut(&[u8])) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -227,5 +239,26 @@ impl Node {
         let Ok(mut file) = std::fs::File::open(self.magic()) else { return false };
         let mut start = [0; 2];
         std::io::Read::read_exact(&mut file, &mut start).is_ok() && start == *b"#!"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_of_the_dead_holds_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let names_the_dead = |text: &str| {
+            let path = directory.path().join("pid");
+            std::fs::write(&path, text).unwrap();
+            Node::from(OwnedFd::from(std::fs::File::open(path).unwrap())).names_the_dead().unwrap()
+        };
+        // No process has a number so high.
+        assert!(names_the_dead("4194305\n"));
+        assert!(!names_the_dead(&format!("{}\n", std::process::id())), "it lives");
+        for text in ["", "0", "-1", "4194305 data", "4194305\n4194306\n"] {
+            assert!(!names_the_dead(text), "{text:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::proved;
-use super::rows::{identity, subject};
+use super::rows::{by, identity, subject};
 use crate::RawText;
 use crate::describe::owner;
 use crate::emit::remedy::{Remedy, Verdict, chosen, remedies, verdict};
@@ -23,7 +23,7 @@ pub(crate) struct Group<'a> {
     /// Which of the files does it; empty where none does.
     pub(in crate::emit) place: String,
     /// What is done.
-    pub(in crate::emit) remedy: String,
+    pub(crate) remedy: String,
     /// What would do as well, by the program's own configuration.
     pub(in crate::emit) others: Vec<String>,
 }
@@ -246,7 +246,7 @@ impl Group<'_> {
         let processes: Vec<String> = processes.into_iter().collect();
         let calls = calls.into_iter().collect::<Vec<_>>().join(", ");
         let held = self.needs.iter().all(|need| need.phase == Phase::Before);
-        let by = format!("{} by {}", if held { "held" } else { &calls }, few(&processes));
+        let by = by(if held { "held" } else { &calls }, &few(&processes));
         let refused: BTreeSet<(String, String)> = self
             .needs
             .iter()
@@ -260,13 +260,11 @@ impl Group<'_> {
         let mut out = Vec::new();
         if let (1, Some((at, owner))) = (refused.len(), refused.first()) {
             let verb = if at == "it" { "refused by" } else { "refused at" };
-            out = vec![
-                format!("{by}; {verb} {at}{owner}"),
-                format!("{verb} {at}{owner}"),
-                format!("{verb} {at}"),
-            ];
+            out.extend(by.iter().map(|by| format!("{by}; {verb} {at}{owner}")));
+            out.extend([format!("{verb} {at}{owner}"), format!("{verb} {at}")]);
         }
-        out.extend([by, calls]);
+        out.extend(by);
+        out.extend((!calls.is_empty()).then_some(calls));
         let origins: BTreeSet<String> =
             self.needs.iter().flat_map(|need| need.evidence.origins.iter().map(RawText::to_text)).collect();
         if let (Some(first), Some(origin)) = (out.first().cloned(), origins.first()) {

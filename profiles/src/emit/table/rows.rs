@@ -90,13 +90,23 @@ pub(in crate::emit) fn access_of(requirement: &Requirement) -> Vec<String> {
     }
 }
 
+/// Which calls, and whose; of what no call told, nothing.
+pub(super) fn by(calls: &str, processes: &str) -> Option<String> {
+    match (calls.is_empty(), processes.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(calls.to_owned()),
+        (false, false) => Some(format!("{calls} by {processes}")),
+    }
+}
+
 pub(super) fn why_of(requirement: &Requirement) -> Vec<String> {
     let evidence = &requirement.evidence;
     let calls: Vec<&str> = evidence.calls.iter().map(String::as_str).collect();
     let processes: Vec<String> = evidence.processes.iter().take(3).map(RawText::to_text).collect();
     let times = if evidence.count > 1 { format!(", {} times", evidence.count) } else { String::new() };
     let what = if requirement.phase == Phase::Before { "held".into() } else { calls.join(", ") };
-    let mut out = vec![format!("{what} by {}{times}", processes.join(", "))];
+    let mut out: Vec<String> =
+        by(&what, &processes.join(", ")).map(|by| format!("{by}{times}")).into_iter().collect();
     if let Need::Exec { capabilities, set_user, set_group, .. } = &requirement.need {
         out.push(format!("gives {}", gift(capabilities, *set_user, *set_group)));
     } else if let Some((at, inode)) = requirement.refused() {
