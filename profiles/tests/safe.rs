@@ -469,3 +469,27 @@ fn a_directory_with_programs_of_others_is_not_given_away() {
     watcher.requirements = vec![path(lib, Directory, &[Write], holder())];
     refused(&grants(&watcher), "path:/var/lib/watcher");
 }
+
+/// run-parts(8) and its kind run all that a directory holds.
+#[test]
+fn nothing_is_put_beside_programs_that_others_run() {
+    let hooks = "/etc/hooky/hooks.d";
+    let mut hooky = of("hooky", vec![made(&format!("{hooks}/20-x"))]);
+    assert!(!touches(&grants(&hooky), "/etc/shadow"));
+    hooky.programs = vec![hooks.into()];
+    let plan = grants(&hooky);
+    refused(&plan, &format!("path:{hooks}/20-x"));
+    assert!(plan.files.is_empty() && plan.directories.is_empty(), "{plan:#?}");
+}
+
+/// Its mode is what keeps the files in it, whatever their own modes are.
+#[test]
+fn a_directory_that_another_keeps_for_itself_is_not_opened() {
+    let listed = |mode: u32| {
+        let directory = inode(Directory, ("alpha", 61_999), ("alpha", 61_999), mode);
+        let need = path("/var/lib/alpha", Directory, &[Read], ("/var/lib/alpha", directory));
+        grants(&of("ww", vec![need]))
+    };
+    refused(&listed(0o700), "path:/var/lib/alpha");
+    assert!(listed(0o700).acls.is_empty() && !listed(0o750).acls.is_empty());
+}

@@ -252,7 +252,8 @@ pub async fn run(
     let start = monotonic();
     sink.started(paused.pid().as_raw() as u32, start);
     let started = paused.release()?;
-    attendant.started(signals.mask_before());
+    let first = (!prepared.before.is_empty()).then_some(started.child.pid.as_raw());
+    attendant.started(signals.mask_before(), first);
     progress(Progress::Started { pid: started.child.pid.as_raw() as u32 });
 
     let mut notes = prepared.notes;

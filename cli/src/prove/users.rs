@@ -27,9 +27,11 @@ pub struct Candidate {
 }
 
 /// The users that are worth a trial beside that of the profile, in order.
+///
+/// What starts by a unit runs as whom that one names: other units with the same executable are other services.
 pub fn others(profile: &Profile, program: &str) -> Vec<Candidate> {
-    let said =
-        profile.executable.as_ref().map(|path| units::of(Path::new(OsStr::from_bytes(path.as_bytes()))));
+    let executable = profile.executable.as_ref().filter(|_| profile.unit.is_none());
+    let said = executable.map(|path| units::of(Path::new(OsStr::from_bytes(path.as_bytes()))));
     let in_units = said.iter().flat_map(|said| &said.users).map(|(user, group, unit)| {
         let text = group.as_ref().map_or_else(|| user.clone(), |group| format!("{user}:{group}"));
         (text, format!("whom {unit} names"), false)
@@ -90,8 +92,10 @@ fn namesakes(program: &str) -> Vec<String> {
 
 /// Directories that the program's packages would have made and that are not there.
 pub fn made(profile: &Profile) -> Vec<RawText> {
-    let Some(executable) = &profile.executable else { return Vec::new() };
-    let said = units::of(Path::new(OsStr::from_bytes(executable.as_bytes())));
+    // The directories of the unit that starts it are made by that.
+    let executable = profile.executable.as_ref().filter(|_| profile.unit.is_none());
+    let said =
+        executable.map(|path| units::of(Path::new(OsStr::from_bytes(path.as_bytes())))).unwrap_or_default();
     let users = said.users.iter().map(|(user, ..)| user).chain([&profile.identity.user]);
     let given = users.flat_map(|user| units::made_for(user));
     let mut all: Vec<_> = said.directories.iter().cloned().chain(given).collect();

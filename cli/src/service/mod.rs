@@ -3,7 +3,7 @@
 pub mod find;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -125,6 +125,16 @@ fn notes(service: &Service, found: &Found) -> Vec<String> {
         notes.push(format!(
             "{} is left out: what nrtrace wrote earlier is found anew (nrtrace undo takes back what was applied with it)",
             own.display()
+        ));
+    }
+    let name_of = |path: &&PathBuf| path.file_name().is_some_and(|name| name > OsStr::new(find::OWN));
+    let later: Vec<String> =
+        found.files.iter().skip(1).filter(name_of).map(|path| path.display().to_string()).collect();
+    if !later.is_empty() {
+        notes.push(format!(
+            "{} is read after {} and wins where both say something, User= perhaps: install the drop-in as zz-nonroot.conf",
+            later.join(", "),
+            find::OWN
         ));
     }
     if service.dynamic_user {

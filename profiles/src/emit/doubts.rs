@@ -1,5 +1,7 @@
 //! What makes a result less than sure. Each is a line of its own, before all else.
 
+use super::table::groups::few;
+use crate::event::Mode;
 use crate::profile::Profile;
 use crate::proof::ProfileProof;
 use crate::requirement::{IdentityOperation, Need, Severity};
@@ -20,9 +22,14 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
     out.extend(failure(profile).map(|text| Doubt { text, is_grave: true, is_failure: true }));
     let mut grave = |text: String| out.push(Doubt { text, is_grave: true, is_failure: false });
     if let Some(attached) = run.attached.as_ref().filter(|attached| !attached.from_start) {
+        let held = match run.mode {
+            Mode::Observation => {
+                "Of what it needed to start, only what processes of root's hold open is here"
+            }
+            Mode::Enforced | Mode::Permissive => "What it needed to start is not here",
+        };
         grave(format!(
-            "Its start was not seen: {} ran before it was watched. Of what it needed to start, only what it \
-             holds open is here; start it again while it is watched (--wait).",
+            "Its start was not seen: {} ran before it was watched. {held}; start it again while it is watched (--wait).",
             attached.target
         ));
     }
@@ -61,13 +68,18 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
             is_grave: true,
             is_failure: false,
         }),
-        Some(proof) => out.extend(believes(profile, proof).map(|text| Doubt {
-            text,
-            is_grave: false,
-            is_failure: false,
-        })),
+        Some(proof) => {
+            let doubts = believes(profile, proof).into_iter().chain(not_applied(proof));
+            out.extend(doubts.map(|text| Doubt { text, is_grave: false, is_failure: false }));
+        }
     }
     out
+}
+
+/// That the trials were not all that the files say.
+fn not_applied(proof: &ProfileProof) -> Option<String> {
+    let all = &proof.not_applied;
+    (!all.is_empty()).then(|| format!("Not applied in the trials, and so not proved: {}.", few(all)))
 }
 
 /// That it takes itself for root: what it would do for others as root, it cannot.

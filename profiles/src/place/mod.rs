@@ -92,6 +92,14 @@ impl World {
             return Place::System(RUNS);
         }
         let base = BASES.iter().find(|(base, _)| is_below(bytes, base.as_bytes()));
+        // What is put beside programs is run as they are, by whoever runs all that a directory holds; where services keep
+        // what they make, nobody does.
+        let kept = base.is_some_and(|(_, class)| {
+            matches!(class, Class::Runtime | Class::State | Class::Cache | Class::Logs)
+        });
+        if !kept && self.programs.contains(&parent(&path)) {
+            return Place::System(RUNS);
+        }
         if SHARED.iter().any(|shared| bytes == shared.as_bytes()) {
             return Place::Shared(base.map_or(Class::Other, |(_, class)| *class));
         }

@@ -54,6 +54,19 @@ pub enum NoService {
         /// Its value.
         value: String,
     },
+    /// It starts several programs, as only one that ends may.
+    #[error("{0} has more than one command in ExecStart=, which systemd takes for Type=oneshot alone")]
+    SeveralStarted(String),
+    /// Its program sees other files than this machine's.
+    #[error(
+        "{unit}: what it needs in the tree that {directive}= gives it is not found out here: run nrtrace in there"
+    )]
+    OtherRoot {
+        /// The unit.
+        unit: String,
+        /// The directive.
+        directive: &'static str,
+    },
 }
 
 /// What a unit says.
@@ -201,6 +214,14 @@ impl Service {
         };
         let (mut before, mut start) = (commands("ExecStartPre")?, commands("ExecStart")?);
         let Some(main) = start.pop() else { return Err(NoService::NothingStarted(name.to_string())) };
+        let kind = kind(unit, name)?;
+        if !start.is_empty() && kind != Kind::Oneshot {
+            return Err(NoService::SeveralStarted(name.to_string()));
+        }
+        let elsewhere = ["RootDirectory", "RootImage"].into_iter().find(|key| last(key).is_some());
+        if let Some(directive) = elsewhere {
+            return Err(NoService::OtherRoot { unit: name.to_string(), directive });
+        }
         before.append(&mut start);
         let root = |user: &String| !matches!(user.as_str(), "root" | "0");
         let path = |value: String| match value.strip_prefix('-') {
@@ -210,7 +231,7 @@ impl Service {
         let other = ["ExecCondition", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"];
         Ok(Self {
             name: name.clone(),
-            kind: kind(unit, name)?,
+            kind,
             user: last("User").filter(root),
             group: last("Group"),
             groups: list("SupplementaryGroups")

@@ -187,3 +187,15 @@ fn what_the_unit_says_is_kept() {
     assert!(may(&["~CAP_CHOWN"], "CAP_KILL") && !may(&["~CAP_CHOWN CAP_KILL"], "CAP_KILL"));
     assert!(!may(&["CAP_KILL", "~CAP_KILL"], "CAP_KILL"));
 }
+
+#[test]
+fn what_systemd_refuses_or_runs_elsewhere_is_refused() {
+    let refusal = |text: &str| {
+        let unit = Unit::read([format!("[Service]\n{text}\n").as_str()]);
+        Service::of(&unit, &name("x"), &host()).unwrap_err().to_string()
+    };
+    assert!(refusal("ExecStart=/bin/a ; /bin/b").contains("more than one command"));
+    assert!(refusal("ExecStart=/bin/a\nRootDirectory=/srv/jail").contains("RootDirectory="));
+    let oneshot = Unit::read(["[Service]\nType=oneshot\nExecStart=/bin/a ; /bin/b\n"]);
+    assert_eq!(Service::of(&oneshot, &name("x"), &host()).unwrap().before.len(), 1);
+}

@@ -110,6 +110,12 @@ fn alone(wish: &Wish, private: bool, grants: &Grants) -> Result<Way, Option<Refu
     Ok(entry(wish, wish.bits() | with, caution, &because))
 }
 
+/// Whether a directory is another user's, and closed to everybody else: its mode is what keeps the files in it.
+fn is_anothers_alone(wish: &Wish, grants: &Grants) -> bool {
+    let closed = wish.inode().is_some_and(|inode| inode.mode & 0o077 == 0);
+    wish.is_directory() && closed && foreign(wish, grants)
+}
+
 const WRITES: &str = "the user alone may write it; its owner and mode stay";
 
 /// An entry for the user in the access control list.
@@ -130,6 +136,9 @@ fn closed(wish: &Wish, grants: &Grants) -> Option<Refusal> {
     let reason = match secret(wish.path, wish.inode(), &grants.world) {
         Some(Secret::Closed(why)) if !wish.is_directory() => why,
         _ if listed => "it is the home of somebody else, and what is in it is nobody's business",
+        _ if is_anothers_alone(wish, grants) => {
+            "it belongs to another service's user, who keeps all others out of it"
+        }
         _ => return None,
     };
     Some(Refusal::new(

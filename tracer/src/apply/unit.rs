@@ -177,7 +177,9 @@ impl Unit {
 
     fn service_directory(&mut self, name: &str, value: &str) -> Option<()> {
         if let Some(kind) = KINDS.iter().find(|kind| kind.directive == name) {
-            self.directories.extend(words::split(value)?.into_iter().map(|name| (kind, name)));
+            // As systemd, which ignores others.
+            let names = words::split(value)?.into_iter().map(|name| before_link(&name).to_vec());
+            self.directories.extend(names.filter(|name| is_normal(name)).map(|name| (kind, name)));
             return Some(());
         }
         let kind = KINDS.iter().find(|kind| name.strip_suffix("Mode") == Some(kind.directive))?;
@@ -191,7 +193,9 @@ impl Unit {
         for (kind, name) in &self.directories {
             let path = place(kind, name);
             let mode = self.modes.iter().rfind(|(of, _)| of == kind).map_or(0o755, |(_, mode)| *mode);
-            if let Err(error) = make_directory(&path, mode, identity) {
+            // The configuration stays root's, as under systemd.
+            let whose = (kind.directive != "ConfigurationDirectory").then_some(identity);
+            if let Err(error) = make_directory(&path, mode, whose) {
                 not_applied.push(format!("{}={}: {error}", kind.directive, path.display()));
             }
         }
@@ -310,8 +314,22 @@ fn capabilities(value: &str) -> Option<u64> {
     })
 }
 
-fn make_directory(path: &Path, mode: u32, identity: &Identity) -> std::io::Result<()> {
+/// The name of a directory, without the link that stands behind it.
+fn before_link(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == b':').next().unwrap_or_default()
+}
+
+/// Whether a name is relative, and leads nowhere else.
+fn is_normal(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
+fn make_directory(path: &Path, mode: u32, whose: Option<&Identity>) -> std::io::Result<()> {
+    let existed = path.exists();
     fs::create_dir_all(path)?;
+    let Some(identity) = whose else {
+        return if existed { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) };
+    };
     let metadata = path.metadata()?;
     if (metadata.uid(), metadata.gid()) != (identity.uid, identity.gid) {
         give(path, identity)?;
@@ -394,5 +412,20 @@ mod tests {
         assert_eq!(unit.before_start, [["sysctl", "-q", "-w", "a.b=1"]]);
         assert_eq!(unit.directories, [(&KINDS[0], b"x".to_vec())]);
         assert_eq!(unit.environment, [b"A=b c".to_vec()]);
+    }
+
+    #[test]
+    fn directories_lead_nowhere_else_and_the_configuration_stays_roots() {
+        let unit = Unit::parse(
+            "[Service]\nStateDirectory=../../etc/cron.d . a/../b kept:link\nLogsDirectory=/etc\nConfigurationDirectory=x//y\n",
+        );
+        assert_eq!(unit.directories, [(&KINDS[1], b"kept".to_vec())]);
+        assert!(unit.unknown.is_empty(), "{:?}", unit.unknown);
+        let root = tempfile::tempdir().unwrap();
+        let (path, mine) = (root.path().join("x"), root.path().metadata().unwrap().uid());
+        make_directory(&path, 0o750, None).unwrap();
+        assert_eq!((path.metadata().unwrap().mode() & 0o7777, path.metadata().unwrap().uid()), (0o750, mine));
+        make_directory(&path, 0o700, None).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o750, "what is there stays as it is");
     }
 }

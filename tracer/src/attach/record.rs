@@ -81,7 +81,7 @@ pub async fn record(
     let finished = session.attended.take().map(|attended| attended.attendant.finish(ended));
     let (course, output) = finished.unwrap_or_default();
     let collected = session.collector.finish();
-    let mut notes = notes(plan, port_start.is_none());
+    let mut notes = notes(plan, subject, port_start.is_none());
     notes.extend(collected.notes);
     let main = &subject.main;
     let run = RunFacts {
@@ -130,8 +130,16 @@ pub async fn record(
     })
 }
 
-fn notes(plan: &Plan, other_network: bool) -> Vec<String> {
+fn notes(plan: &Plan, subject: &Subject, other_network: bool) -> Vec<String> {
     let mut notes = Vec::new();
+    let own = process::namespace(std::process::id() as i32, "mnt");
+    if subject.container.is_none() && subject.main.mnt_ns != own {
+        notes.push(
+            "it has mounts of its own (as by PrivateTmp=, TemporaryFileSystem= or BindPaths=): what lies on them is not what \
+             this machine has under the same path; compare before the files are applied"
+                .to_owned(),
+        );
+    }
     if other_network {
         notes.push(
             "its network namespace could not be entered, so the first unprivileged port is taken to be the same as here"

@@ -52,13 +52,13 @@ impl Attendant {
         self.output.as_ref().map_or([None; 3], Output::descriptors)
     }
 
-    /// The program runs.
-    pub fn started(&mut self, signal_mask: SigSet) {
+    /// The program runs; where something else is run first, in the process that becomes it, that process.
+    pub fn started(&mut self, signal_mask: SigSet, preceded: Option<i32>) {
         if let Some(output) = &mut self.output {
             output.given();
         }
         let notify = self.notify.take();
-        self.watch = self.course.as_ref().map(|course| Watch::new(course, notify, signal_mask));
+        self.watch = self.course.as_ref().map(|course| Watch::new(course, notify, signal_mask, preceded));
     }
 
     /// Takes a look; to be called some fifty times a second.

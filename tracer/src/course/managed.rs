@@ -31,7 +31,7 @@ pub fn managed(
         let command = command.or_else(|| ports.is_empty().then(|| "true".into()));
         course.readiness = Readiness { command, ports, ..Readiness::default() };
     }
-    let mut watch = Watch::new(&course, None, signals.mask_before());
+    let mut watch = Watch::new(&course, None, signals.mask_before(), None);
     loop {
         if signals.have_ended() {
             watch.stopping();

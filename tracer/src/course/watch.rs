@@ -1,5 +1,6 @@
 //! The stations of a run, looked at a few times in a second.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -37,6 +38,8 @@ pub struct Watch {
     stage: Stage,
     milestones: Milestones,
     verdict: Option<Verdict>,
+    /// The process that is still to become the program.
+    preceded: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -48,8 +51,8 @@ enum Stage {
 }
 
 impl Watch {
-    /// Begins at the program's start.
-    pub fn new(course: &Course, notify: Option<Notify>, signal_mask: SigSet) -> Self {
+    /// Begins at the program's start, or once the process `preceded` has become the program.
+    pub fn new(course: &Course, notify: Option<Notify>, signal_mask: SigSet, preceded: Option<i32>) -> Self {
         let now = Instant::now();
         let stage = if course.readiness.is_empty() {
             Stage::Settling { since: now, next: now, refusals: 0 }
@@ -64,6 +67,7 @@ impl Watch {
             stage,
             milestones: Milestones::default(),
             verdict: None,
+            preceded,
         }
     }
 
@@ -85,6 +89,16 @@ impl Watch {
             let was_ready = self.was_ready();
             return Ok(self.fail(ended(end, self.start.elapsed(), was_ready)));
         }
+        if let Some(pid) = self.preceded {
+            if is_still_nrtrace(pid) {
+                return Ok(self.not_yet());
+            }
+            self.preceded = None;
+            self.start = Instant::now();
+            if let Stage::Settling { .. } = self.stage {
+                self.settle();
+            }
+        }
         match &mut self.stage {
             Stage::Waiting => self.wait(tree, output),
             Stage::Exercising(exercise) => {
@@ -99,6 +113,16 @@ impl Watch {
             Stage::Settling { .. } => self.settling(tree, output),
             Stage::Over => Ok(None),
         }
+    }
+
+    /// What is run before the program has not ended: nothing is known of the program yet.
+    fn not_yet(&mut self) -> Option<Turn> {
+        let waited = self.start.elapsed();
+        if waited < self.course.ready_timeout {
+            return None;
+        }
+        let said = "what is to be run before the program has not ended".to_owned();
+        self.fail(Failure::NotReady { waited, said })
     }
 
     fn wait(&mut self, tree: Tree<'_>, output: Option<&Output>) -> Result<Option<Turn>, Error> {
@@ -200,4 +224,13 @@ impl Watch {
 
 fn ended(end: End, after: Duration, was_ready: Option<bool>) -> Failure {
     Failure::Ended { exit: end.into(), after, was_ready }
+}
+
+/// Whether a process has executed nothing yet.
+fn is_still_nrtrace(pid: i32) -> bool {
+    let file = |process: &str| {
+        let facts = std::fs::metadata(format!("/proc/{process}/exe")).ok()?;
+        Some((facts.dev(), facts.ino()))
+    };
+    file("self").is_some_and(|own| file(&pid.to_string()) == Some(own))
 }

@@ -142,7 +142,7 @@ impl Trial<'_> {
                 return Err(error);
             }
         };
-        attendant.started(SigSet::empty());
+        attendant.started(SigSet::empty(), None);
         let begun = Instant::now();
         let end = self.follow(&mut attendant, &mut client, main);
         let after = begun.elapsed();
@@ -225,11 +225,11 @@ impl Trial<'_> {
         let arrival = runtime.block_on(engine.arrival(source, Some(&target))).map_err(sandbox)?;
         let Some(arrival) = arrival else {
             let status = engine.ended();
-            attendant.started(SigSet::empty());
+            attendant.started(SigSet::empty(), None);
             let (_, output) = attendant.finish(None);
             return Err(status.map_or_else(interrupted, |status| not_started(status, &output)));
         };
-        attendant.started(SigSet::empty());
+        attendant.started(SigSet::empty(), None);
         let subject = arrival.subject.clone();
         let judged =
             attach::judge(&subject.main, &[], subject.container.as_ref(), None, &[]).map_err(sandbox)?;
