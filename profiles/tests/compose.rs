@@ -3,15 +3,18 @@
 
 mod samples;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use nrtrace_profiles::container::{Container, Mounted, Place};
 use nrtrace_profiles::emit::Format;
+use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::requirement::Need;
+use nrtrace_profiles::proof::{ProfileProof, TriedImage};
+use nrtrace_profiles::requirement::{Access, Need, Seconds};
 use nrtrace_profiles::ways::plan;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -81,6 +84,65 @@ fn of_a_container() {
     let pod = Format::Kubernetes.emit(&profile, &plan(&profile, &Choices::default())).text;
     let pod: Value = serde_norway::from_str(&pod).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["image"], hostile);
+}
+
+fn proof() -> ProfileProof {
+    ProfileProof {
+        lives: true,
+        minimal: false,
+        readiness: None,
+        exercise: None,
+        settled: Seconds(1_000_000_000),
+        trials: 3,
+        took: None,
+        flaked: 0,
+        hardening: BTreeSet::new(),
+        image: Some(TriedImage { name: "web".into(), built: false }),
+        not_applied: vec!["path:/cfg/passwd is on what the host mounts".into()],
+    }
+}
+
+/// Whose a file of the host is, is told by where it is on the host: its advice gives nothing of the system away.
+#[test]
+fn of_what_the_host_mounts() {
+    let texts = |host: &str, uid: u32| {
+        let at = "/cfg/passwd";
+        let inode = samples::inode(FileType::File, ("owner", uid), ("root", 0), 0o644);
+        let need = samples::path(at, FileType::File, &[Access::Write], (at, inode));
+        let mut profile = samples::profile("nginx", &["/usr/sbin/nginx"], vec![need]);
+        let mount = Mounted {
+            at: "/cfg".into(),
+            place: Place::Bind,
+            volume: None,
+            host: Some(host.into()),
+            read_only: false,
+        };
+        profile.container = Some(Container { mounts: vec![mount], ..Container::default() });
+        profile.proof = Some(proof());
+        let plan = plan(&profile, &Choices::default());
+        [Format::Compose, Format::Kubernetes].map(|format| format.emit(&profile, &plan).text)
+    };
+    // The program's name inside says nothing of the host's.
+    for host in ["/etc", "/etc/nginx", "/srv", "/home/alice", "/usr/local/bin", "/srv/../etc"] {
+        for text in texts(host, 0) {
+            assert!(text.contains("cannot be granted there") && !text.contains("chown"), "{host}: {text}");
+        }
+    }
+    for text in texts("/srv/app", 4321) {
+        assert!(!text.contains("chown"), "{text}");
+    }
+    let [compose, pod] = texts("/srv/app", 0);
+    assert!(compose.contains("of the host, mounted for /cfg: chown"), "{compose}");
+    assert!(pod.contains("on the node: chown"), "{pod}");
+    assert!(
+        pod.contains("level reached: privileged") && pod.contains("needs the hostPath /srv/app/passwd"),
+        "{pod}"
+    );
+    let line = pod.lines().find(|line| line.contains("Proved in")).unwrap();
+    assert!(
+        line.contains("but for what was not tried (path:/cfg/passwd is on what the host mounts)"),
+        "{line}"
+    );
 }
 
 proptest! {

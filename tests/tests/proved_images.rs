@@ -40,7 +40,7 @@ const RUN: &str = r#"
     left() {
         podman ps -a --format '{{.Names}}'
         podman images --format '{{.Repository}}' | grep nrtrace-trial || true
-        ls /var/lib/nrtrace/trials
+        ls -d /var/lib/nrtrace-trials /var/lib/nrtrace
         ls -d /proc/[0-9]*/root/serve 2>/dev/null || true
     }
     nothing_left() {
@@ -222,9 +222,17 @@ END
                 nothing_left
             done
         done
+        # When all was reached and it is being ended, too: it ignores what asks it to end.
+        setsid env --default-signal=INT nrtrace run --verify --ready-log '^ready' --settle 1s -o "$OUT"/late -- $run slow >"$OUT"/log 2>&1 & nrtrace=$!
+        for _ in $(seq 600); do podman ps --format '{{.Names}}' | grep -q '^nrtrace-trial-.*-0' && break; sleep 0.1; done
+        sleep 3
+        kill -TERM $nrtrace
+        status=0; wait $nrtrace || status=$?
+        test $status != 0 || { echo 'not interrupted'; cat "$OUT"/log; exit 1; }
+        nothing_left
         # What was left by one that could not sweep up is removed by the next.
-        podman create --name nrtrace-trial-999999-0 slow >/dev/null
-        mkdir -p /var/lib/nrtrace/trials/999999/0
+        podman create --label nrtrace.trial=1 --name nrtrace-trial-999999-0 slow >/dev/null
+        install -d -m 0700 /var/lib/nrtrace-trials/999999/0
         nrtrace run --verify --ready-log '^ready' --settle 1s -o "$OUT"/next -- $run slow 2>"$OUT"/log
         nothing_left
         "#,

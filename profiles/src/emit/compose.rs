@@ -46,9 +46,23 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
             "have the image hold the directory, owned by the user",
         );
     }
+    for (path, (placement, why)) in &volumes.mounted {
+        if placement.place == Place::Bind
+            && let Err(refused) = volumes::on_host(profile, path, placement, grants)
+        {
+            page.cannot(why, "it is the host's", &refused);
+        }
+    }
     page.section(
         "On mounts of the container that was traced; the service needs them too:",
-        volumes.mounted.iter().map(|(path, (placement, _))| mounted(path, placement, grants)),
+        volumes.mounted.iter().map(|(path, (placement, why))| {
+            // What the run wrote by the user's own rights takes nothing.
+            if placement.place == Place::Bind && why.needs.is_empty() {
+                let host = placement.host.as_ref().unwrap_or(path);
+                return format!("{path} is {host} of the host, where the user may write as it is");
+            }
+            mounted(profile, path, placement, grants)
+        }),
     );
     not_here(&mut page, grants);
     page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
@@ -58,14 +72,18 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
 }
 
 /// What is on a mount already, and what makes it usable.
-fn mounted(path: &RawText, placement: &Placement, grants: &Grants) -> String {
+fn mounted(profile: &Profile, path: &RawText, placement: &Placement, grants: &Grants) -> String {
     let owner = format!("{}:{}", grants.account.run_uid, grants.account.run_gid);
     let volume = placement.volume.as_deref().unwrap_or("without a name");
     let at = &placement.mount;
     match placement.place {
         Place::Bind => {
             let host = placement.host.as_ref().unwrap_or(path);
-            format!("{path} is {host} of the host, mounted for {at}: chown {owner} there")
+            let what = match volumes::on_host(profile, path, placement, grants) {
+                Ok(_) => format!("chown {owner} there"),
+                Err(refused) => refused,
+            };
+            format!("{path} is {host} of the host, mounted for {at}: {what}")
         }
         Place::Secret | Place::ConfigMap | Place::Projected => {
             format!("{path} is in {volume}, read-only: give it a mode that {owner} may read")

@@ -11,9 +11,9 @@ use crate::container::{Place, Placement};
 use crate::event::FileType;
 use crate::grants::{File, FileKind, Grants, Unmet, Why};
 use crate::paths::{is_at_or_below, is_below, parent};
-use crate::place::{Class, real};
+use crate::place::{self, Class, World, real};
 use crate::profile::Profile;
-use crate::requirement::{Access, Need, Severity};
+use crate::requirement::{Access, Need, Requirement, Severity};
 
 /// A directory to mount a volume on.
 pub(super) struct Volume {
@@ -93,6 +93,9 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
             volumes.file(path, file, grants);
         }
     }
+    for (path, acl) in grants.acls.iter().filter(|(path, _)| !path.as_bytes().starts_with(b"/dev/")) {
+        volumes.is_mounted(profile, path, &acl.why);
+    }
     for unmet in &grants.unmet {
         if let Some(holder) = only_made(profile, &unmet.need).filter(is_own) {
             let why =
@@ -107,6 +110,63 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
     }
     volumes.settle();
     volumes
+}
+
+/// What is given away on the host where a container has something of it.
+const INSTEAD: &str = "mount a directory of the service's own instead";
+
+/// What is to be done on the host about a path that it mounts into a container, or why nothing is to be done there: whose it is,
+/// is told by where it lies on the host.
+pub(super) fn on_host<'a>(
+    profile: &Profile,
+    path: &RawText,
+    placement: &'a Placement,
+    grants: &Grants,
+) -> Result<&'a RawText, String> {
+    let refused = |why: &str| Err(format!("it cannot be granted there: {why}; {INSTEAD}"));
+    let Some(host) = &placement.host else { return refused("where it is on the host is not known") };
+    let foreign = |known: &Requirement| {
+        let owner = known.refused().filter(|(at, _)| *at == path).and_then(|(_, inode)| Some(inode?.uid));
+        owner.is_some_and(|uid| uid != 0 && uid != grants.account.run_uid)
+    };
+    if profile.requirements.iter().any(foreign) {
+        return refused("it is another user's");
+    }
+    given_on_host(host, grants.directories.contains_key(path)).map(|()| host).or_else(refused)
+}
+
+/// Whether a path of the host may be given to the user of a container, or why not.
+pub(super) fn given_on_host(host: &RawText, directory: bool) -> Result<(), &'static str> {
+    if !host.as_bytes().starts_with(b"/")
+        || host.as_bytes().split(|byte| *byte == b'/').any(|name| name == b"..")
+    {
+        return Err("its path does not tell whose it is");
+    }
+    let world = World::around();
+    // A file among those of others has nothing around it that is the service's own.
+    let holder = (!directory).then(|| parent(host));
+    for path in holder.iter().chain([host]) {
+        match world.place(path) {
+            place::Place::Private(_) => {}
+            place::Place::Shared(_) => return Err("others use what is there, too"),
+            place::Place::System(why) => return Err(why),
+        }
+    }
+    Ok(())
+}
+
+/// What the host mounts, and the program needs: paths of the host.
+pub(super) fn host_paths(profile: &Profile, volumes: &Volumes) -> BTreeSet<RawText> {
+    let placed = |path: &RawText| profile.container.as_ref().and_then(|container| container.placement(path));
+    let needed = profile.requirements.iter().filter(|known| known.severity == Severity::Required);
+    let needed = needed.filter_map(|known| match &known.need {
+        Need::Path { path, .. } => placed(path),
+        _ => None,
+    });
+    let all = volumes.mounted.values().map(|(placement, _)| placement.clone()).chain(needed);
+    all.filter(|placement| placement.place == Place::Bind)
+        .map(|placement| placement.host.unwrap_or(placement.mount))
+        .collect()
 }
 
 /// The image, and what is to be said of it: that of the container that was traced, or one of this name.

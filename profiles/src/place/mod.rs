@@ -81,6 +81,17 @@ impl World {
         }
     }
 
+    /// The machine that a container runs on, to which its program is a stranger: no name on it is the program's.
+    pub(crate) fn around() -> Self {
+        Self {
+            setting: Setting::Host,
+            user: String::new(),
+            names: BTreeSet::new(),
+            services: BTreeSet::new(),
+            programs: BTreeSet::new(),
+        }
+    }
+
     /// Whose `path` is.
     pub(crate) fn place(&self, path: &RawText) -> Place {
         let path = real(path);

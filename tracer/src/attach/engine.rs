@@ -140,7 +140,7 @@ impl Engine {
             let ended = self.child.try_wait().ok().flatten().is_some();
             waiting.drain(source);
             if let Some(arrival) = waiting.arrived() {
-                return Ok(Some(arrival));
+                return Ok((!asks_to_end(&signals)).then_some(arrival));
             }
             if ended || asks_to_end(&signals) {
                 return Ok(None);

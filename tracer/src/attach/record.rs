@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::process::{self, Facts};
 use super::{Arrival, Judged, Subject};
 use crate::collect::{Collector, Config, Within};
-use crate::course::{Attendant, Tree, Turn};
+use crate::course::{Attendant, Tree, Turn, Verdict};
 use crate::launch::Error;
 use crate::launch::environment;
 use crate::launch::signals::Signals;
@@ -80,6 +80,8 @@ pub async fn record(
     let ended = session.end();
     let finished = session.attended.take().map(|attended| attended.attendant.finish(ended));
     let (course, output) = finished.unwrap_or_default();
+    // Also when all had been reached before: whoever wants to end wants no further run.
+    let asked = session.asked.then_some(Verdict::Interrupted);
     let collected = session.collector.finish();
     let mut notes = notes(plan, subject, port_start.is_none());
     notes.extend(collected.notes);
@@ -124,7 +126,7 @@ pub async fn record(
         trace: Trace { run, events: collected.events, end },
         status: 0,
         program,
-        verdict: course.map(|(_, verdict)| verdict),
+        verdict: course.map(|(_, verdict)| asked.unwrap_or(verdict)),
         output,
         left: Vec::new(),
     })
@@ -171,6 +173,8 @@ struct Session<'a> {
     /// When it was asked to end, with its course.
     stopping: Option<Instant>,
     over: bool,
+    /// Whether a signal asked to stop.
+    asked: bool,
     ticks: u32,
 }
 
@@ -215,6 +219,7 @@ impl<'a> Session<'a> {
             root: tree::above(main.pid),
             stopping: None,
             over: false,
+            asked: false,
             ticks: 0,
         }
     }
@@ -261,7 +266,8 @@ impl<'a> Session<'a> {
             tokio::select! {
                 ready = asked.readable() => {
                     ready.map_err(failed("signals"))?.clear_ready();
-                    self.over |= asks_to_end(signals);
+                    self.asked |= asks_to_end(signals);
+                    self.over |= self.asked;
                 }
                 ready = records.readable() => {
                     ready.map_err(failed("records"))?.clear_ready();

@@ -16,7 +16,6 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +30,9 @@ use sweep::Sweeper;
 /// What the names of all that trials make begin with; the process that made it follows.
 pub const PREFIX: &str = "nrtrace-trial-";
 /// Where the volumes of trials are.
-const DIRECTORY: &str = "/var/lib/nrtrace/trials";
+const DIRECTORY: &str = "/var/lib/nrtrace-trials";
+/// What all containers of trials carry: a container of somebody else may have such a name, too.
+const LABEL: &str = "nrtrace.trial=1";
 
 /// Why an image cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -89,17 +90,18 @@ impl Image {
     /// When podman or the image is not there.
     pub fn open(spec: Spec) -> Result<Self, Error> {
         let podman = &spec.podman;
+        volumes::is_there(Path::new(DIRECTORY))?;
         sweep::leftovers(podman, Path::new(DIRECTORY));
         let inspected = Inspected::of(podman, &spec.image)?;
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let directory = Path::new(DIRECTORY).join(std::process::id().to_string());
         let sweeper = Sweeper::start(podman, &prefix, &directory)?;
-        fs::create_dir_all(&directory).map_err(system(&directory))?;
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).map_err(system(&directory))?;
+        volumes::make(Path::new(DIRECTORY), &directory)?;
         let name = format!("{prefix}root");
         podman.ask(&[
             "create",
             &format!("--name={name}"),
+            &format!("--label={LABEL}"),
             "--pull=never",
             "--network=none",
             &inspected.id,

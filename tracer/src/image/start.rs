@@ -11,7 +11,7 @@ use nrtrace_profiles::ways::plan;
 
 use super::inspect::quoted;
 use super::trial::{Outcome, Rights, START, Trial, ended};
-use super::{Error, options};
+use super::{Error, LABEL, options};
 use crate::course::{Course, Failure, Verdict};
 
 impl Trial<'_> {
@@ -31,7 +31,7 @@ impl Trial<'_> {
             ("timeout", whole.as_secs().to_string()),
         ];
         let known = all.into_iter().filter(|(option, _)| self.image.known.has(option));
-        let named = std::iter::once(format!("--name={name}"));
+        let named = [format!("--name={name}"), format!("--label={LABEL}")].into_iter();
         named.chain(known.map(|(option, value)| format!("--{option}={value}"))).collect()
     }
 

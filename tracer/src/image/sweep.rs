@@ -6,15 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{Error, PREFIX, Podman};
+use super::{Error, LABEL, PREFIX, Podman};
 
-/// `sh`: once nothing can be read any more, removes the containers and images whose names begin with `$1`, and the
-/// directory `$2`; the rest is podman. A client that was just starting one may still be at it, so it looks again.
+/// `sh`: once nothing can be read any more, removes the containers with the label `$3` and the images whose names begin with
+/// `$1`, and the directory `$2` with the one that holds it, where that is empty; the rest is podman. A client that was just starting one may still be at it, so it looks again.
 const SWEEP: &str = r#"
-prefix=$1 directory=$2; shift 2
+prefix=$1 directory=$2 label=$3; shift 3
 cat >/dev/null
 for look in 1 2 3 4 5 6; do
-    ids=$("$@" ps -aq --no-trunc --filter "name=^$prefix" 2>/dev/null)
+    ids=$("$@" ps -aq --no-trunc --filter "name=^$prefix" --filter "label=$label" 2>/dev/null)
     [ -n "$ids" ] || { [ $look -lt 2 ] || break; }
     for id in $ids; do "$@" rm -f -v -t 0 "$id" >/dev/null 2>&1; done
     sleep 0.2
@@ -23,6 +23,7 @@ for tag in $("$@" images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep 
     "$@" rmi -f "$tag" >/dev/null 2>&1
 done
 rm -rf -- "$directory"
+rmdir -- "${directory%/*}" 2>/dev/null
 "#;
 
 /// A process that sweeps up when this is dropped, or its holder has ended in whatever way.
@@ -52,7 +53,7 @@ impl Drop for Sweeper {
 
 fn sweep(podman: &Podman, prefix: &str, directory: &Path) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", SWEEP, "sh", prefix]).arg(directory).args(podman.words());
+    command.args(["-c", SWEEP, "sh", prefix]).arg(directory).arg(LABEL).args(podman.words());
     command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     // SAFETY: setsid(2) is async-signal-safe. The terminal's signals are for nrtrace, which it outlives.
     unsafe {
@@ -66,7 +67,8 @@ fn sweep(podman: &Podman, prefix: &str, directory: &Path) -> Command {
 
 /// Takes away what was left by an nrtrace that is no more, and whose sweeper is no more either.
 pub(super) fn leftovers(podman: &Podman, directory: &Path) {
-    let names = podman.ask(&["ps", "-a", "--format", "{{.Names}}", "--filter", &format!("name=^{PREFIX}")]);
+    let (named, ours) = (format!("name=^{PREFIX}"), format!("label={LABEL}"));
+    let names = podman.ask(&["ps", "-a", "--format", "{{.Names}}", "--filter", &named, "--filter", &ours]);
     let names = names.unwrap_or_default();
     let of_name = |name: &str| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok();
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -86,4 +88,39 @@ pub(super) fn leftovers(podman: &Podman, directory: &Path) {
 fn lives(pid: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.contains("nrtrace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn nothing_stays_and_only_what_carries_the_label_is_asked_for() {
+        let place = tempfile::tempdir().unwrap();
+        let (fake, asked) = (place.path().join("podman"), place.path().join("asked"));
+        fs::write(&fake, format!("#!/bin/sh\necho \"$*\" >>'{}'\n", asked.display())).unwrap();
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+        let podman = Podman::new(vec![fake.display().to_string()]);
+        let trials = place.path().join("trials");
+        for pid in ["7", "8"] {
+            fs::create_dir_all(trials.join(pid).join("0")).unwrap();
+        }
+        let end = |pid: &str| {
+            let own = trials.join(pid);
+            assert!(sweep(&podman, "x-", &own).stdin(Stdio::null()).status().is_ok());
+            assert!(!own.exists());
+        };
+        end("7");
+        assert!(trials.join("8").exists(), "another's stays");
+        end("8");
+        assert!(!trials.exists(), "it is removed when it is empty");
+        leftovers(&podman, &trials);
+        let asked = fs::read_to_string(asked).unwrap();
+        let lists: Vec<&str> = asked.lines().filter(|line| line.starts_with("ps ")).collect();
+        assert!(
+            lists.len() >= 3 && lists.iter().all(|line| line.contains("label=nrtrace.trial=1")),
+            "{asked}"
+        );
+    }
 }

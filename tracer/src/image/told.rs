@@ -9,6 +9,11 @@ use nrtrace_profiles::event::{Attached, Backend, Exit, Identity, Mode, Record, R
 use super::trial::{Outcome, Rights, Trial};
 use crate::trial::Report;
 
+/// What is said of a need on what the host mounts.
+fn untried(id: &String) -> String {
+    format!("{id} is on what the host mounts")
+}
+
 impl Trial<'_> {
     /// What is said of the run: nothing of it is named after the container, which is no more.
     pub(super) fn describe(&self, run: &mut RunFacts) {
@@ -30,7 +35,9 @@ impl Trial<'_> {
                 true => (Place::Bind, None),
                 false => (Place::Volume, Some(volume.source.clone())),
             };
-            let host = volume.is_bind().then(|| raw(&volume.source));
+            // Where it really is: a link does not tell whose it is.
+            let real = || std::fs::canonicalize(&volume.source).unwrap_or_else(|_| (&volume.source).into());
+            let host = volume.is_bind().then(|| RawText::new(real().as_os_str().as_encoded_bytes()));
             container.mounts.push(Mounted { at, place, volume: name, host, read_only: volume.read_only });
         }
         container.mounts.sort_by(|a, b| a.at.cmp(&b.at));
@@ -56,7 +63,7 @@ impl Trial<'_> {
             program: OsString::new(),
             status: 0,
             output: Vec::new(),
-            not_applied: Vec::new(),
+            not_applied: confined.into_iter().flat_map(|confined| &confined.on_host).map(untried).collect(),
             on_shares: confined.map(|confined| confined.on_host.clone()).unwrap_or_default(),
             withheld: confined.map(|confined| confined.withheld.clone()).unwrap_or_default(),
             by_volume: confined.map(|confined| confined.by_volume.clone()).unwrap_or_default(),

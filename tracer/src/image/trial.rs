@@ -155,6 +155,9 @@ impl Trial<'_> {
             return Err(not_started(status, &output));
         }
         let verdict = course.map_or(Verdict::Lived, |(_, verdict)| verdict);
+        if verdict == Verdict::Interrupted {
+            return Err(interrupted());
+        }
         Ok(self.report_of(Outcome { end, after, verdict, output }))
     }
 

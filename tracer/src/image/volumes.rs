@@ -1,7 +1,8 @@
 //! The volumes of one run, as a pod has them: directories of its own, given to `fsGroup` as the kubelet does it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 
 use super::{Error, Podman, Volume, system};
@@ -10,6 +11,52 @@ use super::{Error, Podman, Volume, system};
 const GIVEN: u32 = 0o2777;
 /// The mode of one that no group was given.
 const OPEN: u32 = 0o777;
+
+/// How often the directory of trials may be taken away by an nrtrace that ends while another one begins.
+const ATTEMPTS: usize = 10;
+
+/// Whether there is a directory of trials already.
+///
+/// # Errors
+/// When it is a link, or others may write there.
+pub(super) fn is_there(base: &Path) -> Result<bool, Error> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(base)
+        .and_then(|directory| directory.metadata());
+    match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(system(base)(error)),
+        Ok(facts) if facts.uid() != nix::unistd::geteuid().as_raw() || facts.mode() & 0o022 != 0 => {
+            Err(system(base)(io::Error::other("others may write there, so that no trials are kept in it")))
+        }
+        Ok(_) => Ok(true),
+    }
+}
+
+/// Makes the directory of an nrtrace in that of all trials.
+pub(super) fn make(base: &Path, own: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    let mut made = Ok(());
+    for _ in 0..ATTEMPTS {
+        if !is_there(base)? {
+            match builder.create(base) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(system(base)(error)),
+                _ => continue,
+            }
+        }
+        made = builder.create(own);
+        match &made {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // Left by one that had the same number.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+            _ => break,
+        }
+    }
+    made.map_err(system(own))
+}
 
 /// The directory of one run. Dropped, it is gone.
 #[derive(Debug)]
@@ -125,6 +172,21 @@ mod tests {
         assert_eq!((mode(&given), mode(&open)), (GIVEN, OPEN));
         drop(volumes);
         assert!(!at.exists());
+    }
+
+    #[test]
+    fn trials_are_kept_in_no_directory_of_others_and_behind_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let base = place.path().join("trials");
+        assert!(!is_there(&base).unwrap());
+        make(&base, &base.join("7")).unwrap();
+        assert_eq!((mode(&base), mode(&base.join("7"))), (0o700, 0o700));
+        fs::set_permissions(&base, Permissions::from_mode(0o777)).unwrap();
+        assert!(make(&base, &base.join("8")).is_err() && !base.join("8").exists());
+        fs::set_permissions(&base, Permissions::from_mode(0o700)).unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&base, &link).unwrap();
+        assert!(is_there(&link).is_err() && make(&link, &link.join("9")).is_err());
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(super) const SAFE_SYSCTLS: &[&str] = &[
 ];
 
 /// Something that keeps a pod from a level, and the highest level it leaves.
+#[derive(Clone)]
 pub(super) struct Obstacle {
     pub(super) leaves: Level,
     pub(super) text: String,

@@ -31,9 +31,10 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     if let Some((proof, image)) = proof.zip(tried) {
         let built = if image.built { " with the lines of Containerfile" } else { ", as it is" };
         page.comment(&format!(
-            "Proved in {}, as a container of {}{built}: it lives with this.",
+            "Proved in {}, as a container of {}{built}: it lives with this{}.",
             trials(proof.trials),
-            image.name
+            image.name,
+            untried(&proof.not_applied)
         ));
     }
     page.line("apiVersion: v1");
@@ -66,11 +67,19 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     page.finish_with("kubernetes.yaml".into(), &unmet)
 }
 
+/// What no trial was about, to be said where it is called proved.
+fn untried(what: &[String]) -> String {
+    match what {
+        [] => String::new(),
+        what => format!(", but for what was not tried ({})", what.join("; ")),
+    }
+}
+
 /// The level of the Pod Security Standards that a pod of the program reaches, and what stands in the way of the next.
 pub fn pod_security(profile: &Profile, grants: &Grants) -> (Level, Vec<String>) {
     let volumes = volumes::plan(profile, grants);
     let parts = Parts { profile, grants, volumes: &volumes, low_ports: true, prefix: "" };
-    level::level(&parts.added(), grants, &[])
+    parts.reached(&[])
 }
 
 /// A name that is a DNS label, RFC 1123.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::confined::{prepare, sub_path};
-use super::level::{Obstacle, SAFE_SYSCTLS, level};
+use super::level::{Level, Obstacle, SAFE_SYSCTLS, level};
 use super::patch::Present;
 use crate::Capability;
 use crate::container::Place;
 use crate::emit::escape::yaml::string;
-use crate::emit::volumes::{Volume, Volumes};
+use crate::emit::volumes::{self, Volume, Volumes};
 use crate::emit::{Page, reason};
 use crate::event::Protocol;
 use crate::grants::{Grants, Method, PORT_SYSCTL};
@@ -60,9 +60,20 @@ impl Parts<'_> {
             .collect()
     }
 
+    /// The level reached, and what stands in the way of the next one.
+    pub(super) fn reached(&self, more: &[Obstacle]) -> (Level, Vec<String>) {
+        let hosts = volumes::host_paths(self.profile, self.volumes).into_iter();
+        let needed = hosts.map(|host| Obstacle {
+            leaves: Level::Privileged,
+            text: format!("it needs the hostPath {host}"),
+        });
+        let all: Vec<Obstacle> = needed.chain(more.iter().cloned()).collect();
+        level(&self.added(), self.grants, &all)
+    }
+
     /// The level reached, as comments.
     pub(super) fn level(&self, page: &mut Page, more: &[Obstacle]) {
-        let (level, obstacles) = level(&self.added(), self.grants, more);
+        let (level, obstacles) = self.reached(more);
         page.comment(&format!("Pod Security Standards level reached: {level}."));
         for obstacle in obstacles {
             page.comment(&format!("In the way of the next stricter one: {obstacle}."));
@@ -398,10 +409,22 @@ impl Parts<'_> {
             lines.push(match placement.place {
                 Place::Bind => {
                     let host = placement.host.as_ref().unwrap_or(path);
-                    page.cannot(why, "fsGroup has no effect on hostPath", "set its owner on the node");
-                    format!(
-                        "{path} is hostPath {host}: fsGroup does not reach it; on the node: chown {uid}:{gid}"
-                    )
+                    let what = match volumes::on_host(self.profile, path, placement, self.grants) {
+                        _ if why.needs.is_empty() => "where the user may write as it is".to_owned(),
+                        Ok(_) => {
+                            page.cannot(
+                                why,
+                                "fsGroup has no effect on hostPath",
+                                "set its owner on the node",
+                            );
+                            format!("fsGroup does not reach it; on the node: chown {uid}:{gid}")
+                        }
+                        Err(refused) => {
+                            page.cannot(why, "it is the node's", &refused);
+                            refused
+                        }
+                    };
+                    format!("{path} is hostPath {host}: {what}")
                 }
                 Place::Secret | Place::ConfigMap | Place::Projected => {
                     format!(

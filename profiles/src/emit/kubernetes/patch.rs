@@ -224,7 +224,11 @@ fn note(path: &RawText, mount: &Value, found: &Found<'_>, grants: &Grants) -> St
     let (uid, gid) = (grants.account.run_uid, grants.account.run_gid);
     let what = if has("hostPath") {
         let host = volume.map(|volume| text(&volume["hostPath"], "path")).unwrap_or_default();
-        format!("hostPath {host}: fsGroup has no effect on it; on the node: chown {uid}:{gid} {host}")
+        let what = match volumes::given_on_host(&RawText::from(host), true) {
+            Ok(()) => format!("on the node: chown {uid}:{gid} {host}"),
+            Err(why) => format!("nothing is given away there: {why}"),
+        };
+        format!("hostPath {host}: fsGroup has no effect on it; {what}")
     } else if has("configMap") || has("secret") || has("projected") {
         "read-only by its nature: the program cannot write there".into()
     } else {
