@@ -103,12 +103,8 @@ impl World {
             return Place::System(RUNS);
         }
         let base = BASES.iter().find(|(base, _)| is_below(bytes, base.as_bytes()));
-        // What is put beside programs is run as they are, by whoever runs all that a directory holds; where services keep
-        // what they make, nobody does.
-        let kept = base.is_some_and(|(_, class)| {
-            matches!(class, Class::Runtime | Class::State | Class::Cache | Class::Logs)
-        });
-        if !kept && self.programs.contains(&parent(&path)) {
+        let holder = parent(&path);
+        if self.programs.contains(&holder) && !self.is_common(&holder) && is_run_whole(holder.as_bytes()) {
             return Place::System(RUNS);
         }
         if SHARED.iter().any(|shared| bytes == shared.as_bytes()) {
@@ -185,6 +181,13 @@ impl World {
             Place::System(_) => Class::Other,
         }
     }
+}
+
+/// Whether a directory with programs is, by its name, one of which everything is run, as by run-parts(8): what is put
+/// beside them would be, too.
+fn is_run_whole(directory: &[u8]) -> bool {
+    let name = directory.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    is_below(directory, b"/etc") || name.ends_with(b".d") || [&b"hooks"[..], b"scripts"].contains(&name)
 }
 
 /// Whether a path lies in the root directory itself, where files are for others to find.
