@@ -2,7 +2,7 @@
 //!
 //! Each run is one `podman run` with other options. What a run makes has a name that begins with [`PREFIX`] and the number
 //! of the nrtrace that made it, and is taken away when the run is over; what an interrupted or killed nrtrace leaves is
-//! swept up by a process that outlives it ([`sweep`]), and by the next one.
+//! swept up by a process that outlives it (`sweep.rs`), and by the next one.
 
 mod inspect;
 mod options;
