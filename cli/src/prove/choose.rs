@@ -142,13 +142,9 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
     origin::note(&mut profile, &report.trace);
     let recorded_well = failure.is_none();
-    if let Some(failure) = failure {
-        let goes_on = judge::gives_more(&profile, &prover.choices);
-        profile.notes.push(came_short(&profile, &failure, &report, goes_on));
-        if !goes_on {
-            let verified = Verified::without_trial(failure, report);
-            return Ok((Chosen { prover, profile, verified }, seen));
-        }
+    if let Some(verified) = failure.and_then(|failure| without_trial(&prover, &mut profile, failure, report))
+    {
+        return Ok((Chosen { prover, profile, verified }, seen));
     }
     prover.course = course(&wanted.args.course, &profile);
     if !prover.settles {
@@ -171,6 +167,18 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     }
     seen.push(profile.clone());
     Ok((Chosen { prover, profile, verified }, seen))
+}
+
+/// Notes how a run came short; where no grant gives it more, what it came to without a trial.
+pub fn without_trial(
+    prover: &Prover,
+    profile: &mut Profile,
+    failure: Failure,
+    report: Report,
+) -> Option<Verified> {
+    let goes_on = judge::gives_more(profile, &prover.choices);
+    profile.notes.push(came_short(profile, &failure, &report, goes_on));
+    (!goes_on).then(|| Verified::without_trial(failure, report))
 }
 
 /// A program that died some time after it was ready, of something that it missed, may do so in each trial: several times as
@@ -370,7 +378,7 @@ fn is_wanting(requirement: &Requirement) -> bool {
 }
 
 /// Says that the recorded run itself did not live, and what that means for a proof.
-pub fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
+fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bool) -> String {
     let said = last_words(report);
     let said = if said.is_empty() { said } else { format!(" (it said last: {said})") };
     let note = format!("the recorded run itself, with every right, {failure}{said}");

@@ -18,7 +18,7 @@ use nrtrace_tracer::image::{Error, Image, Options, Podman, Request, Rights, Spec
 use nrtrace_tracer::launch::{IdentityPolicy, identity};
 use nrtrace_tracer::trial::Report;
 
-use super::choose::{Chosen, Tried, best, came_short};
+use super::choose::{Chosen, Tried, best, without_trial};
 use super::run::{self, Wanted};
 use super::verify::{self, Hints, Verified};
 use super::{Prover, ready_timeout};
@@ -230,13 +230,9 @@ fn live(
     let Recorded { mut profile, report, failure } = recorded;
     let others = others(&profile, image);
     let recorded_well = failure.is_none();
-    if let Some(failure) = failure {
-        let goes_on = judge::gives_more(&profile, &prover.choices);
-        profile.notes.push(came_short(&profile, &failure, &report, goes_on));
-        if !goes_on {
-            let verified = Verified::without_trial(failure, report);
-            return Ok((Chosen { prover, profile, verified }, others));
-        }
+    if let Some(verified) = failure.and_then(|failure| without_trial(&prover, &mut profile, failure, report))
+    {
+        return Ok((Chosen { prover, profile, verified }, others));
     }
     prover.course = course(&wanted.args.course, &profile, Some(image));
     if recorded_well {

@@ -50,11 +50,14 @@ fn who(profile: &Profile) -> String {
     identity.user.clone()
 }
 
-/// That it is no service, or did not come to be one.
+/// Whether it is no service, or did not come to be one.
+pub(super) fn ends_by_itself(profile: &Profile) -> bool {
+    profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon
+}
+
 fn end(profile: &Profile) -> String {
-    let by_itself = profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon;
     let took = profile.run.duration.0 as f64 / 1e9;
-    if by_itself { format!(" to its end ({took:.2} s, status 0)") } else { String::new() }
+    if ends_by_itself(profile) { format!(" to its end ({took:.2} s, status 0)") } else { String::new() }
 }
 
 /// Rows with one verdict.

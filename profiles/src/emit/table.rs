@@ -8,12 +8,11 @@ mod paper;
 pub(super) mod proved;
 pub(crate) mod rows;
 
-use super::answer::{headline, of, sections};
+use super::answer::{ends_by_itself, headline, of, sections};
 use super::doubts;
 use super::escape::shell;
 use super::remedy::Verdict;
 use crate::describe;
-use crate::event::Exit;
 use crate::grants::{Grade, Grants, reach};
 use crate::profile::{Profile, Timeline, Unexplained};
 use crate::requirement::{Need, Seconds};
@@ -241,8 +240,7 @@ fn footer(paper: &mut Paper, profile: &Profile, grants: &Grants) {
 /// What the trials came to: nobody is to take a life for a service.
 fn tried(profile: &Profile) -> Option<String> {
     let proof = profile.proof.as_ref().filter(|proof| proof.lives)?;
-    let by_itself = profile.run.exit == Exit::Exited { status: 0 } && !profile.run.daemon;
-    if proof.exercise.is_some() || by_itself {
+    if proof.exercise.is_some() || ends_by_itself(profile) {
         return None;
     }
     let ready = proof.readiness.as_ref().map(|words| format!("{words}, and ")).unwrap_or_default();
