@@ -151,23 +151,13 @@ const PLAIN: [&str; 43] = [
     "MemoryDenyWriteExecute",
 ];
 
-/// Directives of several words or lines, which an empty value resets.
-const LISTS: [&str; 22] = [
-    "RuntimeDirectory",
-    "StateDirectory",
-    "CacheDirectory",
-    "LogsDirectory",
-    "ConfigurationDirectory",
-    "LoadCredential",
-    "ReadWritePaths",
-    "ReadOnlyPaths",
-    "InaccessiblePaths",
+/// Directives of several lines, each of which is taken whole; an empty value resets them.
+const LINES: [&str; 12] = [
     "ExecPaths",
     "NoExecPaths",
     "BindPaths",
     "BindReadOnlyPaths",
     "TemporaryFileSystem",
-    "DeviceAllow",
     "RestrictNamespaces",
     "RestrictAddressFamilies",
     "SystemCallFilter",
@@ -177,7 +167,7 @@ const LISTS: [&str; 22] = [
     "SocketBindDeny",
 ];
 
-/// Lists of paths or names, each of which is a word.
+/// Lists of paths or names, each of which is a word; an empty value resets them, too.
 const WORDS: [&str; 10] = [
     "RuntimeDirectory",
     "StateDirectory",
@@ -326,9 +316,9 @@ fn directives(unit: &Unit, name: &Name, host: &Host) -> Vec<(String, String)> {
     for key in PLAIN {
         found.extend(unit.last(SECTION, key).map(|value| (key.to_owned(), expand(value, name, host))));
     }
-    for key in LISTS {
+    for key in WORDS.into_iter().chain(LINES) {
         for value in unit.list(SECTION, key) {
-            if !WORDS.contains(&key) {
+            if LINES.contains(&key) {
                 found.push((key.to_owned(), expand(value, name, host)));
                 continue;
             }
