@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::{docs, names, schema, vm};
+use crate::{circles, docs, names, schema, vm};
 
 /// The longest source file allowed, in lines.
 const LONGEST_FILE: usize = 500;
@@ -29,6 +29,7 @@ pub fn run(options: &Options) -> Result<()> {
     step("layers", layers)?;
     step("file lengths", file_lengths)?;
     step("names of calls", names::run)?;
+    step("circles of files", circles::run)?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("schemas", || schema::run(&schema::Options { check: true }))?;
     step("the pages that are made", || docs::run(&docs::Options { check: true }))?;

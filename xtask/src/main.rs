@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod ci;
+mod circles;
 mod demo;
 mod dist;
 mod docs;

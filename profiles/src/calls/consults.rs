@@ -1,7 +1,7 @@
 //! Which capabilities a call takes by what it is, not by the files it is about: capabilities(7), and the kernel's own
 //! checks.
 
-use super::{File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Socket, Task};
+use super::operation::{File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Socket, Task};
 use crate::Capability;
 
 /// When a call consults a capability.

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::{
-    Condition, File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, ROWS, Removed, Row, Socket,
-    Task,
+use super::consults::Condition;
+use super::operation::{
+    File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task,
 };
+use super::row::Row;
+use super::rows::ROWS;
 
 const HEAD: &str = "\
 # What calls are understood to need

@@ -8,9 +8,10 @@ use nrtrace_ebpf::table::{
 use super::flags::{
     AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, CREATES, PRIVILEGED_OPTIONS, PRIVILEGED_REQUESTS,
 };
-use super::{
-    File, Flags, Identity, Kernel, Limit, Link, Memory, Mount, Operation, Removed, Row, Socket, Task, Timed,
+use super::operation::{
+    File, Flags, Identity, Kernel, Limit, Memory, Mount, Operation, Removed, Socket, Task, Timed,
 };
+use super::row::{Link, Row};
 
 const BOTH: u8 = WHEN_OK | WHEN_FAILED;
 const FAILED: u8 = WHEN_FAILED;

@@ -3,7 +3,8 @@
 use nrtrace_ebpf::table::NONE;
 
 use super::flags::{O_APPEND, O_RDWR, O_WRONLY, R_OK, W_OK};
-use super::{File, Flags, Kernel, Operation, Removed, Row, Socket, Timed};
+use super::operation::{File, Flags, Kernel, Operation, Removed, Socket, Timed};
+use super::row::Row;
 use crate::event::Object;
 use crate::event::PathObject;
 

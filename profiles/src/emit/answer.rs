@@ -1,9 +1,9 @@
 //! The answer, for every page that shows it: the result in a line, and what is done about needs, a row for those that are
 //! dealt with alike.
 
-use super::remedy::Verdict;
 use super::table::groups::Group;
 use super::table::proved;
+use super::verdict::Verdict;
 use crate::event::Exit;
 use crate::grants::Grants;
 use crate::profile::Profile;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::escape::yaml;
-use super::kubernetes::bound;
+use super::page::{Emitted, Page, reason};
+use super::ports::bound;
 use super::volumes::{self, Volume};
-use super::{Emitted, Page, reason};
 use crate::container::{Place, Placement};
 use crate::grants::{Grants, PORT_SYSCTL, Unmet};
 use crate::profile::Profile;

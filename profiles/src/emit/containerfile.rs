@@ -1,8 +1,8 @@
 //! Lines for a Containerfile (Dockerfile): what the image has to hold so that its user needs nothing else.
 
 use super::escape::shell::{assignment, quoted};
-use super::kubernetes::bound;
-use super::{Emitted, Page};
+use super::page::{Emitted, Page};
+use super::ports::bound;
 use crate::grants::{FileKind, Grants, capability_text, carriers, too_many_executables};
 use crate::profile::Profile;
 use crate::text::printable;

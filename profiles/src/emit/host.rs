@@ -1,6 +1,6 @@
 //! What is set for the whole machine at boot: sysctl.d(5), modules-load.d(5).
 
-use super::{Emitted, Page};
+use super::page::{Emitted, Page};
 use crate::grants::Grants;
 
 /// The file for `/etc/sysctl.d`. Names and values were checked to be plain when they were granted.

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use super::escape::markdown::{block, code, text};
 use super::escape::shell::readable;
-use super::table::rows::{access_of, named};
+use super::page::Emitted;
+use super::remedy::{remedies, verdict};
+use super::table::rows::{access_of, by_reason, named};
 use super::table::{listen, proved, unexplained};
-use super::{Emitted, Format, Verdict, by_reason, remedies, systemd, verdict};
+use super::verdict::Verdict;
+use super::{systemd, sysusers, tmpfiles};
 use crate::RawText;
 use crate::describe::{self, owner};
 use crate::grants::{BEYOND, FileKind, Grants, Why, reach};
@@ -253,7 +256,7 @@ impl Markdown {
     fn install(&mut self, profile: &Profile, grants: &Grants) {
         let name = &grants.name;
         self.heading(2, "With systemd");
-        let files = [Format::Sysusers, Format::Tmpfiles].map(|format| format.emit(profile, grants));
+        let files = [sysusers::emit(grants), tmpfiles::emit(grants)];
         for emitted in files {
             self.line(&format!("{}:", code(&format!("/etc/{}", emitted.file_name))));
             self.line("");

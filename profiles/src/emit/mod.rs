@@ -14,6 +14,8 @@ mod host;
 mod html;
 mod kubernetes;
 mod markdown;
+mod page;
+mod ports;
 mod remedy;
 mod script;
 mod setcap;
@@ -21,23 +23,24 @@ mod systemd;
 mod sysusers;
 pub mod table;
 mod tmpfiles;
+mod verdict;
 mod volumes;
 mod writable;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use table::rows::named;
+use std::collections::BTreeSet;
 
 use crate::changes::{self, Changes};
-use crate::grants::{Grants, Method, Unmet, Why};
+use crate::grants::{Grants, Method};
 use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
 pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
-pub use remedy::{Remedy, Verdict, done, remedies, verdict};
+pub use page::Emitted;
+pub use remedy::{Remedy, done, remedies, verdict};
 pub use systemd::hardening;
 pub use table::{Style, View, example, pairs, table};
+pub use verdict::Verdict;
 
 /// What can be written from a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -152,25 +155,6 @@ impl Format {
     }
 }
 
-/// One file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emitted {
-    /// Where it goes, relative to the output directory. Made of letters, digits, `.`, `_`, `-` and `/` alone.
-    pub file_name: String,
-    /// Its text.
-    pub text: String,
-    /// Whether it is a program.
-    pub executable: bool,
-    /// Needs that this target cannot express, on top of [`Grants::unmet`].
-    pub unmet: Vec<Unmet>,
-}
-
-impl Emitted {
-    fn plain(file_name: impl Into<String>, text: String) -> Self {
-        Self { file_name: file_name.into(), text, executable: false, unmet: Vec::new() }
-    }
-}
-
 /// What files are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Platform {
@@ -238,109 +222,4 @@ pub fn files(profile: &Profile, grants: &Grants, platforms: &[Platform]) -> Vec<
         formats.insert(Format::Markdown);
     }
     formats.into_iter().map(|format| format.emit(profile, grants)).collect()
-}
-
-/// A text file made line by line, with the comments all targets share. Comments start with `# `, which holds
-/// for every target.
-struct Page {
-    text: String,
-    unmet: Vec<Unmet>,
-}
-
-impl Page {
-    fn new(title: &str) -> Self {
-        let mut page = Self { text: String::new(), unmet: Vec::new() };
-        page.comment(title);
-        page.comment(
-            "Written by nrtrace from what a run needed. Each comment names the needs that its line serves.",
-        );
-        page
-    }
-
-    /// A line as it is: its parts have been escaped by the caller.
-    fn line(&mut self, line: &str) {
-        debug_assert!(!line.contains('\n'));
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn comment(&mut self, text: &str) {
-        self.indented_comment(0, text);
-    }
-
-    fn indented_comment(&mut self, indent: usize, text: &str) {
-        self.line(&format!("{:indent$}# {}", "", escape::comment(text)));
-    }
-
-    fn blank(&mut self) {
-        self.text.push('\n');
-    }
-
-    /// The comment before a granting line.
-    fn why(&mut self, why: &Why) {
-        self.indented_why(0, why);
-    }
-
-    fn indented_why(&mut self, indent: usize, why: &Why) {
-        self.indented_comment(indent, &reason(why));
-    }
-
-    /// Notes a need this target cannot express.
-    fn cannot(&mut self, why: &Why, reason: &str, hint: &str) {
-        for need in &why.needs {
-            self.unmet.push(Unmet::new(need, reason, hint));
-        }
-    }
-
-    fn section(&mut self, title: &str, lines: impl IntoIterator<Item = String>) {
-        let mut lines = lines.into_iter().peekable();
-        if lines.peek().is_none() {
-            return;
-        }
-        self.blank();
-        self.comment(title);
-        for line in lines {
-            self.comment(&format!("  {line}"));
-        }
-    }
-
-    /// The closing comments, and the finished file.
-    fn finish(self, file_name: String) -> Emitted {
-        self.finish_with(file_name, &[])
-    }
-
-    /// The same for the one file of a platform that also says what cannot be granted there at all.
-    fn finish_with(mut self, file_name: String, unmet: &[Unmet]) -> Emitted {
-        let text = |unmet: &Unmet| format!("[{}] {}; {}", unmet.need, unmet.reason, unmet.hint);
-        self.unmet.sort();
-        self.unmet.dedup();
-        let here: Vec<String> = self.unmet.iter().map(text).collect();
-        self.section("This file cannot express:", here);
-        self.section("Cannot be granted safely:", unmet.iter().map(text));
-        Emitted { file_name, text: self.text, executable: false, unmet: self.unmet }
-    }
-}
-
-/// Reasons, each once, with the needs it is given for, as they are named to people.
-fn by_reason<'a>(profile: &Profile, whys: &'a [Why]) -> BTreeMap<&'a str, BTreeSet<String>> {
-    let mut needs: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for why in whys {
-        let named = profile.requirements.iter().filter(|need| why.needs.contains(&need.id)).map(named);
-        needs.entry(&why.reason).or_default().extend(named.map(|name| name.concat()));
-    }
-    needs
-}
-
-/// A grant's reason, with the needs it serves; the first few, where they are many.
-fn reason(why: &Why) -> String {
-    const SHOWN: usize = 6;
-    if why.needs.is_empty() {
-        return why.reason.clone();
-    }
-    let mut needs: Vec<&str> = why.needs.iter().take(SHOWN).map(String::as_str).collect();
-    let rest = format!("and {} more", why.needs.len().saturating_sub(SHOWN));
-    if why.needs.len() > SHOWN {
-        needs.push(&rest);
-    }
-    format!("{} [{}]", why.reason, needs.join(", "))
 }

@@ -3,29 +3,12 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::verdict::Verdict;
 use super::{systemd, tmpfiles};
 use crate::RawText;
 use crate::grants::{Act, FileKind, Grade, Grants, Method, Reach, Way};
 use crate::place::Setting;
 use crate::requirement::{Need, Requirement};
-
-/// What is done about a need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It is granted.
-    Granted,
-    /// It is granted, but a file for systemd cannot hold it: not before some version, or not at all.
-    Partly,
-    /// Something in the program's own configuration is to be changed.
-    Advice,
-    /// It is not granted, and the program lives.
-    Optional,
-    /// It is granted once a trial without it has failed.
-    Withheld,
-    /// It cannot be granted safely.
-    Unmet,
-}
 
 /// A way to meet a need. Every text may hold text from the tracee: escape it for where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

@@ -1,7 +1,8 @@
 //! A script that sets file capabilities, for starts without systemd: setcap(8).
 
 use super::escape::shell::quoted;
-use super::{Emitted, Page, script};
+use super::page::{Emitted, Page};
+use super::script;
 use crate::grants::{Carriers, FileKind, Grants, capability_text, carriers, too_many_executables};
 use crate::profile::Profile;
 

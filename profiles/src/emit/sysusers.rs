@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Emitted, Page};
+use super::page::{Emitted, Page};
 use crate::grants::Grants;
 use crate::place::Class;
 

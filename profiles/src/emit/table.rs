@@ -11,42 +11,18 @@ pub(crate) mod rows;
 use super::answer::{ends_by_itself, headline, of, sections};
 use super::doubts;
 use super::escape::shell;
-use super::remedy::Verdict;
+use super::verdict::Verdict;
 use crate::describe;
 use crate::grants::{Grade, Grants, reach};
-use crate::profile::{Profile, Timeline, Unexplained};
-use crate::requirement::{Need, Seconds};
+use crate::profile::{Profile, Unexplained};
+use crate::requirement::Need;
 use crate::text::printable;
 use groups::{Group, few, groups};
 use paper::{BOLD, GREEN, Paper, RED, YELLOW, columns, padded};
+pub use paper::{Style, View};
 
 pub(super) use evidence::unexplained;
 pub(crate) use listens::listen;
-
-/// Whether the table may use terminal colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// Text alone.
-    Plain,
-    /// Titles and warnings in bold and colour (ECMA-48).
-    Colour,
-}
-
-/// How a result is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Colours.
-    pub style: Style,
-    /// Columns of the terminal; `None` for what is no terminal, where no line is broken.
-    pub width: Option<usize>,
-    /// Each need with its evidence.
-    pub all: bool,
-}
-
-impl View {
-    /// What goes to a file or a pipe.
-    pub const PLAIN: Self = Self { style: Style::Plain, width: None, all: false };
-}
 
 /// The answer: whether and as whom it runs, with what; after that, with [`View::all`], the evidence.
 pub fn table(profile: &Profile, grants: &Grants, view: &View) -> String {
@@ -258,37 +234,5 @@ fn counted(paper: &mut Paper, title: &str, entries: &[&Unexplained]) {
     paper.title(RED, &format!("{title} ({}{rest})", entries.len()));
     for entry in entries.iter().take(SHOWN) {
         paper.item("  ", &unexplained(entry));
-    }
-}
-
-/// When the program was ready, and from when on nothing privileged happened.
-pub(super) fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
-    let Some(ready) = timeline.ready else { return Some("it was never ready".into()) };
-    let seconds = |time: Seconds| format!("{:.1} s", time.0 as f64 / 1e9);
-    let (late, quiet) = (timeline.privileged_after_ready()?, timeline.quiet(end)?);
-    let exercised = if timeline.exercised.is_some() { ", then exercised" } else { "" };
-    let ready = format!("ready after {}{exercised}", seconds(ready));
-    Some(if late.0 == 0 {
-        format!("{ready}; nothing privileged happened in the {} after that", seconds(quiet))
-    } else {
-        format!(
-            "{ready}; the last privileged call came {} after it was ready, and nothing in the {} after that",
-            seconds(late),
-            seconds(quiet)
-        )
-    })
-}
-
-pub(super) fn group_of(need: &Need) -> (u8, &'static str) {
-    match need {
-        Need::Path { .. } => (0, "Files and directories"),
-        Need::Port { .. } => (1, "Ports"),
-        Need::Device { .. } => (2, "Devices"),
-        Need::Capability { .. } => (3, "Capabilities"),
-        Need::Limit { .. } => (4, "Limits and priorities"),
-        Need::Identity { .. } => (5, "Changes of identity and owner"),
-        Need::Sysctl { .. } => (6, "Kernel parameters"),
-        Need::Kernel { .. } => (7, "The kernel's own state"),
-        Need::Exec { .. } => (8, "Programs that give rights"),
     }
 }

@@ -1,7 +1,8 @@
 //! tmpfiles.d(5).
 
 use super::escape::tmpfiles::{field, glob_field, is_portable};
-use super::{Emitted, Page, Verdict};
+use super::page::{Emitted, Page};
+use super::verdict::Verdict;
 use crate::RawText;
 use crate::grants::{Directory, FileKind, Grants, Shipped, Why};
 

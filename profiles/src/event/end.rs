@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Accounts;
+use super::accounts::Accounts;
 use crate::RawText;
 
 /// How a recording ended.

@@ -1,6 +1,6 @@
 //! The user that everything is granted to, under a name that every consumer accepts.
 
-use super::Way;
+use super::act::Way;
 use crate::event::Identity;
 
 /// The user and the primary group.

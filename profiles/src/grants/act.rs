@@ -1,10 +1,10 @@
 //! A way to meet a need, as a value: what it does, what it opens beyond the need, and whether it is taken.
 
-use super::Reach;
+use super::grade::{Grade, Reach};
 use super::parts::{
     Acl, CapabilityGrant, Credential, Device, Directory, File, LimitGrant, Membership, Sysctl, Variable,
 };
-use super::{Grade, Method};
+use crate::method::Method;
 use crate::requirement::Limit;
 use crate::{Capability, RawText};
 
@@ -74,7 +74,7 @@ impl Act {
             Self::FileCapability(..) => Method::FileCapability,
             Self::Credential(..) => Method::Credential,
             Self::Listen(_) => Method::Socket,
-            Self::Sysctl(name, _) if name == super::PORT_SYSCTL => Method::Sysctl,
+            Self::Sysctl(name, _) if name == super::parts::PORT_SYSCTL => Method::Sysctl,
             Self::Sysctl(..) | Self::Module(_) => Method::Boot,
             Self::Before(_) => Method::Manager,
             Self::Device(..)

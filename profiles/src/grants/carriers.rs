@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Grants, Why};
+use super::Grants;
+use super::why::Why;
 use crate::interpreter::is_interpreter;
 use crate::profile::Profile;
 use crate::requirement::Evidence;

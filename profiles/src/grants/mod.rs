@@ -6,10 +6,13 @@
 
 mod account;
 mod act;
+mod beyond;
 mod carriers;
 mod choices;
+mod grade;
 mod parts;
 mod reach;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,19 +27,19 @@ pub use account::Account;
 pub(crate) use account::{is_account_name, safe_name};
 pub(crate) use act::Refusal;
 pub use act::{Act, Way};
+pub(crate) use beyond::BEYOND;
+pub use beyond::reach;
 pub(crate) use carriers::{Carriers, capability_text, carriers, too_many_executables};
 pub use choices::Choices;
+pub use grade::{Grade, On, Reach};
+pub(crate) use parts::PORT_SYSCTL;
 use parts::Piece;
 pub use parts::{
     Acl, CapabilityGrant, Credential, Device, Directory, Executes, File, FileKind, LimitGrant, Membership,
     PresentOwner, Shipped, Sysctl, Variable,
 };
-pub(crate) use reach::BEYOND;
 use reach::Used;
-pub use reach::{Grade, On, Reach, reach};
-
-/// The sysctl that says which ports take a capability.
-pub(crate) const PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+pub use why::{Unmet, Why};
 
 /// Everything that is to be granted, in an order that does not depend on the order of the requirements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,43 +112,6 @@ pub struct Grants {
     pub choices: Choices,
     /// What the program did, which no way opens anew.
     pub(crate) used: Used,
-}
-
-/// Which needs a grant serves, and why it is made that way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Why {
-    /// The ids of the requirements.
-    pub needs: BTreeSet<String>,
-    /// One short sentence. It may hold text from the tracee: escape it for where it goes.
-    pub reason: String,
-}
-
-impl Why {
-    pub(crate) fn new(need: &str, reason: impl Into<String>) -> Self {
-        Self { needs: BTreeSet::from([need.to_owned()]), reason: reason.into() }
-    }
-
-    /// Takes over the needs of another grant of the same thing.
-    pub(crate) fn also(&mut self, other: Self) {
-        self.needs.extend(other.needs);
-    }
-}
-
-/// A need that is not granted.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unmet {
-    /// The id of the requirement.
-    pub need: String,
-    /// Why it cannot be granted.
-    pub reason: String,
-    /// What to do instead.
-    pub hint: String,
-}
-
-impl Unmet {
-    pub(crate) fn new(need: &str, reason: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { need: need.to_owned(), reason: reason.into(), hint: hint.into() }
-    }
 }
 
 /// Puts a piece where those of its kind are; where one is already, that one serves both.

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Grade, Why};
+use super::grade::Grade;
+use super::why::Why;
 use crate::place::Class;
 use crate::text::letters;
 use crate::{Capability, RawText};
@@ -127,6 +128,9 @@ pub struct Variable {
     /// Why.
     pub why: Why,
 }
+
+/// The sysctl that says which ports take a capability.
+pub(crate) const PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// A kernel parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]

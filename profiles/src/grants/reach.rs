@@ -2,77 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::{Act, FileKind, Grants, PORT_SYSCTL, carriers};
+use super::act::Act;
+use super::grade::{Grade, On, Reach};
+use super::parts::{FileKind, PORT_SYSCTL};
 use crate::event::{FileType, Inode};
 use crate::place::{Place, World};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 use crate::text::letters;
-use crate::ways::GAINS;
 use crate::{Capability, RawText};
 
-/// The title of what [`reach()`] tells.
-pub(crate) const BEYOND: &str = "What this lets the user do beyond what the program did";
-
-/// Something that the user gains and the program did not use.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reach {
-    /// On what.
-    pub on: On,
-    /// In a few words, without the subject. They may hold text from the tracee.
-    pub words: String,
-    /// How much that is.
-    pub grade: Grade,
-}
-
-/// What a reach is on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum On {
-    /// An object itself: these permission bits, 4 read, 2 write, 1 search.
-    Itself(RawText, u32),
-    /// The entries of a directory: they can be removed and renamed, whoever owns them.
-    Entries(RawText),
-    /// What lies below a directory and is open to everybody there.
-    Open(RawText),
-    /// More than files that are known.
-    Machine(String),
-}
-
-/// How much is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grade {
-    /// Nothing.
-    None,
-    /// More of the very things that are needed, or what a group has that opens nothing of note.
-    Low,
-    /// What is worth a thought.
-    Medium,
-    /// Root, in all but name.
-    High,
-}
-
-impl Reach {
-    fn low(on: On, words: impl Into<String>) -> Self {
-        Self { on, words: words.into(), grade: Grade::Low }
-    }
-
-    fn machine(subject: impl Into<String>, words: impl Into<String>, grade: Grade) -> Self {
-        Self { on: On::Machine(subject.into()), words: words.into(), grade }
-    }
-
-    /// Subject and words.
-    pub fn text(&self) -> String {
-        let (On::Itself(path, _) | On::Entries(path) | On::Open(path)) = &self.on else {
-            let On::Machine(subject) = &self.on else { return self.words.clone() };
-            return format!("{subject}: {}", self.words);
-        };
-        format!("{path}: {}", self.words)
-    }
-}
+/// How much more a service may do whose processes may gain what files give.
+pub(crate) const GAINS: (&str, &str, Grade) = (
+    "any set-id program, and any with file capabilities",
+    "gives what its file says, within the bounding set, as it does to every user",
+    Grade::Medium,
+);
 
 /// What the program did with each path, and what is open to everybody as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,24 +148,5 @@ pub(super) fn of(act: &Act, used: &Used) -> Vec<Reach> {
         }
         _ => {}
     }
-    out
-}
-
-/// All that is gained beyond the needs, each once.
-pub fn reach(profile: &Profile, grants: &Grants) -> Vec<Reach> {
-    let taken = grants.ways.values().flatten().filter(|way| way.chosen);
-    let mut out: Vec<Reach> = taken.flat_map(|way| way.reach.iter().cloned()).collect();
-    let member = |name: &String| {
-        Reach::machine(format!("group {name}"), "whatever it may on this machine", Grade::Low)
-    };
-    let kept = grants.groups.iter().filter(|(_, membership)| membership.why.needs.is_empty());
-    out.extend(kept.map(|(name, _)| member(name)));
-    if grants.on_file {
-        for path in carriers(profile, grants, |_| true).files.keys() {
-            out.push(Reach::machine(path.to_text(), "whoever runs it has its capabilities", Grade::Medium));
-        }
-    }
-    out.sort();
-    out.dedup();
     out
 }

@@ -1,8 +1,9 @@
 //! What the system obeys, whoever put it there.
 
 use super::trees::{ACCOUNTS, CRON, OBEYED, RUNS};
-use super::{components, is_at_or_below, is_below, real};
+use super::{components, real};
 use crate::RawText;
+use crate::paths::{is_at_or_below, is_below};
 
 /// Why what is put at `path` has a say beyond whoever put it there: others run, load or obey it. A program's name makes
 /// no difference, for it can take any.

@@ -1,8 +1,9 @@
 //! What is read by whom it was not made for: the secrets of the machine, and those of other users.
 
-use super::{World, is_below, real};
+use super::{World, real};
 use crate::RawText;
 use crate::event::Inode;
+use crate::paths::is_below;
 
 /// Why a file is not opened by an entry for the user like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

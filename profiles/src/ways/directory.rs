@@ -1,7 +1,7 @@
 //! What a directory as a whole is to be, where the service makes, removes or writes several things in it.
 
 use super::groups;
-use super::paths::{foreign_owner, is_below_owned, kept_group, note_owner, refuse_foreign};
+use super::owners::{foreign_owner, is_below_owned, kept_group, note_owner, refuse_foreign};
 use super::tally::Tally;
 use crate::RawText;
 use crate::event::Inode;

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::capability::{danger, is_never_granted};
 use super::groups;
-use super::{danger, is_never_granted};
-use crate::grants::{Act, Grade, Grants, Way};
+use crate::grants::{Act, Grants, Way};
 use crate::profile::Profile;
 use crate::requirement::{Need, Requirement};
 use crate::{Capability, RawText};
@@ -105,10 +105,3 @@ fn amounts_to_root(capability: Capability) -> bool {
     is_never_granted(capability).is_some()
         || danger(capability).is_some_and(|danger| danger.starts_with("amounts to root"))
 }
-
-/// How much more a service may do whose processes may gain what files give.
-pub(crate) const GAINS: (&str, &str, Grade) = (
-    "any set-id program, and any with file capabilities",
-    "gives what its file says, within the bounding set, as it does to every user",
-    Grade::Medium,
-);

@@ -1,6 +1,6 @@
 //! What is there and changes hands: files and directories of the service's own.
 
-use super::paths::{cover, foreign_owner, kept_group, note_owner, refuse_foreign};
+use super::owners::{cover, foreign_owner, kept_group, note_owner, refuse_foreign};
 use super::tally::Wish;
 use crate::event::FileType;
 use crate::grants::{Acl, Act, Directory, File, FileKind, Grants, Refusal, Way, Why};
@@ -114,7 +114,7 @@ fn changes_hands(wish: &Wish, grants: &Grants) -> Result<Class, Refusal> {
     };
     let inode = wish.inode();
     if let Some(owner) = inode.and_then(|inode| foreign_owner(path, inode, grants)) {
-        return Err(super::paths::foreign(path, &owner, grants));
+        return Err(super::owners::foreign(path, &owner, grants));
     }
     // Its directory refused first, so that its own owner was not seen.
     if inode.is_none() && !grants.world.is_named(own_name(path)) {

@@ -1,6 +1,6 @@
 //! Changes of user, group and owner.
 
-use super::paths::is_given;
+use super::owners::is_given;
 use crate::RawText;
 use crate::calls::{self, ROWS};
 use crate::event::FileType;

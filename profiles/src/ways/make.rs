@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::names::flaw;
-use super::paths::{cover, elsewhere, foreign_owner};
+use super::owners::{cover, elsewhere, foreign_owner};
 use super::tally::Wish;
 use crate::RawText;
 use crate::calls;

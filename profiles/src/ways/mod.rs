@@ -18,6 +18,7 @@ mod limit;
 mod make;
 mod names;
 mod open;
+mod owners;
 mod paths;
 mod port;
 mod sysctl;
@@ -32,7 +33,6 @@ use crate::profile::Profile;
 use crate::requirement::{Need, Requirement, Severity};
 
 pub use capability::{danger, is_never_granted};
-pub(crate) use exec::GAINS;
 
 /// The plan for a profile. Total: each required need is the subject of a grant, of advice or of a refusal.
 pub fn grants(profile: &Profile) -> Grants {

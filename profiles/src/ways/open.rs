@@ -2,7 +2,7 @@
 
 use super::give::{give, inside_own};
 use super::groups::{is_dangerous, join, join_on_demand};
-use super::paths::{foreign_owner, note_owner};
+use super::owners::{foreign_owner, note_owner};
 use super::tally::Wish;
 use crate::RawText;
 use crate::event::FileType;

@@ -2,13 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::{path, spans, text, verdict_words};
+use super::words::{path, spans, text, verdict_words};
 use crate::RawText;
 use crate::describe;
-use crate::emit::Verdict;
 use crate::emit::answer::{headline, of, sections};
 use crate::emit::doubts::{self, Doubt};
 use crate::emit::table::groups::{Group, groups};
+use crate::emit::verdict::Verdict;
 use crate::grants::Grants;
 use crate::profile::Profile;
 

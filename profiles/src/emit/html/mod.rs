@@ -7,18 +7,20 @@ mod answer;
 mod needs;
 mod timeline;
 mod tree;
+mod words;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use words::{seconds, text};
 
 use super::escape::shell::readable;
+
+use super::page::Emitted;
 use super::table::{listen, unexplained};
-use super::{Emitted, Format, Verdict, verdict};
-use crate::RawText;
+use super::{compose, containerfile, kubernetes, setcap, systemd, sysusers, tmpfiles};
 use crate::describe;
 use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::profile::Profile;
-use crate::requirement::{Seconds, word};
-use crate::text::printable;
+use crate::requirement::word;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -62,37 +64,6 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let mut out = page.into_string();
     out.push('\n');
     Emitted::plain("report.html", out)
-}
-
-/// Text with control characters made visible; maud escapes the rest.
-fn text(raw: &str) -> String {
-    printable(raw).into_owned()
-}
-
-fn path(raw: &RawText) -> String {
-    raw.to_string()
-}
-
-fn seconds(seconds: Seconds) -> String {
-    let value = seconds.written();
-    if value < 1.0 { format!("{:.0} ms", value * 1e3) } else { format!("{value:.1} s") }
-}
-
-/// The name of a verdict, for classes and for people.
-fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Granted => ("granted", "granted"),
-        // They look like what is to be done by hand.
-        Verdict::Partly => ("advice", "not held by each file"),
-        Verdict::Advice => ("advice", "to configure"),
-        Verdict::Optional => ("optional", "not needed"),
-        Verdict::Withheld => ("advice", "withheld"),
-        Verdict::Unmet => ("unmet", "cannot be granted"),
-    }
-}
-
-fn verdict_of(requirement: &crate::requirement::Requirement, grants: &Grants) -> Verdict {
-    verdict(grants, requirement)
 }
 
 fn head(profile: &Profile, grants: &Grants) -> Markup {
@@ -149,31 +120,18 @@ fn rest(profile: &Profile, grants: &Grants) -> Markup {
     }
 }
 
-/// Text with what stands between backticks as code.
-fn spans(raw: &str) -> Markup {
-    let parts: Vec<&str> = raw.split('`').collect();
-    let paired = parts.len() % 2 == 1;
-    html! {
-        @if !paired { (text(raw)) }
-        @for (n, part) in parts.iter().enumerate().filter(|_| paired) {
-            @if n % 2 == 1 { code { (text(part)) } } @else { (text(part)) }
-        }
-    }
-}
-
 /// The files that grant, to read and to copy.
 fn files(profile: &Profile, grants: &Grants) -> Markup {
-    let formats = [
-        Format::Sysusers,
-        Format::Tmpfiles,
-        Format::SystemdUnit,
-        Format::SystemdDropIn,
-        Format::Kubernetes,
-        Format::Containerfile,
-        Format::Compose,
-        Format::Setcap,
+    let all = [
+        sysusers::emit(grants),
+        tmpfiles::emit(grants),
+        systemd::unit(profile, grants),
+        systemd::dropin(profile, grants),
+        kubernetes::emit(profile, grants),
+        containerfile::emit(profile, grants),
+        compose::emit(profile, grants),
+        setcap::emit(profile, grants),
     ];
-    let all: Vec<Emitted> = formats.map(|format| format.emit(profile, grants)).into();
     html! {
         section #files {
             h2 { "Files" }

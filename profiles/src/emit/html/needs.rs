@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{path, seconds, text, verdict_of, verdict_words};
+use super::words::{path, seconds, text, verdict_of, verdict_words};
 use crate::describe::owner;
+use crate::emit::remedy::{Remedy, remedies};
+use crate::emit::table::proved;
+use crate::emit::table::rows::group_of;
 use crate::emit::table::rows::{access_of, named};
-use crate::emit::table::{group_of, proved};
-use crate::emit::{Remedy, remedies};
 use crate::event::Phase;
 use crate::grants::Grants;
 use crate::profile::Profile;

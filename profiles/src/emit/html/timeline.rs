@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{seconds, text, verdict_of, verdict_words};
-use crate::emit::table::group_of;
-use crate::emit::table::phases;
+use super::words::{seconds, text, verdict_of, verdict_words};
+use crate::emit::table::rows::group_of;
 use crate::emit::table::rows::named;
+use crate::emit::table::rows::phases;
 use crate::grants::Grants;
 use crate::profile::Profile;
 use crate::requirement::{Requirement, Seconds};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{text, verdict_of, verdict_words};
+use super::words::{text, verdict_of, verdict_words};
 use crate::RawText;
 use crate::emit::table::rows::access_of;
 use crate::grants::Grants;

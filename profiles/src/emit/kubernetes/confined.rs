@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::parts::Parts;
+use super::parts::{Parts, prepare, sub_path};
 use crate::container::Place;
-use crate::emit::volumes::{self, Volume};
+use crate::emit::volumes;
 use crate::grants::{Grants, Why};
 use crate::profile::Profile;
 use crate::{Capability, RawText};
@@ -47,25 +47,6 @@ pub struct EmptyDir {
     pub prepare: Option<&'static str>,
     /// `subPath` of the mount.
     pub sub_path: Option<&'static str>,
-}
-
-/// The text of an init container's shell, where the volume has to be prepared. A volume's root is root's, so that its times
-/// cannot be set: what is in it is copied piece by piece.
-pub(super) fn prepare(volume: &Volume) -> Option<&'static str> {
-    match (volume.owned, volume.copied) {
-        (true, true) => Some("mkdir -m 0700 \"$2/own\"; [ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2/own\""),
-        (true, false) => Some("mkdir -m 0700 \"$2/own\""),
-        (false, true) => Some(
-            "[ ! -d \"$1\" ] || { [ -r \"$1\" ] || { echo \"$1 is not readable\" >&2; exit 1; }; \
-             for f in \"$1\"/* \"$1\"/.[!.]* \"$1\"/..?*; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] || cp -RPp \"$f\" \"$2\"; done; }",
-        ),
-        (false, false) => None,
-    }
-}
-
-/// The part of a volume that is mounted.
-pub(super) fn sub_path(volume: &Volume) -> Option<&'static str> {
-    volume.owned.then_some("own")
 }
 
 /// What the pod says.

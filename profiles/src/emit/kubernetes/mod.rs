@@ -6,15 +6,14 @@ mod parts;
 mod patch;
 
 use super::escape::yaml::string;
+use super::page::{Emitted, Page, reason};
 use super::table::proved::trials;
 use super::volumes;
-use super::{Emitted, Page, reason};
 use crate::grants::{Grants, Unmet};
 use crate::profile::Profile;
 pub use confined::{Confined, EmptyDir, confined};
 pub use level::Level;
 
-pub(super) use parts::bound;
 pub use patch::{PatchError, Target, patch};
 
 use parts::{At, Parts};

@@ -2,21 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::confined::{prepare, sub_path};
 use super::level::{Level, Obstacle, SAFE_SYSCTLS, level};
-use super::patch::Present;
 use crate::Capability;
 use crate::container::Place;
 use crate::emit::escape::yaml::string;
+use crate::emit::page::{Page, reason};
+use crate::emit::ports::bound;
 use crate::emit::volumes::{self, Volume, Volumes};
-use crate::emit::{Page, reason};
-use crate::event::Protocol;
 use crate::grants::{Grants, Method, PORT_SYSCTL};
 use crate::profile::Profile;
 
 /// Columns that a part is indented by.
 #[derive(Clone, Copy)]
 pub(super) struct At(pub(super) usize);
+
+/// What the manifest has where the patch would otherwise lose or miss something.
+#[derive(Default)]
+pub(super) struct Present {
+    /// The pod's supplementalGroups, which a patch replaces.
+    pub(super) groups: Vec<u64>,
+    /// The pod's sysctls, which a patch replaces.
+    pub(super) sysctls: BTreeMap<String, String>,
+    /// Whether the container is privileged.
+    pub(super) privileged: bool,
+    /// Whether the container adds capabilities.
+    pub(super) adds: bool,
+}
 
 /// What parts are made from.
 pub(super) struct Parts<'a> {
@@ -481,19 +492,21 @@ impl Parts<'_> {
     }
 }
 
-/// The ports bound, with the addresses.
-pub(in crate::emit) fn bound(profile: &Profile) -> BTreeMap<(u16, &'static str), BTreeSet<String>> {
-    let mut ports: BTreeMap<(u16, &'static str), BTreeSet<String>> = BTreeMap::new();
-    for listen in &profile.listens {
-        let protocol = match listen.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-            _ => continue,
-        };
-        if let Some(port) = listen.port.filter(|port| *port != 0) {
-            ports.entry((port, protocol)).or_default().insert(listen.address.to_text());
-        }
+/// The text of an init container's shell, where the volume has to be prepared. A volume's root is root's, so that its times
+/// cannot be set: what is in it is copied piece by piece.
+pub(super) fn prepare(volume: &Volume) -> Option<&'static str> {
+    match (volume.owned, volume.copied) {
+        (true, true) => Some("mkdir -m 0700 \"$2/own\"; [ ! -d \"$1\" ] || cp -RPp \"$1/.\" \"$2/own\""),
+        (true, false) => Some("mkdir -m 0700 \"$2/own\""),
+        (false, true) => Some(
+            "[ ! -d \"$1\" ] || { [ -r \"$1\" ] || { echo \"$1 is not readable\" >&2; exit 1; }; \
+             for f in \"$1\"/* \"$1\"/.[!.]* \"$1\"/..?*; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] || cp -RPp \"$f\" \"$2\"; done; }",
+        ),
+        (false, false) => None,
     }
-    ports
+}
+
+/// The part of a volume that is mounted.
+pub(super) fn sub_path(volume: &Volume) -> Option<&'static str> {
+    volume.owned.then_some("own")
 }

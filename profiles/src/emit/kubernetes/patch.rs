@@ -1,17 +1,15 @@
 //! A patch for the user's own manifest: a strategic merge patch, or a kustomization that holds it.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::level::Level;
 use super::level::Obstacle;
-use super::parts::{At, Parts};
+use super::parts::{At, Parts, Present};
 use crate::RawText;
 use crate::emit::escape::yaml::string;
+use crate::emit::page::{Emitted, Page, reason};
 use crate::emit::volumes::{self, Volumes};
-use crate::emit::{Emitted, Page, reason};
 use crate::grants::{Grants, Unmet};
 use crate::paths::is_at_or_below;
 use crate::profile::Profile;
@@ -42,19 +40,6 @@ pub enum PatchError {
     /// There is none of that name.
     #[error("the manifest has no container {0}; it has: {1}")]
     NoContainer(String, String),
-}
-
-/// What the manifest has where the patch would otherwise lose or miss something.
-#[derive(Default)]
-pub(super) struct Present {
-    /// The pod's supplementalGroups, which a patch replaces.
-    pub(super) groups: Vec<u64>,
-    /// The pod's sysctls, which a patch replaces.
-    pub(super) sysctls: BTreeMap<String, String>,
-    /// Whether the container is privileged.
-    pub(super) privileged: bool,
-    /// Whether the container adds capabilities.
-    pub(super) adds: bool,
 }
 
 /// A container of the manifest.

@@ -1,11 +1,14 @@
 //! `apply.sh`, `undo.sh` and `setcap.sh`: what is typed to have `changes.json` carried out by `nrtrace apply`, or taken back.
 
+mod call;
 mod start;
 
-use super::escape::shell::assignment;
-use super::{Emitted, Page, setcap};
+use super::page::{Emitted, Page};
+use super::setcap;
 use crate::grants::{Grants, Method, carriers};
 use crate::profile::Profile;
+
+pub(super) use call::call;
 
 /// The script that grants.
 pub(super) fn apply(profile: &Profile, grants: &Grants) -> Emitted {
@@ -46,21 +49,6 @@ fn head(title: &str) -> Page {
     page.comment(title);
     page.comment("Written by nrtrace.");
     page
-}
-
-/// Finds nrtrace, and has it do something with the directory that the script is in.
-pub(super) fn call(page: &mut Page, grants: &Grants, what: &str) {
-    page.line("set -eu");
-    let program = grants.choices.program.as_deref().unwrap_or("nrtrace");
-    page.line(&assignment("nrtrace", program.as_bytes()));
-    page.line("if command -v nrtrace >/dev/null; then nrtrace=$(command -v nrtrace); fi");
-    page.line("nrtrace=${NRTRACE:-$nrtrace}");
-    page.line("here=$(dirname -- \"$0\")");
-    page.line("if ! [ -f \"$here/changes.json\" ]; then echo \"$0: changes.json is to lie beside it\" >&2; exit 2; fi");
-    page.line(
-        "if ! [ -x \"$nrtrace\" ]; then echo \"$0: install nrtrace, or name it in the variable NRTRACE\" >&2; exit 3; fi",
-    );
-    page.line(&format!("\"$nrtrace\" {what} -- \"$here\""));
 }
 
 fn finish(mut page: Page, name: &str, grants: &Grants) -> Emitted {

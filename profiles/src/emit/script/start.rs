@@ -2,7 +2,8 @@
 
 use crate::Capability;
 use crate::emit::escape::shell::{quoted, readable};
-use crate::emit::{Page, systemd};
+use crate::emit::page::Page;
+use crate::emit::systemd;
 use crate::grants::Grants;
 use crate::profile::Profile;
 

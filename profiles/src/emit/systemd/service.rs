@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::sandbox;
 use crate::emit::escape::tmpfiles::is_portable;
 use crate::emit::escape::unit::{is_plain_directory, is_plain_value, word};
-use crate::emit::{Emitted, Page, reason};
+use crate::emit::page::{Emitted, Page, reason};
 use crate::grants::{Directory, Grants, LimitGrant, Method};
 use crate::place::Class;
 use crate::profile::Profile;

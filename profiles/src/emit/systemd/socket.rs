@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::emit::escape::unit::is_plain_value;
-use crate::emit::{Emitted, Page};
+use crate::emit::page::{Emitted, Page};
 use crate::event::Protocol;
 use crate::grants::Grants;
 use crate::profile::{Listen, Profile};

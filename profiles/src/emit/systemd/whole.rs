@@ -4,7 +4,7 @@ use super::service;
 use crate::RawText;
 use crate::emit::escape::tmpfiles::is_portable;
 use crate::emit::escape::unit::{argument, is_plain_value, word};
-use crate::emit::{Emitted, Page};
+use crate::emit::page::{Emitted, Page};
 use crate::grants::{Grants, Method};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::listens::listen;
 use super::paper::{BOLD, Paper};
-use super::rows::{access_of, named, remedy, why_of};
-use super::{gave_up, group_of, listen, phases, proved, shell};
+use super::rows::{access_of, group_of, named, phases, remedy, why_of};
+use super::{gave_up, proved};
 use crate::describe;
+use crate::emit::escape::shell;
 use crate::event::Obstacle;
 use crate::grants::{BEYOND, Grants, Reach, reach};
 use crate::knowledge::Fact;

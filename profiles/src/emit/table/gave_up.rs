@@ -28,7 +28,7 @@ pub(super) fn last_words(paper: &mut Paper, said: &[RawText]) {
 pub(super) fn looked_at(paper: &mut Paper, gave_up: &GaveUp) {
     if !gave_up.looked_at.is_empty() {
         paper.blank();
-        paper.title(super::BOLD, "What it looked at before it gave up");
+        paper.title(super::paper::BOLD, "What it looked at before it gave up");
     }
     for looked in &gave_up.looked_at {
         let owner = looked.inode.as_ref().map(|inode| format!(" ({})", owner(inode))).unwrap_or_default();

@@ -3,8 +3,32 @@
 
 use tabled::grid::util::string::get_line_width;
 
-use super::{Style, View};
 use crate::text::printable;
+
+/// Whether the table may use terminal colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Text alone.
+    Plain,
+    /// Titles and warnings in bold and colour (ECMA-48).
+    Colour,
+}
+
+/// How a result is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Colours.
+    pub style: Style,
+    /// Columns of the terminal; `None` for what is no terminal, where no line is broken.
+    pub width: Option<usize>,
+    /// Each need with its evidence.
+    pub all: bool,
+}
+
+impl View {
+    /// What goes to a file or a pipe.
+    pub const PLAIN: Self = Self { style: Style::Plain, width: None, all: false };
+}
 
 pub(super) const BOLD: &str = "\x1b[1m";
 pub(super) const RED: &str = "\x1b[1;31m";

@@ -1,12 +1,16 @@
 //! What is said of one need.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::proved;
 use crate::RawText;
 use crate::describe::{gift, owner};
-use crate::emit::remedy::{Verdict, remedies, verdict};
+use crate::emit::remedy::{remedies, verdict};
+use crate::emit::verdict::Verdict;
 use crate::event::Phase;
-use crate::grants::Grants;
-use crate::requirement::{IdentityOperation, Need, Requirement, Severity, word};
+use crate::grants::{Grants, Why};
+use crate::profile::{Profile, Timeline};
+use crate::requirement::{IdentityOperation, Need, Requirement, Seconds, Severity, word};
 
 /// The subject, with the names of ids.
 pub(crate) fn named(requirement: &Requirement) -> Vec<String> {
@@ -145,4 +149,49 @@ pub(super) fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> 
         _ => remedy.chosen.then_some(remedy.text),
     })
     .collect()
+}
+
+/// Reasons, each once, with the needs it is given for, as they are named to people.
+pub(in crate::emit) fn by_reason<'a>(
+    profile: &Profile,
+    whys: &'a [Why],
+) -> BTreeMap<&'a str, BTreeSet<String>> {
+    let mut needs: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for why in whys {
+        let named = profile.requirements.iter().filter(|need| why.needs.contains(&need.id)).map(named);
+        needs.entry(&why.reason).or_default().extend(named.map(|name| name.concat()));
+    }
+    needs
+}
+
+pub(in crate::emit) fn group_of(need: &Need) -> (u8, &'static str) {
+    match need {
+        Need::Path { .. } => (0, "Files and directories"),
+        Need::Port { .. } => (1, "Ports"),
+        Need::Device { .. } => (2, "Devices"),
+        Need::Capability { .. } => (3, "Capabilities"),
+        Need::Limit { .. } => (4, "Limits and priorities"),
+        Need::Identity { .. } => (5, "Changes of identity and owner"),
+        Need::Sysctl { .. } => (6, "Kernel parameters"),
+        Need::Kernel { .. } => (7, "The kernel's own state"),
+        Need::Exec { .. } => (8, "Programs that give rights"),
+    }
+}
+
+/// When the program was ready, and from when on nothing privileged happened.
+pub(in crate::emit) fn phases(timeline: &Timeline, end: Seconds) -> Option<String> {
+    let Some(ready) = timeline.ready else { return Some("it was never ready".into()) };
+    let seconds = |time: Seconds| format!("{:.1} s", time.0 as f64 / 1e9);
+    let (late, quiet) = (timeline.privileged_after_ready()?, timeline.quiet(end)?);
+    let exercised = if timeline.exercised.is_some() { ", then exercised" } else { "" };
+    let ready = format!("ready after {}{exercised}", seconds(ready));
+    Some(if late.0 == 0 {
+        format!("{ready}; nothing privileged happened in the {} after that", seconds(quiet))
+    } else {
+        format!(
+            "{ready}; the last privileged call came {} after it was ready, and nothing in the {} after that",
+            seconds(late),
+            seconds(quiet)
+        )
+    })
 }
