@@ -81,6 +81,7 @@ impl CourseArgs {
         Course {
             readiness: self.readiness(),
             ready_timeout: self.ready_timeout,
+            asleep: None,
             exercise: self.exercise.clone(),
             exercise_timeout: self.exercise_timeout,
             stays: self.stays,

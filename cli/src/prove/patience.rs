@@ -46,6 +46,7 @@ mod tests {
         let course = Course {
             readiness: Readiness::default(),
             ready_timeout: Duration::from_secs(60),
+            asleep: None,
             exercise: None,
             exercise_timeout: Duration::ZERO,
             settle: Duration::ZERO,

@@ -63,7 +63,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
         if lives {
-            harden::harden(&prover, &mut profile, 1, talk)?;
+            harden::harden(&prover, &mut profile, talk)?;
             (verified.failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = verified.lives();
         }
@@ -81,7 +81,6 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         // Written now, too.
         losses = write(wanted, &prover, &profile);
         if lives {
-            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
             let failure;
             (failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = failure.is_none();

@@ -9,6 +9,7 @@ mod managed;
 mod notify;
 mod output;
 mod port;
+mod quiet;
 mod readiness;
 mod watch;
 
@@ -97,6 +98,10 @@ pub struct Course {
     pub readiness: Readiness,
     /// How long that may take.
     pub ready_timeout: Duration,
+    /// How long all of it may sleep before it is ready: who is known to be ready sooner will not be any more. Where nothing
+    /// is said, as long as readiness may take.
+    #[serde(default)]
+    pub asleep: Option<Duration>,
     /// Shell text that exercises it, once it is ready.
     pub exercise: Option<OsString>,
     /// How long that may take.

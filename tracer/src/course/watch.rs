@@ -9,6 +9,7 @@ use nrtrace_profiles::event::Milestones;
 use super::command::Command;
 use super::notify::Notify;
 use super::output::Output;
+use super::quiet::Quiet;
 use super::readiness::Asker;
 use super::{Course, Failure, Tree, Verdict};
 use crate::launch::Error;
@@ -35,6 +36,7 @@ pub struct Watch {
     asker: Asker,
     signal_mask: SigSet,
     start: Instant,
+    quiet: Quiet,
     stage: Stage,
     milestones: Milestones,
     verdict: Option<Verdict>,
@@ -64,6 +66,7 @@ impl Watch {
             course: course.clone(),
             signal_mask,
             start: now,
+            quiet: Quiet::new(now),
             stage,
             milestones: Milestones::default(),
             verdict: None,
@@ -137,8 +140,11 @@ impl Watch {
             }
             return Ok(Some(Turn::Ready));
         }
-        let waited = self.start.elapsed();
-        if waited < self.course.ready_timeout {
+        let now = Instant::now();
+        let waited = now.duration_since(self.start);
+        let asleep = self.course.asleep;
+        let is_asleep = asleep.is_some_and(|longest| self.quiet.lasts(|| tree.processes(), now) >= longest);
+        if waited < self.course.ready_timeout && !is_asleep {
             return Ok(None);
         }
         let said = self.asker.said(tree);
