@@ -10,10 +10,11 @@ use nrtrace_profiles::emit::Emitted;
 use nrtrace_tracer::changes::{STATE, applied};
 
 use crate::output::{Losses, OutputDir};
-use crate::results::PROFILE;
 
 /// The list: a line for each file, its text's number in front.
 const LIST: &str = ".nrtrace";
+/// The profile's own file.
+pub const PROFILE: &str = "profile.json";
 /// What a profile begins with, of whatever version.
 const PROFILE_BEGINS: &str = "{\n  \"schema\": \"nrtrace/profile/";
 /// No list is longer.

@@ -1,20 +1,18 @@
-//! `nrtrace run` of a container engine: the program is what runs in the container. What is done by a process that is not the
-//! command's own can be watched, but not tried.
+//! `nrtrace run` of a container engine: the program is what runs in the container.
 
-use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, anyhow};
 use nrtrace_profiles::event::Mode;
-use nrtrace_tracer::attach::engine::{self, Engine, Kind};
+use nrtrace_tracer::attach::engine::{Engine, Kind};
 use nrtrace_tracer::attach::{self, Plan};
 use nrtrace_tracer::backend::{Choice, Wanted};
 use nrtrace_tracer::launch::identity;
 
 use crate::args::{RecordArg, RunArgs};
 use crate::attach::profile;
+use crate::client::client;
 use crate::failure::BadInput;
 use crate::output::{Losses, Target};
 use crate::place::{self, Place, Why};
@@ -26,43 +24,11 @@ use crate::{knowledge, replay};
 const ROOT_NEEDS_CALLS: &str = "the container runs as root, for which each call is put to the oracle, so it needs \
                                 --record calls; --user 1000 --cap-add=all makes it a permissive run";
 
-/// Which client a command is, and its name; nothing for one that works by itself.
-pub fn client(command: &[OsString]) -> Option<(Kind, String)> {
-    let program = command.first()?;
-    let kind = engine::kind(Path::new(program))?;
-    Some((kind, Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned()))
-}
-
 /// The kind of engine that is to be run for what it starts. Whoever says whom the command is to run as means the engine
 /// itself.
 pub fn asked(args: &RunArgs) -> Option<Kind> {
     let itself = args.enforce || args.as_root || args.subject.user.is_some();
     client(&args.command).map(|(kind, _)| kind).filter(|kind| !itself && *kind != Kind::Manages)
-}
-
-/// A trial is of what the command itself does.
-///
-/// # Errors
-/// Where its work is done by others.
-pub fn must_work_itself(command: &[OsString]) -> Result<(), BadInput> {
-    let Some((kind, name)) = client(command) else { return Ok(()) };
-    let (why, instead) = match kind {
-        Kind::Starts => (
-            "has its work done in a container that it alone knows how to start again",
-            "prove the image with nrtrace run --minimize -- podman run IMAGE",
-        ),
-        Kind::Asks => (
-            "has a daemon do its work, in processes that are not its children",
-            "watch the container with nrtrace attach --container NAME --wait",
-        ),
-        Kind::Manages => (
-            "has the service manager do its work, in processes that are not its children",
-            "watch the service with nrtrace attach --unit UNIT --wait",
-        ),
-    };
-    Err(BadInput(format!(
-        "{name} {why}, so there is nothing to prove: {instead}, or prove the program by its own command"
-    )))
 }
 
 /// Runs the engine with nrtrace's own rights, and says what the program in its container needs.

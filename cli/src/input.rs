@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::profile::{self, Profile};
 use nrtrace_tracer::files::{bounded, read_regular};
 
+use crate::artefacts::PROFILE;
 use crate::failure::BadInput;
-use crate::results::PROFILE;
 
 /// The profile itself, where the directory that it is in is named.
 pub fn in_directory(path: &Path) -> PathBuf {

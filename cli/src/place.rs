@@ -1,27 +1,21 @@
 //! Where a plain run happens: in a sandbox that is thrown away with all that the program wrote, or in place.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Object, Outcome, SocketObject, Trace};
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::recording::Recorded;
 use nrtrace_tracer::trial::{self, News, Report, Request, Rights, TrialError, Watching};
 
 use crate::args::{NetworkArg, RunArgs, Talk};
-use crate::engine;
+use crate::client;
 use crate::failure::BadInput;
+use crate::hidden;
 use crate::progress::Line;
 use crate::prove::shared;
-use crate::run::Settled;
+use crate::settled::Settled;
 use crate::terminal;
 use crate::there::There;
 use crate::watcher::{Watcher, announce};
@@ -84,7 +78,7 @@ pub fn tell(talk: &Talk, place: &Place) {
 /// # Errors
 /// Options of a sandbox, where there is to be none.
 pub fn of(args: &RunArgs) -> Result<Place> {
-    let place = match engine::client(&args.command) {
+    let place = match client::client(&args.command) {
         _ if args.in_place => Place::Here(Why::Asked),
         Some((_, name)) => Place::Here(Why::Client(name)),
         None if Privileges::of_self()?.require_permissive().is_err() => Place::Here(Why::NotRoot),
@@ -102,26 +96,6 @@ pub fn of(args: &RunArgs) -> Result<Place> {
         ),
         _ => Ok(place),
     }
-}
-
-/// The services of this machine that the program could not reach from the sandbox, by their sockets.
-pub fn out_of_reach(trace: &Trace) -> Vec<String> {
-    let mut services = BTreeSet::new();
-    for event in &trace.events {
-        if let Object::Socket(SocketObject { path: Some(path), .. }) = &event.object
-            && event.outcome == (Outcome::Failure { errno: libc::ECONNREFUSED })
-        {
-            services.insert(path.path.clone());
-        }
-    }
-    let listens = |path: &RawText| {
-        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-        path.metadata().is_ok_and(|what| what.file_type().is_socket())
-    };
-    let told = services.iter().filter(|path| listens(path)).map(|path| {
-        format!("whoever listens at {path} on this machine cannot be reached from the sandbox: --share {path} shows it")
-    });
-    told.collect()
 }
 
 /// Runs the program in a sandbox. `None` where none can be made; nothing was run then.
@@ -186,7 +160,7 @@ fn request(args: &RunArgs, settled: &Settled) -> Result<Request> {
 
 fn recorded(report: Report) -> Recorded {
     let mut trace = report.trace;
-    let hidden = out_of_reach(&trace);
+    let hidden = hidden::services(&trace);
     trace.end.notes.extend(report.remarks.into_iter().chain(hidden));
     let closed: Vec<String> = trial::reopen(&mut trace).iter().map(ToString::to_string).collect();
     if !closed.is_empty() {

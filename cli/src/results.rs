@@ -13,13 +13,10 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 
 use crate::args::{ColourArg, Files, ReportFormat, Results, Showing};
-use crate::artefacts::Guard;
+use crate::artefacts::{Guard, PROFILE};
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
 use crate::{shipped, terminal};
-
-/// The profile's own file.
-pub const PROFILE: &str = "profile.json";
 
 /// What is written of a profile.
 #[derive(Clone, Copy)]

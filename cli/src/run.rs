@@ -7,50 +7,31 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Record};
-use nrtrace_profiles::knowledge::Library;
+use nrtrace_profiles::event::Exit;
 use nrtrace_profiles::text::printable;
 use nrtrace_tracer::backend::{Ready, Wanted};
 use nrtrace_tracer::changes;
-use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
-use nrtrace_tracer::launch::privileges::Privileges;
-use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
-use nrtrace_tracer::recording::{self, Facts, Recorded};
-use nrtrace_tracer::session::Plan;
+use nrtrace_tracer::course::{Failure, Verdict};
+use nrtrace_tracer::recording::{self, Recorded};
 
-use crate::args::{IdentityArg, RecordArg, RunArgs, Talk};
+use crate::args::{RunArgs, Talk};
+use crate::client;
 use crate::engine;
 use crate::failure::{BROKEN, BadInput};
-use crate::knowledge;
-use crate::name;
 use crate::origin;
-use crate::output::{Losses, OutputDir, Target};
+use crate::output::Losses;
 use crate::place::{self, Place};
 use crate::programs;
 use crate::progress::Line;
 use crate::prove;
 use crate::replay;
-use crate::results::{self, complete, conclude};
+use crate::results::{complete, conclude};
 use crate::rotated;
-use crate::service::Started;
+use crate::service::started::Started;
+use crate::settled::{Settled, settle};
 use crate::terminal;
-use crate::there::{There, found_from_everywhere};
+use crate::there::There;
 use crate::watcher::prepare;
-
-/// What the arguments come to: everything is settled before the program starts.
-pub struct Settled {
-    /// What is known of programs.
-    library: Library,
-    /// What the artefacts are named after.
-    name: String,
-    /// How the program is run.
-    pub plan: Plan,
-    /// What is recorded.
-    pub facts: Facts,
-    output: Option<OutputDir>,
-    /// Where the recording itself goes.
-    recording: Option<Target>,
-}
 
 /// Runs the program, and says what it needs.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
@@ -58,7 +39,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         if prove::is_of_image(&args.command) {
             return prove::run_image(args);
         }
-        engine::must_work_itself(&args.command)?;
+        client::must_work_itself(&args.command)?;
     }
     if let Some(kind) = engine::asked(args) {
         return engine::run(args, kind);
@@ -121,7 +102,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 
 /// Runs the program of a unit, and proves what it needs.
 pub fn prove_service(args: &RunArgs, started: Started) -> Result<ExitCode> {
-    engine::must_work_itself(&args.command)?;
+    client::must_work_itself(&args.command)?;
     let settled = settle(args)?;
     tell_applied(&settled.name, &args.results.talk);
     let Settled { name, facts, plan, output, library, .. } = settled;
@@ -162,71 +143,6 @@ fn here(args: &RunArgs, settled: &mut Settled, line: &Line) -> Result<Recorded> 
     Ok(runtime.block_on(recording::record(&settled.plan, facts, source, progress))?)
 }
 
-fn settle(args: &RunArgs) -> Result<Settled> {
-    if args.as_root && matches!(args.watch.record, RecordArg::Needs) {
-        let message = "--as-root asks about each call, so it needs --record calls";
-        return Err(BadInput(message.into()).into());
-    }
-    let library = knowledge::library(&args.results.more)?;
-    let base = args.name.clone().unwrap_or_else(|| name::of(&args.command));
-    let (mode, identity, credentials) = whom(args, &base)?;
-    let record = args.watch.record.record();
-    let plan = Plan {
-        command: found_from_everywhere(&args.command),
-        before: Vec::new(),
-        credentials,
-        identity_policy: match args.identity {
-            IdentityArg::Keep => IdentityPolicy::Keep,
-            IdentityArg::Switch => IdentityPolicy::Switch,
-            IdentityArg::Deny => IdentityPolicy::Deny,
-        },
-        guarded: false,
-        keep_env: args.variables.keep_env,
-        env: args.variables.env.clone(),
-        run_for: args.lifetime.run_for,
-        grace: args.lifetime.grace,
-        course: course(args)?,
-        capture: Capture::Pass,
-        relay: None,
-    };
-    let paths = args.watch.paths.clone();
-    if !paths.is_empty() && record == Record::Needs {
-        return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
-    }
-    let facts = Facts { identity, mode, backend: Backend::Ebpf, record, paths };
-    // Opened now, so that a wrong path is told before the program runs.
-    let output = results::open(args.results.output.as_deref(), &args.results.files)?;
-    let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;
-    Ok(Settled { library, name: identity::name_for(&base), plan, facts, output, recording })
-}
-
-/// What the run is to come to, where that was asked for.
-fn course(args: &RunArgs) -> Result<Option<Course>> {
-    let given = args.course.course(args.course.exercise.is_some() && args.lifetime.run_for.is_none(), None);
-    if given.readiness.is_empty() && given.exercise.is_some() {
-        let message = "--exercise begins once the program is ready, so it needs one of --ready, --ready-port, \
-                       --ready-log and --ready-notify";
-        return Err(BadInput(message.into()).into());
-    }
-    Ok((!given.readiness.is_empty()).then_some(given))
-}
-
-/// How the program runs, whom it is judged for, and what it is started with.
-fn whom(args: &RunArgs, program: &str) -> Result<(Mode, Identity, Credentials)> {
-    let privileges = Privileges::of_self()?;
-    if args.enforce && !privileges.can_change_user() {
-        let identity = identity::own(args.subject.user.as_deref(), &args.subject.groups, program)?;
-        return Ok((Mode::Enforced, identity, Credentials::Unchanged));
-    }
-    privileges.require_permissive()?;
-    let identity = identity::resolve(args.subject.user.as_deref(), &args.subject.groups, program)?;
-    Ok(match (args.enforce, args.as_root) {
-        (true, _) => (Mode::Enforced, identity.clone(), Credentials::Enforced(identity)),
-        (_, true) => (Mode::Observation, identity, Credentials::Unchanged),
-        _ => (Mode::Permissive, identity.clone(), Credentials::Permissive(identity)),
-    })
-}
-
 fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
     let facts = &settled.facts;
     let wanted = Wanted {
@@ -238,25 +154,6 @@ fn watcher(args: &RunArgs, settled: &Settled) -> Result<Ready> {
         identity: &facts.identity,
     };
     prepare(args.watch.backend.choice(), &wanted, &args.results.talk)
-}
-
-impl Settled {
-    /// Says whom the program runs as.
-    pub fn say_who(&self, talk: &Talk) {
-        if !talk.verbose {
-            return;
-        }
-        let identity = &self.facts.identity;
-        let Identity { user, uid, gid, .. } = identity;
-        if self.facts.mode == Mode::Observation {
-            terminal::tell(format_args!(
-                "nrtrace: running as root, judged for {user} (uid {uid}, gid {gid})"
-            ));
-            return;
-        }
-        let fresh = if identity.exists { "" } else { ", which exists nowhere else" };
-        terminal::tell(format_args!("nrtrace: running as {user} (uid {uid}, gid {gid}{fresh})"));
-    }
 }
 
 /// The program's own status, unless nrtrace stopped it as asked, or it is told to ignore it.

@@ -17,7 +17,8 @@ use nrtrace_tracer::trial::Step;
 use crate::args::StartArgs;
 use crate::failure::BadInput;
 use crate::input;
-use crate::service::{self, Started};
+use crate::service;
+use crate::service::started::Started;
 use crate::terminal;
 
 /// No unit is longer.

@@ -10,8 +10,8 @@ use nrtrace_profiles::prove::{Bench, Tried, without};
 use nrtrace_tracer::course::Verdict;
 use nrtrace_tracer::trial::{Report, TrialError};
 
-use super::Prover;
 use super::journal::{self, Entry, Journal};
+use super::prover::Prover;
 use crate::progress::Trials;
 
 /// The exit status of a program that may not be executed.

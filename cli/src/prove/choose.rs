@@ -17,13 +17,13 @@ use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
-use super::image;
-use super::run::Wanted;
+use super::given::course;
+use super::prover::{Place, Prover, end_again};
 use super::users::{Candidate, made, others};
-use super::verify::{self, Hints, Verified};
-use super::{Place, Prover, course, end_again, ready_timeout};
+use super::verify::{self, Hints, Verified, ready_timeout};
+use super::wanted::Wanted;
+use crate::hidden;
 use crate::origin;
-use crate::place;
 use crate::programs;
 use crate::progress::Trials;
 use crate::terminal;
@@ -56,9 +56,6 @@ const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
-    if let Place::Image(image) = &prover.place {
-        return image::choose(wanted, prover, image);
-    }
     let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
@@ -168,7 +165,7 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     {
         return Ok((Chosen { prover, profile, verified }, seen));
     }
-    prover.course = course(&wanted.args.course, &profile);
+    prover.course = course(&wanted.args.course, &profile, None);
     if !prover.settles {
         prover.course.settle = prover.course.settle.max(prover.lasts);
     }
@@ -259,7 +256,7 @@ fn record(
     }
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
-    profile.notes.extend(report.remarks.iter().cloned().chain(place::out_of_reach(&report.trace)));
+    profile.notes.extend(report.remarks.iter().cloned().chain(hidden::services(&report.trace)));
     wanted.library.annotate(&mut profile);
     programs::note(&mut profile);
     let failure = match report.verdict.clone() {

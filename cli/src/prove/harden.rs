@@ -14,7 +14,7 @@ use nrtrace_tracer::apply::Unit;
 use nrtrace_tracer::course::{Course, Verdict};
 use nrtrace_tracer::trial::TrialError;
 
-use super::Prover;
+use super::prover::Prover;
 use crate::args::Talk;
 use crate::progress::Trials;
 

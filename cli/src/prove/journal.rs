@@ -12,7 +12,7 @@ use nrtrace_tracer::files::read_regular;
 use nrtrace_tracer::image::Image;
 use serde::{Deserialize, Serialize};
 
-use super::Prover;
+use super::prover::Prover;
 use crate::output::OutputDir;
 use crate::progress::Trials;
 use crate::terminal;

@@ -19,7 +19,7 @@ use nrtrace_tracer::course::{self, Course, Failure, Verdict};
 use nrtrace_tracer::launch::signals::Signals;
 use nrtrace_tracer::launch::tree::End;
 
-use super::{Prover, SLACK};
+use super::prover::{Prover, SLACK};
 use crate::args::{ManagerArg, Talk};
 use crate::failure::BadInput;
 use crate::progress::Trials;

@@ -12,10 +12,12 @@ use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_tracer::course::Verdict;
 
 use super::bench::{Trying, tried};
+use super::given::late;
 use super::harden::{self, Hardened};
 use super::journal::Journal;
+use super::prover::Prover;
 use super::verify::{self, Verified};
-use super::{Prover, asleep, late, ready_timeout};
+use super::verify::{asleep, ready_timeout};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 

@@ -7,44 +7,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Format;
-use nrtrace_profiles::event::Identity;
-use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 use nrtrace_tracer::course::Failure;
-use nrtrace_tracer::image::Image;
-use nrtrace_tracer::launch::IdentityPolicy;
 
 use super::choose::{Chosen, choose};
-use super::{
-    Place, Prover, check, choices, harden, image, is_private, manager, minimize, proved, shared, tell, took,
-    watching,
-};
+use super::given::{check, choices, is_private, watching};
+use super::prover::{Place, Prover};
+use super::share::shared;
+use super::tell::proved;
+use super::verify::took;
+use super::wanted::Wanted;
+use super::{containers, harden, manager, minimize, tell};
 use crate::args::{CourseArgs, ReportFormat, RunArgs};
 use crate::artefacts::Guard;
 use crate::output::{Losses, OutputDir};
 use crate::results::{self, Artefacts};
 use crate::rotated;
-use crate::service::Started;
 use crate::terminal;
 use crate::there::found_from_everywhere;
 
 /// A service of which nothing tells when it is ready is watched so long at first.
 const FIRST_LIFE: Duration = Duration::from_secs(5);
-
-/// What is run and proved.
-pub struct Wanted<'a> {
-    pub args: &'a RunArgs,
-    pub name: String,
-    pub identity: Identity,
-    pub policy: IdentityPolicy,
-    pub library: Library,
-    pub output: Option<OutputDir>,
-    /// The unit that starts it.
-    pub unit: Option<Started>,
-    /// Whose containers are run, where it is an image.
-    pub image: Option<Arc<Image>>,
-}
 
 /// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
 pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
@@ -53,7 +37,10 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
     manager::check(args.sandbox.with)?;
     let started = Instant::now();
     let prover = prover(wanted)?;
-    let Chosen { prover, mut profile, mut verified } = choose(wanted, &prover)?;
+    let Chosen { prover, mut profile, mut verified } = match &prover.place {
+        Place::Machine(_) => choose(wanted, &prover)?,
+        Place::Image(image) => containers::choose(wanted, &prover, image)?,
+    };
     let talk = &args.results.talk;
     let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
     // Written now, so that nothing is lost when the search is interrupted.
@@ -109,7 +96,7 @@ fn prover(wanted: &Wanted<'_>) -> Result<Prover> {
     }
     let image = wanted.image.clone();
     Ok(Prover {
-        command: image.as_deref().map_or_else(|| found_from_everywhere(&args.command), image::command),
+        command: image.as_deref().map_or_else(|| found_from_everywhere(&args.command), containers::command),
         cwd: args.cwd.clone(),
         service: wanted.unit.as_ref().map(|unit| unit.around.clone()),
         learns_ports: wanted.unit.is_some() && is_untold(&args.course),

@@ -1,6 +1,7 @@
 //! What trials showed, for people and as JSON.
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::classify;
@@ -13,8 +14,8 @@ use nrtrace_profiles::requirement::{Access, IdentityOperation, Need, Requirement
 use nrtrace_profiles::text::{indented_json, printable};
 use nrtrace_profiles::ways::plan;
 
-use super::Prover;
 use super::bench::last_words;
+use super::prover::Prover;
 use super::verify::Verified;
 use crate::args::{ReportFormat, Results, RunArgs};
 use crate::{results, terminal};
@@ -25,6 +26,13 @@ fn say(text: &str) {
 
 /// Lines of the program's output that are shown.
 const LAST_LINES: usize = 6;
+
+/// Exit status of what is not proved.
+pub(super) const NOT_PROVED: u8 = 1;
+
+pub(super) fn proved(lives: bool) -> ExitCode {
+    if lives { ExitCode::SUCCESS } else { ExitCode::from(NOT_PROVED) }
+}
 
 /// The outcome of `verify`.
 pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results: &Results) -> Result<()> {

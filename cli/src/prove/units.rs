@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::prove::users::is_interpreter;
-use nrtrace_profiles::unit::Service;
+use nrtrace_profiles::unit::{Exec, Service};
 use nrtrace_tracer::files::read_regular;
 
-use crate::service::{self, find};
+use crate::service::find;
 
 /// Where tmpfiles.d(5) files are.
 const TMPFILES: [&str; 3] = ["/etc/tmpfiles.d", "/run/tmpfiles.d", "/usr/lib/tmpfiles.d"];
@@ -76,7 +76,7 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
 }
 
 fn read(service: &Service, unit: &str, executable: &Path, said: &mut Said) {
-    if !service::names(&service.start, executable) {
+    if !names(&service.start, executable) {
         return;
     }
     if let Some(user) = &service.user {
@@ -115,6 +115,15 @@ fn made_in(text: &str, user: &str) -> BTreeSet<PathBuf> {
         (makes && path.starts_with('/') && !path.contains('%')).then(|| PathBuf::from(path))
     };
     text.lines().filter_map(line).collect()
+}
+
+/// Whether a command of a unit starts that file, by itself or by a shell.
+fn names(exec: &Exec, executable: &Path) -> bool {
+    let is_it = |word: &str| {
+        let word = word.trim_matches(['"', '\'']);
+        word.starts_with('/') && Path::new(word).canonicalize().is_ok_and(|path| path == executable)
+    };
+    exec.words.iter().flat_map(|word| word.split(|c: char| c.is_whitespace() || c == ';')).any(is_it)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
@@ -18,7 +19,7 @@ use nrtrace_tracer::course::{Failure, Verdict};
 use nrtrace_tracer::image::Image;
 use nrtrace_tracer::trial::Report;
 
-use super::Prover;
+use super::prover::Prover;
 use crate::args::Talk;
 use crate::progress::Trials;
 use nrtrace_profiles::calls;
@@ -294,5 +295,30 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         hardening: BTreeSet::new(),
         image: prover.tried_image(),
         not_applied: verified.report.not_applied.clone(),
+    }
+}
+
+/// How long a trial waits for readiness: several times what the run or the last trial took.
+pub(super) fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>) -> Duration {
+    let given = prover.course.ready_timeout;
+    readied(profile, verified).map_or(given, |took| (took * 8 + Duration::from_secs(4)).min(given))
+}
+
+/// How long a trial waits for who only sleeps: longer than it took to be ready as a whole.
+pub(super) fn asleep(profile: &Profile, verified: Option<&Verified>) -> Option<Duration> {
+    readied(profile, verified).map(|took| took * 2 + Duration::from_secs(1))
+}
+
+/// How long the run or the last trial took to be ready.
+fn readied(profile: &Profile, verified: Option<&Verified>) -> Option<Duration> {
+    let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
+    let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
+    recorded.max(tried).map(Duration::from_nanos)
+}
+
+/// Notes how long the trials took.
+pub(super) fn took(profile: &mut Profile, started: Instant) {
+    if let Some(proof) = &mut profile.proof {
+        proof.took = Some(started.elapsed().into());
     }
 }

@@ -1,6 +1,7 @@
 //! `nrtrace service`: from a unit of this machine to a drop-in for it that is proved.
 
 pub mod find;
+pub mod started;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nrtrace_profiles::emit::escape::shell;
 use nrtrace_profiles::text::printable;
-use nrtrace_profiles::unit::{Exec, Kind, OfUnit, Service, variables};
+use nrtrace_profiles::unit::{Kind, Service, variables};
 use nrtrace_tracer::files::read_regular;
 use nrtrace_tracer::trial::{self, Step};
 
@@ -20,30 +21,13 @@ use crate::failure::BadInput;
 use crate::{run, terminal};
 
 use find::Found;
+use started::Started;
 
 /// No file of variables is longer.
 const MOST: u64 = 1 << 20;
 
 /// What does its work and ends may take so long.
 const LONGEST_WORK: Duration = Duration::from_secs(60);
-
-/// What a unit comes to on this machine.
-pub struct Started {
-    /// What it says.
-    pub service: Service,
-    /// What a profile keeps of it.
-    pub kept: OfUnit,
-    /// The program and its arguments.
-    pub command: Vec<OsString>,
-    /// Where it starts.
-    pub cwd: PathBuf,
-    /// What surrounds its start in a trial.
-    pub around: trial::Service,
-    /// What was read.
-    pub files: Vec<PathBuf>,
-    /// What to tell of it.
-    pub notes: Vec<String>,
-}
 
 /// Reads a unit, by its name or the path of its file.
 ///
@@ -244,13 +228,4 @@ fn run_args(args: ServiceArgs, started: &Started) -> Result<RunArgs> {
         }
     }
     Ok(args)
-}
-
-/// Whether a command of a unit starts that file, by itself or by a shell.
-pub fn names(exec: &Exec, executable: &Path) -> bool {
-    let is_it = |word: &str| {
-        let word = word.trim_matches(['"', '\'']);
-        word.starts_with('/') && Path::new(word).canonicalize().is_ok_and(|path| path == executable)
-    };
-    exec.words.iter().flat_map(|word| word.split(|c: char| c.is_whitespace() || c == ';')).any(is_it)
 }

@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use crates::Crate;
 
 /// The crates without circles, by the file that each begins with.
-const ROOTS: [&str; 1] = ["profiles/src/lib.rs"];
+const ROOTS: [&str; 2] = ["cli/src/main.rs", "profiles/src/lib.rs"];
 
 /// What needs what: for each file the files it needs, each with a path that says so.
 type Needs = BTreeMap<String, BTreeMap<String, String>>;
