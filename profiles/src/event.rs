@@ -2,6 +2,7 @@
 
 mod accounts;
 mod end;
+mod mode;
 mod obstacle;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use crate::{Capability, RawText};
 pub use accounts::Accounts;
 pub(crate) use end::is_zero;
 pub use end::{Exit, Milestones, TraceEnd};
+pub use mode::mode_allows;
 pub use obstacle::{Cause, Obstacle};
 
 /// A finished recording.
@@ -105,18 +107,6 @@ pub struct Identity {
     pub groups: Vec<u32>,
     /// Whether the user exists on this machine already.
     pub exists: bool,
-}
-
-impl Identity {
-    /// Whether owner, group and mode of a file let the user write to it; ACLs and capabilities are another matter.
-    pub fn may_write(&self, uid: u32, gid: u32, mode: u32) -> bool {
-        let shift = match uid == self.uid {
-            true => 6,
-            false if gid == self.gid || self.groups.contains(&gid) => 3,
-            false => 0,
-        };
-        mode >> shift & 2 != 0
-    }
 }
 
 /// How the program ran.

@@ -4,15 +4,16 @@ use std::fs;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::utsname::uname;
 use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
 use nrtrace_profiles::glob::Pattern;
 use uuid::Uuid;
 
-use crate::collect::{Collector, Config, Within};
+use crate::collect::{Collected, Collector, Config, Within};
 use crate::course::Verdict;
 use crate::ebpf::{Lost, Probe};
 use crate::launch::{Error, IdentityCall};
@@ -75,18 +76,12 @@ pub async fn record(
     };
     let mut collector = Collector::new(config);
     let ended = session::run(plan, source, &mut collector, progress).await?;
-    let collected = collector.finish();
+    let mut collected = collector.finish();
     let mut notes = ended.notes;
-    notes.extend(collected.notes);
+    notes.append(&mut collected.notes);
     notes.extend(collected.left.clone());
     let run = RunFacts {
-        id: Uuid::now_v7().to_string(),
         command: plan.command.iter().map(|word| RawText::new(word.as_bytes())).collect(),
-        identity: facts.identity,
-        mode: facts.mode,
-        backend: facts.backend,
-        record: facts.record,
-        kernel: uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
         cwd: RawText::new(cwd),
         environment: ended.environment,
         given: plan
@@ -96,28 +91,66 @@ pub async fn record(
             .collect(),
         missing_capabilities: ended.missing_capabilities,
         unprivileged_port_start,
-        paths: facts.paths.iter().map(|pattern| pattern.text().clone()).collect(),
-        attached: None,
-        container: None,
+        ..facts.run()
     };
     let end = TraceEnd {
-        lost: source.lost() + collected.malformed,
-        unjudged: collected.unjudged,
-        unresolved: collected.unresolved,
-        dropped_calls: collected.dropped_calls,
-        exit: ended.exit,
         milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
         daemon: ended.daemon,
         cut_off: ended.cut_off,
-        duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
-        stderr: collected.stderr,
         notes,
-        accounts: collected.accounts,
+        ..end(&mut collected, source, ended.exit, ended.duration)
     };
     let trace = Trace { run, events: collected.events, end };
     let verdict = ended.course.map(|(_, verdict)| verdict);
     let (output, left) = (ended.output, collected.left);
     Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output, left })
+}
+
+impl Facts {
+    /// What a recording of that says of the run; what is only known of what is run is the caller's to add.
+    pub(crate) fn run(&self) -> RunFacts {
+        RunFacts {
+            id: Uuid::now_v7().to_string(),
+            command: Vec::new(),
+            identity: self.identity.clone(),
+            mode: self.mode,
+            backend: self.backend,
+            record: self.record,
+            kernel: uname()
+                .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
+            cwd: RawText::default(),
+            environment: Vec::new(),
+            given: Vec::new(),
+            missing_capabilities: Vec::new(),
+            unprivileged_port_start: 0,
+            paths: self.paths.iter().map(|pattern| pattern.text().clone()).collect(),
+            attached: None,
+            container: None,
+        }
+    }
+}
+
+/// What was recorded says so of its end.
+pub(crate) fn end(
+    collected: &mut Collected,
+    source: &dyn Source,
+    exit: Exit,
+    duration: Duration,
+) -> TraceEnd {
+    TraceEnd {
+        lost: source.lost() + collected.malformed,
+        unjudged: collected.unjudged,
+        unresolved: collected.unresolved,
+        dropped_calls: collected.dropped_calls,
+        exit,
+        milestones: None,
+        daemon: false,
+        cut_off: false,
+        duration: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+        stderr: std::mem::take(&mut collected.stderr),
+        notes: Vec::new(),
+        accounts: std::mem::take(&mut collected.accounts),
+    }
 }
 
 /// `net.ipv4.ip_unprivileged_port_start` of this network namespace; 1024 where the kernel does not have it (before

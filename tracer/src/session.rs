@@ -1,5 +1,6 @@
 //! A run, from the fork to the end of the last process of the tree.
 
+mod feed;
 mod running;
 
 use std::ffi::OsString;
@@ -14,8 +15,9 @@ use nrtrace_profiles::event::{Exit, Milestones, Phase};
 use nrtrace_profiles::{Capability, RawText};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::feed::{Feed, Happened};
+pub(crate) use self::running::has_ended;
 use self::running::{Beside, Running};
-pub(crate) use self::running::{has_ended, pollable};
 pub use crate::collect::Counters;
 use crate::course::{Attendant, Capture, Course, Verdict};
 use crate::launch::environment::{self, Home, Origin, Variables};
@@ -271,7 +273,8 @@ pub async fn run(
     });
     let supervisor = supervisor.transpose()?;
     let beside = Beside { supervisor, guardian, attendant: &mut attendant };
-    let running = Running::new(plan, source, sink, progress, &signals, child, beside);
+    let feed = Feed::new(source, sink, progress, child.pid.as_raw() as u32);
+    let running = Running::new(plan, feed, &signals, child, beside);
     let outcome = running.until_gone(&mut notes).await?;
     let (course, output) = attendant.finish(outcome.end);
     Ok(Ended {

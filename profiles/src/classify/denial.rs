@@ -142,12 +142,5 @@ fn refusing(event: &Event, object: &PathObject, identity: &Identity) -> Option<C
 
 /// Whether owner and mode allow it. An ACL may say otherwise; this only explains a refusal that did happen.
 pub fn allows(inode: &Inode, event: &Event, identity: &Identity, bits: u32) -> bool {
-    let shift = if inode.uid == event.credentials.uid {
-        6
-    } else if inode.gid == event.credentials.gid || identity.groups.contains(&inode.gid) {
-        3
-    } else {
-        0
-    };
-    (inode.mode >> shift) & bits == bits
+    inode.allows(event.credentials.uid, event.credentials.gid, identity, bits)
 }

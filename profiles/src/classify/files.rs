@@ -195,12 +195,9 @@ pub fn file_type(event: &Event, path: &PathObject) -> FileType {
 }
 
 fn node_type(mode: u64) -> FileType {
-    match mode & 0o170_000 {
-        0o010_000 => FileType::Fifo,
-        0o140_000 => FileType::Socket,
-        0o020_000 => FileType::CharDevice,
-        0o060_000 => FileType::BlockDevice,
-        _ => FileType::File,
+    match FileType::of_mode(mode as u32) {
+        FileType::Directory | FileType::Symlink | FileType::Unknown => FileType::File,
+        node => node,
     }
 }
 

@@ -4,6 +4,7 @@
 //! access to a file that is judged here becomes a prediction.
 
 use crate::calls::Want;
+use crate::event::mode_allows;
 use crate::event::{
     Asked, Check, Component, Credentials, Event, FileType, Identity, Inode, Object, Outcome, PathObject,
     Trace,
@@ -75,7 +76,9 @@ impl Judge<'_> {
             }
             Object::Gift { path, uid, gid } => {
                 let is_own = path.inode.as_ref().is_some_and(|inode| self.owns(&path.path, inode));
-                is_own && [self.new.uid, u32::MAX].contains(uid) && (*gid == u32::MAX || self.has_group(*gid))
+                is_own
+                    && [self.new.uid, u32::MAX].contains(uid)
+                    && (*gid == u32::MAX || self.new.has_group(*gid))
             }
             _ => false,
         };
@@ -124,19 +127,10 @@ impl Judge<'_> {
         inode.uid == self.new.uid || self.is_made(path, inode)
     }
 
-    fn has_group(&self, gid: u32) -> bool {
-        gid == self.new.gid || self.new.groups.contains(&gid)
-    }
-
     /// Whether the new user has these permissions, as generic_permission() decides it without ACLs.
     fn may(&self, path: &RawText, inode: &Inode, bits: u32) -> bool {
-        let shift = match () {
-            () if self.new.uid == 0 => return true,
-            () if self.owns(path, inode) => 6,
-            () if self.has_group(inode.gid) => 3,
-            () => 0,
-        };
-        (inode.mode >> shift) & bits == bits
+        self.new.uid == 0
+            || mode_allows(inode.mode, bits, self.owns(path, inode), self.new.has_group(inode.gid))
     }
 
     /// The check as the new user would meet it: not at all, as it was, or as a prediction.

@@ -1,14 +1,10 @@
 //! The recording of what already runs.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::utsname::uname;
 use nrtrace_profiles::event::{Attached, Backend, Exit, Phase, Record, RunFacts, Trace, TraceEnd};
 use nrtrace_profiles::glob::Pattern;
-use tokio::time::MissedTickBehavior;
-use uuid::Uuid;
 
 use super::process::{self, Facts};
 use super::{Arrival, Judged, Subject};
@@ -18,12 +14,8 @@ use crate::launch::Error;
 use crate::launch::environment;
 use crate::launch::signals::Signals;
 use crate::launch::tree::{self, End};
-use crate::members::Members;
-use crate::recording::Recorded;
-use crate::session::{Progress, Source, TICK, has_ended, monotonic, pollable};
-
-/// One in so many ticks is told as progress, and looks whether the processes still live.
-const TOLD: u32 = 10;
+use crate::recording::{self, Recorded};
+use crate::session::{Feed, Happened, Progress, Source, has_ended, monotonic};
 
 /// How it is recorded.
 #[derive(Clone, Debug)]
@@ -67,7 +59,9 @@ pub async fn record(
 ) -> Result<Recorded, Error> {
     let signals = Signals::take()?;
     let port_start = process::unprivileged_port_start(subject.main.pid);
-    let mut session = Session::new(plan, subject, judged, source, progress);
+    let mut collector = Collector::new(config(plan, subject, judged));
+    let feed = Feed::new(source, &mut collector, progress, subject.main.pid as u32);
+    let mut session = Session::new(plan, subject, feed);
     session.attended = attended;
     match arrival {
         Some(arrival) => session.continues(arrival)?,
@@ -75,51 +69,41 @@ pub async fn record(
     }
     session.until_over(&signals).await?;
     let exit = session.exit();
-    let duration = u64::try_from(session.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let duration = session.feed.start.elapsed();
     let from_start = session.from_start;
     let ended = session.end();
     let finished = session.attended.take().map(|attended| attended.attendant.finish(ended));
     let (course, output) = finished.unwrap_or_default();
     // Also when all had been reached before: whoever wants to end wants no further run.
     let asked = session.asked.then_some(Verdict::Interrupted);
-    let collected = session.collector.finish();
+    let mut collected = collector.finish();
     let mut notes = notes(plan, subject, port_start.is_none());
-    notes.extend(collected.notes);
+    notes.append(&mut collected.notes);
     let main = &subject.main;
-    let run = RunFacts {
-        id: Uuid::now_v7().to_string(),
-        command: main.command.clone(),
+    let facts = recording::Facts {
         identity: judged.identity.clone(),
         mode: judged.mode,
         backend: plan.backend,
         record: plan.record,
-        kernel: uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned()),
+        paths: plan.paths.clone(),
+    };
+    let run = RunFacts {
+        command: main.command.clone(),
         cwd: main.cwd.clone(),
         environment: environment::redirects(&main.environment),
-        missing_capabilities: Vec::new(),
-        given: Vec::new(),
-        unprivileged_port_start: port_start.unwrap_or_else(crate::recording::unprivileged_port_start),
+        unprivileged_port_start: port_start.unwrap_or_else(recording::unprivileged_port_start),
         attached: Some(Attached {
             target: subject.description.clone(),
             from_start,
             own_refusals: judged.own_refusals,
         }),
         container: subject.container.clone(),
-        paths: plan.paths.iter().map(|pattern| pattern.text().clone()).collect(),
+        ..facts.run()
     };
     let end = TraceEnd {
-        lost: source.lost() + collected.malformed,
-        unjudged: collected.unjudged,
-        unresolved: collected.unresolved,
-        dropped_calls: collected.dropped_calls,
-        exit,
         milestones: course.as_ref().map(|(milestones, _)| *milestones),
-        duration,
-        stderr: collected.stderr,
-        accounts: collected.accounts,
-        daemon: false,
-        cut_off: false,
         notes,
+        ..recording::end(&mut collected, source, exit, duration)
     };
     let program = main.exe.as_ref().map(|exe| PathBuf::from(process::os(exe))).unwrap_or_default();
     Ok(Recorded {
@@ -161,11 +145,7 @@ fn notes(plan: &Plan, subject: &Subject, other_network: bool) -> Vec<String> {
 struct Session<'a> {
     plan: &'a Plan,
     subject: &'a Subject,
-    source: &'a mut dyn Source,
-    progress: &'a mut dyn FnMut(Progress),
-    collector: Collector,
-    members: Members,
-    start: Instant,
+    feed: Feed<'a, Collector>,
     from_start: bool,
     attended: Option<Attended<'a>>,
     /// What all of it hangs below.
@@ -175,62 +155,30 @@ struct Session<'a> {
     over: bool,
     /// Whether a signal asked to stop.
     asked: bool,
-    ticks: u32,
 }
 
 impl<'a> Session<'a> {
-    fn new(
-        plan: &'a Plan,
-        subject: &'a Subject,
-        judged: &Judged,
-        source: &'a mut dyn Source,
-        progress: &'a mut dyn FnMut(Progress),
-    ) -> Self {
-        let main = &subject.main;
-        let within = Within {
-            on_host: Some(judged.on_host.clone()),
-            user_ns: main.user_ns,
-            uid_map: main.uid_map.clone(),
-            gid_map: main.gid_map.clone(),
-            users: judged.users.clone(),
-            groups: judged.groups.clone(),
-            own_refusals: judged.own_refusals,
-            attached: true,
-        };
-        let config = Config {
-            identity: judged.identity.clone(),
-            mode: judged.mode,
-            backend: plan.backend,
-            record: plan.record,
-            max_events: Config::MAX_EVENTS,
-            paths: plan.paths.clone(),
-            within,
-        };
+    fn new(plan: &'a Plan, subject: &'a Subject, feed: Feed<'a, Collector>) -> Self {
         Self {
             plan,
             subject,
-            source,
-            progress,
-            collector: Collector::new(config),
-            members: Members::new(main.pid as u32),
-            start: Instant::now(),
+            feed,
             from_start: false,
             attended: None,
-            root: tree::above(main.pid),
+            root: tree::above(subject.main.pid),
             stopping: None,
             over: false,
             asked: false,
-            ticks: 0,
         }
     }
 
     /// Attaches to what runs already.
     fn begins(&mut self) -> Result<(), Error> {
-        self.collector.started(monotonic());
-        self.collector.set_phase(Phase::Steady);
-        let adopted = self.subject.scope.adopt(self.source)?;
+        self.feed.sink.started(monotonic());
+        self.feed.sink.set_phase(Phase::Steady);
+        let adopted = self.subject.scope.adopt(self.feed.source)?;
         self.meet(&adopted);
-        (self.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
+        (self.feed.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
         Ok(())
     }
 
@@ -238,71 +186,51 @@ impl<'a> Session<'a> {
     fn continues(&mut self, arrival: Arrival) -> Result<(), Error> {
         self.from_start = arrival.from_start;
         if !arrival.from_start {
-            let adopted = self.subject.scope.adopt(self.source)?;
+            let adopted = self.subject.scope.adopt(self.feed.source)?;
             self.meet(&adopted);
         }
-        self.collector.started(arrival.time);
-        arrival.records.iter().for_each(|record| self.members.take(record));
-        arrival.records.iter().for_each(|record| self.collector.record(record));
-        self.members.meet(self.subject.main.pid as u32);
-        (self.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
+        self.feed.sink.started(arrival.time);
+        arrival.records.iter().for_each(|record| self.feed.members.take(record));
+        arrival.records.iter().for_each(|record| self.feed.sink.record(record));
+        self.feed.members.meet(self.subject.main.pid as u32);
+        (self.feed.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
         Ok(())
     }
 
     fn meet(&mut self, pids: &[i32]) {
         for facts in pids.iter().filter_map(|pid| Facts::read(*pid)) {
-            self.members.meet(facts.pid as u32);
-            self.collector.met(&facts);
+            self.feed.members.meet(facts.pid as u32);
+            self.feed.sink.met(&facts);
         }
     }
 
     async fn until_over(&mut self, signals: &Signals) -> Result<(), Error> {
-        let failed = |subject| move |error: std::io::Error| Error::system("polling", subject, error);
-        let asked = pollable(signals.as_fd()).map_err(failed("signals"))?;
-        let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut waiting = self.feed.waiting(signals, None)?;
         while !self.over {
-            tokio::select! {
-                ready = asked.readable() => {
-                    ready.map_err(failed("signals"))?.clear_ready();
+            match waiting.next(false).await? {
+                Happened::Signals => {
                     self.asked |= asks_to_end(signals);
                     self.over |= self.asked;
                 }
-                ready = records.readable() => {
-                    ready.map_err(failed("records"))?.clear_ready();
-                    self.drain();
-                }
-                _ = ticks.tick() => self.tick()?,
+                Happened::Records | Happened::Told => self.feed.drain(),
+                Happened::Tick => self.tick()?,
             }
         }
-        self.drain();
+        self.feed.drain();
         Ok(())
     }
 
-    fn drain(&mut self) {
-        let (collector, members) = (&mut self.collector, &mut self.members);
-        self.source.drain(&mut |bytes| {
-            members.take(bytes);
-            collector.record(bytes);
-        });
-    }
-
     fn tick(&mut self) -> Result<(), Error> {
-        self.drain();
-        self.collector.tick();
+        self.feed.drain();
+        self.feed.sink.tick();
         self.attend()?;
-        if self.source.helper().is_some_and(has_ended) {
+        if self.feed.source.helper().is_some_and(has_ended) {
             return Err(Error::Tracer);
         }
-        let elapsed = self.start.elapsed();
-        self.over |= self.plan.run_for.is_some_and(|limit| elapsed >= limit);
-        if self.ticks.is_multiple_of(TOLD) {
+        self.over |= self.plan.run_for.is_some_and(|limit| self.feed.start.elapsed() >= limit);
+        if self.feed.tell() {
             self.over |= self.is_gone();
-            let (counters, lost) = (self.collector.counters(), self.source.lost());
-            (self.progress)(Progress::Running { elapsed, counters, lost });
         }
-        self.ticks = self.ticks.wrapping_add(1);
         Ok(())
     }
 
@@ -312,15 +240,15 @@ impl<'a> Session<'a> {
         let Some(attended) = &mut self.attended else { return Ok(()) };
         let main = self.subject.main.pid;
         let root = self.root;
-        match attended.attendant.tick(Tree::Below { root, members: &self.members }, end)? {
+        match attended.attendant.tick(Tree::Below { root, members: &self.feed.members }, end)? {
             Some(Turn::Ready) => {
-                self.collector.set_phase(Phase::Steady);
-                (self.progress)(Progress::Ready { elapsed: self.start.elapsed() });
+                self.feed.sink.set_phase(Phase::Steady);
+                (self.feed.progress)(Progress::Ready { elapsed: self.feed.start.elapsed() });
             }
             // It ended by itself, and its container with it.
             Some(Turn::Over) if end.is_some() => self.over = true,
             Some(Turn::Over) => {
-                self.collector.set_phase(Phase::Shutdown);
+                self.feed.sink.set_phase(Phase::Shutdown);
                 attended.attendant.stopping();
                 self.stopping = Some(Instant::now());
                 // It may have ended just now.
@@ -335,18 +263,18 @@ impl<'a> Session<'a> {
 
     /// Whether its last process has ended.
     fn is_gone(&mut self) -> bool {
-        if self.members.any_lives() {
+        if self.feed.members.any_lives() {
             return false;
         }
         let alive = |pid: &i32| tree::member(*pid).is_some_and(|member| !member.zombie);
         let left: Vec<i32> = self.subject.scope.processes().into_iter().filter(alive).collect();
-        left.iter().for_each(|pid| self.members.meet(*pid as u32));
+        left.iter().for_each(|pid| self.feed.members.meet(*pid as u32));
         left.is_empty()
     }
 
     /// How its first process has ended.
     fn end(&self) -> Option<End> {
-        self.members.main_ended().map(|status| match libc::WIFSIGNALED(status) {
+        self.feed.members.main_ended().map(|status| match libc::WIFSIGNALED(status) {
             true => End::Signaled(libc::WTERMSIG(status)),
             false => End::Exited(libc::WEXITSTATUS(status)),
         })
@@ -359,6 +287,30 @@ impl<'a> Session<'a> {
             (None, Some(end)) => end.into(),
             (None, None) => Exit::Running,
         }
+    }
+}
+
+/// How what is recorded of it is understood.
+fn config(plan: &Plan, subject: &Subject, judged: &Judged) -> Config {
+    let main = &subject.main;
+    let within = Within {
+        on_host: Some(judged.on_host.clone()),
+        user_ns: main.user_ns,
+        uid_map: main.uid_map.clone(),
+        gid_map: main.gid_map.clone(),
+        users: judged.users.clone(),
+        groups: judged.groups.clone(),
+        own_refusals: judged.own_refusals,
+        attached: true,
+    };
+    Config {
+        identity: judged.identity.clone(),
+        mode: judged.mode,
+        backend: plan.backend,
+        record: plan.record,
+        max_events: Config::MAX_EVENTS,
+        paths: plan.paths.clone(),
+        within,
     }
 }
 

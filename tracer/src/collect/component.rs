@@ -8,7 +8,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::calls::{File, Operation};
 use nrtrace_profiles::event::{Check, Component, Credentials, FileType, Identity, Object, PathObject};
 
-use super::facts::{SEARCH, WRITE, mode_allows};
+use super::facts::{SEARCH, WRITE};
 use super::paths::{Paths, split};
 
 /// What a check was about.
@@ -162,7 +162,7 @@ impl Judge<'_> {
 
     fn allows(&self, component: &Component, bits: u32) -> bool {
         let Credentials { uid, gid } = self.credentials;
-        mode_allows(&component.inode, uid, gid, self.identity, bits)
+        component.inode.allows(uid, gid, self.identity, bits)
     }
 
     fn facts(&self, paths: &mut Paths, path: &[u8]) -> Option<Component> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use nix::sys::stat::FileStat;
 use nrtrace_ebpf::record::InodeRecord;
 use nrtrace_profiles::calls::{Identity as Takes, Operation};
-use nrtrace_profiles::event::{Accounts, Event, FileType, Identity, Inode, Object};
+use nrtrace_profiles::event::{Accounts, Event, Inode, Object};
 
 use super::Within;
 use crate::accounts;
@@ -89,33 +89,9 @@ impl Names {
     }
 
     fn inode(&mut self, mode: u32, uid: u32, gid: u32, device: (u32, u32)) -> Inode {
-        let file_type = file_type(mode);
-        let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
-        let mut inode = Inode {
-            file_type,
-            mode: mode & 0o7777,
-            uid,
-            user: None,
-            gid,
-            group: None,
-            device: is_device.then_some(device),
-        };
+        let mut inode = Inode::of_mode(mode, uid, gid, device);
         self.name(&mut inode);
         inode
-    }
-}
-
-/// The type in `mode`, as in inode(7).
-pub fn file_type(mode: u32) -> FileType {
-    match mode & libc::S_IFMT {
-        libc::S_IFREG => FileType::File,
-        libc::S_IFDIR => FileType::Directory,
-        libc::S_IFLNK => FileType::Symlink,
-        libc::S_IFSOCK => FileType::Socket,
-        libc::S_IFIFO => FileType::Fifo,
-        libc::S_IFCHR => FileType::CharDevice,
-        libc::S_IFBLK => FileType::BlockDevice,
-        _ => FileType::Unknown,
     }
 }
 
@@ -123,19 +99,6 @@ pub fn file_type(mode: u32) -> FileType {
 pub const WRITE: u32 = 2;
 /// Search of a directory.
 pub const SEARCH: u32 = 1;
-
-/// Whether the mode bits alone give `uid`, `gid` and the identity's groups all of `bits`. ACLs, security
-/// modules and read-only mounts are not looked at: good enough to tell *which* of several files was refused.
-pub fn mode_allows(inode: &Inode, uid: u32, gid: u32, identity: &Identity, bits: u32) -> bool {
-    let shift = if inode.uid == uid {
-        6
-    } else if inode.gid == gid || identity.groups.contains(&inode.gid) {
-        3
-    } else {
-        0
-    };
-    inode.mode >> shift & bits == bits
-}
 
 #[cfg(test)]
 mod tests {
@@ -149,24 +112,5 @@ mod tests {
         assert_eq!(names.of_record(&record), seen);
         assert_eq!(seen.device, Some((1, 3)));
         assert_eq!(seen.user.as_deref(), Some("root"));
-    }
-
-    #[test]
-    fn mode_bits_take_the_first_class_that_fits() {
-        let mut names = Names::default();
-        let record = InodeRecord { mode: libc::S_IFDIR | 0o705, uid: 1, gid: 2, ..Default::default() };
-        let inode = names.of_record(&record);
-        let identity = Identity {
-            user: String::new(),
-            group: String::new(),
-            uid: 9,
-            gid: 9,
-            groups: vec![2],
-            exists: false,
-        };
-        assert!(mode_allows(&inode, 1, 9, &identity, WRITE));
-        assert!(!mode_allows(&inode, 9, 9, &identity, SEARCH), "by a supplementary group");
-        let none = Identity { groups: vec![], ..identity };
-        assert!(mode_allows(&inode, 9, 9, &none, SEARCH));
     }
 }

@@ -45,7 +45,6 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 use nrtrace_profiles::glob::Pattern;
 
-pub(crate) use facts::file_type;
 pub(crate) use paths::{leaf_first, upright};
 
 pub use within::Within;

@@ -1,25 +1,18 @@
 //! Files as a thread of the tree sees them: from its root, working directory and descriptors.
-//!
-//! Paths are walked component by component on `O_PATH` descriptors. openat2(2) with `RESOLVE_IN_ROOT` would take
-//! `/proc/self` for nrtrace's own and refuses `/proc/self/fd/1`, which is where `/dev/stdout` leads.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat, readlink, readlinkat};
-use nix::libc;
-use nix::sys::stat::{FileStat, Mode, fstat};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::fcntl::{AT_FDCWD, OFlag, open, readlink};
+use nix::sys::stat::Mode;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{FileType, Inode, PathObject};
+use nrtrace_profiles::calls::Want;
+use nrtrace_profiles::event::{Inode, PathObject};
 
 use crate::accounts;
-
-/// Symbolic links on one way, as in the kernel (`MAXSYMLINKS`).
-const LINKS_MAX: u32 = 40;
+use crate::oracle::{Asker, Found, Question, find};
 
 /// What a call names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,42 +35,21 @@ pub(super) struct View {
     pub tgid: u32,
 }
 
-/// A file that was found: it stays the same whatever the thread does next.
-pub(super) struct Found {
-    file: OwnedFd,
-    parent: Option<OwnedFd>,
-}
-
 impl View {
     /// Finds what `target` names.
     ///
     /// # Errors
     /// The errno that the call itself would meet, or one that says that the thread is gone or may not be looked at.
     pub(super) fn find(&self, target: &Target) -> Result<Found, Errno> {
-        let Some(path) = &target.path else {
-            return Ok(Found { file: self.start(target.fd)?, parent: None });
-        };
-        if path.is_empty() {
-            return Err(Errno::ENOENT);
-        }
         let root = self.magic("root")?;
-        let start =
-            if path.starts_with(b"/") { root.try_clone() } else { self.start(target.fd)?.try_clone() };
-        let mut walk = Walk {
-            view: *self,
-            root,
-            at: start.map_err(|_| Errno::EMFILE)?,
-            parent: None,
-            links: 0,
-            pending: Vec::new(),
-        };
-        walk.push(path);
-        let must_be_directory = path.ends_with(b"/");
-        walk.run(target.follow || must_be_directory)?;
-        if must_be_directory && file_type(&fstat(&walk.at)?) != FileType::Directory {
-            return Err(Errno::ENOTDIR);
-        }
-        Ok(Found { file: walk.at, parent: walk.parent })
+        let path = target.path.as_deref().unwrap_or_default();
+        let base = (!path.starts_with(b"/")).then(|| self.start(target.fd)).transpose()?;
+        find(&Question {
+            follow: target.follow,
+            empty_path: target.path.is_none(),
+            process: Some(Asker { pid: self.tgid, tid: self.tid as u32 }),
+            ..Question::new(root.as_fd(), base.as_ref().unwrap_or(&root).as_fd(), path, Want::Reach)
+        })
     }
 
     fn start(&self, fd: Option<i32>) -> Result<OwnedFd, Errno> {
@@ -97,20 +69,14 @@ impl View {
 
     /// All names of what `target` names, with the facts of its inode.
     pub(super) fn describe(&self, target: &Target, found: &Found) -> PathObject {
-        let stat = fstat(&found.file).ok();
-        let name = link_text(&format!("/proc/self/fd/{}", found.file.as_raw_fd())).unwrap_or_default();
-        let gone = stat.as_ref().is_some_and(|stat| stat.st_nlink == 0);
-        let (path, deleted) = match name.strip_suffix(b" (deleted)") {
-            Some(path) if gone => (path.to_vec(), true),
-            _ => (name, false),
-        };
+        let (path, deleted) = found.path();
         PathObject {
             given: RawText::new(target.path.clone().unwrap_or_default()),
-            seen: RawText::new(self.seen(target, &path)),
-            resolved: path.starts_with(b"/") && !deleted,
-            path: RawText::new(path),
-            parent: found.parent.as_ref().and_then(|parent| fstat(parent).ok()).map(|stat| inode(&stat)),
-            inode: stat.as_ref().map(inode),
+            seen: RawText::new(self.seen(target, path.as_bytes())),
+            resolved: path.as_bytes().starts_with(b"/") && !deleted,
+            path,
+            parent: found.parent().map(named),
+            inode: Some(named(found.inode())),
         }
     }
 
@@ -132,116 +98,15 @@ impl View {
     }
 }
 
-impl Found {
-    /// Whether it is on a file system, or behind a mount, that is read-only.
-    pub(super) fn is_read_only(&self) -> bool {
-        fstatvfs(&self.file).is_ok_and(|facts| facts.flags().contains(FsFlags::ST_RDONLY))
-    }
-}
-
-struct Walk {
-    view: View,
-    root: OwnedFd,
-    at: OwnedFd,
-    parent: Option<OwnedFd>,
-    links: u32,
-    /// Components still to go, the next one last.
-    pending: Vec<Vec<u8>>,
-}
-
-impl Walk {
-    fn push(&mut self, path: &[u8]) {
-        let components = path.split(|byte| *byte == b'/').filter(|component| !component.is_empty());
-        self.pending.extend(components.rev().map(<[u8]>::to_vec));
-    }
-
-    fn run(&mut self, follow_last: bool) -> Result<(), Errno> {
-        while let Some(component) = self.pending.pop() {
-            match component.as_slice() {
-                b"." => {}
-                b".." if same_file(&self.at, &self.root)? => {}
-                b".." => {
-                    self.at = open_at(&self.at, b"..", OFlag::empty())?;
-                    self.parent = None;
-                }
-                name => self.step(name, !self.pending.is_empty() || follow_last)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, name: &[u8], follow: bool) -> Result<(), Errno> {
-        let child = open_at(&self.at, name, OFlag::O_NOFOLLOW)?;
-        if !follow || file_type(&fstat(&child)?) != FileType::Symlink {
-            self.parent = Some(std::mem::replace(&mut self.at, child));
-            return Ok(());
-        }
-        self.links += 1;
-        if self.links > LINKS_MAX {
-            return Err(Errno::ELOOP);
-        }
-        if let Some(target) = self.proc_link(name)? {
-            self.at = target;
-            self.parent = None;
-            return Ok(());
-        }
-        let text = readlinkat(&child, "")?;
-        if text.as_bytes().starts_with(b"/") {
-            self.at = self.root.try_clone().map_err(|_| Errno::EMFILE)?;
-        }
-        self.push(text.as_bytes());
-        Ok(())
-    }
-
-    /// Where a link of procfs leads that is no ordinary symbolic link.
-    fn proc_link(&self, name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
-        if fstatfs(&self.at)?.filesystem_type() != PROC_SUPER_MAGIC {
-            return Ok(None);
-        }
-        /// Inode number of the root of procfs (`PROC_ROOT_INO`).
-        const ROOT: u64 = 1;
-        let View { tid, tgid } = self.view;
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        match (fstat(&self.at)?.st_ino, name) {
-            (ROOT, b"self") => open(format!("/proc/{tgid}").as_str(), flags, Mode::empty()).map(Some),
-            (ROOT, b"thread-self") => {
-                open(format!("/proc/{tgid}/task/{tid}").as_str(), flags, Mode::empty()).map(Some)
-            }
-            (ROOT, _) => Ok(None),
-            _ => open_at(&self.at, name, OFlag::empty()).map(Some),
-        }
-    }
-}
-
-fn open_at(directory: &OwnedFd, name: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
-    openat(directory, name, OFlag::O_PATH | OFlag::O_CLOEXEC | flags, Mode::empty())
-}
-
-fn same_file(one: impl AsFd, other: impl AsFd) -> Result<bool, Errno> {
-    let (one, other) = (fstat(one)?, fstat(other)?);
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-}
-
 fn link_text(path: &str) -> Option<Vec<u8>> {
     readlink(Path::new(path)).ok().map(|text| text.as_bytes().to_vec())
 }
 
-fn file_type(stat: &FileStat) -> FileType {
-    crate::collect::file_type(stat.st_mode)
-}
-
-fn inode(stat: &FileStat) -> Inode {
-    let file_type = file_type(stat);
-    let is_device = matches!(file_type, FileType::CharDevice | FileType::BlockDevice);
-    Inode {
-        file_type,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        user: accounts::user_by_uid(stat.st_uid).map(|user| user.name),
-        gid: stat.st_gid,
-        group: accounts::group_by_gid(stat.st_gid).map(|group| group.name),
-        device: is_device.then(|| (libc::major(stat.st_rdev), libc::minor(stat.st_rdev))),
-    }
+/// With the names of its owners.
+fn named(inode: Inode) -> Inode {
+    let user = accounts::user_by_uid(inode.uid).map(|user| user.name);
+    let group = accounts::group_by_gid(inode.gid).map(|group| group.name);
+    Inode { user, group, ..inode }
 }
 
 /// The descriptor argument of a call: `None` for the working directory.
@@ -254,6 +119,7 @@ pub(super) fn directory(argument: u64) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nrtrace_profiles::event::FileType;
     use std::os::unix::fs::symlink;
 
     fn own() -> View {

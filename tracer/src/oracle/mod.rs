@@ -32,6 +32,7 @@
 //! `relatime`, at most once a day), as every lookup does.
 
 mod consulted;
+mod found;
 mod judge;
 mod node;
 mod plan;
@@ -49,6 +50,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::requirement::Access;
 
+pub(crate) use found::{Found, find};
 pub use nrtrace_profiles::calls::{Victim, Want};
 pub use question::{Answer, Asker, Cause, Failure, Judgement, Method, Question, Refusal};
 
@@ -258,7 +260,8 @@ impl Oracle {
     }
 
     fn prepare(&self, question: &Question) -> Result<(Walk, Option<Errno>), Error> {
-        let mut walk = walk::walk(&self.judge, &self.protections, question, plan::treatment(question))?;
+        let mut walk =
+            walk::walk(Some((&self.judge, &self.protections)), question, plan::treatment(question))?;
         let failure = match walk.end {
             End::Blocked => None,
             End::Failed(errno) => Some(errno),

@@ -172,17 +172,7 @@ impl Node {
 
     /// The facts the event model carries. Names of owners are the caller's to add.
     pub fn inode(&self) -> Inode {
-        let file_type = crate::collect::file_type(self.kind());
-        let device = self.is_device().then_some(self.device);
-        Inode {
-            file_type,
-            mode: self.mode & 0o7777,
-            uid: self.uid,
-            user: None,
-            gid: self.gid,
-            group: None,
-            device,
-        }
+        Inode::of_mode(self.mode, self.uid, self.gid, self.device)
     }
 
     /// Path and facts.

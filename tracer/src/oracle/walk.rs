@@ -2,7 +2,8 @@
 //!
 //! The walker goes with nrtrace's own rights, so that it also sees what lies behind a closed directory; each
 //! directory it passes becomes a question for the judge. Where nrtrace itself may not go (a FUSE filesystem of
-//! the target's, NFS with squashed root), the judge opens the way.
+//! the target's, NFS with squashed root), the judge opens the way. Without a judge, the way is only gone. openat2(2) with
+//! `RESOLVE_IN_ROOT` would take `/proc/self` for nrtrace's own, and refuses `/proc/self/fd/1`, where `/dev/stdout` leads.
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
@@ -104,8 +105,7 @@ pub(super) enum Final {
 
 /// Goes the way of a question.
 pub(super) fn walk(
-    judge: &Judge,
-    protections: &Protections,
+    judge: Option<(&Judge, &Protections)>,
     question: &Question,
     treat: Final,
 ) -> Result<Walk, Error> {
@@ -124,7 +124,7 @@ pub(super) fn walk(
         last: Last::Root,
         slash: false,
     };
-    let mut walker = Walker { judge, protections, question, walk, at, rest: Vec::new(), links: 0 };
+    let mut walker = Walker { judge, question, walk, at, rest: Vec::new(), links: 0 };
     let path = question.path;
     if path.len() >= PATH_MAX {
         walker.walk.end = End::Failed(Errno::ENAMETOOLONG);
@@ -138,8 +138,8 @@ pub(super) fn walk(
 }
 
 struct Walker<'a> {
-    judge: &'a Judge,
-    protections: &'a Protections,
+    /// Who judges, and what the kernel protects; nobody where the way alone is of interest.
+    judge: Option<(&'a Judge, &'a Protections)>,
     question: &'a Question<'a>,
     walk: Walk,
     /// The directory the next component is looked up in.
@@ -206,7 +206,7 @@ impl Walker<'_> {
         let Ok(name) = CString::new(name) else { return Ok(Went::Ended(End::Failed(Errno::EINVAL))) };
         // Only what is on no disk can be of a special kind; whether links are followed is asked when one is met.
         let mut special = if here.on_disk() { Mount::default() } else { mount(here) };
-        if special.automount {
+        if special.automount && self.judge.is_some() {
             // Looking a name up here would have the filesystem mounted.
             return Err(Error::Automount { path: here.path() });
         }
@@ -254,7 +254,7 @@ impl Walker<'_> {
             return Ok(Went::Ended(End::Failed(Errno::ELOOP)));
         }
         let here = &self.walk.nodes[self.at];
-        if last && self.protections.forbids_link(here, &link) {
+        if last && self.judge.is_some_and(|(_, protections)| protections.forbids_link(here, &link)) {
             self.walk.nodes.push(link);
             let node = self.walk.nodes.len() - 1;
             self.walk.refuse(node, Access::Search, Errno::EACCES, Cause::ProtectedSymlink);
@@ -293,10 +293,12 @@ impl Walker<'_> {
     /// Follows a link of procfs that has no text. Whether the target may is for the judge to try, unless the
     /// process looks at itself, which is always allowed.
     fn jump(&mut self, name: &CString) -> Result<Went, Error> {
-        if !self.walk.nodes[self.at].own_proc {
+        if let Some((judge, _)) = self.judge
+            && !self.walk.nodes[self.at].own_proc
+        {
             let dir = self.walk.nodes[self.at].fd().as_raw_fd();
             let query = Query::Open { dir, name: name.clone(), follow: true };
-            if let Some(Err(errno @ (Errno::EACCES | Errno::EPERM))) = self.judge.put(vec![query])?.pop() {
+            if let Some(Err(errno @ (Errno::EACCES | Errno::EPERM))) = judge.put(vec![query])?.pop() {
                 self.walk.refuse(self.at, Access::Read, errno, Cause::OtherProcess);
             }
         }
@@ -315,16 +317,16 @@ impl Walker<'_> {
     /// Opens an entry of the present directory, as nrtrace, and where that is refused as the target.
     fn open(&self, name: &CString, follow: bool) -> Result<Result<Node, Errno>, Error> {
         let here = self.walk.nodes[self.at].fd();
-        match Node::open(here, name, follow) {
-            Err(Errno::EACCES | Errno::EPERM) => {
+        match (Node::open(here, name, follow), self.judge) {
+            (Err(Errno::EACCES | Errno::EPERM), Some((judge, _))) => {
                 let query = Query::Open { dir: here.as_raw_fd(), name: name.clone(), follow };
-                match self.judge.put(vec![query])?.pop() {
+                match judge.put(vec![query])?.pop() {
                     Some(Ok(Some(fd))) => Ok(Node::new(fd)),
                     Some(Err(errno)) => Ok(Err(errno)),
                     _ => Err(Error::Gone),
                 }
             }
-            other => Ok(other),
+            (other, _) => Ok(other),
         }
     }
 

@@ -29,7 +29,7 @@ use nrtrace_ebpf::record::{
 use nrtrace_ebpf::table::NONE;
 use nrtrace_profiles::calls::flags::RESOLVE_IN_ROOT;
 use nrtrace_profiles::calls::{self, File as Does, Kernel, Operation, Part, ROWS, Row, Socket};
-use nrtrace_profiles::event::{Asked, Component, FileType, Identity, Record};
+use nrtrace_profiles::event::{Asked, Component, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
 
 use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Want};
@@ -276,16 +276,12 @@ fn code(asked: Asked) -> u32 {
 
 fn inode(component: &Component) -> InodeRecord {
     let found = &component.inode;
-    let kind = match found.file_type {
-        FileType::File => libc::S_IFREG,
-        FileType::Directory => libc::S_IFDIR,
-        FileType::Symlink => libc::S_IFLNK,
-        FileType::Socket => libc::S_IFSOCK,
-        FileType::Fifo => libc::S_IFIFO,
-        FileType::CharDevice => libc::S_IFCHR,
-        FileType::BlockDevice => libc::S_IFBLK,
-        FileType::Unknown => 0,
-    };
     let rdev = found.device.map_or(0, |(major, minor)| major << 20 | minor & 0xf_ffff);
-    InodeRecord { mode: kind | found.mode, uid: found.uid, gid: found.gid, rdev, ..InodeRecord::default() }
+    InodeRecord {
+        mode: found.file_type.bits() | found.mode,
+        uid: found.uid,
+        gid: found.gid,
+        rdev,
+        ..InodeRecord::default()
+    }
 }

@@ -1,17 +1,15 @@
 //! The loop while the program runs.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpgid, getpgrp};
 use nrtrace_profiles::event::{Exit, Phase};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::time::MissedTickBehavior;
 
-use super::{Plan, Progress, Sink, Source, TICK};
+use super::feed::{Feed, Happened};
+use super::{Plan, Progress, Sink};
 use crate::course::{Attendant, Tree, Turn};
 use crate::launch::guardian::{Guardian, Ward};
 use crate::launch::signals::{Ending, Origin, Received, Sender, Signals, reaction};
@@ -19,10 +17,6 @@ use crate::launch::stop::{Stage, Stop};
 use crate::launch::supervisor::Supervisor;
 use crate::launch::tree::{self, End, Member};
 use crate::launch::{Error, signals};
-use crate::members::Members;
-
-/// One in so many ticks is told as progress.
-const TOLD: u32 = 10;
 
 /// Who looks after the program.
 pub(super) struct Beside<'a> {
@@ -32,18 +26,14 @@ pub(super) struct Beside<'a> {
 }
 
 /// A program that runs, and all that looks after it.
-pub(super) struct Running<'a> {
-    source: &'a mut dyn Source,
-    sink: &'a mut dyn Sink,
-    progress: &'a mut dyn FnMut(Progress),
+pub(super) struct Running<'a, 's> {
+    feed: Feed<'a, dyn Sink + 's>,
     signals: &'a Signals,
     supervisor: Option<Supervisor>,
     child: Ward,
-    members: Members,
     guardian: Guardian,
     attendant: &'a mut Attendant,
     run_for: Option<Duration>,
-    start: Instant,
     stop: Stop,
     asked: BTreeSet<(i32, u64)>,
     interrupted: bool,
@@ -51,62 +41,43 @@ pub(super) struct Running<'a> {
     end: Option<(End, bool)>,
     /// Somebody has killed the guardian, and so cut the run off.
     cut_off: bool,
-    ticks: u32,
 }
 
-impl<'a> Running<'a> {
+impl<'a, 's> Running<'a, 's> {
     pub(super) fn new(
         plan: &Plan,
-        source: &'a mut dyn Source,
-        sink: &'a mut dyn Sink,
-        progress: &'a mut dyn FnMut(Progress),
+        feed: Feed<'a, dyn Sink + 's>,
         signals: &'a Signals,
         child: Ward,
         beside: Beside<'a>,
     ) -> Self {
         let Beside { supervisor, guardian, attendant } = beside;
         Self {
-            source,
-            sink,
-            progress,
+            feed,
             signals,
             supervisor,
-            members: Members::new(child.pid.as_raw() as u32),
             child,
             guardian,
             attendant,
             run_for: plan.run_for,
-            start: Instant::now(),
             stop: Stop::new(plan.grace),
             asked: BTreeSet::new(),
             interrupted: false,
             end: None,
             cut_off: false,
-            ticks: 0,
         }
     }
 
     /// Runs until the tree is gone.
     pub(super) async fn until_gone(mut self, notes: &mut Vec<String>) -> Result<Outcome, Error> {
-        let signals = pollable(self.signals.as_fd()).map_err(failed("signals"))?;
-        let records = pollable(self.source.as_fd()).map_err(failed("records"))?;
-        let ends = pollable(self.guardian.as_fd()).map_err(failed("the program's end"))?;
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut waiting = self.feed.waiting(self.signals, Some(self.guardian.as_fd()))?;
         while !self.is_over()? && self.stop.stage() != Stage::GivenUp {
-            tokio::select! {
-                ready = signals.readable() => {
-                    ready.map_err(failed("signals"))?.clear_ready();
-                    self.handle_signals();
-                }
-                ready = records.readable() => {
-                    ready.map_err(failed("records"))?.clear_ready();
-                    self.drain();
-                }
-                // What it says is heard at the top of the loop. A closed channel is readable for ever, and no tick would
-                // come any more.
-                ready = ends.readable(), if !self.guardian.is_gone() => ready.map_err(failed("the program's end"))?.clear_ready(),
-                _ = ticks.tick() => self.tick()?,
+            match waiting.next(!self.guardian.is_gone()).await? {
+                Happened::Signals => self.handle_signals(),
+                Happened::Records => self.drain(),
+                // What the guardian says is heard at the top of the loop.
+                Happened::Told => {}
+                Happened::Tick => self.tick()?,
             }
         }
         if self.stop.stage() == Stage::GivenUp {
@@ -126,7 +97,7 @@ impl<'a> Running<'a> {
         }
         self.drain();
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
-            self.sink.identity_call(call);
+            self.feed.sink.identity_call(call);
         }
         Ok(self.outcome())
     }
@@ -154,7 +125,7 @@ impl<'a> Running<'a> {
         if (escaped || self.guardian.was_killed()) && !self.cut_off {
             self.cut_off();
         }
-        if !gone && self.source.helper().is_some_and(has_ended) {
+        if !gone && self.feed.source.helper().is_some_and(has_ended) {
             return Err(Error::Helper);
         }
         Ok(gone && !escaped)
@@ -171,7 +142,7 @@ impl<'a> Running<'a> {
 
     /// What is watched and lives, wherever it hangs by now.
     fn scattered(&self) -> Vec<Member> {
-        tree::scattered(&|pid, pidfd| self.source.watches(pid, pidfd))
+        tree::scattered(&|pid, pidfd| self.feed.source.watches(pid, pidfd))
     }
 
     /// What lives of the tree.
@@ -189,22 +160,18 @@ impl<'a> Running<'a> {
     }
 
     fn drain(&mut self) {
-        let (sink, members) = (&mut *self.sink, &mut self.members);
-        self.source.drain(&mut |bytes| {
-            members.take(bytes);
-            sink.record(bytes);
-        });
+        self.feed.drain();
         for call in self.supervisor.iter().flat_map(Supervisor::drain) {
-            sink.identity_call(call);
+            self.feed.sink.identity_call(call);
         }
     }
 
     fn tick(&mut self) -> Result<(), Error> {
         self.drain();
-        self.sink.tick();
+        self.feed.sink.tick();
         self.attend()?;
         let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.start);
+        let elapsed = now.saturating_duration_since(self.feed.start);
         if self.run_for.is_some_and(|limit| elapsed >= limit) && self.stop.stage() == Stage::Running {
             self.begin(Stage::Terminating);
         }
@@ -217,25 +184,21 @@ impl<'a> Running<'a> {
             Stage::Killing => self.kill(),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
-        if self.ticks.is_multiple_of(TOLD) {
-            let (counters, lost) = (self.sink.counters(), self.source.lost());
-            (self.progress)(Progress::Running { elapsed, counters, lost });
-        }
-        self.ticks = self.ticks.wrapping_add(1);
+        self.feed.tell();
         Ok(())
     }
 
     /// Sees how the program's course comes along.
     fn attend(&mut self) -> Result<(), Error> {
         let end = self.end.map(|(end, _)| end);
-        let tree = Tree::Below { root: self.guardian.pid(), members: &self.members };
+        let tree = Tree::Below { root: self.guardian.pid(), members: &self.feed.members };
         match self.attendant.tick(tree, end)? {
             Some(Turn::Ready) => {
                 self.drain();
                 if self.stop.stage() == Stage::Running {
-                    self.sink.set_phase(Phase::Steady);
+                    self.feed.sink.set_phase(Phase::Steady);
                 }
-                (self.progress)(Progress::Ready { elapsed: self.start.elapsed() });
+                (self.feed.progress)(Progress::Ready { elapsed: self.feed.start.elapsed() });
             }
             Some(Turn::Over) if self.attendant.ends() => self.begin(Stage::Terminating),
             Some(Turn::Over) | None => {}
@@ -251,7 +214,7 @@ impl<'a> Running<'a> {
         }
         if self.stop.advance(stage, Instant::now()) {
             if was_running {
-                self.sink.set_phase(Phase::Shutdown);
+                self.feed.sink.set_phase(Phase::Shutdown);
                 self.attendant.stopping();
             }
             self.entered();
@@ -264,7 +227,7 @@ impl<'a> Running<'a> {
             Stage::Killing => self.kill(),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
-        (self.progress)(Progress::Stopping(self.stop.stage()));
+        (self.feed.progress)(Progress::Stopping(self.stop.stage()));
     }
 
     fn handle_signals(&mut self) {
@@ -331,17 +294,6 @@ pub(super) struct Outcome {
     pub(super) end: Option<End>,
     /// Whether the guardian was killed, and so the run cut off.
     pub(super) cut_off: bool,
-}
-
-fn failed(subject: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |error| Error::system("polling", subject, error)
-}
-
-/// A duplicate of `fd`, registered with the runtime.
-pub(crate) fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, until it is dropped.
-    let registered = unsafe { AsyncFd::register_with_interest(fd.try_clone_to_owned()?, Interest::READABLE) };
-    registered.map_err(|error| error.into_parts().1)
 }
 
 /// Whether a child of this process has ended; it is left to be reaped.
