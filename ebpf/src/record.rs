@@ -72,8 +72,6 @@ pub const FLAG_TWO_PATHS: u16 = 1 << 12;
 
 /// `CAP_OPT_NOAUDIT` of `include/linux/security.h`: the kernel would not audit a refusal.
 pub const CAP_OPT_NOAUDIT: u32 = 1 << 1;
-/// `CAP_OPT_INSETID`: asked on behalf of a set*id call.
-pub const CAP_OPT_INSETID: u32 = 1 << 2;
 
 /// [`CheckRecord::opts`] of a predicted check: passing through a directory.
 pub const ASKED_SEARCH: u32 = 1;

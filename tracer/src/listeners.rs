@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nrtrace_profiles::event::Protocol;
+
 /// `st` of a listening TCP socket and of a bound UDP socket without a peer (`include/net/tcp_states.h`).
 const TABLES: [(&str, Protocol, &str); 4] = [
     ("tcp", Protocol::Tcp, "0A"),
@@ -12,15 +14,6 @@ const TABLES: [(&str, Protocol, &str); 4] = [
 ];
 /// `Flags` of a Unix socket that listens (`__SO_ACCEPTCON`).
 const ACCEPTS: u32 = 1 << 16;
-
-/// What is spoken on a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
 
 /// A socket that waits, on an address of the internet protocols.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use nrtrace_ebpf::record::SocketRecord;
+use nrtrace_profiles::event::Protocol;
 
 use super::process;
-use crate::listeners::{self, Listener, Protocol};
+use crate::listeners::{self, Listener};
 
 /// Standard input, output and error are handed to a program by whoever starts it.
 const STANDARD: i32 = 2;
@@ -99,8 +100,8 @@ impl Sockets {
     fn listener(&self, target: &[u8]) -> Option<What> {
         if let Some(found) = self.internet.iter().find(|found| found.socket.as_bytes() == target) {
             let (ty, protocol) = match found.protocol {
-                Protocol::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
                 Protocol::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+                _ => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
             };
             let (family, address) = sockaddr(found);
             let socket = record(family, ty, protocol, found.port);

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs::{File, read_link};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
+use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, statx};
 
 use super::inquiry::nanoseconds;
 use super::paths::split;
@@ -67,28 +67,21 @@ impl Tree {
         openat2(&self.root, relative, how).ok()
     }
 
-    fn statx(&self, path: &[u8]) -> Option<libc::statx> {
+    fn statx(&self, path: &[u8]) -> Option<Statx> {
         let fd = self.open(path)?;
-        let mask = libc::STATX_BTIME
-            | libc::STATX_ATIME
-            | libc::STATX_MTIME
-            | libc::STATX_CTIME
-            | libc::STATX_MNT_ID;
-        let mut found = MaybeUninit::<libc::statx>::zeroed();
-        let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-        // SAFETY: the descriptor is open, the path is a C string and `found` is large enough for the answer.
-        let result = unsafe {
-            libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), flags, mask, found.as_mut_ptr())
-        };
-        // SAFETY: the kernel has filled it in, and zeroes are valid where it has not.
-        (result == 0).then(|| unsafe { found.assume_init() })
+        let mask = StatxFlags::BTIME
+            | StatxFlags::ATIME
+            | StatxFlags::MTIME
+            | StatxFlags::CTIME
+            | StatxFlags::MNT_ID;
+        statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, mask).ok()
     }
 
     /// When the file at an absolute path was made and last written to.
     pub fn times(&self, path: &[u8]) -> Option<Times> {
         let found = self.statx(path)?;
-        let time = |stamp: libc::statx_timestamp| nanoseconds(stamp.tv_sec, stamp.tv_nsec.into());
-        let birth = (found.stx_mask & libc::STATX_BTIME != 0).then(|| time(found.stx_btime));
+        let time = |stamp: StatxTimestamp| nanoseconds(stamp.tv_sec, stamp.tv_nsec.into());
+        let birth = (found.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| time(found.stx_btime));
         Some(Times {
             birth,
             accessed: time(found.stx_atime),
@@ -113,7 +106,7 @@ impl Tree {
     pub fn mount_point<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         let id = |path: &[u8]| {
             let found = self.statx(path)?;
-            (found.stx_mask & libc::STATX_MNT_ID != 0).then_some(found.stx_mnt_id)
+            (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
         };
         let own = id(path)?;
         let mut point = path;

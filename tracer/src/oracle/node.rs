@@ -8,8 +8,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Component, Inode};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 
 /// `AUTOFS_SUPER_MAGIC` of `linux/magic.h`, which the libc crate lacks.
 const AUTOFS: u64 = 0x0187;
@@ -62,24 +64,17 @@ impl Node {
 
     /// Takes an `O_PATH` descriptor and asks for its facts.
     pub fn new(fd: OwnedFd) -> Result<Self, Errno> {
-        let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
-        let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-        let mut stat = MaybeUninit::<libc::statx>::zeroed();
-        // SAFETY: the descriptor is open, the path is a C string and `stat` is large enough for the answer.
-        let result = unsafe {
-            libc::syscall(libc::SYS_statx, fd.as_raw_fd(), c"".as_ptr(), flags, mask, stat.as_mut_ptr())
-        };
-        Errno::result(result)?;
-        // SAFETY: the kernel has filled it in, and zeroes are valid where it has not.
-        let stat = unsafe { stat.assume_init() };
-        let mount = if stat.stx_mask & libc::STATX_MNT_ID != 0 { stat.stx_mnt_id } else { 0 };
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let stat = statx(&fd, c"", flags, mask).map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+        let mount = if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 { stat.stx_mnt_id } else { 0 };
         Ok(Self {
             fd,
             mode: u32::from(stat.stx_mode),
             uid: stat.stx_uid,
             gid: stat.stx_gid,
             links: stat.stx_nlink,
-            attributes: stat.stx_attributes,
+            attributes: stat.stx_attributes.bits(),
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
             place: (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, mount),
             own_proc: false,
@@ -199,22 +194,9 @@ pub(super) fn open_path(dir: RawFd, name: &CStr, follow: bool) -> Result<OwnedFd
 /// (`exe`, `fd/3`): openat2(2) refuses such links with `ELOOP` when told so. Before Linux 5.6 nobody can be
 /// asked, and links of procfs are taken for such.
 pub(super) fn is_magic_link(dir: BorrowedFd, name: &CStr) -> bool {
-    // SAFETY: `open_how` consists of integers, for which zero is valid.
-    let mut how: libc::open_how = unsafe { MaybeUninit::zeroed().assume_init() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: the descriptor is open, the name is a C string and `how` is as large as said.
-    let result = unsafe {
-        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), name.as_ptr(), &raw const how, size_of_val(&how))
-    };
-    match Errno::result(result) {
-        Ok(fd) => {
-            // SAFETY: the kernel has just given it to us alone; it is closed at once.
-            drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
-            false
-        }
-        Err(errno) => matches!(errno, Errno::ELOOP | Errno::ENOSYS),
-    }
+    let how =
+        OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    matches!(openat2(dir, name, how), Err(Errno::ELOOP | Errno::ENOSYS))
 }
 
 /// The text of a symbolic link; with an empty name, of the one `dir` itself is.

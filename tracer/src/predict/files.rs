@@ -1,9 +1,10 @@
 //! The files of a call that is about to be made.
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nrtrace_ebpf::table::{NONE, WHEN_FAILED, WHEN_OK, WHEN_TELLING};
 use nrtrace_profiles::calls::{Attribute, File, Flags, Operation, Part, Pointed, Row, Times, Want};
 
@@ -40,19 +41,13 @@ pub fn resolve(call: &CallAtEntry<'_>, row: &Row) -> u64 {
 
 /// The errno of a path that these rules forbid: it goes through a link or out of the directory.
 pub fn is_beyond(base: BorrowedFd<'_>, path: &[u8], resolve: u64) -> Option<i32> {
-    let path = CString::new(path).ok()?;
-    let how = [libc::O_PATH as u64 | libc::O_CLOEXEC as u64, 0, resolve];
-    // SAFETY: path and structure outlive the call, which only reads them.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, base.as_raw_fd(), path.as_ptr(), how.as_ptr(), size_of_val(&how))
-    };
-    if let Ok(fd @ 0..) = i32::try_from(fd) {
-        // SAFETY: the call has just returned this descriptor, and nothing else owns it.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        return None;
-    }
-    let errno = io::Error::last_os_error().raw_os_error();
-    errno.filter(|errno| matches!(*errno, libc::ELOOP | libc::EXDEV))
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::from_bits_retain(resolve));
+    openat2(base, path, how)
+        .err()
+        .filter(|errno| matches!(errno, Errno::ELOOP | Errno::EXDEV))
+        .map(|errno| errno as i32)
 }
 
 /// What the oracle is to be asked, in the kernel's order. `args` are in place.

@@ -1,10 +1,11 @@
 //! Looks at a tracee's socket through a duplicate of its descriptor.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use libc::{c_int, pid_t};
 use nrtrace_ebpf::record::SocketRecord;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 /// Family, type, protocol and local port of descriptor `fd` of process `pid`; `None` when it is no socket, or the
 /// kernel does not let it be looked at (pidfd_getfd(2), since Linux 5.6).
@@ -26,18 +27,8 @@ pub fn is_bound_to_device(pid: pid_t, fd: c_int) -> bool {
 }
 
 fn duplicate(pid: pid_t, fd: c_int) -> Option<OwnedFd> {
-    // SAFETY: plain numbers; a non-negative result is a descriptor that nobody else owns.
-    let process = unsafe { own(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
-    // SAFETY: as above.
-    unsafe { own(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0)) }
-}
-
-/// # Safety
-/// A non-negative `fd` is open and has no other owner.
-unsafe fn own(fd: i64) -> Option<OwnedFd> {
-    let fd = c_int::try_from(fd).ok().filter(|&fd| fd >= 0)?;
-    // SAFETY: as the caller promises.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()
 }
 
 fn option(socket: &OwnedFd, name: c_int) -> Option<u16> {

@@ -1,11 +1,12 @@
 //! What this machine offers to the ptrace backend, found by trying: for `nrtrace doctor`.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use nrtrace_profiles::calls;
+use rustix::process;
 
 use super::{Installed, Options, Stops, Tracer, allow_tracer, filter, install};
 
@@ -94,11 +95,6 @@ fn pass(installed: Installed) -> i32 {
 }
 
 fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers; the child is not yet waited for.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    let pid = process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(process::pidfd_open(pid, process::PidfdFlags::empty())?)
 }

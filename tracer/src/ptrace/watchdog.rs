@@ -5,10 +5,11 @@
 //! children does not stop this. It ends with the tracer.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use libc::{c_int, pid_t};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -21,13 +22,8 @@ const NAME: &std::ffi::CStr = c"watchdog";
 /// # Errors
 /// When there are no descriptors or processes.
 pub fn start(tracer: pid_t) -> io::Result<()> {
-    // SAFETY: a plain system call; the result is checked.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tracer, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as c_int) };
+    let of = Pid::from_raw(tracer).ok_or(io::ErrorKind::InvalidInput)?;
+    let fd = pidfd_open(of, PidfdFlags::empty())?;
     let stat = format!("/proc/{tracer}/stat");
     // SAFETY: the children call plain system calls, and the C library's allocator, which stays consistent across fork(2);
     // they never return.

@@ -142,13 +142,12 @@ fn failed<S: Into<String>>(operation: &'static str, subject: S) -> impl FnOnce(E
 }
 
 fn keep_deadline(child: Pid, limit: Duration) -> Result<Outcome, Error> {
-    use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+    use rustix::process;
+    use std::os::fd::AsFd;
     let waiting = |errno| Error::system("waiting for", "a sandbox", errno);
-    // SAFETY: a plain system call; the child is not reaped before this.
-    let fd =
-        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) }).map_err(waiting)?;
-    // SAFETY: the descriptor is new and belongs to nobody else.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let of = process::Pid::from_raw(child.as_raw()).ok_or(Errno::ESRCH).map_err(waiting)?;
+    let fd = process::pidfd_open(of, process::PidfdFlags::empty())
+        .map_err(|errno| waiting(Errno::from_raw(errno.raw_os_error())))?;
     let deadline = std::time::Instant::now().checked_add(limit);
     loop {
         let left = deadline.map(|end| end.saturating_duration_since(std::time::Instant::now()));
