@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::check::report::Format;
-use nrtrace_profiles::check::{self, Input, Policy, Verdict, policy};
+use nrtrace_profiles::check::{self, CheckResult, Input, Policy, policy};
 use nrtrace_profiles::emit::Style;
 use nrtrace_profiles::profile::Profile;
 
@@ -73,7 +73,7 @@ fn policy_of(args: &CheckArgs) -> Result<Policy> {
     Ok(policy)
 }
 
-fn tell(args: &CheckArgs, verdict: &Verdict) -> Losses {
+fn tell(args: &CheckArgs, verdict: &CheckResult) -> Losses {
     let mut losses = Losses::default();
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let time = time.trim_end_matches('Z');

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
-use nrtrace_tracer::doctor::{Report, Verdict, Way, examine};
+use nrtrace_tracer::doctor::{Fitness, Report, Way, examine};
 use tabled::Table;
 use tabled::builder::Builder;
 use tabled::settings::{Style as Borders, Width, object::Columns};
@@ -64,10 +64,10 @@ fn findings(report: &Report, style: Style, width: usize) -> String {
     let mut builder = Builder::default();
     for finding in &report.findings {
         let (word, code) = match finding.verdict {
-            Verdict::Works => ("works", "32"),
-            Verdict::Note => ("note", "36"),
-            Verdict::Optional => ("not here", "33"),
-            Verdict::Missing => ("MISSING", "31"),
+            Fitness::Works => ("works", "32"),
+            Fitness::Note => ("note", "36"),
+            Fitness::Optional => ("not here", "33"),
+            Fitness::Missing => ("MISSING", "31"),
         };
         builder.push_record([finding.subject.clone(), paint(word, code, style), finding.detail.clone()]);
     }

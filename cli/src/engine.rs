@@ -15,7 +15,7 @@ use crate::attach::profile;
 use crate::client::client;
 use crate::failure::BadInput;
 use crate::output::{Losses, Target};
-use crate::place::{self, Place, Why};
+use crate::place::{self, RunsIn, Why};
 use crate::progress::Line;
 use crate::results::{self, complete, conclude};
 use crate::watcher::prepare;
@@ -60,7 +60,7 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
         mode: Mode::Permissive,
         identity: &nobody,
     };
-    place::tell(&args.results.talk, &Place::Here(Why::Client(command.clone())));
+    place::tell(&args.results.talk, &RunsIn::Here(Why::Client(command.clone())));
     let mut ready = prepare(Choice::Ebpf, &wanted, &args.results.talk)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut engine = Engine::start(&args.command, ready.source.as_mut(), None)?;

@@ -41,23 +41,23 @@ pub fn note(profile: &mut Profile, trace: &Trace) {
 }
 
 /// What is looked for.
-enum Wanted {
+enum Sought {
     Path(String),
     Port(u16),
 }
 
-fn subject(requirement: &Requirement) -> Option<Wanted> {
+fn subject(requirement: &Requirement) -> Option<Sought> {
     match &requirement.need {
         Need::Path { path, pattern: false, .. } | Need::Device { path, .. } => {
-            Some(Wanted::Path(path.to_text()))
+            Some(Sought::Path(path.to_text()))
         }
-        Need::Port { port, .. } => Some(Wanted::Port(*port)),
+        Need::Port { port, .. } => Some(Sought::Port(*port)),
         _ => None,
     }
 }
 
 fn origins(
-    wanted: &Wanted,
+    wanted: &Sought,
     command: &[String],
     environment: &[(String, String)],
     texts: &[Text],
@@ -82,22 +82,22 @@ fn origins(
 }
 
 /// Whether a value is the path, or ends with the port: `80`, `0.0.0.0:80`, `[::]:80`.
-fn is_it(wanted: &Wanted, value: &str) -> bool {
+fn is_it(wanted: &Sought, value: &str) -> bool {
     match wanted {
-        Wanted::Path(path) => value == path,
-        Wanted::Port(port) => value.rsplit(':').next() == Some(port.to_string().as_str()),
+        Sought::Path(path) => value == path,
+        Sought::Port(port) => value.rsplit(':').next() == Some(port.to_string().as_str()),
     }
 }
 
 /// Whether a line of a file sets it. A number alone may be anything, so the line has to speak of ports.
-fn says(wanted: &Wanted, line: &str) -> bool {
+fn says(wanted: &Sought, line: &str) -> bool {
     const PORTS: [&str; 4] = ["port", "listen", "bind", "addr"];
     let line = line.trim_start();
     if line.starts_with(['#', ';']) || line.starts_with("//") {
         return false;
     }
     let lower = line.to_ascii_lowercase();
-    let speaks = matches!(wanted, Wanted::Path(_)) || PORTS.iter().any(|word| lower.contains(word));
+    let speaks = matches!(wanted, Sought::Path(_)) || PORTS.iter().any(|word| lower.contains(word));
     let separators = |c: char| c.is_whitespace() || "\"'=;,(){}<>".contains(c);
     speaks && line.split(separators).any(|word| is_it(wanted, word))
 }
@@ -145,11 +145,11 @@ mod tests {
             "port = 443",
         ];
         let texts = [Text { path: "/etc/x.conf".into(), lines: lines.map(String::from).to_vec() }];
-        let find = |wanted: Wanted| origins(&wanted, &command, &environment, &texts);
-        assert_eq!(find(Wanted::Path("/run/x.pid".into())), ["--pid in the command", "/etc/x.conf:2"]);
-        assert_eq!(find(Wanted::Port(80)), ["--port in the command", "/etc/x.conf:4"]);
-        assert_eq!(find(Wanted::Port(443)), ["/etc/x.conf:5"]);
-        assert_eq!(find(Wanted::Path("/var/log/x".into())), ["X_LOG in the environment"]);
-        assert_eq!(find(Wanted::Path("/var/log/x/y".into())), [""; 0]);
+        let find = |wanted: Sought| origins(&wanted, &command, &environment, &texts);
+        assert_eq!(find(Sought::Path("/run/x.pid".into())), ["--pid in the command", "/etc/x.conf:2"]);
+        assert_eq!(find(Sought::Port(80)), ["--port in the command", "/etc/x.conf:4"]);
+        assert_eq!(find(Sought::Port(443)), ["/etc/x.conf:5"]);
+        assert_eq!(find(Sought::Path("/var/log/x".into())), ["X_LOG in the environment"]);
+        assert_eq!(find(Sought::Path("/var/log/x/y".into())), [""; 0]);
     }
 }

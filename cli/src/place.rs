@@ -21,7 +21,7 @@ use crate::there::There;
 use crate::watcher::{Watcher, announce};
 
 /// Where a run happens.
-pub enum Place {
+pub enum RunsIn {
     /// In a sandbox.
     Sandbox,
     /// On the machine itself.
@@ -54,19 +54,19 @@ impl fmt::Display for Why {
 }
 
 /// The first line of a run. Whoever asked for silence and expects a sandbox is told where there is none.
-pub fn tell(talk: &Talk, place: &Place) {
+pub fn tell(talk: &Talk, place: &RunsIn) {
     let told = match place {
-        Place::Here(Why::Unmade(_)) => true,
-        Place::Sandbox | Place::Here(_) => !talk.quiet,
+        RunsIn::Here(Why::Unmade(_)) => true,
+        RunsIn::Sandbox | RunsIn::Here(_) => !talk.quiet,
     };
     if !told {
         return;
     }
     match place {
-        Place::Sandbox => terminal::tell(format_args!(
+        RunsIn::Sandbox => terminal::tell(format_args!(
             "nrtrace: in a sandbox: what the program writes is thrown away (--in-place keeps it); its network is the caller's"
         )),
-        Place::Here(why) => terminal::tell(format_args!(
+        RunsIn::Here(why) => terminal::tell(format_args!(
             "nrtrace: in place, {}: what the program changes stays",
             printable(&why.to_string())
         )),
@@ -77,12 +77,12 @@ pub fn tell(talk: &Talk, place: &Place) {
 ///
 /// # Errors
 /// Options of a sandbox, where there is to be none.
-pub fn of(args: &RunArgs) -> Result<Place> {
+pub fn of(args: &RunArgs) -> Result<RunsIn> {
     let place = match client::client(&args.command) {
-        _ if args.in_place => Place::Here(Why::Asked),
-        Some((_, name)) => Place::Here(Why::Client(name)),
-        None if Privileges::of_self()?.require_permissive().is_err() => Place::Here(Why::NotRoot),
-        None => Place::Sandbox,
+        _ if args.in_place => RunsIn::Here(Why::Asked),
+        Some((_, name)) => RunsIn::Here(Why::Client(name)),
+        None if Privileges::of_self()?.require_permissive().is_err() => RunsIn::Here(Why::NotRoot),
+        None => RunsIn::Sandbox,
     };
     if args.sandbox.file_capabilities {
         return Err(
@@ -90,7 +90,7 @@ pub fn of(args: &RunArgs) -> Result<Place> {
         );
     }
     match &place {
-        Place::Here(why) if args.sandbox.network.is_some() || !args.sandbox.share.is_empty() => Err(
+        RunsIn::Here(why) if args.sandbox.network.is_some() || !args.sandbox.share.is_empty() => Err(
             BadInput(format!("--network and --share are about a sandbox, and this run is in place, {why}"))
                 .into(),
         ),
@@ -108,7 +108,7 @@ pub fn sandboxed(args: &RunArgs, settled: &Settled, line: &Line) -> Result<Optio
     let talk = &args.results.talk;
     let mut news = |news: News| match news {
         News::Made(_) => {
-            tell(talk, &Place::Sandbox);
+            tell(talk, &RunsIn::Sandbox);
             settled.say_who(talk);
         }
         News::Watched { description, fallback, verifier, .. } => {
@@ -125,7 +125,7 @@ pub fn sandboxed(args: &RunArgs, settled: &Settled, line: &Line) -> Result<Optio
     if args.sandbox.network == Some(NetworkArg::Private) || !args.sandbox.share.is_empty() {
         return Err(TrialError::Unmade(why).into());
     }
-    tell(talk, &Place::Here(Why::Unmade(why)));
+    tell(talk, &RunsIn::Here(Why::Unmade(why)));
     Ok(None)
 }
 

@@ -20,7 +20,7 @@ use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::origin;
 use crate::output::Losses;
-use crate::place::{self, Place};
+use crate::place::{self, RunsIn};
 use crate::programs;
 use crate::progress::Line;
 use crate::prove;
@@ -54,15 +54,16 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if args.verify || args.minimize {
         let Settled { name, facts, plan, output, library, .. } = settled;
         let (identity, policy) = (facts.identity, plan.identity_policy);
-        let wanted = prove::Wanted { args, name, identity, policy, library, output, unit: None, image: None };
+        let wanted =
+            prove::ProofTask { args, name, identity, policy, library, output, unit: None, image: None };
         return prove::run(&wanted);
     }
     let place = place::of(args)?;
     let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
     let recorded = match place {
-        Place::Sandbox => place::sandboxed(args, &settled, &line),
-        Place::Here(why) => {
-            place::tell(&args.results.talk, &Place::Here(why));
+        RunsIn::Sandbox => place::sandboxed(args, &settled, &line),
+        RunsIn::Here(why) => {
+            place::tell(&args.results.talk, &RunsIn::Here(why));
             Ok(None)
         }
     };
@@ -107,7 +108,7 @@ pub fn prove_service(args: &RunArgs, started: Started) -> Result<ExitCode> {
     tell_applied(&settled.name, &args.results.talk);
     let Settled { name, facts, plan, output, library, .. } = settled;
     let (identity, policy) = (facts.identity, plan.identity_policy);
-    prove::run(&prove::Wanted {
+    prove::run(&prove::ProofTask {
         args,
         name,
         identity,

@@ -6,7 +6,7 @@ use nrtrace_profiles::knowledge::Library;
 use nrtrace_tracer::course::{Capture, Course};
 use nrtrace_tracer::launch::privileges::Privileges;
 use nrtrace_tracer::launch::{Credentials, IdentityPolicy, identity};
-use nrtrace_tracer::recording::Facts;
+use nrtrace_tracer::recording::RecordingFacts;
 use nrtrace_tracer::session::Plan;
 
 use crate::args::{IdentityArg, RecordArg, RunArgs, Talk};
@@ -27,7 +27,7 @@ pub struct Settled {
     /// How the program is run.
     pub plan: Plan,
     /// What is recorded.
-    pub facts: Facts,
+    pub facts: RecordingFacts,
     pub output: Option<OutputDir>,
     /// Where the recording itself goes.
     pub recording: Option<Target>,
@@ -87,7 +87,7 @@ pub fn settle(args: &RunArgs) -> Result<Settled> {
     if !paths.is_empty() && record == Record::Needs {
         return Err(BadInput("--paths asks about each call, so it needs --record calls".into()).into());
     }
-    let facts = Facts { identity, mode, backend: Backend::Ebpf, record, paths };
+    let facts = RecordingFacts { identity, mode, backend: Backend::Ebpf, record, paths };
     // Opened now, so that a wrong path is told before the program runs.
     let output = results::open(args.results.output.as_deref(), &args.results.files)?;
     let recording = args.save_trace.as_deref().map(|path| Target::open(Some(path))).transpose()?;

@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use crate::changes::{self, Changes};
-use crate::check::{Policy, Verdict};
+use crate::check::{CheckResult, Policy};
 use crate::diff::Diff;
 use crate::explain::Explanation;
 use crate::profile::{self, Profile};
@@ -42,7 +42,7 @@ impl Kind {
             Self::Changes => changes::SCHEMA,
             Self::Trace => trace::SCHEMA,
             Self::Policy => "nrtrace/policy/v1",
-            Self::Check => Verdict::SCHEMA,
+            Self::Check => CheckResult::SCHEMA,
             Self::Diff => Diff::SCHEMA,
             Self::Explain => Explanation::SCHEMA,
         }
@@ -66,7 +66,7 @@ impl Kind {
             Self::Changes => of::<Changes>(self),
             Self::Trace => of::<SavedTrace>(self),
             Self::Policy => of::<Policy>(self),
-            Self::Check => of::<Verdict>(self),
+            Self::Check => of::<CheckResult>(self),
             Self::Diff => of::<Diff>(self),
             Self::Explain => of::<Explanation>(self),
         };

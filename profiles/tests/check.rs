@@ -5,7 +5,7 @@
 mod samples;
 
 use nrtrace_profiles::check::report::Format;
-use nrtrace_profiles::check::{Input, Policy, Rule, Verdict, check};
+use nrtrace_profiles::check::{CheckResult, Input, Policy, Rule, check};
 use nrtrace_profiles::diff::diff;
 use nrtrace_profiles::emit::{Style, View, table};
 use nrtrace_profiles::event::{Exit, FileType, Protocol};
@@ -28,13 +28,13 @@ fn profile(requirements: Vec<Requirement>) -> Profile {
     samples::profile("demo", &["/usr/bin/demo"], requirements)
 }
 
-fn judge(new: &Profile, old: Option<&Profile>, policy: &str) -> Verdict {
+fn judge(new: &Profile, old: Option<&Profile>, policy: &str) -> CheckResult {
     let policy = Policy::from_toml(policy).unwrap();
     let baseline = old.map(|old| (old, "base line.json"));
     check(&Input { profile: new, profile_path: "new.json", baseline, policy: &policy, policy_path: None })
 }
 
-fn rules(verdict: &Verdict) -> Vec<(Rule, Option<&str>)> {
+fn rules(verdict: &CheckResult) -> Vec<(Rule, Option<&str>)> {
     verdict.findings.iter().map(|finding| (finding.rule, finding.need.as_deref())).collect()
 }
 
@@ -236,7 +236,7 @@ fn what_the_table_prints_can_be_explained() {
 }
 
 /// A verdict with one finding about a hostile name.
-fn hostile(name: &[u8]) -> Verdict {
+fn hostile(name: &[u8]) -> CheckResult {
     let path = RawText::new([b"/run/", name].concat());
     let mut new = profile(vec![samples::requirement(
         samples::path_need(path, FileType::File, &[Access::Create]),
@@ -250,7 +250,7 @@ fn hostile(name: &[u8]) -> Verdict {
     check(&Input { profile: &new, profile_path: "n.json", baseline, policy: &policy, policy_path: None })
 }
 
-fn assert_sound(verdict: &Verdict) {
+fn assert_sound(verdict: &CheckResult) {
     let write = |format: Format| format.write(verdict, Style::Plain, TIME);
     for format in Format::ALL {
         let text = write(format);

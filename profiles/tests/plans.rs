@@ -3,7 +3,7 @@
 
 mod samples;
 
-use nrtrace_profiles::emit::{Verdict, done};
+use nrtrace_profiles::emit::{Treatment, done};
 use nrtrace_profiles::event::{FileType, Protocol};
 use nrtrace_profiles::grants::{FileKind, Grants};
 use nrtrace_profiles::profile::Listen;
@@ -363,11 +363,11 @@ fn every_required_need_is_granted_advised_or_unmet() {
     for profile in all().into_iter().chain(HOSTILE.iter().map(|name| hostile(name))) {
         let plan = grants(&profile);
         for requirement in &profile.requirements {
-            let verdicts: Vec<Verdict> =
+            let verdicts: Vec<Treatment> =
                 done(&plan, requirement).into_iter().map(|remedy| remedy.verdict).collect();
             assert!(!verdicts.is_empty(), "{}: nothing said about {}", profile.name, requirement.id);
             let optional = requirement.severity != Severity::Required;
-            assert_eq!(verdicts.contains(&Verdict::Optional), optional, "{}", requirement.id);
+            assert_eq!(verdicts.contains(&Treatment::Optional), optional, "{}", requirement.id);
         }
     }
 }

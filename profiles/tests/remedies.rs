@@ -4,7 +4,7 @@
 mod samples;
 
 use nrtrace_profiles::Capability;
-use nrtrace_profiles::emit::{Remedy, Verdict, remedies, verdict};
+use nrtrace_profiles::emit::{Remedy, Treatment, remedies, verdict};
 use nrtrace_profiles::event::Protocol;
 use nrtrace_profiles::grants::{Choices, Grade, Grants, Method};
 use nrtrace_profiles::knowledge::{Fact, Setting};
@@ -37,7 +37,7 @@ fn every_need_has_ways_and_the_one_taken_is_marked() {
         for requirement in &profile.requirements {
             let list = remedies(&grants, requirement);
             assert!(!list.is_empty(), "{}: no way for {}", profile.name, requirement.id);
-            let unmet = verdict(&grants, requirement) == Verdict::Unmet;
+            let unmet = verdict(&grants, requirement) == Treatment::Unmet;
             let taken = |remedy: &Remedy| remedy.chosen && remedy.method.is_some();
             assert!(unmet || list.iter().any(taken), "{}: {list:#?}", requirement.id);
         }

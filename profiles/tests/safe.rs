@@ -343,7 +343,7 @@ fn the_group_of_a_socket_is_joined_by_who_asks_for_groups() {
 #[test]
 fn what_amounts_to_much_is_withheld_until_a_trial_has_failed_without() {
     use nrtrace_profiles::Capability;
-    use nrtrace_profiles::emit::Verdict;
+    use nrtrace_profiles::emit::Treatment;
     use nrtrace_profiles::requirement::{Finding, Proof};
     let mut profile = of("k0s", vec![capability(Capability::BPF), capability(Capability::SYS_TIME)]);
     let of_files = |profile: &Profile| {
@@ -358,7 +358,7 @@ fn what_amounts_to_much_is_withheld_until_a_trial_has_failed_without() {
     };
     assert_eq!(of_files(&profile), 0);
     let grants = grants(&profile);
-    assert_eq!(done(&grants, &profile.requirements[0])[0].verdict, Verdict::Withheld);
+    assert_eq!(done(&grants, &profile.requirements[0])[0].verdict, Treatment::Withheld);
     assert!(grants.capabilities.contains_key(&Capability::SYS_TIME));
     // For the trials that are to prove it, and when they have.
     assert!(

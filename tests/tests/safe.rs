@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::emit::{Format, Verdict, verdict};
+use nrtrace_profiles::emit::{Format, Treatment, verdict};
 use nrtrace_profiles::event::{FileType, Identity, Inode};
 use nrtrace_profiles::grants::{Choices, Grants, Method, On, reach};
 use nrtrace_profiles::profile::Profile;
@@ -213,7 +213,7 @@ fn allowed(case: &Case, path: &str, before: &str) -> BTreeSet<char> {
 
 /// Whether the user can do with a path what a need that the plan says is granted takes; `None` where that is not said.
 fn gains(case: &Case, need: &Requirement, after: &BTreeMap<String, String>) -> Option<bool> {
-    let granted = |need: &&Requirement| verdict(&case.grants, need) == Verdict::Granted;
+    let granted = |need: &&Requirement| verdict(&case.grants, need) == Treatment::Granted;
     let Need::Path { path, access, .. } = &need.need else { return None };
     let path = path.as_str()?;
     let on_the_way = |other: &&Requirement| {

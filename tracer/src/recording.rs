@@ -21,7 +21,7 @@ use crate::session::{self, Begins, Counters, Plan, Progress, Sink, Source};
 
 /// What a recording is of, beyond how the program is run.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct RecordingFacts {
     /// Whom the program runs as.
     pub identity: Identity,
     /// How it runs.
@@ -59,7 +59,7 @@ pub struct Recorded {
 /// When the program cannot be started or watched. Nothing of it is left behind then.
 pub async fn record(
     plan: &Plan,
-    facts: Facts,
+    facts: RecordingFacts,
     source: &mut dyn Source,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recorded, Error> {
@@ -106,7 +106,7 @@ pub async fn record(
     Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output, left })
 }
 
-impl Facts {
+impl RecordingFacts {
     /// What a recording of that says of the run; what is only known of what is run is the caller's to add.
     pub(crate) fn run(&self) -> RunFacts {
         RunFacts {

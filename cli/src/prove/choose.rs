@@ -18,10 +18,10 @@ use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
 use super::given::course;
-use super::prover::{Place, Prover, end_again};
+use super::prover::{Prover, TrialPlace, end_again};
+use super::task::ProofTask;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified, ready_timeout};
-use super::wanted::Wanted;
 use crate::hidden;
 use crate::origin;
 use crate::programs;
@@ -55,7 +55,7 @@ const FIRST_CHOSEN: u16 = 32768;
 const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
-pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
+pub fn choose(wanted: &ProofTask<'_>, prover: &Prover) -> Result<Chosen> {
     let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
@@ -81,7 +81,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
 
 /// Tries users, and if none of them needs nothing, the one who is `last`.
 fn tried(
-    wanted: &Wanted<'_>,
+    wanted: &ProofTask<'_>,
     prover: &Prover,
     (mut waiting, program): (VecDeque<Candidate>, &str),
     last: impl FnOnce() -> Result<(Chosen, Vec<Profile>)>,
@@ -150,7 +150,7 @@ pub fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
 
 /// Proves what a run showed; one that failed is repeated first, with what it may have missed. What further runs and trials
 /// showed comes with it.
-fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<(Chosen, Vec<Profile>)> {
+fn live(wanted: &ProofTask<'_>, prover: &Prover, mut recorded: Recorded) -> Result<(Chosen, Vec<Profile>)> {
     let made = made(&recorded.profile);
     let mut prover = prover.clone();
     prover.lasts = outlasting(&recorded);
@@ -233,7 +233,7 @@ fn listened(profile: &Profile) -> Vec<u16> {
 
 /// Runs the program as a user who is refused nothing, with the files of a profile made beforehand.
 fn record(
-    wanted: &Wanted<'_>,
+    wanted: &ProofTask<'_>,
     prover: &Prover,
     identity: &Identity,
     policy: IdentityPolicy,
@@ -245,7 +245,7 @@ fn record(
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
     let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
-    let Place::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    let TrialPlace::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
     let mut report = trial::run(&request, lender)?;
     prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
@@ -274,7 +274,7 @@ fn record(
 /// A run that failed although it was refused nothing, again with what it missed or may have missed, for as long as that
 /// changes how it ends; and where it ended by itself all the same, once more told that it is root. What was of no use is left
 /// out of the result.
-fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText]) -> Result<Recorded> {
+fn repeat(wanted: &ProofTask<'_>, prover: &Prover, first: Recorded, made: &[RawText]) -> Result<Recorded> {
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     let mut repeated = Repeated::new(wanted, prover, &first, made);
     let mut found = repeated.until_it_lives(&shown)?;
@@ -303,7 +303,7 @@ fn repeat(wanted: &Wanted<'_>, prover: &Prover, first: Recorded, made: &[RawText
 
 /// Runs of a program that failed in its first one.
 struct Repeated<'a> {
-    wanted: &'a Wanted<'a>,
+    wanted: &'a ProofTask<'a>,
     prover: &'a Prover,
     made: &'a [RawText],
     policy: IdentityPolicy,
@@ -320,7 +320,7 @@ struct Repeated<'a> {
 }
 
 impl<'a> Repeated<'a> {
-    fn new(wanted: &'a Wanted<'a>, prover: &'a Prover, first: &Recorded, made: &'a [RawText]) -> Self {
+    fn new(wanted: &'a ProofTask<'a>, prover: &'a Prover, first: &Recorded, made: &'a [RawText]) -> Self {
         Self {
             wanted,
             prover,

@@ -15,8 +15,8 @@ use nrtrace_tracer::trial::Report;
 use super::choose::{self, Chosen, Tried, best, without_trial};
 use super::given::course;
 use super::prover::Prover;
+use super::task::ProofTask;
 use super::verify::{self, Hints, Verified, ready_timeout};
-use super::wanted::Wanted;
 use crate::progress::Trials;
 
 /// A user whom no image knows, of the numbers above those of accounts.
@@ -38,7 +38,7 @@ pub fn command(image: &Image) -> Vec<OsString> {
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs: who was asked
 /// for or the image's own, else a new one, and then those whose files it uses.
-pub fn choose(wanted: &Wanted<'_>, prover: &Prover, image: &Image) -> Result<Chosen> {
+pub fn choose(wanted: &ProofTask<'_>, prover: &Prover, image: &Image) -> Result<Chosen> {
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
     let given = image.user()?;
     let whose = given.map_or_else(|| "a new user".to_owned(), |(uid, gid)| format!("{uid}:{gid}"));
@@ -65,7 +65,7 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover, image: &Image) -> Result<Cho
 
 /// A run as a user, and the trials that follow; with the users that it points to.
 fn live(
-    wanted: &Wanted<'_>,
+    wanted: &ProofTask<'_>,
     prover: &Prover,
     image: &Image,
     user: (u32, u32),
@@ -102,7 +102,7 @@ fn live(
 
 /// Trials with the image as it is; where it does not live and nothing tells why, of one that holds what the lines of the
 /// Containerfile say.
-fn prove(wanted: &Wanted<'_>, prover: &Prover, image: &Image, profile: &mut Profile) -> Result<Verified> {
+fn prove(wanted: &ProofTask<'_>, prover: &Prover, image: &Image, profile: &mut Profile) -> Result<Verified> {
     let talk = &wanted.args.results.talk;
     let before = profile.clone();
     let verified = verify::verify(prover, profile, Some(&Hints::default()), talk)?;
@@ -123,7 +123,7 @@ struct Recorded {
 }
 
 fn record(
-    wanted: &Wanted<'_>,
+    wanted: &ProofTask<'_>,
     prover: &Prover,
     image: &Image,
     user: (u32, u32),

@@ -13,7 +13,7 @@ use nrtrace_tracer::backend::Choice;
 use nrtrace_tracer::image::{Error, Image, Options, Podman, Spec, Volume};
 use nrtrace_tracer::launch::{IdentityPolicy, identity};
 
-use super::wanted::Wanted;
+use super::task::ProofTask;
 use crate::args::{ProveArgs, RunArgs, SandboxArgs};
 use crate::client;
 use crate::failure::BadInput;
@@ -36,7 +36,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let base = args.name.clone().unwrap_or_else(|| short(&spec.image).to_owned());
     let image = open(spec, args.watch.backend.choice())?;
-    super::run::run(&Wanted {
+    super::run::run(&ProofTask {
         args,
         name: identity::name_for(&base),
         identity: identity::resolve(None, &[], "nobody")?,

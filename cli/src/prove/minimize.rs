@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
-use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
+use nrtrace_profiles::prove::{self, SearchResult, atoms, conclude, without};
 use nrtrace_tracer::course::Verdict;
 
 use super::bench::{Trying, tried};
@@ -22,7 +22,7 @@ use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
 /// What is to be made smaller, and how.
-pub struct Wanted<'a> {
+pub struct Minimization<'a> {
     pub prover: &'a Prover,
     pub search: &'a SearchArgs,
     /// What the trials before it showed.
@@ -42,7 +42,7 @@ const LONGER: usize = 3;
 /// Makes the profile as small as can be; false when the program did not live with the result either.
 ///
 /// The profile has been verified.
-pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
+pub fn minimize(wanted: &Minimization<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
@@ -141,7 +141,7 @@ struct Outlived {
 fn outlives(
     prover: &Prover,
     profile: &Profile,
-    found: &Found,
+    found: &SearchResult,
     hardened: &Hardened,
     whole: Duration,
     shown: &Trials,
@@ -200,7 +200,12 @@ fn beside<A: Send, B: Send>(
 
 /// The profile without what the program lives without, and a trial of it that is watched: it tells what the program
 /// tolerates.
-fn watched(prover: &Prover, profile: &Profile, found: &Found, talk: &Talk) -> Result<(Profile, Verified)> {
+fn watched(
+    prover: &Prover,
+    profile: &Profile,
+    found: &SearchResult,
+    talk: &Talk,
+) -> Result<(Profile, Verified)> {
     let mut smaller = profile.clone();
     conclude::minimized(&mut smaller, found);
     let verified = verify::verify(prover, &mut smaller, None, talk)?;
@@ -211,7 +216,7 @@ fn watched(prover: &Prover, profile: &Profile, found: &Found, talk: &Talk) -> Re
 fn finish(
     prover: &Prover,
     profile: &mut Profile,
-    found: &Found,
+    found: &SearchResult,
     trials: u32,
     outlived: Outlived,
     (smaller, verified): (Profile, Verified),

@@ -13,11 +13,11 @@ mod patience;
 mod prover;
 mod run;
 mod share;
+mod task;
 mod tell;
 mod units;
 mod users;
 mod verify;
-mod wanted;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -40,14 +40,14 @@ use crate::there::found_from_everywhere;
 use crate::{input, results, service, show};
 
 use given::{check, choices, is_private, watching};
-use prover::{Place, Prover};
+use prover::{Prover, TrialPlace};
 use tell::{NOT_PROVED, proved};
 use verify::took;
 
 pub use image::{is_of as is_of_image, run as run_image};
 pub use run::run;
 pub use share::shared;
-pub use wanted::Wanted;
+pub use task::ProofTask;
 
 /// What makes the trials of a saved profile.
 fn prover_of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -> Result<Prover> {
@@ -88,7 +88,7 @@ fn prover_of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -
         settles: args.course.settle.is_some(),
         patience: Arc::default(),
         lasts: Duration::ZERO,
-        place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
+        place: image.map_or_else(|| TrialPlace::Machine(Arc::default()), TrialPlace::Image),
     })
 }
 
@@ -155,7 +155,7 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         Some(directory) => directory.join("minimize.journal"),
         None => beside(&input::in_directory(&prove.profile)),
     };
-    let wanted = minimize::Wanted {
+    let wanted = minimize::Minimization {
         prover: &prover,
         search: &args.search,
         verified: &verified,

@@ -53,19 +53,19 @@ pub(super) struct Prover {
     /// What each trial has to last at least, as the program is known to die so late.
     pub(super) lasts: Duration,
     /// Where they are made.
-    pub(super) place: Place,
+    pub(super) place: TrialPlace,
 }
 
 /// Where trials are made.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum TrialPlace {
     /// In sandboxes of this machine; what watches them is lent.
     Machine(Arc<Lender>),
     /// In containers of an image.
     Image(Arc<Image>),
 }
 
-impl Place {
+impl TrialPlace {
     pub(super) fn image(&self) -> Option<&Image> {
         match self {
             Self::Machine(_) => None,
@@ -110,13 +110,13 @@ impl Prover {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
         let grace = if watched { end(profile, self.grace) } else { Duration::ZERO };
         let mut report = match &self.place {
-            Place::Machine(lender) => {
+            TrialPlace::Machine(lender) => {
                 let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
                 let mut request = self.request(rights, course.clone(), watched, Capture::Keep);
                 request.grace = grace;
                 trial::run(&request, lender)?
             }
-            Place::Image(image) => image.run(&nrtrace_tracer::image::Request {
+            TrialPlace::Image(image) => image.run(&nrtrace_tracer::image::Request {
                 rights: nrtrace_tracer::image::Rights::Granted(profile, &choices),
                 course: course.clone(),
                 watch: watched.then_some(self.watch),

@@ -13,11 +13,11 @@ use nrtrace_tracer::course::Failure;
 
 use super::choose::{Chosen, choose};
 use super::given::{check, choices, is_private, watching};
-use super::prover::{Place, Prover};
+use super::prover::{Prover, TrialPlace};
 use super::share::shared;
+use super::task::ProofTask;
 use super::tell::proved;
 use super::verify::took;
-use super::wanted::Wanted;
 use super::{containers, harden, manager, minimize, tell};
 use crate::args::{CourseArgs, ReportFormat, RunArgs};
 use crate::artefacts::Guard;
@@ -31,15 +31,15 @@ use crate::there::found_from_everywhere;
 const FIRST_LIFE: Duration = Duration::from_secs(5);
 
 /// Runs the program in a sandbox, refused nothing, and proves what it is found to need.
-pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
+pub fn run(wanted: &ProofTask<'_>) -> Result<ExitCode> {
     let args = wanted.args;
     check(&args.course)?;
     manager::check(args.sandbox.with)?;
     let started = Instant::now();
     let prover = prover(wanted)?;
     let Chosen { prover, mut profile, mut verified } = match &prover.place {
-        Place::Machine(_) => choose(wanted, &prover)?,
-        Place::Image(image) => containers::choose(wanted, &prover, image)?,
+        TrialPlace::Machine(_) => choose(wanted, &prover)?,
+        TrialPlace::Image(image) => containers::choose(wanted, &prover, image)?,
     };
     let talk = &args.results.talk;
     let mut lives = if args.minimize { verified.lives() } else { verified.is_proved() };
@@ -57,7 +57,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(tell::verified(&verified, &profile, &prover, &args.results));
     } else {
         let journal = wanted.output.as_ref().map(|output| output.path().join("minimize.journal"));
-        let search = minimize::Wanted {
+        let search = minimize::Minimization {
             prover: &prover,
             search: &args.search,
             verified: &verified,
@@ -82,7 +82,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
 }
 
 /// What makes the trials.
-fn prover(wanted: &Wanted<'_>) -> Result<Prover> {
+fn prover(wanted: &ProofTask<'_>) -> Result<Prover> {
     let args = wanted.args;
     let mut given = args.course.course(true, None);
     if let Some(whole) = args.lifetime.run_for {
@@ -113,7 +113,7 @@ fn prover(wanted: &Wanted<'_>) -> Result<Prover> {
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         patience: Arc::default(),
         lasts: Duration::ZERO,
-        place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
+        place: image.map_or_else(|| TrialPlace::Machine(Arc::default()), TrialPlace::Image),
     })
 }
 
@@ -132,7 +132,7 @@ fn is_untold(course: &CourseArgs) -> bool {
 
 /// Has the service manager have the last word, where it is asked, and writes what it all came to and how long it took.
 fn finish(
-    wanted: &Wanted<'_>,
+    wanted: &ProofTask<'_>,
     prover: &Prover,
     profile: &mut Profile,
     started: Instant,
@@ -144,11 +144,11 @@ fn finish(
 }
 
 /// Where the files are, if all could be written.
-fn written<'a>(wanted: &'a Wanted<'_>, losses: &Losses) -> Option<&'a Path> {
+fn written<'a>(wanted: &'a ProofTask<'_>, losses: &Losses) -> Option<&'a Path> {
     wanted.output.as_ref().filter(|_| losses.is_empty()).map(OutputDir::path)
 }
 
-fn write(wanted: &Wanted<'_>, prover: &Prover, profile: &Profile) -> Losses {
+fn write(wanted: &ProofTask<'_>, prover: &Prover, profile: &Profile) -> Losses {
     let mut losses = Losses::default();
     if let Some(output) = &wanted.output {
         let files = &wanted.args.results.files;

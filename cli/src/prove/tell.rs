@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::describe;
-use nrtrace_profiles::emit::{self, Verdict as Remedy};
+use nrtrace_profiles::emit::{self, Treatment as Remedy};
 use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;

@@ -35,7 +35,7 @@ pub const OWN: &str = "50-nonroot.conf";
 
 /// A unit that was found.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundUnit {
     /// Its own name, where it was asked for by another one.
     pub name: Name,
     /// Its file, and those of its drop-ins in the order in which they apply.
@@ -55,7 +55,7 @@ pub fn trees() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When there is none, it is masked, or it is none of a service.
-pub fn find(given: &str) -> Result<Found> {
+pub fn find(given: &str) -> Result<FoundUnit> {
     if !given.contains('/') {
         return find_in(&trees(), given);
     }
@@ -78,7 +78,7 @@ pub fn find(given: &str) -> Result<Found> {
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_in(trees: &[PathBuf], given: &str) -> Result<Found> {
+pub fn find_in(trees: &[PathBuf], given: &str) -> Result<FoundUnit> {
     let asked = Name::parse(given).map_err(|error| BadInput(error.to_string()))?;
     let (mut name, file) = fragment(trees, &asked)?;
     if name.is_template() {
@@ -105,7 +105,7 @@ pub fn find_in(trees: &[PathBuf], given: &str) -> Result<Found> {
     let texts = files.iter().map(|path| Ok(String::from_utf8_lossy(&read_regular(path, MOST)?).into_owned()));
     let texts = texts.collect::<Result<Vec<String>>>()?;
     let unit = Unit::read(texts.iter().map(String::as_str));
-    Ok(Found { name, files, unit, own })
+    Ok(FoundUnit { name, files, unit, own })
 }
 
 /// The unit's own file, and the name it has there.
@@ -232,7 +232,7 @@ mod tests {
             machine
         }
 
-        fn find(&self, name: &str) -> Result<Found> {
+        fn find(&self, name: &str) -> Result<FoundUnit> {
             find_in(&["etc", "lib"].map(|tree| self.0.path().join(tree)), name)
         }
 

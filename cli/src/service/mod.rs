@@ -20,7 +20,7 @@ use crate::args::{RunArgs, ServiceArgs};
 use crate::failure::BadInput;
 use crate::{run, terminal};
 
-use find::Found;
+use find::FoundUnit;
 use started::Started;
 
 /// No file of variables is longer.
@@ -102,7 +102,7 @@ fn working_directory(service: &Service) -> Result<PathBuf> {
 }
 
 /// What of a unit is not as it would be under systemd, in words.
-fn notes(service: &Service, found: &Found) -> Vec<String> {
+fn notes(service: &Service, found: &FoundUnit) -> Vec<String> {
     let mut notes = Vec::new();
     let name = &service.name;
     if let Some(own) = &found.own {

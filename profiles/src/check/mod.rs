@@ -39,8 +39,8 @@ pub struct Input<'a> {
 
 /// What the check comes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Verdict {
-    /// [`Verdict::SCHEMA`].
+pub struct CheckResult {
+    /// [`CheckResult::SCHEMA`].
     pub schema: String,
     /// The program.
     pub name: String,
@@ -135,13 +135,13 @@ impl Rule {
     }
 }
 
-impl Verdict {
-    /// [`Verdict::schema`] of what this version writes.
+impl CheckResult {
+    /// [`CheckResult::schema`] of what this version writes.
     pub const SCHEMA: &str = "nrtrace/check/v1";
 }
 
 /// Checks a profile.
-pub fn check(input: &Input<'_>) -> Verdict {
+pub fn check(input: &Input<'_>) -> CheckResult {
     let profile = input.profile;
     let grants = grants(profile);
     let mut checker = Checker { input, findings: Vec::new() };
@@ -154,8 +154,8 @@ pub fn check(input: &Input<'_>) -> Verdict {
     checker.run();
     let mut findings = checker.findings;
     findings.sort_by(|a, b| (!a.fails, a.rule, &a.need).cmp(&(!b.fails, b.rule, &b.need)));
-    Verdict {
-        schema: Verdict::SCHEMA.to_owned(),
+    CheckResult {
+        schema: CheckResult::SCHEMA.to_owned(),
         name: profile.name.clone(),
         profile: input.profile_path.to_owned(),
         baseline: input.baseline.map(|(_, path)| path.to_owned()),

@@ -19,7 +19,7 @@ pub fn gather(events: &[&Event], context: &Context<'_>) -> Option<Accesses> {
     if patterns.is_empty() {
         return None;
     }
-    let mut found = Found {
+    let mut found = Accessed {
         patterns,
         files: BTreeMap::new(),
         dropped: context.end.dropped_calls,
@@ -59,14 +59,14 @@ fn counts(event: &Event) -> bool {
 
 type Seen = (FileType, BTreeSet<Access>, Option<Inode>);
 
-struct Found {
+struct Accessed {
     patterns: Vec<Pattern>,
     files: BTreeMap<RawText, Seen>,
     dropped: u64,
     uid: u32,
 }
 
-impl Found {
+impl Accessed {
     fn event(&mut self, event: &Event) {
         let (first, second) = files::of(&event.object);
         if let (Some(from), Some(to)) = (first, second) {

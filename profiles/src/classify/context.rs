@@ -7,7 +7,7 @@ use crate::event::{Check, Event, Mode, Object, Outcome, Process, RunFacts, Trace
 use crate::{Capability, RawText};
 
 use super::files;
-use super::noise::{self, Verdict};
+use super::noise::{self, Relevance};
 use super::site;
 
 /// The run, and what its events show together.
@@ -120,7 +120,8 @@ impl<'a> Context<'a> {
         }
         let same = files::is_known(&from.path) && files::parent(&from.path) == files::parent(&to.path);
         let refused = event.checks.iter().any(|check| {
-            check.capability.is_dac() && noise::noise(event, check, site::site(event, check)) == Verdict::Real
+            check.capability.is_dac()
+                && noise::noise(event, check, site::site(event, check)) == Relevance::Real
         });
         if same && refused {
             self.renamed.extend([from.path.clone(), to.path.clone()]);

@@ -200,13 +200,13 @@ fn judge(event: &Event, context: &Context<'_>, out: &mut Judged) {
         }
         let site = site::site(event, check);
         match noise::noise(event, check, site) {
-            noise::Verdict::Dropped => continue,
-            noise::Verdict::Remarked(note) => {
+            noise::Relevance::Dropped => continue,
+            noise::Relevance::Remarked(note) => {
                 out.notes.insert(note);
                 refused |= !check.granted && noise::is_time_of_others(event, site);
                 continue;
             }
-            noise::Verdict::Real => {}
+            noise::Relevance::Real => {}
         }
         if run_caused::may_touch(event, site, context) {
             continue;

@@ -9,7 +9,7 @@ use super::site::CheckSite;
 
 /// Whether a check counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Relevance {
     /// An ordinary user would have been refused here.
     Real,
     /// The call would have gone on.
@@ -65,31 +65,31 @@ const RULES: &[Rule] = &[
 const ENOSYS: i32 = 38;
 
 /// Whether a check counts.
-pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Verdict {
+pub fn noise(event: &Event, check: &Check, site: CheckSite) -> Relevance {
     if site == CheckSite::SeccompFilter && !check.foreign && !check.child_namespace {
-        return Verdict::Remarked(format!(
+        return Relevance::Remarked(format!(
             "{} installs a seccomp filter without no_new_privs, which takes CAP_SYS_ADMIN: set NoNewPrivileges=yes \
              (allowPrivilegeEscalation: false) and it needs none",
             event.process.name
         ));
     }
     if is_buffer_size(event, check) {
-        return Verdict::Remarked(format!(
+        return Relevance::Remarked(format!(
             "{} asks for larger socket buffers than net.core.rmem_max and wmem_max allow; programs make do with less \
              where that is refused: if it is not enough, raise these parameters rather than grant CAP_NET_ADMIN",
             event.process.name
         ));
     }
     if is_time_of_others(event, site) {
-        return Verdict::Remarked(format!(
+        return Relevance::Remarked(format!(
             "{} opens files of others with O_NOATIME, which only their owner may; programs that know this open them again \
              without it",
             event.process.name
         ));
     }
     match RULES.iter().any(|Rule(holds, _)| holds(event, check, site)) {
-        true => Verdict::Dropped,
-        false => Verdict::Real,
+        true => Relevance::Dropped,
+        false => Relevance::Real,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{Capability, RawText};
 use super::context::Context;
 use super::files;
 use super::finding::{Finding, Judged, Source, best};
-use super::noise::{self, Verdict};
+use super::noise::{self, Relevance};
 use super::pattern;
 use super::site::{self, CheckSite};
 
@@ -212,7 +212,7 @@ fn is_moot(source: &Source<'_>) -> bool {
     let event: &Event = source.event;
     let has_file_check = event.checks.iter().any(|check| {
         let site = site::site(event, check);
-        site == CheckSite::File && noise::noise(event, check, site) == Verdict::Real
+        site == CheckSite::File && noise::noise(event, check, site) == Relevance::Real
     });
     noise::is_moot_create(event, has_file_check)
 }

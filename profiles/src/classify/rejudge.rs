@@ -14,7 +14,7 @@ use crate::{Capability, RawText};
 
 use super::context::Context;
 use super::files;
-use super::noise::{self, Verdict};
+use super::noise::{self, Relevance};
 use super::site::{self, CheckSite};
 
 const READ: u32 = 4;
@@ -24,7 +24,7 @@ const PASS: u32 = 1;
 /// The recording as if the program had run as `identity`.
 pub fn rejudge(trace: &Trace, identity: &Identity) -> Trace {
     let mut out = trace.clone();
-    let judge = Judge { old: &trace.run.identity, new: identity, context: Context::new(trace) };
+    let judge = Rejudgement { old: &trace.run.identity, new: identity, context: Context::new(trace) };
     for event in &mut out.events {
         judge.event(event);
     }
@@ -37,13 +37,13 @@ pub fn rejudge(trace: &Trace, identity: &Identity) -> Trace {
     out
 }
 
-struct Judge<'a> {
+struct Rejudgement<'a> {
     old: &'a Identity,
     new: &'a Identity,
     context: Context<'a>,
 }
 
-impl Judge<'_> {
+impl Rejudgement<'_> {
     fn event(&self, event: &mut Event) {
         self.give_identity(event);
         let before = event.clone();
@@ -136,7 +136,7 @@ impl Judge<'_> {
     /// The check as the new user would meet it: not at all, as it was, or as a prediction.
     fn check(&self, check: &Check, before: &Event, now: &Event) -> Option<Check> {
         let site = site::site(before, check);
-        if !is_of_files(check) || noise::noise(before, check, site) != Verdict::Real {
+        if !is_of_files(check) || noise::noise(before, check, site) != Relevance::Real {
             return Some(check.clone());
         }
         let (asked, bits) = self.question(check, before, site)?;

@@ -3,7 +3,7 @@
 
 use super::table::groups::Group;
 use super::table::proved;
-use super::verdict::Verdict;
+use super::treatment::Treatment;
 use crate::event::Exit;
 use crate::grants::Grants;
 use crate::profile::Profile;
@@ -62,7 +62,7 @@ fn end(profile: &Profile) -> String {
 
 /// Rows with one verdict.
 pub(super) struct Section<'a> {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Treatment,
     /// What stands above them; nothing above what is simply granted.
     pub(super) title: Option<&'static str>,
     pub(super) groups: Vec<&'a Group<'a>>,
@@ -77,22 +77,22 @@ impl Section<'_> {
 
 /// What is to be done, in the order of its weight; without what is refused and does no harm.
 pub(super) fn sections<'a>(groups: &'a [Group<'a>]) -> Vec<Section<'a>> {
-    const ALL: [(Verdict, Option<&str>); 5] = [
-        (Verdict::Granted, None),
+    const ALL: [(Treatment, Option<&str>); 5] = [
+        (Treatment::Granted, None),
         (
-            Verdict::Partly,
+            Treatment::Partly,
             Some("That the files for systemd cannot hold: apply.sh does it, see their comments"),
         ),
-        (Verdict::Advice, Some("To settle in the program's configuration")),
-        (Verdict::Withheld, Some("Withheld, to be proved with --minimize")),
-        (Verdict::Unmet, Some("Cannot be granted safely")),
+        (Treatment::Advice, Some("To settle in the program's configuration")),
+        (Treatment::Withheld, Some("Withheld, to be proved with --minimize")),
+        (Treatment::Unmet, Some("Cannot be granted safely")),
     ];
     let all = ALL.map(|(verdict, title)| Section { verdict, title, groups: of(groups, verdict) });
     all.into_iter().filter(|section| !section.groups.is_empty()).collect()
 }
 
 /// The rows with that verdict.
-pub(super) fn of<'a>(groups: &'a [Group<'a>], verdict: Verdict) -> Vec<&'a Group<'a>> {
+pub(super) fn of<'a>(groups: &'a [Group<'a>], verdict: Treatment) -> Vec<&'a Group<'a>> {
     let mut found: Vec<&Group<'_>> = groups.iter().filter(|group| group.verdict == verdict).collect();
     // Ports are what most ask about.
     found.sort_by_key(|group| !matches!(group.needs.first().map(|need| &need.need), Some(Need::Port { .. })));

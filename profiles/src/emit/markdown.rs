@@ -8,7 +8,7 @@ use super::page::Emitted;
 use super::remedy::{remedies, verdict};
 use super::table::rows::{access_of, by_reason, named};
 use super::table::{listen, proved, unexplained};
-use super::verdict::Verdict;
+use super::treatment::Treatment;
 use super::{systemd, sysusers, tmpfiles};
 use crate::RawText;
 use crate::describe::{self, owner};
@@ -351,12 +351,12 @@ fn counts(profile: &Profile, grants: &Grants) -> String {
     }
     let of = |wanted| profile.requirements.iter().filter(|r| verdict(grants, r) == wanted).count();
     let words = [
-        (Verdict::Granted, "granted by what is below"),
-        (Verdict::Partly, "that the files for systemd cannot hold, before systemd 254 or at all"),
-        (Verdict::Advice, "settled in its configuration"),
-        (Verdict::Optional, "not needed to live"),
-        (Verdict::Withheld, "withheld until they are proved"),
-        (Verdict::Unmet, "not to be granted safely"),
+        (Treatment::Granted, "granted by what is below"),
+        (Treatment::Partly, "that the files for systemd cannot hold, before systemd 254 or at all"),
+        (Treatment::Advice, "settled in its configuration"),
+        (Treatment::Optional, "not needed to live"),
+        (Treatment::Withheld, "withheld until they are proved"),
+        (Treatment::Unmet, "not to be granted safely"),
     ];
     let parts: Vec<String> = words
         .into_iter()

@@ -23,7 +23,7 @@ mod systemd;
 mod sysusers;
 pub mod table;
 mod tmpfiles;
-mod verdict;
+mod treatment;
 mod volumes;
 mod writable;
 
@@ -40,7 +40,7 @@ pub use page::Emitted;
 pub use remedy::{Remedy, done, remedies, verdict};
 pub use systemd::hardening;
 pub use table::{Style, View, example, pairs, table};
-pub use verdict::Verdict;
+pub use treatment::Treatment;
 
 /// What can be written from a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::verdict::Verdict;
+use super::treatment::Treatment;
 use super::{systemd, tmpfiles};
 use crate::RawText;
 use crate::grants::{Act, FileKind, Grade, Grants, Method, Reach, Way};
@@ -14,7 +14,7 @@ use crate::requirement::{Need, Requirement};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Remedy {
     /// What comes of it.
-    pub verdict: Verdict,
+    pub verdict: Treatment,
     /// By what, where something is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
@@ -47,8 +47,8 @@ pub fn done(grants: &Grants, requirement: &Requirement) -> Vec<Remedy> {
 }
 
 /// What comes of all that is done about a need.
-pub fn verdict(grants: &Grants, requirement: &Requirement) -> Verdict {
-    done(grants, requirement).into_iter().map(|remedy| remedy.verdict).max().unwrap_or(Verdict::Unmet)
+pub fn verdict(grants: &Grants, requirement: &Requirement) -> Treatment {
+    done(grants, requirement).into_iter().map(|remedy| remedy.verdict).max().unwrap_or(Treatment::Unmet)
 }
 
 fn remedy(way: &Way, grants: &Grants, requirement: &Requirement) -> Remedy {
@@ -71,7 +71,7 @@ fn remedy(way: &Way, grants: &Grants, requirement: &Requirement) -> Remedy {
 /// The words for a way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Words {
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Treatment,
     /// Which of the files does it; empty where none does.
     pub(super) place: &'static str,
     /// What is done.
@@ -82,10 +82,10 @@ pub(super) struct Words {
 
 impl Words {
     fn granted(place: &'static str, what: String) -> Self {
-        Self { verdict: Verdict::Granted, place, what, begins_with_place: !place.is_empty() }
+        Self { verdict: Treatment::Granted, place, what, begins_with_place: !place.is_empty() }
     }
 
-    fn without(verdict: Verdict, what: String) -> Self {
+    fn without(verdict: Treatment, what: String) -> Self {
         Self { verdict, place: "", what, begins_with_place: false }
     }
 
@@ -150,12 +150,12 @@ fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> Words {
         Act::Variable(name, variable) => by_unit(format!("Environment={name}={}", variable.value)),
         Act::Directive(name, value) => by_unit(format!("{name}={value}")),
         Act::Delegate => by_unit("Delegate=yes".into()),
-        Act::Setting => Words::without(Verdict::Advice, way.because.clone()),
-        Act::Withhold(_) => Words::without(Verdict::Withheld, format!("nothing yet: {}", way.because)),
-        Act::Nothing => Words::without(Verdict::Optional, format!("nothing: it {}", way.because)),
+        Act::Setting => Words::without(Treatment::Advice, way.because.clone()),
+        Act::Withhold(_) => Words::without(Treatment::Withheld, format!("nothing yet: {}", way.because)),
+        Act::Nothing => Words::without(Treatment::Optional, format!("nothing: it {}", way.because)),
         Act::Refuse(hint) => {
             let what = format!("cannot be granted: {}. Instead: {hint}", way.because);
-            Words::without(Verdict::Unmet, what)
+            Words::without(Treatment::Unmet, what)
         }
     }
 }
@@ -199,6 +199,6 @@ fn on_files(path: &RawText, what: String, grants: &Grants) -> Words {
 }
 
 /// Whether a unit can hold it.
-fn unit_holds(can: bool) -> Verdict {
-    if can { Verdict::Granted } else { Verdict::Partly }
+fn unit_holds(can: bool) -> Treatment {
+    if can { Treatment::Granted } else { Treatment::Partly }
 }

@@ -11,7 +11,7 @@ pub(crate) mod rows;
 use super::answer::{ends_by_itself, headline, of, sections};
 use super::doubts;
 use super::escape::shell;
-use super::verdict::Verdict;
+use super::treatment::Treatment;
 use crate::describe;
 use crate::grants::{Grade, Grants, reach};
 use crate::profile::{Profile, Unexplained};
@@ -99,7 +99,7 @@ fn heading(paper: &mut Paper, profile: &Profile, grants: &Grants) -> bool {
 fn rows(paper: &mut Paper, groups: &[Group<'_>]) {
     for section in sections(groups) {
         if let Some(title) = section.title {
-            let colour = if section.verdict == Verdict::Unmet { RED } else { YELLOW };
+            let colour = if section.verdict == Treatment::Unmet { RED } else { YELLOW };
             paper.title(colour, &format!("{title} ({})", section.needs()));
         }
         block(paper, &section.groups);
@@ -158,7 +158,7 @@ fn with_reason(paper: &Paper, line: &str, group: &Group<'_>) -> String {
 
 /// What is refused and does no harm, in a line.
 fn going_on(paper: &mut Paper, profile: &Profile, groups: &[Group<'_>]) {
-    let refused = of(groups, Verdict::Optional);
+    let refused = of(groups, Treatment::Optional);
     let count: usize = refused.iter().map(|group| group.needs.len()).sum();
     if count > 0 {
         let names: Vec<String> = refused.iter().map(|group| group.subject.clone()).collect();

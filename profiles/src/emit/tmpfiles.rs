@@ -2,7 +2,7 @@
 
 use super::escape::tmpfiles::{field, glob_field, is_portable};
 use super::page::{Emitted, Page};
-use super::verdict::Verdict;
+use super::treatment::Treatment;
 use crate::RawText;
 use crate::grants::{Directory, FileKind, Grants, Shipped, Why};
 
@@ -72,7 +72,7 @@ fn gives(shipped: &Shipped, directory: &Directory, user: &str, group: &str) -> b
 /// Why systemd-tmpfiles would not do what a line for some path says, or would do it to another path.
 pub(super) struct Misfit {
     /// What that makes of the need.
-    pub(super) verdict: Verdict,
+    pub(super) verdict: Treatment,
     /// What grants it instead, or why nothing does.
     pub(super) instead: &'static str,
     reason: &'static str,
@@ -92,7 +92,7 @@ pub(super) fn misfit(path: &RawText) -> Option<Misfit> {
     if bytes.len() >= LONGEST_PATH || bytes.split(|byte| *byte == b'/').any(|name| name.len() > LONGEST_NAME)
     {
         return Some(Misfit {
-            verdict: Verdict::Unmet,
+            verdict: Treatment::Unmet,
             instead: "nothing can, since the path is longer than the kernel takes",
             reason: "the path, or a name in it, is longer than the kernel takes",
             hint: "have the program use a shorter one",
@@ -100,7 +100,7 @@ pub(super) fn misfit(path: &RawText) -> Option<Misfit> {
         });
     }
     (!is_portable(bytes)).then_some(Misfit {
-        verdict: Verdict::Partly,
+        verdict: Treatment::Partly,
         instead: "apply.sh, or by hand in tmpfiles.d from systemd 254 on",
         reason: "before systemd 254, tmpfiles.d cannot hold this name",
         hint: "have the program use another name; with systemd 254 or later see the comment in tmpfiles.d",

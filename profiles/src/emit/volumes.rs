@@ -147,9 +147,9 @@ pub(super) fn given_on_host(host: &RawText, directory: bool) -> Result<(), &'sta
     let holder = (!directory).then(|| parent(host));
     for path in holder.iter().chain([host]) {
         match world.place(path) {
-            place::Place::Private(_) => {}
-            place::Place::Shared(_) => return Err("others use what is there, too"),
-            place::Place::System(why) => return Err(why),
+            place::Whose::Private(_) => {}
+            place::Whose::Shared(_) => return Err("others use what is there, too"),
+            place::Whose::System(why) => return Err(why),
         }
     }
     Ok(())
@@ -233,7 +233,13 @@ impl Volumes {
     }
 
     /// A place where the run wrote.
-    fn written(&mut self, profile: &Profile, grants: &Grants, path: &RawText, place: &writable::Place) {
+    fn written(
+        &mut self,
+        profile: &Profile,
+        grants: &Grants,
+        path: &RawText,
+        place: &writable::WritablePath,
+    ) {
         let covered = self.mounts.keys().any(|mount| is_at_or_below(path.as_bytes(), mount.as_bytes()));
         let known = self.in_the_image.contains(path) || self.mounted.contains_key(path);
         if covered
@@ -244,7 +250,7 @@ impl Volumes {
             return;
         }
         let directory = if place.directory { path.clone() } else { parent(path) };
-        let private = matches!(grants.world.place(&directory), crate::place::Place::Private(class) if class != Class::Config);
+        let private = matches!(grants.world.place(&directory), crate::place::Whose::Private(class) if class != Class::Config);
         let class = class_of(&directory);
         if is_own(&directory) || private {
             let copied = !place.made && has_contents_of(class);

@@ -29,7 +29,7 @@ pub(super) fn doubt(profile: &Profile) -> Option<&'static str> {
 
 /// A place that has to stay writable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct WritablePath {
     /// Whether entries are made in it, or it is written in place.
     pub(super) directory: bool,
     /// Whether the run made it.
@@ -39,10 +39,10 @@ pub(super) struct Place {
 }
 
 /// The places, none inside another one.
-pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, Place> {
-    let mut all: BTreeMap<RawText, Place> = BTreeMap::new();
+pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, WritablePath> {
+    let mut all: BTreeMap<RawText, WritablePath> = BTreeMap::new();
     let mut add = |path: &RawText, directory: bool, made: bool, why: Why| {
-        let place = all.entry(real(path)).or_insert(Place { directory, made, why: why.clone() });
+        let place = all.entry(real(path)).or_insert(WritablePath { directory, made, why: why.clone() });
         place.directory |= directory;
         place.why.needs.extend(why.needs);
     };
@@ -96,8 +96,8 @@ fn by_group_or_acl(requirement: &Requirement, grants: &Grants) -> Option<(RawTex
     }
 }
 
-fn outermost(all: BTreeMap<RawText, Place>) -> BTreeMap<RawText, Place> {
-    let mut out: BTreeMap<RawText, Place> = BTreeMap::new();
+fn outermost(all: BTreeMap<RawText, WritablePath>) -> BTreeMap<RawText, WritablePath> {
+    let mut out: BTreeMap<RawText, WritablePath> = BTreeMap::new();
     for (path, place) in all {
         let outer = out
             .iter_mut()

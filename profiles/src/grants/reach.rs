@@ -6,7 +6,7 @@ use super::act::Act;
 use super::grade::{Grade, On, Reach};
 use super::parts::{FileKind, PORT_SYSCTL};
 use crate::event::{FileType, Inode};
-use crate::place::{Place, World};
+use crate::place::{Whose, World};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 use crate::text::letters;
@@ -41,7 +41,7 @@ impl Used {
             let evidence = &requirement.evidence;
             let refused = evidence.refused_at.as_ref().zip(evidence.refused_inode.as_ref());
             let obeyed = |(at, inode): &(&RawText, &Inode)| {
-                inode.mode & 0o020 != 0 && matches!(world.place(at), Place::System(_))
+                inode.mode & 0o020 != 0 && matches!(world.place(at), Whose::System(_))
             };
             used.obeyed.extend(refused.filter(obeyed).map(|(_, inode)| inode.gid));
         }

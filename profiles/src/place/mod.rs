@@ -20,7 +20,7 @@ use trees::{BASES, CODE, CONFIGURES, HOMES, LIBRARIES, OBEYED, RUNS, SHARED, TOP
 
 /// Whose a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Whose {
     /// A service's own: it can be given to the service's user.
     Private(Class),
     /// Many use it: objects in it can be made for the user, write access to it cannot be given.
@@ -93,22 +93,22 @@ impl World {
     }
 
     /// Whose `path` is.
-    pub(crate) fn place(&self, path: &RawText) -> Place {
+    pub(crate) fn place(&self, path: &RawText) -> Whose {
         let path = real(path);
         let bytes = path.as_bytes();
         if let Some(why) = self.obeyed(bytes) {
-            return Place::System(why);
+            return Whose::System(why);
         }
         if self.programs.contains(&path) {
-            return Place::System(RUNS);
+            return Whose::System(RUNS);
         }
         let base = BASES.iter().find(|(base, _)| is_below(bytes, base.as_bytes()));
         let holder = parent(&path);
         if self.programs.contains(&holder) && !self.is_common(&holder) && is_run_whole(holder.as_bytes()) {
-            return Place::System(RUNS);
+            return Whose::System(RUNS);
         }
         if SHARED.iter().any(|shared| bytes == shared.as_bytes()) {
-            return Place::Shared(base.map_or(Class::Other, |(_, class)| *class));
+            return Whose::Shared(base.map_or(Class::Other, |(_, class)| *class));
         }
         let Some((base, class)) = base else { return self.elsewhere(bytes) };
         let first = first_below(bytes, base);
@@ -116,26 +116,26 @@ impl World {
         let code = components(bytes.get(base.len()..).unwrap_or_default())
             .any(|part| is_in(CODE, part) || (!named && is_in(LIBRARIES, part)));
         match *base {
-            _ if self.setting != Setting::Host => Place::Private(*class),
-            "/etc" if !named => Place::System(CONFIGURES),
-            "/home" if first != self.user.as_bytes() => Place::System(HOMES),
-            "/usr/local" if !named => Place::System(RUNS),
-            _ if code => Place::System(RUNS),
-            _ => Place::Private(*class),
+            _ if self.setting != Setting::Host => Whose::Private(*class),
+            "/etc" if !named => Whose::System(CONFIGURES),
+            "/home" if first != self.user.as_bytes() => Whose::System(HOMES),
+            "/usr/local" if !named => Whose::System(RUNS),
+            _ if code => Whose::System(RUNS),
+            _ => Whose::Private(*class),
         }
     }
 
     /// What lies in no base: top-level trees, and the rest of `/var` and `/usr`.
-    fn elsewhere(&self, path: &[u8]) -> Place {
+    fn elsewhere(&self, path: &[u8]) -> Whose {
         match components(path).next() {
-            None => Place::Shared(Class::Other),
-            Some(b"usr") if path != b"/usr/local" || self.setting == Setting::Host => Place::System(RUNS),
-            Some(top) if is_in(TOP, top) => Place::Shared(Class::Other),
-            Some(top) if top.starts_with(b".") => Place::System(RUNS),
+            None => Whose::Shared(Class::Other),
+            Some(b"usr") if path != b"/usr/local" || self.setting == Setting::Host => Whose::System(RUNS),
+            Some(top) if is_in(TOP, top) => Whose::Shared(Class::Other),
+            Some(top) if top.starts_with(b".") => Whose::System(RUNS),
             Some(_) if components(path).any(|part| is_in(CODE, part) || is_in(LIBRARIES, part)) => {
-                Place::System(RUNS)
+                Whose::System(RUNS)
             }
-            Some(_) => Place::Private(Class::Other),
+            Some(_) => Whose::Private(Class::Other),
         }
     }
 
@@ -177,8 +177,8 @@ impl World {
     /// The class of what lies directly in a shared directory: `/run/x.pid` is of the class of `/run`.
     pub(crate) fn class_in(&self, path: &RawText) -> Class {
         match self.place(path) {
-            Place::Private(class) | Place::Shared(class) => class,
-            Place::System(_) => Class::Other,
+            Whose::Private(class) | Whose::Shared(class) => class,
+            Whose::System(_) => Class::Other,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::atoms::atoms;
 use super::judge::{Trial, add_tolerated};
-use super::search::Found;
+use super::search::SearchResult;
 use crate::profile::Profile;
 use crate::proof::{Finding, Proof};
 use crate::requirement::{Access, Requirement, Severity};
@@ -70,7 +70,7 @@ fn note_tolerated(profile: &mut Profile, id: &str, access: &BTreeSet<Access>) {
 }
 
 /// A search has ended: each need is required, proved by removal, or tolerated.
-pub fn minimized(profile: &mut Profile, found: &Found) {
+pub fn minimized(profile: &mut Profile, found: &SearchResult) {
     let removed = found.removed();
     for requirement in &mut profile.requirements {
         if removed.contains(&requirement.id) {

@@ -15,4 +15,4 @@ pub mod ways;
 pub use atoms::{Atom, atoms, without};
 pub use harden::{Hardened, Lives, harden};
 pub use judge::{Trial, refused};
-pub use search::{Bench, Found, Tried, minimize};
+pub use search::{Bench, SearchResult, Tried, minimize};

@@ -61,7 +61,7 @@ impl Fate {
 
 /// What a search came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct SearchResult {
     /// Every atom.
     pub fates: Vec<Fate>,
     /// Trials made.
@@ -76,7 +76,7 @@ pub struct Found {
     pub how: String,
 }
 
-impl Found {
+impl SearchResult {
     /// Whether the program lived at all with everything granted.
     pub fn lives(&self) -> bool {
         self.flaked < self.baseline
@@ -125,7 +125,7 @@ const SMALL: usize = 8;
 ///
 /// # Errors
 /// When the bench fails.
-pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::Error> {
+pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<SearchResult, B::Error> {
     let fates = atoms
         .into_iter()
         .map(|atom| Fate {
@@ -138,7 +138,7 @@ pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::E
             how: String::new(),
         })
         .collect();
-    let found = Found { fates, trials: 0, baseline: 0, flaked: 0, died: 0, how: String::new() };
+    let found = SearchResult { fates, trials: 0, baseline: 0, flaked: 0, died: 0, how: String::new() };
     let mut search = Search { found, bench, luck: 0 };
     search.baseline()?;
     if search.found.lives() {
@@ -150,7 +150,7 @@ pub fn minimize<B: Bench>(atoms: Vec<Atom>, bench: &mut B) -> Result<Found, B::E
 }
 
 struct Search<'a, B> {
-    found: Found,
+    found: SearchResult,
     bench: &'a mut B,
     /// Deaths that later trials of the same set showed to be bad luck.
     luck: u32,

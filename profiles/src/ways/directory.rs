@@ -6,12 +6,12 @@ use super::tally::Tally;
 use crate::RawText;
 use crate::event::Inode;
 use crate::grants::{Acl, Act, Directory, Grants, Method, Way, Why};
-use crate::place::{Class, Place, own_name};
+use crate::place::{Class, Whose, own_name};
 use crate::requirement::Access;
 
 /// Takes a way that meets every change in and to a directory; false where what is in it is made one by one.
 pub(super) fn settle(directory: &RawText, tally: &Tally, grants: &mut Grants) -> bool {
-    let Place::Private(class) = grants.world.place(directory) else {
+    let Whose::Private(class) = grants.world.place(directory) else {
         return false;
     };
     if grants.world.is_common(directory) {

@@ -4,7 +4,7 @@ use super::owners::{cover, foreign_owner, kept_group, note_owner, refuse_foreign
 use super::tally::Wish;
 use crate::event::FileType;
 use crate::grants::{Acl, Act, Directory, File, FileKind, Grants, Refusal, Way, Why};
-use crate::place::{Class, Place, is_at_root, is_below, own_name};
+use crate::place::{Class, Whose, is_at_root, is_below, own_name};
 use crate::requirement::Access;
 
 /// Takes in what lies in a directory that the service owns: true when nothing more is to do.
@@ -96,7 +96,7 @@ pub(super) fn give(wish: &Wish, grants: &Grants) -> Result<Way, Refusal> {
 fn changes_hands(wish: &Wish, grants: &Grants) -> Result<Class, Refusal> {
     let path = wish.path;
     let class = match grants.world.place(path) {
-        Place::System(why) => {
+        Whose::System(why) => {
             let hint = "change the program's configuration so that it leaves it alone";
             return Err(Refusal::new(format!("{path} is not the service's: {why}"), hint));
         }
@@ -104,13 +104,13 @@ fn changes_hands(wish: &Wish, grants: &Grants) -> Result<Class, Refusal> {
             let reason = format!("{path} lies in the root directory, where others look for files to obey");
             return Err(Refusal::new(reason, "have the program use a directory of its own"));
         }
-        Place::Shared(_) => {
+        Whose::Shared(_) => {
             let reason = format!("{path} is shared with the rest of the system and is never made writable");
             let hint =
                 format!("have the program use a directory of its own, for example /var/lib/{}", grants.name);
             return Err(Refusal::new(reason, hint));
         }
-        Place::Private(class) => class,
+        Whose::Private(class) => class,
     };
     let inode = wish.inode();
     if let Some(owner) = inode.and_then(|inode| foreign_owner(path, inode, grants)) {

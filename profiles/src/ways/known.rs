@@ -4,7 +4,7 @@ use super::capability::{is_proved, withhold};
 use super::make::new_directory;
 use crate::grants::{Act, Choices, Grants, Variable, Way, Why};
 use crate::knowledge::{Fact, Setting};
-use crate::place::{self, Place};
+use crate::place::{self, Whose};
 use crate::profile::Profile;
 use crate::requirement::{Need, Requirement, Severity};
 use crate::text::printable;
@@ -147,7 +147,7 @@ fn settle(id: &str, setting: &Setting, grants: &mut Grants) {
         grants.take(id, Way::new(Act::Directive(name.clone(), value.clone()), because));
     }
     if let Some(path) = &setting.directory
-        && let Place::Private(class) = grants.world.place(path)
+        && let Whose::Private(class) = grants.world.place(path)
         && !grants.world.is_common(path)
     {
         let because = "for what is moved here by the program's own option or variable";

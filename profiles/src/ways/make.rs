@@ -9,7 +9,7 @@ use crate::RawText;
 use crate::calls;
 use crate::event::FileType;
 use crate::grants::{Act, Directory, File, FileKind, Grants, Way, Why};
-use crate::place::{Class, Place, Setting, is_at_root, is_below, parent};
+use crate::place::{Class, Setting, Whose, is_at_root, is_below, parent};
 use crate::requirement::Access;
 
 /// Makes one object beforehand in a directory that is not given away.
@@ -77,7 +77,7 @@ fn new_file_mode(path: &RawText, class: Class) -> u32 {
 fn cannot_make(wish: &Wish, holder: &RawText, grants: &Grants) -> Option<Way> {
     let path = wish.path;
     let own_directory = "have the program use a directory of its own";
-    if let Place::System(why) = grants.world.place(path) {
+    if let Whose::System(why) = grants.world.place(path) {
         let reason = format!("{path} is not the service's: {why}");
         return Some(Way::refuse(reason, "change the program's configuration"));
     }

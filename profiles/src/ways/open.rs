@@ -7,7 +7,7 @@ use super::tally::Wish;
 use crate::RawText;
 use crate::event::FileType;
 use crate::grants::{Acl, Act, Credential, File, FileKind, Grants, Method, Refusal, Way, Why, safe_name};
-use crate::place::{Class, Place, Secret, Setting, is_at_root, is_below, is_home, secret};
+use crate::place::{Class, Secret, Setting, Whose, is_at_root, is_below, is_home, secret};
 use crate::requirement::Access;
 
 /// Opens something that is there already.
@@ -77,7 +77,7 @@ fn group(wish: &Wish, grants: &Grants) -> Option<Way> {
 
 /// Whether it is the service's own, as a thing that can change hands.
 fn is_private(wish: &Wish, grants: &Grants) -> bool {
-    matches!(grants.world.place(wish.path), Place::Private(class) if class != Class::Config)
+    matches!(grants.world.place(wish.path), Whose::Private(class) if class != Class::Config)
         && wish.file_type != FileType::Socket
         && (wish.is_directory() || !is_at_root(wish.path))
         && !foreign(wish, grants)

@@ -80,7 +80,7 @@ pub async fn record(
     let mut notes = notes(plan, subject, port_start.is_none());
     notes.append(&mut collected.notes);
     let main = &subject.main;
-    let facts = recording::Facts {
+    let facts = recording::RecordingFacts {
         identity: judged.identity.clone(),
         mode: judged.mode,
         backend: plan.backend,

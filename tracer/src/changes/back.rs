@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, unlinkat};
 
 use super::carry::fail;
 use super::hold::Hold;
-use super::node::{Facts, Kind, Node};
-use super::place::{self, Place};
+use super::node::{Kind, Node, NodeFacts};
+use super::place::{self, DirectoryEntry};
 use super::plan::{Identity, identify};
 use super::state::{Kept, KeptPath};
 use super::{Error, Job, accounts, kernel};
@@ -126,7 +126,7 @@ impl Job<'_> {
     }
 
     /// Removes what was made, unless it holds something: more than the number of a process that is gone.
-    fn remove(&mut self, place: &Place, node: &Node, facts: &Facts) -> Result<bool, Error> {
+    fn remove(&mut self, place: &DirectoryEntry, node: &Node, facts: &NodeFacts) -> Result<bool, Error> {
         let path = &place.path;
         let fail = |reason: String| Error::Path { path: path.clone(), reason };
         let Some((directory, name)) = &place.entry else { return Ok(false) };
@@ -281,7 +281,7 @@ fn names<B, H>(of: &BTreeMap<String, Kept<B, H>>, key: &str) -> BTreeSet<String>
 /// What giving that up changes, a line each; nothing for what was there before and stays.
 pub(super) fn lines(job: &Job<'_>, held: &Held) -> Vec<String> {
     let before = |path: &RawText| match job.state.paths.get(path).and_then(|path| path.kept.before.as_ref()) {
-        Some(Facts { rights, .. }) => {
+        Some(NodeFacts { rights, .. }) => {
             let (user, group) = (accounts::user_name(rights.uid), accounts::group_name(rights.gid));
             format!("~ {path}: as before, owner {user}:{group}, mode {:04o}", rights.mode)
         }

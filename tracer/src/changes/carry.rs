@@ -5,7 +5,7 @@ use nrtrace_profiles::RawText;
 use super::back::Held;
 use super::hold::wanted;
 use super::node::{Kind, Node, Rights};
-use super::place::{self, Place};
+use super::place::{self, DirectoryEntry};
 use super::plan::{Identity, Plan, check, identify};
 use super::state::{Kept, KeptPath, Present};
 use super::{Error, Job, accounts, kernel};
@@ -156,7 +156,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn make(&mut self, place: &Place, kind: Kind, rights: &Rights) -> Result<(), Error> {
+    fn make(&mut self, place: &DirectoryEntry, kind: Kind, rights: &Rights) -> Result<(), Error> {
         let fail = |reason: String| Error::Path { path: place.path.clone(), reason };
         let Some((directory, name)) = &place.entry else {
             return Err(fail("its directory is not there".into()));

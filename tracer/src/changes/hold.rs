@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use nrtrace_profiles::Capability;
 use serde::{Deserialize, Serialize};
 
-use super::node::{Facts, Kind, Rights};
+use super::node::{Kind, NodeFacts, Rights};
 use crate::accounts;
 use crate::acl::Acl;
 
@@ -78,7 +78,7 @@ pub fn conflict(one: &Hold, other: &Hold) -> Option<String> {
 /// # Errors
 /// A user or group that is not there, or capabilities to which none can be added.
 pub fn wanted<'a>(
-    before: Option<&Facts>,
+    before: Option<&NodeFacts>,
     holds: impl Iterator<Item = &'a Hold> + Clone,
 ) -> Result<Rights, String> {
     let made = Rights { uid: 0, gid: 0, mode: 0, acl: None, capabilities: None };
@@ -156,9 +156,9 @@ mod tests {
     use super::*;
     use crate::acl::Tag;
 
-    fn facts(uid: u32, mode: u32) -> Facts {
+    fn facts(uid: u32, mode: u32) -> NodeFacts {
         let rights = Rights { uid, gid: 0, mode, acl: None, capabilities: None };
-        Facts { inode: (1, 1), kind: Kind::Regular, links: 1, rights }
+        NodeFacts { inode: (1, 1), kind: Kind::Regular, links: 1, rights }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Rights {
 
 /// What was at a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct NodeFacts {
     /// The device of its file system, and its inode number.
     pub inode: (u64, u64),
     /// What it is.
@@ -117,7 +117,7 @@ impl Node {
     }
 
     /// What it is, and who may do what with it.
-    pub fn facts(&self) -> Result<Facts, Errno> {
+    pub fn facts(&self) -> Result<NodeFacts, Errno> {
         let status = self.status()?;
         let kind = match FileType::from_raw_mode(status.st_mode) {
             FileType::Directory => Kind::Directory,
@@ -131,7 +131,7 @@ impl Node {
         let capabilities = if kind == Kind::Regular { self.attribute(CAPABILITIES)? } else { None };
         let (uid, gid, mode) = (status.st_uid, status.st_gid, status.st_mode & 0o7777);
         let rights = Rights { uid, gid, mode, acl, capabilities };
-        Ok(Facts { inode: (status.st_dev, status.st_ino), kind, links: status.st_nlink, rights })
+        Ok(NodeFacts { inode: (status.st_dev, status.st_ino), kind, links: status.st_nlink, rights })
     }
 
     /// A program in a directory that another user owns: who may change the directory may put another one in its place.

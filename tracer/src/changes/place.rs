@@ -18,7 +18,7 @@ const MOST_LINKS: usize = 40;
 
 /// A name in a directory.
 #[derive(Debug)]
-pub struct Place {
+pub struct DirectoryEntry {
     /// The path without links.
     pub path: RawText,
     /// The directory, and the name in it; `None` while the directory is not there.
@@ -37,9 +37,9 @@ pub struct Place {
 ///
 /// # Errors
 /// When it goes through another link, or through something that is no directory.
-pub fn find(path: &RawText) -> Result<Place, Error> {
+pub fn find(path: &RawText) -> Result<DirectoryEntry, Error> {
     let fail = |reason: String| Error::Path { path: path.clone(), reason };
-    let mut walk = Walk::start().map_err(|errno| fail(format!("/: {errno}")))?;
+    let mut walk = Descent::start().map_err(|errno| fail(format!("/: {errno}")))?;
     let mut rest = components(path).ok_or_else(|| fail("it is no path from the root".into()))?;
     while let Some(name) = rest.pop() {
         let is_last = rest.is_empty();
@@ -78,7 +78,7 @@ fn components(path: &RawText) -> Option<Vec<OsString>> {
 }
 
 /// Where a walk is.
-struct Walk {
+struct Descent {
     at: OwnedFd,
     path: PathBuf,
     exposed: bool,
@@ -88,7 +88,7 @@ struct Walk {
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-impl Walk {
+impl Descent {
     fn start() -> Result<Self, Errno> {
         let at = openat(CWD, "/", DIRECTORY, Mode::empty())?;
         let exposed = is_exposed(&fstat(&at)?);
@@ -130,15 +130,15 @@ impl Walk {
         Ok(rest.into_iter().chain(above).collect())
     }
 
-    fn end(self, name: OsString) -> Result<Place, String> {
+    fn end(self, name: OsString) -> Result<DirectoryEntry, String> {
         let path = raw(&self.path.join(&name));
         let node = Node::open(&self.at, &name).map_err(|errno| format!("{path}: {errno}"))?;
         let entry = Some((self.at, name));
-        Ok(Place { path, entry, node, missing: Vec::new(), exposed: self.exposed })
+        Ok(DirectoryEntry { path, entry, node, missing: Vec::new(), exposed: self.exposed })
     }
 
     /// What is not there, with what is missing above it; `rest` is last first.
-    fn absent(self, rest: &[OsString]) -> Place {
+    fn absent(self, rest: &[OsString]) -> DirectoryEntry {
         let mut path = self.path.clone();
         let mut missing: Vec<RawText> = Vec::new();
         for name in rest.iter().rev() {
@@ -150,7 +150,7 @@ impl Walk {
             [name] => Some((self.at, name.clone())),
             _ => None,
         };
-        Place { path: raw(&path), entry, node: None, missing, exposed: self.exposed }
+        DirectoryEntry { path: raw(&path), entry, node: None, missing, exposed: self.exposed }
     }
 }
 

@@ -7,8 +7,8 @@ use nrtrace_profiles::text::letters;
 use nrtrace_profiles::{Capability, RawText};
 
 use super::hold::{Hold, bits, conflict, uid, wanted};
-use super::node::{Facts, Kind, Node};
-use super::place::{self, Place};
+use super::node::{Kind, Node, NodeFacts};
+use super::place::{self, DirectoryEntry};
 use super::state::KeptPath;
 use super::{Error, Job, accounts, kernel};
 use crate::acl::Tag;
@@ -17,7 +17,7 @@ use crate::acl::Tag;
 #[derive(Debug, Default)]
 pub struct Plan {
     /// By path without links, with what is there today.
-    pub paths: BTreeMap<RawText, (Hold, Option<Facts>)>,
+    pub paths: BTreeMap<RawText, (Hold, Option<NodeFacts>)>,
     /// Groups that the user joins.
     pub joins: BTreeSet<String>,
     /// Kernel parameters.
@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// Adds what is wanted of a path, after a look at what is there.
-    fn want(&mut self, path: &RawText, hold: Hold, job: &Job<'_>) -> Result<Place, Error> {
+    fn want(&mut self, path: &RawText, hold: Hold, job: &Job<'_>) -> Result<DirectoryEntry, Error> {
         let place = place::find(path)?;
         let fail = |reason: String| Error::Path { path: place.path.clone(), reason };
         let facts = match &place.node {
@@ -231,7 +231,7 @@ fn other(what: impl Into<String>, reason: impl Into<String>) -> Error {
 
 /// How one path changes, as a person reads it: `+` for what is made, `~` for what becomes something else; nothing where all
 /// is so already.
-fn line(path: &RawText, hold: &Hold, facts: Option<&Facts>) -> Option<String> {
+fn line(path: &RawText, hold: &Hold, facts: Option<&NodeFacts>) -> Option<String> {
     let Some(facts) = facts else { return Some(format!("+ {path}: {}", made(hold))) };
     let now = &facts.rights;
     let mut words = Vec::new();
@@ -277,7 +277,7 @@ fn names(bits: u64) -> String {
 }
 
 /// A program of others in a directory that the user may change from now on.
-fn replaceable(hold: &Hold, facts: &Facts, node: Option<&Node>) -> Option<String> {
+fn replaceable(hold: &Hold, facts: &NodeFacts, node: Option<&Node>) -> Option<String> {
     if facts.kind != Kind::Directory || !hold.opens() {
         return None;
     }
@@ -290,7 +290,7 @@ fn replaceable(hold: &Hold, facts: &Facts, node: Option<&Node>) -> Option<String
 }
 
 /// Whether what is there can be changed so without harm to others.
-pub fn check(hold: &Hold, facts: &Facts, exposed: bool) -> Result<(), String> {
+pub fn check(hold: &Hold, facts: &NodeFacts, exposed: bool) -> Result<(), String> {
     if facts.kind == Kind::Link {
         return Err("is a symbolic link".into());
     }
@@ -324,7 +324,7 @@ pub enum Identity {
 }
 
 /// Tells what is there now.
-pub fn identify(kept: &KeptPath, node: &Node, facts: &Facts, exposed: bool) -> Identity {
+pub fn identify(kept: &KeptPath, node: &Node, facts: &NodeFacts, exposed: bool) -> Identity {
     let before = kept.kept.before.as_ref();
     let inode = kept.made.or(before.map(|before| before.inode));
     let uid = facts.rights.uid;

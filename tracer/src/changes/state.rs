@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::hold::Hold;
-use super::node::Facts;
+use super::node::NodeFacts;
 
 const FORMAT: Format = Format {
     name: "state of what was applied",
@@ -63,7 +63,7 @@ impl Present {
 pub struct KeptPath {
     /// What was there, and what is wanted.
     #[serde(flatten)]
-    pub kept: Kept<Facts, Hold>,
+    pub kept: Kept<NodeFacts, Hold>,
     /// The inode of what was made.
     pub made: Option<(u64, u64)>,
 }

@@ -59,7 +59,7 @@ const FUNCTIONS: &[(&str, Subject)] = &[
 ];
 
 /// What a check is judged for.
-pub struct Judge<'a> {
+pub struct ComponentSearch<'a> {
     /// Whom the program runs as.
     pub identity: &'a Identity,
     /// As whom the check was made.
@@ -74,7 +74,7 @@ pub struct Judge<'a> {
     pub args: &'a [u64; 6],
 }
 
-impl Judge<'_> {
+impl ComponentSearch<'_> {
     /// Fills in the component of each check on a file that has none yet.
     pub fn add_components(&self, paths: &mut Paths, object: &Object, checks: &mut [Check]) {
         for check in checks.iter_mut().filter(|check| check.component.is_none() && is_about_files(check)) {

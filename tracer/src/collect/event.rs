@@ -16,7 +16,7 @@ use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::{Capability, RawText};
 
 use super::calls::Calls;
-use super::component::Judge;
+use super::component::ComponentSearch;
 use super::decode::{Operation, RawCheck, StoredOperation, Strings};
 use super::held::FLAG_HELD;
 use super::inquiry::{Case, Inquiry};
@@ -226,7 +226,7 @@ impl Builder {
             for path in object::paths_mut(&mut object, does) {
                 self.paths.add_facts(path, head.mnt_ns, head.time);
             }
-            let judge = Judge {
+            let judge = ComponentSearch {
                 identity: &self.identity,
                 credentials,
                 mnt_ns: head.mnt_ns,

@@ -17,7 +17,7 @@ use super::Within;
 use super::magic::is_through;
 use super::paths::{Paths, split};
 use super::tree::Tree;
-use super::wants::{Wanted, wants};
+use super::wants::{WantedFile, wants};
 use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal};
 use crate::status::{self, Status};
 
@@ -189,7 +189,7 @@ impl Inquiry {
         for wanted in wants(event, case.row) {
             let afterwards = if succeeded { self.afterwards(&wanted, case, paths) } else { wanted.want };
             made.extend(self.makes(event, &wanted, afterwards).filter(|_| succeeded));
-            let wanted = Wanted { want: afterwards, ..wanted };
+            let wanted = WantedFile { want: afterwards, ..wanted };
             // What is given away has another owner by now, and the kernel has asked about that itself.
             let given = matches!(wanted.want, Want::Own)
                 && event.checks.iter().any(|check| check.capability == Capability::CHOWN);
@@ -229,7 +229,7 @@ impl Inquiry {
 
     /// The refusal of a sticky directory to let go of what somebody else owned. Its owner can no longer be asked for: a
     /// user that is new cannot have been it.
-    fn sticky(&self, wanted: &Wanted<'_>, judgement: &Judgement) -> Option<Refusal> {
+    fn sticky(&self, wanted: &WantedFile<'_>, judgement: &Judgement) -> Option<Refusal> {
         let removed = matches!(wanted.want, Want::Delete(_)) && !self.is_made(&wanted.object.path);
         let parent = judgement.parent.as_ref().filter(|_| removed && !self.identity.exists)?;
         let sticky = parent.mode & libc::S_ISVTX != 0 && parent.uid != self.on_host.uid;
@@ -261,7 +261,7 @@ impl Inquiry {
 
     /// What was wanted, as it can be asked now that it is done: what was to be made is there, and what was to be removed
     /// is gone.
-    fn afterwards(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> Want {
+    fn afterwards(&self, wanted: &WantedFile<'_>, case: &Case<'_>, paths: &Paths) -> Want {
         match wanted.want {
             Want::Open(flags) if flags & libc::O_CREAT != 0 => {
                 let fresh = flags & libc::O_EXCL != 0 || self.is_fresh(wanted, case, paths);
@@ -275,7 +275,7 @@ impl Inquiry {
     }
 
     /// Whether the file was made by the run, as far as its times tell. A file that is gone was a temporary one.
-    fn is_fresh(&self, wanted: &Wanted<'_>, case: &Case<'_>, paths: &Paths) -> bool {
+    fn is_fresh(&self, wanted: &WantedFile<'_>, case: &Case<'_>, paths: &Paths) -> bool {
         let times = paths.tree(case.mnt_ns).and_then(|tree| tree.times(wanted.object.path.as_bytes()));
         let Some(times) = times else { return true };
         // An overlay makes a file anew when it is first opened for writing, and keeps its times: by now it may have been
@@ -288,7 +288,7 @@ impl Inquiry {
     fn makes<'e>(
         &self,
         event: &Event,
-        wanted: &Wanted<'e>,
+        wanted: &WantedFile<'e>,
         afterwards: Want,
     ) -> impl Iterator<Item = RawText> + use<'e> {
         let moved = match &event.object {
@@ -316,7 +316,7 @@ impl Inquiry {
     fn ask(
         &mut self,
         event: &Event,
-        wanted: &Wanted<'_>,
+        wanted: &WantedFile<'_>,
         case: &Case<'_>,
         paths: &Paths,
     ) -> Option<Judgement> {
@@ -357,7 +357,11 @@ fn forget_session(event: &mut Event, row: &Row) {
 }
 
 /// The root of the mount namespace, and the path in it: as it was given where that is another way.
-fn place<'p>(wanted: &Wanted<'_>, case: &Case<'_>, paths: &'p Paths) -> Option<(BorrowedFd<'p>, Vec<u8>)> {
+fn place<'p>(
+    wanted: &WantedFile<'_>,
+    case: &Case<'_>,
+    paths: &'p Paths,
+) -> Option<(BorrowedFd<'p>, Vec<u8>)> {
     let object = wanted.object;
     let (seen, path) = (object.seen.as_bytes(), object.path.as_bytes());
     let way = if path.ends_with(seen) { path } else { seen };

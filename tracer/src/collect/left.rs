@@ -7,7 +7,7 @@ use nrtrace_profiles::calls::{File, Operation, Part, Socket};
 use nrtrace_profiles::event::{Event, Outcome, PathObject};
 use nrtrace_profiles::place::obeyed;
 
-use crate::changes::node::{Facts, Kind};
+use crate::changes::node::{Kind, NodeFacts};
 
 /// Names told of.
 const TOLD: usize = 12;
@@ -60,7 +60,7 @@ pub fn touched(event: &Event) -> Option<(&PathObject, Touch)> {
 }
 
 /// What makes `path`, which the run touched so, more than a file: the rights that it gives, and who obeys it.
-pub fn power(path: &RawText, touch: Touch, facts: Option<&Facts>) -> Vec<&'static str> {
+pub fn power(path: &RawText, touch: Touch, facts: Option<&NodeFacts>) -> Vec<&'static str> {
     let mut what = Vec::new();
     // Of a directory, the bit says whose group its files get, which gives no rights.
     if let Some(facts) = facts.filter(|facts| facts.kind == Kind::Regular) {

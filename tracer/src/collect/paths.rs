@@ -52,7 +52,7 @@ struct Directory {
 }
 
 /// One path on its way, with what it may cost.
-struct Walk<'a> {
+struct Lookup<'a> {
     mnt_ns: u32,
     /// The process's root; absolute symbolic links and `..` stay inside.
     root: &'a [u8],
@@ -111,7 +111,7 @@ impl Paths {
         let name = RawText::from(given.path);
         let seen = share(&name, self.seen(&text, given.path, absolute, &root));
         let walk =
-            Walk { mnt_ns: head.mnt_ns, root: &root, known: &start, now: head.time, links: 0, steps: 0 };
+            Lookup { mnt_ns: head.mnt_ns, root: &root, known: &start, now: head.time, links: 0, steps: 0 };
         let path = share(&seen, self.resolve(walk, &text, given.follow));
         PathObject { given: name, seen, path, resolved, ..Default::default() }
     }
@@ -124,7 +124,7 @@ impl Paths {
         below(&whole, root).map(<[u8]>::to_vec).unwrap_or(whole)
     }
 
-    fn resolve(&mut self, mut walk: Walk<'_>, text: &[u8], follow: bool) -> Vec<u8> {
+    fn resolve(&mut self, mut walk: Lookup<'_>, text: &[u8], follow: bool) -> Vec<u8> {
         let end = text.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
         let (parent, name) = split(&text[..end]);
         if follow || end < text.len() || matches!(name, b"." | b"..") {
@@ -135,7 +135,7 @@ impl Paths {
     }
 
     /// `text` with every symbolic link in it followed, and whether it is known that nothing is there.
-    fn directory(&mut self, walk: &mut Walk<'_>, text: &[u8]) -> (RawText, bool) {
+    fn directory(&mut self, walk: &mut Lookup<'_>, text: &[u8]) -> (RawText, bool) {
         if text.len() <= 1 || text == walk.root || text == walk.known {
             return (RawText::from(if text.is_empty() { b"/" } else { text }), false);
         }
@@ -163,7 +163,7 @@ impl Paths {
     /// From a directory free of symbolic links to an entry of it, `path`.
     fn step(
         &mut self,
-        walk: &mut Walk<'_>,
+        walk: &mut Lookup<'_>,
         path: Vec<u8>,
         parent: &RawText,
         absent: bool,

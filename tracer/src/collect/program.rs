@@ -10,7 +10,7 @@ use nrtrace_profiles::event::{Call, Event, Object, Outcome, PathObject, Phase};
 
 use super::event::Builder;
 use super::process::comm;
-use crate::changes::node::{Facts, Kind};
+use crate::changes::node::{Kind, NodeFacts};
 
 /// What is behind the version of a `struct vfs_ns_cap_data` (`linux/capability.h`).
 const REVISION: u32 = 0xff00_0000;
@@ -42,7 +42,7 @@ fn insisted_on(attribute: &[u8], is_root: impl Fn(u32) -> bool) -> BTreeSet<Capa
     (0..64).filter(|number| permitted >> number & 1 == 1).map(Capability::from_number).collect()
 }
 
-fn has_set_id(facts: &Facts) -> bool {
+fn has_set_id(facts: &NodeFacts) -> bool {
     facts.rights.mode & libc::S_ISUID != 0 || facts.rights.mode & GROUP_EXECUTES == GROUP_EXECUTES
 }
 
@@ -85,7 +85,7 @@ impl Builder {
         }
     }
 
-    fn insisted_on(&self, facts: &Facts) -> BTreeSet<Capability> {
+    fn insisted_on(&self, facts: &NodeFacts) -> BTreeSet<Capability> {
         let attribute = facts.rights.capabilities.as_deref().unwrap_or_default();
         insisted_on(attribute, |uid| self.within.uid(uid) == 0)
     }

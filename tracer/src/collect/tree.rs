@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, statx};
 
 use super::inquiry::nanoseconds;
 use super::paths::split;
-use crate::changes::node::{Facts, Node};
+use crate::changes::node::{Node, NodeFacts};
 
 /// Mount namespaces kept open at most.
 const NAMESPACES: usize = 64;
@@ -44,7 +44,7 @@ pub struct Times {
 
 /// What is at a path.
 #[derive(Debug)]
-pub struct Found {
+pub struct AtPath {
     /// Its facts.
     pub stat: FileStat,
     /// The text of a symbolic link.
@@ -91,12 +91,12 @@ impl Tree {
     }
 
     /// Who may do what with what is at an absolute path.
-    pub fn facts(&self, path: &[u8]) -> Option<Facts> {
+    pub fn facts(&self, path: &[u8]) -> Option<NodeFacts> {
         Node::from(self.open(path)?).facts().ok()
     }
 
     /// The same of a program, where its mount lets set-id bits and capabilities count.
-    pub fn program(&self, path: &[u8]) -> Option<Facts> {
+    pub fn program(&self, path: &[u8]) -> Option<NodeFacts> {
         let fd = self.open(path)?;
         let counts = !fstatvfs(&fd).ok()?.flags().contains(FsFlags::ST_NOSUID);
         counts.then(|| Node::from(fd).facts().ok())?
@@ -122,7 +122,7 @@ impl Tree {
 
     /// Looks at an absolute path without following any symbolic link. `None` when there is nothing, or when a
     /// directory on the way is a symbolic link by now.
-    pub fn look(&self, path: &[u8]) -> Option<Found> {
+    pub fn look(&self, path: &[u8]) -> Option<AtPath> {
         let fd = self.open(path)?;
         let stat = fstat(&fd).ok()?;
         let link = if stat.st_mode & libc::S_IFMT == libc::S_IFLNK {
@@ -131,7 +131,7 @@ impl Tree {
         } else {
             None
         };
-        Some(Found { stat, link })
+        Some(AtPath { stat, link })
     }
 }
 

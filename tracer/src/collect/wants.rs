@@ -4,7 +4,7 @@ use nrtrace_profiles::calls::{File, Kernel, Operation, Row, Want};
 use nrtrace_profiles::event::{Event, PathObject};
 
 /// A file, and what is wanted of it.
-pub struct Wanted<'a> {
+pub struct WantedFile<'a> {
     /// The file.
     pub object: &'a PathObject,
     /// What is wanted.
@@ -16,12 +16,12 @@ pub struct Wanted<'a> {
 }
 
 /// What `event`, a call of this row, wants; nothing for a call that is about no file.
-pub fn wants<'a>(event: &'a Event, row: &Row) -> Vec<Wanted<'a>> {
+pub fn wants<'a>(event: &'a Event, row: &Row) -> Vec<WantedFile<'a>> {
     let follow = row.follows(&row.in_place(&event.call.args, &event.call.structure));
     let exact = is_exact(row.operation);
     let wants = event.call.wants().into_iter().flatten();
     wants
-        .filter_map(|(part, want)| Some(Wanted { object: part.of(&event.object)?, want, follow, exact }))
+        .filter_map(|(part, want)| Some(WantedFile { object: part.of(&event.object)?, want, follow, exact }))
         .collect()
 }
 

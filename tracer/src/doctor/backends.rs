@@ -2,7 +2,7 @@
 
 use nrtrace_profiles::event::Identity;
 
-use super::{Finding, Verdict};
+use super::{Finding, Fitness};
 use crate::ebpf;
 use crate::oracle::{Method, Oracle};
 use crate::ptrace::{self, Installed};
@@ -17,16 +17,16 @@ pub(super) fn probe() -> Vec<Finding> {
     let hooked = features.iter().any(|feature| is_hook(feature.name) && feature.works.is_ok());
     let first = features.iter().find(|feature| !feature.name.contains('/') && feature.works.is_err());
     let finding = |feature: &ebpf::Feature| match &feature.works {
-        Ok(()) => Finding::new(feature.name, Verdict::Works, feature.purpose),
+        Ok(()) => Finding::new(feature.name, Fitness::Works, feature.purpose),
         Err(_)
             if let Some(first) =
                 first.filter(|first| first.name != feature.name && feature.name.contains('/')) =>
         {
             let detail = format!("{}: it takes {}", feature.purpose, first.name);
-            Finding::new(feature.name, Verdict::Missing, detail)
+            Finding::new(feature.name, Fitness::Missing, detail)
         }
         Err(why) => {
-            let verdict = if hooked && is_hook(feature.name) { Verdict::Optional } else { Verdict::Missing };
+            let verdict = if hooked && is_hook(feature.name) { Fitness::Optional } else { Fitness::Missing };
             Finding::new(feature.name, verdict, format!("{}: {why}", feature.purpose))
         }
     };
@@ -37,20 +37,20 @@ pub(super) fn probe() -> Vec<Finding> {
 pub(super) fn tracer() -> Vec<Finding> {
     let ptrace::Support { tracing, filter } = ptrace::support();
     let tracing = match tracing {
-        Ok(()) => Finding::new(PTRACE, Verdict::Works, "tracing without eBPF"),
-        Err(why) => Finding::new(PTRACE, Verdict::Missing, format!("tracing without eBPF: {why}")),
+        Ok(()) => Finding::new(PTRACE, Fitness::Works, "tracing without eBPF"),
+        Err(why) => Finding::new(PTRACE, Fitness::Missing, format!("tracing without eBPF: {why}")),
     };
     let purpose = "so that the calls of interest alone stop";
     let filter = match filter {
-        Ok(Installed::AsIs) => Finding::new("seccomp filter", Verdict::Works, purpose),
+        Ok(Installed::AsIs) => Finding::new("seccomp filter", Fitness::Works, purpose),
         Ok(Installed::NoNewPrivileges) => Finding::new(
             "seccomp filter",
-            Verdict::Works,
+            Fitness::Works,
             format!(
                 "{purpose}; without CAP_SYS_ADMIN, set-user-ID bits and file capabilities have no effect below it"
             ),
         ),
-        Err(why) => Finding::new("seccomp filter", Verdict::Missing, format!("{purpose}: {why}")),
+        Err(why) => Finding::new("seccomp filter", Fitness::Missing, format!("{purpose}: {why}")),
     };
     vec![tracing, filter]
 }
@@ -72,15 +72,15 @@ pub(super) fn oracle() -> Finding {
     let identity = Identity { user: String::new(), group: String::new(), uid, gid, groups, exists: false };
     match Oracle::new(&identity).map(|oracle| oracle.method()) {
         Ok(Method::Descriptor) => {
-            Finding::new(SUBJECT, Verdict::Works, "the kernel is asked what a user may do, by faccessat2(2)")
+            Finding::new(SUBJECT, Fitness::Works, "the kernel is asked what a user may do, by faccessat2(2)")
         }
         Ok(Method::RealIds) => Finding::new(
             SUBJECT,
-            Verdict::Works,
+            Fitness::Works,
             "the kernel is asked what a user may do, through /proc: faccessat2(2) is missing (before Linux 5.8, or \
              forbidden by a container's seccomp profile), so processes of that user can signal nrtrace meanwhile",
         ),
-        Err(error) => Finding::new(SUBJECT, Verdict::Missing, error.to_string()),
+        Err(error) => Finding::new(SUBJECT, Fitness::Missing, error.to_string()),
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn symbols() -> Finding {
         Err(error) => {
             return Finding::new(
                 SUBJECT,
-                Verdict::Optional,
+                Fitness::Optional,
                 format!("/proc/kallsyms cannot be read: {error}"),
             );
         }
@@ -102,7 +102,7 @@ pub(super) fn symbols() -> Finding {
     if hidden {
         let detail = "the kernel hides its addresses, so checks are told apart by system call alone; needs CAP_SYSLOG \
                       and kernel.kptr_restrict below 2";
-        return Finding::new(SUBJECT, Verdict::Optional, detail);
+        return Finding::new(SUBJECT, Fitness::Optional, detail);
     }
-    Finding::new(SUBJECT, Verdict::Works, "which check consulted a capability is told by the kernel stack")
+    Finding::new(SUBJECT, Fitness::Works, "which check consulted a capability is told by the kernel stack")
 }

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nrtrace_profiles::Capability;
 
-use super::{Finding, Verdict};
+use super::{Finding, Fitness};
 use crate::launch::privileges::Privileges;
 use crate::status::Status;
 
@@ -17,18 +17,18 @@ pub(super) fn yama() -> Finding {
 
 fn scope(scope: Option<u8>) -> Finding {
     let (verdict, detail) = match scope {
-        None => (Verdict::Works, "the kernel has no such restriction on tracing"),
-        Some(0) => (Verdict::Works, "0: processes of one user may trace each other"),
+        None => (Fitness::Works, "the kernel has no such restriction on tracing"),
+        Some(0) => (Fitness::Works, "0: processes of one user may trace each other"),
         Some(1) => (
-            Verdict::Works,
+            Fitness::Works,
             "1: only descendants may be traced; what nrtrace starts allows it, to attach takes CAP_SYS_PTRACE",
         ),
         Some(2) => (
-            Verdict::Note,
+            Fitness::Note,
             "2: tracing takes CAP_SYS_PTRACE; run nrtrace as root, or `sysctl kernel.yama.ptrace_scope=1`",
         ),
         Some(_) => (
-            Verdict::Note,
+            Fitness::Note,
             "3: nobody may trace until the next boot; set it lower in /etc/sysctl.d and boot again, or use eBPF",
         ),
     };
@@ -47,12 +47,12 @@ fn locked(text: Option<&str>) -> Finding {
     match state {
         Some("confidentiality") => Finding::new(
             SUBJECT,
-            Verdict::Note,
+            Fitness::Note,
             "confidentiality: eBPF may not read kernel memory; boot with lockdown=integrity or without lockdown (secure \
              boot may set it), or use --backend ptrace",
         ),
-        Some(state) => Finding::new(SUBJECT, Verdict::Works, format!("{state}: eBPF may read kernel memory")),
-        None => Finding::new(SUBJECT, Verdict::Works, "the kernel is not locked down, as far as can be seen"),
+        Some(state) => Finding::new(SUBJECT, Fitness::Works, format!("{state}: eBPF may read kernel memory")),
+        None => Finding::new(SUBJECT, Fitness::Works, "the kernel is not locked down, as far as can be seen"),
     }
 }
 
@@ -71,7 +71,7 @@ fn confined<'s>(field: impl Fn(&str) -> &'s str) -> Vec<Finding> {
     if matches!(field("Seccomp"), "1" | "2") {
         findings.push(Finding::new(
             "seccomp of nrtrace",
-            Verdict::Note,
+            Fitness::Note,
             "nrtrace runs under a seccomp filter, a container's perhaps: what it forbids, it forbids the program too, and \
              such a refusal is told as one; run it with --security-opt seccomp=unconfined, or outside, to do without",
         ));
@@ -79,7 +79,7 @@ fn confined<'s>(field: impl Fn(&str) -> &'s str) -> Vec<Finding> {
     if field("NoNewPrivs") == "1" {
         findings.push(Finding::new(
             "no_new_privs",
-            Verdict::Note,
+            Fitness::Note,
             "set on nrtrace, so on the program too: set-user-ID bits and file capabilities have no effect; start nrtrace \
              without it (NoNewPrivileges=no, allowPrivilegeEscalation: true) if the program relies on them",
         ));
@@ -92,7 +92,7 @@ fn namespace(map: &str) -> Option<Finding> {
     (fields != ["0", "0", "4294967295"]).then(|| {
         Finding::new(
             "user namespace",
-            Verdict::Note,
+            Fitness::Note,
             "nrtrace is in a user namespace (a rootless container, `unshare --user`): eBPF is not to be had here, and \
              capabilities count inside alone; run it as root of the host for the rest",
         )
@@ -106,9 +106,9 @@ pub(super) fn acls() -> Finding {
         .filter(|place| !crate::acl::are_kept(*place))
         .collect();
     let (verdict, detail) = match without.as_slice() {
-        [] => (Verdict::Works, "kept below /etc, /run, /srv and /var/lib; setfacl is not needed".to_owned()),
+        [] => (Fitness::Works, "kept below /etc, /run, /srv and /var/lib; setfacl is not needed".to_owned()),
         without => (
-            Verdict::Note,
+            Fitness::Note,
             format!(
                 "not kept below {}: nrtrace apply refuses entries there; --prefer group,own does with fewer",
                 without.join(", ")
@@ -138,9 +138,9 @@ pub(super) fn limits(held: Option<&Privileges>) -> Finding {
 
 fn raising(limits: &str, can: bool) -> Finding {
     let (verdict, what) = match can {
-        true => (Verdict::Works, "a program that raises the hard ones is seen to do so and goes on"),
+        true => (Fitness::Works, "a program that raises the hard ones is seen to do so and goes on"),
         false => (
-            Verdict::Note,
+            Fitness::Note,
             "CAP_SYS_RESOURCE is missing, so a program that raises a hard one is really refused; start nrtrace with \
              higher ones (prlimit, LimitNOFILE=, --ulimit) if it ends for that",
         ),
@@ -154,21 +154,21 @@ mod tests {
 
     #[test]
     fn each_scope_of_yama_has_its_words() {
-        assert!(scope(None).verdict == Verdict::Works && scope(Some(1)).verdict == Verdict::Works);
+        assert!(scope(None).verdict == Fitness::Works && scope(Some(1)).verdict == Fitness::Works);
         assert!(scope(Some(2)).detail.contains("CAP_SYS_PTRACE"));
         let never = scope(Some(3));
-        assert!(never.verdict == Verdict::Note && never.detail.contains("boot again"), "{never:?}");
+        assert!(never.verdict == Fitness::Note && never.detail.contains("boot again"), "{never:?}");
     }
 
     #[test]
     fn the_state_in_brackets_is_the_lockdown() {
-        assert_eq!(locked(None).verdict, Verdict::Works);
-        assert_eq!(locked(Some("[none] integrity confidentiality\n")).verdict, Verdict::Works);
+        assert_eq!(locked(None).verdict, Fitness::Works);
+        assert_eq!(locked(Some("[none] integrity confidentiality\n")).verdict, Fitness::Works);
         let integrity = locked(Some("none [integrity] confidentiality\n"));
-        assert!(integrity.verdict == Verdict::Works && integrity.detail.starts_with("integrity"));
+        assert!(integrity.verdict == Fitness::Works && integrity.detail.starts_with("integrity"));
         let strict = locked(Some("none integrity [confidentiality]\n"));
         assert!(
-            strict.verdict == Verdict::Note && strict.detail.contains("lockdown=integrity"),
+            strict.verdict == Fitness::Note && strict.detail.contains("lockdown=integrity"),
             "{strict:?}"
         );
     }
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn limits_that_cannot_be_raised_are_told() {
-        assert_eq!(raising("open files 1/2", true).verdict, Verdict::Works);
+        assert_eq!(raising("open files 1/2", true).verdict, Fitness::Works);
         let cannot = raising("open files 1/2", false);
-        assert!(cannot.verdict == Verdict::Note && cannot.detail.contains("LimitNOFILE="), "{cannot:?}");
+        assert!(cannot.verdict == Fitness::Note && cannot.detail.contains("LimitNOFILE="), "{cannot:?}");
     }
 }

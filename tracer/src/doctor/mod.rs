@@ -30,14 +30,14 @@ pub struct Finding {
     /// What.
     pub subject: String,
     /// Whether it works.
-    pub verdict: Verdict,
+    pub verdict: Fitness,
     /// What it is for, why it does not work, and what to do.
     pub detail: String,
 }
 
 /// Whether something works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Fitness {
     /// It does.
     Works,
     /// It does, with something to be known about it.
@@ -50,7 +50,7 @@ pub enum Verdict {
 
 impl Finding {
     /// A finding in plain words.
-    pub fn new(subject: &str, verdict: Verdict, detail: impl Into<String>) -> Self {
+    pub fn new(subject: &str, verdict: Fitness, detail: impl Into<String>) -> Self {
         Self { subject: subject.to_owned(), verdict, detail: detail.into() }
     }
 }
@@ -60,12 +60,12 @@ pub fn examine() -> Report {
     let (mut ebpf, mut ptrace) = (backends::probe(), backends::tracer());
     let oracle = backends::oracle();
     let (privileges, held) = privileges();
-    let facts = modes::Facts {
+    let facts = modes::Premises {
         permissive: held.is_some_and(|held| held.require_permissive().is_ok()),
         other_user: held.is_some_and(|held| held.can_change_user()),
         ebpf: lacking(&ebpf),
         ptrace: lacking(&ptrace),
-        oracle: oracle.verdict != Verdict::Missing,
+        oracle: oracle.verdict != Fitness::Missing,
     };
     let modes = modes::modes(&facts);
     let (ebpf_works, ptrace_works) = (facts.ebpf.is_empty(), facts.ptrace.is_empty() && facts.oracle);
@@ -90,29 +90,29 @@ pub fn examine() -> Report {
 
 /// The subjects of what is missing; of hooks only where nothing that they rest on is.
 fn lacking(findings: &[Finding]) -> Vec<String> {
-    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing);
+    let missing = findings.iter().filter(|finding| finding.verdict == Fitness::Missing);
     let (hooks, rest): (Vec<String>, Vec<String>) =
         missing.map(|finding| finding.subject.clone()).partition(|subject| subject.contains('/'));
     if rest.is_empty() { hooks } else { rest }
 }
 
 fn forgive(findings: &mut [Finding]) {
-    for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Missing) {
-        finding.verdict = Verdict::Optional;
+    for finding in findings.iter_mut().filter(|finding| finding.verdict == Fitness::Missing) {
+        finding.verdict = Fitness::Optional;
     }
 }
 
 /// What `--backend auto` comes to.
 fn choice(ebpf: bool, ptrace: bool) -> Finding {
     let (verdict, detail) = match (ebpf, ptrace) {
-        (true, true) => (Verdict::Works, "auto takes ebpf; ptrace works as well"),
-        (true, false) => (Verdict::Works, "auto takes ebpf; ptrace does not work here"),
+        (true, true) => (Fitness::Works, "auto takes ebpf; ptrace works as well"),
+        (true, false) => (Fitness::Works, "auto takes ebpf; ptrace does not work here"),
         (false, true) => (
-            Verdict::Works,
+            Fitness::Works,
             "auto takes ptrace: needs are predicted by the access oracle, and runs are slower",
         ),
         (false, false) => {
-            (Verdict::Missing, "neither eBPF nor ptrace works here; mend what is missing for one of them")
+            (Fitness::Missing, "neither eBPF nor ptrace works here; mend what is missing for one of them")
         }
     };
     Finding::new("backend", verdict, detail)
@@ -123,20 +123,20 @@ fn privileges() -> (Finding, Option<Privileges>) {
     const SUBJECT: &str = "privileges";
     let held = match Privileges::of_self() {
         Ok(held) => held,
-        Err(error) => return (Finding::new(SUBJECT, Verdict::Missing, error.to_string()), None),
+        Err(error) => return (Finding::new(SUBJECT, Fitness::Missing, error.to_string()), None),
     };
     if let Err(error) = held.require_permissive() {
-        return (Finding::new(SUBJECT, Verdict::Missing, error.to_string()), Some(held));
+        return (Finding::new(SUBJECT, Fitness::Missing, error.to_string()), Some(held));
     }
     let missing: Vec<String> = held.missing().iter().map(ToString::to_string).collect();
     if missing.is_empty() {
         let detail = "a program can be started as another user with all capabilities";
-        return (Finding::new(SUBJECT, Verdict::Works, detail), Some(held));
+        return (Finding::new(SUBJECT, Fitness::Works, detail), Some(held));
     }
     let detail = format!(
         "a program can be started as another user, with all capabilities but {}: checks of these will be real refusals; \
          give them to nrtrace as well (of a container: --cap-add, or --privileged) to see what comes after",
         missing.join(", ")
     );
-    (Finding::new(SUBJECT, Verdict::Note, detail), Some(held))
+    (Finding::new(SUBJECT, Fitness::Note, detail), Some(held))
 }

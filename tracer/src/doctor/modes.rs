@@ -31,7 +31,7 @@ impl Mode {
 
 /// What the modes rest on.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct Premises {
     /// A program can be started as another user, with capabilities.
     pub permissive: bool,
     /// A program can be started as another user.
@@ -45,7 +45,7 @@ pub(super) struct Facts {
 }
 
 /// Each mode.
-pub(super) fn modes(facts: &Facts) -> Vec<Mode> {
+pub(super) fn modes(facts: &Premises) -> Vec<Mode> {
     const PRIVILEGES: &str = "privileges";
     const ORACLE: &str = "access oracle";
     let way = |first: &[(bool, &str)], backend: &[String], remark| {
@@ -95,10 +95,10 @@ fn tracing(lacks: &[String]) -> &[String] {
 mod tests {
     use super::*;
 
-    const ALL: fn() -> Facts =
-        || Facts { permissive: true, other_user: true, ebpf: vec![], ptrace: vec![], oracle: true };
+    const ALL: fn() -> Premises =
+        || Premises { permissive: true, other_user: true, ebpf: vec![], ptrace: vec![], oracle: true };
 
-    fn table(facts: &Facts) -> Vec<String> {
+    fn table(facts: &Premises) -> Vec<String> {
         let say = |way: &Way| match way {
             Way::Works(_) => "works".to_owned(),
             Way::Lacks(lacks) => lacks.join("+"),
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_can_watch_himself_by_ptrace() {
-        let facts = Facts { permissive: false, other_user: false, ebpf: vec!["CAP_BPF".into()], ..ALL() };
+        let facts = Premises { permissive: false, other_user: false, ebpf: vec!["CAP_BPF".into()], ..ALL() };
         assert_eq!(
             table(&facts),
             [
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn without_seccomp_filters_ptrace_can_attach_alone() {
-        let facts = Facts { ptrace: vec!["seccomp filter".into()], ..ALL() };
+        let facts = Premises { ptrace: vec!["seccomp filter".into()], ..ALL() };
         let table = table(&facts);
         assert_eq!((&*table[0], &*table[3]), ("permissive works seccomp filter", "attach works works"));
-        let facts = Facts { ptrace: vec!["ptrace".into(), "seccomp filter".into()], ..ALL() };
+        let facts = Premises { ptrace: vec!["ptrace".into(), "seccomp filter".into()], ..ALL() };
         assert_eq!(super::tests::table(&facts)[3], "attach works ptrace");
     }
 }

@@ -87,14 +87,14 @@ enum Change {
 }
 
 /// Decides.
-pub(super) struct Judge {
+pub(super) struct Answerer {
     policy: IdentityPolicy,
     /// Nobody but the supervisor sees the calls that it is asked about.
     alone: bool,
     user_namespace: PathBuf,
 }
 
-impl Judge {
+impl Answerer {
     pub(super) fn new(policy: IdentityPolicy, alone: bool) -> std::io::Result<Self> {
         Ok(Self { policy, alone, user_namespace: fs::read_link("/proc/self/ns/user")? })
     }

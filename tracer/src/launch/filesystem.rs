@@ -12,7 +12,7 @@ use nrtrace_profiles::calls::Want;
 use nrtrace_profiles::event::{Inode, PathObject};
 
 use crate::accounts;
-use crate::oracle::{Asker, Found, Question, find};
+use crate::oracle::{Asker, FoundFile, Question, find};
 
 /// What a call names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl View {
     ///
     /// # Errors
     /// The errno that the call itself would meet, or one that says that the thread is gone or may not be looked at.
-    pub(super) fn find(&self, target: &Target) -> Result<Found, Errno> {
+    pub(super) fn find(&self, target: &Target) -> Result<FoundFile, Errno> {
         let root = self.magic("root")?;
         let path = target.path.as_deref().unwrap_or_default();
         let base = (!path.starts_with(b"/")).then(|| self.start(target.fd)).transpose()?;
@@ -68,7 +68,7 @@ impl View {
     }
 
     /// All names of what `target` names, with the facts of its inode.
-    pub(super) fn describe(&self, target: &Target, found: &Found) -> PathObject {
+    pub(super) fn describe(&self, target: &Target, found: &FoundFile) -> PathObject {
         let (path, deleted) = found.path();
         PathObject {
             given: RawText::new(target.path.clone().unwrap_or_default()),

@@ -15,7 +15,7 @@ use nrtrace_profiles::event::{Object, Outcome};
 use nrtrace_profiles::{Capability, RawText};
 
 use super::Error;
-use super::answer::{Answer, Caught, Judge};
+use super::answer::{Answer, Answerer, Caught};
 use super::identity_filter::{self, IdentityPolicy};
 use crate::status::Status;
 
@@ -76,7 +76,7 @@ impl Supervisor {
             listener,
             turn: Mutex::new(()),
             quit: Arc::clone(&quit),
-            judge: Judge::new(policy, alone).map_err(failed)?,
+            judge: Answerer::new(policy, alone).map_err(failed)?,
         });
         let (sender, calls) = mpsc::channel();
         let supervisor = Self { calls, quit };
@@ -129,7 +129,7 @@ struct Desk {
     /// Held by the thread that waits: receiving blocks, so only after a poll by the same thread.
     turn: Mutex<()>,
     quit: Arc<EventFd>,
-    judge: Judge,
+    judge: Answerer,
 }
 
 impl Desk {

@@ -10,7 +10,7 @@ use super::walk::{End, Final, Last, Step, mount, walk};
 use crate::oracle::Error;
 
 /// A file that was found: it stays the same whatever is done to its path next.
-pub(crate) struct Found {
+pub(crate) struct FoundFile {
     file: Node,
     parent: Option<Inode>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// The errno that a call would meet whose user may go everywhere.
-pub(crate) fn find(question: &Question) -> Result<Found, Errno> {
+pub(crate) fn find(question: &Question) -> Result<FoundFile, Errno> {
     let treat = if question.follow { Final::Follow } else { Final::NoFollow };
     let mut walk = walk(None, question, treat).map_err(|error| match error {
         Error::Start { errno } => errno,
@@ -42,10 +42,10 @@ pub(crate) fn find(question: &Question) -> Result<Found, Errno> {
     if walk.slash && !file.is_directory() {
         return Err(Errno::ENOTDIR);
     }
-    Ok(Found { file, parent })
+    Ok(FoundFile { file, parent })
 }
 
-impl Found {
+impl FoundFile {
     /// Its path in its mount namespace, as the kernel writes it, and whether it has been removed.
     pub(crate) fn path(&self) -> (RawText, bool) {
         let path = self.file.path();

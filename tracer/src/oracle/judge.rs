@@ -39,12 +39,12 @@ enum Seat {
     /// Every thread of this process already has exactly the target's rights.
     Anywhere,
     /// In a thread of its own.
-    Thread(Courtroom),
+    Thread(JudgeThread),
     /// In the thread that asks, which wears the target's filesystem ids, and takes them off to look around.
-    Here(Robe),
+    Here(FilesystemIds),
 }
 
-struct Courtroom {
+struct JudgeThread {
     line: Mutex<Line>,
     handle: Option<JoinHandle<()>>,
 }
@@ -82,7 +82,7 @@ impl Judge {
             })
             .map_err(Error::Thread)?;
         let line = Mutex::new(Line { queries: Some(queries), replies });
-        let court = Courtroom { line, handle: Some(handle) };
+        let court = JudgeThread { line, handle: Some(handle) };
         started.recv().map_err(|_| Error::Gone)??;
         Ok(Self { method, seat: Seat::Thread(court) })
     }
@@ -94,7 +94,7 @@ impl Judge {
         if method != Method::Descriptor || is_ourselves(identity) {
             return Self::new(identity, Some(method));
         }
-        match Robe::put_on(identity)? {
+        match FilesystemIds::put_on(identity)? {
             Some(robe) => Ok(Self { method, seat: Seat::Here(robe) }),
             None => Self::new(identity, Some(method)),
         }
@@ -157,12 +157,12 @@ impl Judge {
 }
 
 /// The target's filesystem ids, on a thread of root's.
-struct Robe {
+struct FilesystemIds {
     uid: u32,
     capabilities: [CapData; 2],
 }
 
-impl Robe {
+impl FilesystemIds {
     /// `None` where that would not take away the capabilities that override permissions: this thread is not root's, or
     /// its secure bits forbid it.
     fn put_on(identity: &Identity) -> Result<Option<Self>, Error> {
@@ -195,7 +195,7 @@ impl Robe {
         result
     }
 
-    /// Within [`Robe::take_off`]: runs `act` as the target, without any capability.
+    /// Within [`FilesystemIds::take_off`]: runs `act` as the target, without any capability.
     ///
     /// # Errors
     /// When the thread's rights could not be changed; it has root's again.
@@ -234,7 +234,7 @@ fn take_groups(identity: &Identity) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, wanted.len(), wanted.as_ptr()) }).map(drop)
 }
 
-impl Drop for Courtroom {
+impl Drop for JudgeThread {
     fn drop(&mut self) {
         match self.line.get_mut() {
             Ok(line) => line.queries = None,

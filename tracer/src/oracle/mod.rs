@@ -50,7 +50,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::requirement::Access;
 
-pub(crate) use found::{Found, find};
+pub(crate) use found::{FoundFile, find};
 pub use nrtrace_profiles::calls::{Victim, Want};
 pub use question::{Answer, Asker, Cause, Failure, Judgement, Method, Question, Refusal};
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! call at its entry ─┬─ files: what it does with which paths ─▶ Oracle ─▶ refusals ─┐
-//!                    └─ privileged: call and arguments ─▶ capability ───────────────┴▶ Verdict
+//!                    └─ privileged: call and arguments ─▶ capability ───────────────┴▶ Foretold
 //! ```
 //!
 //! What cannot be foretold, and how findings then differ from those of the eBPF backend:
@@ -33,7 +33,7 @@ use nrtrace_profiles::event::{Asked, Component, Identity, Record};
 use nrtrace_profiles::{Capability, RawText};
 
 use crate::oracle::{self, Asker, Cause, Judgement, Oracle, Question, Want};
-use crate::ptrace::{CallAtEntry, Ending, Judge, Predicted, Verdict};
+use crate::ptrace::{CallAtEntry, Ending, Foreteller, Foretold, Predicted};
 use host::Host;
 
 /// Foretells for one user.
@@ -85,10 +85,10 @@ pub fn rows(record: Record) -> Vec<Row> {
     ROWS.iter().copied().filter(told).collect()
 }
 
-impl Judge for Predictor {
-    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
+impl Foreteller for Predictor {
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Foretold {
         if self.only.is_some_and(|uid| uid != call.fsuid) {
-            return Verdict::default();
+            return Foretold::default();
         }
         let mut told = Told { ending: Ending::Allowed, failed: false, checks: Vec::new() };
         let row = calls::row(call.name);
@@ -157,9 +157,9 @@ impl Told {
         }
     }
 
-    fn verdict(self, call: &CallAtEntry<'_>) -> Verdict {
+    fn verdict(self, call: &CallAtEntry<'_>) -> Foretold {
         if self.checks.is_empty() {
-            return Verdict { checks: Vec::new(), ending: self.ending };
+            return Foretold { checks: Vec::new(), ending: self.ending };
         }
         let held = host::capabilities(call.tid);
         let checks = self.checks.into_iter().map(|(capability, asked, component)| Predicted {
@@ -168,7 +168,7 @@ impl Told {
             asked,
             component: component.map(|found| (found.path.as_bytes().to_vec(), inode(&found))),
         });
-        Verdict { checks: checks.collect(), ending: self.ending }
+        Foretold { checks: checks.collect(), ending: self.ending }
     }
 }
 

@@ -13,10 +13,10 @@ use nrtrace_profiles::calls;
 use super::calls::{Change, Numbers};
 use super::encode::encode;
 use super::entry::{Entry, Numbered};
-use super::facts::{self, Facts, link};
+use super::facts::{self, TaskFacts, link};
 use super::filter::MARK;
 use super::fixup::Fixup;
-use super::judge::{Ending, Judge};
+use super::judge::{Ending, Foreteller};
 use super::ring::Writer;
 use super::sys::{self, SyscallInfo};
 use super::tracee::{Died, Report, Resume, Stop, Stopped};
@@ -29,7 +29,7 @@ const RESTARTS: [i64; 4] = [-512, -513, -514, -516];
 /// A traced task.
 #[derive(Debug)]
 struct Task {
-    facts: Facts,
+    facts: TaskFacts,
     /// It runs the program, and no longer the launcher's code before execve(2).
     started: bool,
     /// The task it is making gets other namespaces than its own.
@@ -55,7 +55,7 @@ pub struct Engine {
     options: Options,
     numbers: Numbers,
     ring: Writer,
-    judge: Option<Box<dyn Judge>>,
+    judge: Option<Box<dyn Foreteller>>,
     tasks: HashMap<pid_t, Task>,
     /// New tasks that stopped before the event of whoever made them was seen.
     held: HashMap<pid_t, (Stopped, Stop)>,
@@ -67,7 +67,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine without tracees.
-    pub fn new(options: Options, ring: Writer, judge: Option<Box<dyn Judge>>) -> Self {
+    pub fn new(options: Options, ring: Writer, judge: Option<Box<dyn Foreteller>>) -> Self {
         let numbers = Numbers::new(&options.rows);
         Self {
             options,
@@ -88,7 +88,7 @@ impl Engine {
     pub fn watch(&mut self, pid: pid_t) -> std::io::Result<()> {
         let kill = if self.options.kill_tree { libc::PTRACE_O_EXITKILL } else { 0 };
         sys::seize(pid, sys::OPTIONS | kill)?;
-        let facts = Facts::read(pid);
+        let facts = TaskFacts::read(pid);
         self.plain_root &= link(pid, "root").is_some_and(|root| root.is_empty());
         self.insert(Task {
             facts,
@@ -125,7 +125,7 @@ impl Engine {
                     Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
                     Err(error) => return Err(error),
                 }
-                let facts = Facts::read(tid);
+                let facts = TaskFacts::read(tid);
                 self.insert(Task {
                     facts,
                     started: !from_exec,
@@ -297,7 +297,7 @@ impl Engine {
     fn born(&mut self, parent: pid_t, tid: pid_t) {
         let (facts, started, fixup) = match self.tasks.get(&parent) {
             Some(task) => (task.facts.child(tid, task.new_namespaces), task.started, task.fixup),
-            None => (Facts::read(tid), true, None),
+            None => (TaskFacts::read(tid), true, None),
         };
         let head = self.tasks.get(&parent).unwrap_or(&Task::unknown(parent)).facts.head(KIND_FORK);
         let mut record = ProcessRecord { head, ..ProcessRecord::default() };
@@ -361,7 +361,7 @@ impl Engine {
 
 impl Task {
     fn unknown(tid: pid_t) -> Self {
-        Self { facts: Facts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
+        Self { facts: TaskFacts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
     }
 }
 

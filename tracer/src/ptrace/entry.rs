@@ -10,8 +10,8 @@ use nrtrace_ebpf::table::{
 };
 
 use super::encode::encode;
-use super::facts::{Facts, link};
-use super::judge::{CallAtEntry, Ending, Judge, Predicted, start};
+use super::facts::{TaskFacts, link};
+use super::judge::{CallAtEntry, Ending, Foreteller, Predicted, start};
 use super::memory::Text;
 use super::socket;
 use super::tracee::Stopped;
@@ -49,7 +49,7 @@ pub struct Numbered {
 
 impl Entry {
     /// Reads what the arguments of `call` point to. `plain_root` says that no task of the tree has changed its root.
-    pub fn read(stopped: &Stopped, facts: &Facts, call: &Numbered, plain_root: bool) -> Self {
+    pub fn read(stopped: &Stopped, facts: &TaskFacts, call: &Numbered, plain_root: bool) -> Self {
         let mut head = facts.head(KIND_CALL);
         if call.compat {
             head.flags |= FLAG_COMPAT;
@@ -161,7 +161,7 @@ impl Entry {
     }
 
     /// Looks at the socket of the call, where it is about one: before the call, and after it for the chosen port.
-    pub fn read_socket(&mut self, facts: &Facts) {
+    pub fn read_socket(&mut self, facts: &TaskFacts) {
         if self.operands.address == NONE && self.operands.traits & TRAIT_SOCKET == 0 {
             return;
         }
@@ -175,7 +175,7 @@ impl Entry {
     }
 
     /// Asks `judge` about the call: the records of the checks it foretells, and how the call will end.
-    pub fn judge(&mut self, judge: &mut dyn Judge, plain_root: bool) -> (Vec<Vec<u8>>, Ending) {
+    pub fn judge(&mut self, judge: &mut dyn Foreteller, plain_root: bool) -> (Vec<Vec<u8>>, Ending) {
         let Head { tid, pid, fsuid, fsgid, net_ns, flags, .. } = self.record.head;
         let readable = |index: usize, argument: u8| {
             let given = self.arg(argument).is_some_and(|address| address != 0);

@@ -13,7 +13,7 @@ use crate::status::Status;
 
 /// Facts of a task, each read again only after a call that may have changed it.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct TaskFacts {
     /// Thread.
     pub tid: pid_t,
     /// Thread group.
@@ -34,7 +34,7 @@ struct Stale {
     namespaces: bool,
 }
 
-impl Facts {
+impl TaskFacts {
     /// Everything about a task that was not known before.
     pub fn read(tid: pid_t) -> Self {
         let mut facts = Self { tid, pid: tid, ..Self::default() };
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn own_facts_are_read() {
         let tid = std::process::id() as pid_t;
-        let head = Facts::read(tid).head(1);
+        let head = TaskFacts::read(tid).head(1);
         assert_eq!((head.pid, head.tid), (tid as u32, tid as u32));
         assert_eq!(u64::from(head.mnt_ns), fs::metadata("/proc/self/ns/mnt").unwrap().ino() & 0xffff_ffff);
         // SAFETY: no arguments, no memory.

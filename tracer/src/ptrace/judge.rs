@@ -121,7 +121,7 @@ pub struct Predicted {
 
 /// What is foretold of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Foretold {
     /// The checks it will bring, in order.
     pub checks: Vec<Predicted>,
     /// How it will end.
@@ -141,7 +141,7 @@ pub enum Ending {
 }
 
 /// Foretells the checks of a call.
-pub trait Judge: Send {
+pub trait Foreteller: Send {
     /// What `call` will bring. The thread stays stopped meanwhile.
-    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict;
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Foretold;
 }

@@ -3,10 +3,10 @@
 //! ```text
 //! launcher ── child: allow_tracer ─ wait ─ install(filter) ─ execve
 //!    │                         ▲ seized
-//!    └ Tracer ── fork ──▶ tracer process: wait(2) ─▶ Engine ─▶ Entry, Judge ─▶ Ring ──▶ Tracer::drain
+//!    └ Tracer ── fork ──▶ tracer process: wait(2) ─▶ Engine ─▶ Entry, Foreteller ─▶ Ring ──▶ Tracer::drain
 //! ```
 //!
-//! A seccomp filter stops the calls of interest alone, once, at their entry, where a [`Judge`] can put them to an
+//! A seccomp filter stops the calls of interest alone, once, at their entry, where a [`Foreteller`] can put them to an
 //! access oracle; a second stop brings the result where it is wanted ([`Stops`]).
 //!
 //! Limits in the nature of ptrace(2):
@@ -46,7 +46,7 @@ use nrtrace_profiles::calls::Row;
 
 pub use calls::CLONE_NEW;
 pub use filter::{Installed, MARK, allow_tracer, filter, install};
-pub use judge::{CallAtEntry, Ending, Judge, Predicted, Verdict};
+pub use judge::{CallAtEntry, Ending, Foreteller, Foretold, Predicted};
 pub use support::{Support, support};
 
 /// How often a call of interest stops.
@@ -83,7 +83,7 @@ pub struct Options {
 ///
 /// That process is a fork: other threads do not exist in it, and all file descriptors are closed. So what needs either
 /// is made here and not carried in; and what is made must not wait(2) for children.
-pub type MakeJudge = Box<dyn FnOnce() -> Box<dyn Judge>>;
+pub type MakeJudge = Box<dyn FnOnce() -> Box<dyn Foreteller>>;
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

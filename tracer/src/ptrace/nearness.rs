@@ -10,7 +10,7 @@
 //! with each time.
 //!
 //! What would want that CPU most is whoever reads the records, woken by the tracer and hence put beside it: it is told to
-//! [step aside](super::ring::Place).
+//! [step aside](super::ring::ClaimedCpu).
 //!
 //! Nothing of this can be seen by the tracee, whose own affinity and policy stay as they are.
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use libc::{c_int, pid_t};
 
-use super::ring::Place;
+use super::ring::ClaimedCpu;
 use super::sys;
 
 /// Stops after which is looked how they came, and where the tracee is: often, for once something else had the CPU, the
@@ -66,13 +66,13 @@ struct Shared {
     stops: AtomicU64,
     /// Not before this time again.
     not_before: AtomicU64,
-    place: Place,
+    place: ClaimedCpu,
 }
 
 impl Nearness {
     /// For the calling thread; `None` where it would be of no use, or could not be taken back: with one CPU, under
     /// another policy than the ordinary one, or without the right to leave `SCHED_IDLE` again.
-    pub fn new(place: Place) -> Option<Self> {
+    pub fn new(place: ClaimedCpu) -> Option<Self> {
         let allowed = sys::affinity().ok()?;
         if count(&allowed) < 2 || sys::policy(0).ok()? != libc::SCHED_OTHER {
             return None;

@@ -16,7 +16,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::engine::Engine;
 use super::nearness::Nearness;
-use super::ring::Place;
+use super::ring::ClaimedCpu;
 use super::sys;
 use super::tracee::Report;
 
@@ -33,7 +33,7 @@ const REPORTS: u32 = 32;
 pub fn spawn(
     control: &OwnedFd,
     keep: RawFd,
-    place: Place,
+    place: ClaimedCpu,
     make: impl FnOnce() -> Engine,
 ) -> io::Result<pid_t> {
     let parent = std::process::id() as pid_t;
@@ -48,7 +48,7 @@ fn fork(
     control: &OwnedFd,
     keep: RawFd,
     parent: pid_t,
-    place: Place,
+    place: ClaimedCpu,
     make: impl FnOnce() -> Engine,
 ) -> io::Result<pid_t> {
     // SAFETY: the child allocates and starts threads although other threads of this process may exist: the C libraries
@@ -65,7 +65,7 @@ fn fork(
     }
 }
 
-fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, place: Place, make: impl FnOnce() -> Engine) {
+fn serve(control: &OwnedFd, keep: RawFd, parent: pid_t, place: ClaimedCpu, make: impl FnOnce() -> Engine) {
     if let Err(error) = detach(&[control.as_raw_fd(), keep]) {
         panic!("cannot set up the tracer process: {error}");
     }

@@ -64,7 +64,7 @@ pub struct Writer {
 
 /// Where the tracer is near its tracee: a CPU that others of this program are to leave alone.
 #[derive(Debug)]
-pub struct Place(Arc<Queue>);
+pub struct ClaimedCpu(Arc<Queue>);
 
 /// The end that records come out.
 #[derive(Debug)]
@@ -186,8 +186,8 @@ impl Writer {
     }
 
     /// To tell the reader which CPU to leave alone.
-    pub fn place(&self) -> Place {
-        Place(Arc::clone(&self.queue))
+    pub fn place(&self) -> ClaimedCpu {
+        ClaimedCpu(Arc::clone(&self.queue))
     }
 
     /// Publishes the number of tasks being traced.
@@ -196,7 +196,7 @@ impl Writer {
     }
 }
 
-impl Place {
+impl ClaimedCpu {
     /// Says which CPU it is.
     pub fn set(&self, cpu: Option<usize>) {
         let place = cpu.map_or(0, |cpu| cpu as u32 + 1);

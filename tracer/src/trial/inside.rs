@@ -28,7 +28,7 @@ use crate::apply::{self, Artefacts, Unit};
 use crate::backend::{self, Ready, Wanted};
 use crate::ebpf::{Lent, Numbers};
 use crate::launch::{Credentials, Error, IdentityPolicy};
-use crate::recording::{self, Facts};
+use crate::recording::{self, RecordingFacts};
 use crate::sandbox::{self, Group, Outcome, Shares};
 use crate::session::{Plan, Source, Step};
 
@@ -232,7 +232,7 @@ fn run(order: &Order, told: Option<&Told>) -> Result<Report, Answer> {
 }
 
 /// Runs what the service manager itself runs before the program, with all rights, in this sandbox.
-async fn with_all_rights(step: &Step, plan: &Plan, facts: &Facts) -> Result<(), Answer> {
+async fn with_all_rights(step: &Step, plan: &Plan, facts: &RecordingFacts) -> Result<(), Answer> {
     let plan = Plan {
         command: step.command.clone(),
         before: Vec::new(),
@@ -256,8 +256,8 @@ fn broken(error: &dyn std::fmt::Display) -> Answer {
     Answer::Failed { message: error.to_string(), status: BROKEN }
 }
 
-fn facts(request: &Request, start: &Start) -> Result<Facts, nrtrace_profiles::glob::BadPattern> {
-    Ok(Facts {
+fn facts(request: &Request, start: &Start) -> Result<RecordingFacts, nrtrace_profiles::glob::BadPattern> {
+    Ok(RecordingFacts {
         identity: start.identity.clone(),
         mode: start.mode,
         backend: Backend::Ptrace,

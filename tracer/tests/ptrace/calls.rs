@@ -7,7 +7,7 @@ use nrtrace_ebpf::record::{
     ASKED_SEARCH, FLAG_CHECKED, FLAG_COMPAT, FLAG_COMPONENT, FLAG_FD_ONLY, FLAG_NO_RESULT, FLAG_PREDICTED,
     FLAG_SOCKET, FLAG_TRUNCATED, FLAG_UNREADABLE, InodeRecord, KIND_CALL, KIND_CHECK, PATH_MAX,
 };
-use nrtrace_tracer::ptrace::{CallAtEntry, Ending, Judge, Predicted, Stops, Verdict};
+use nrtrace_tracer::ptrace::{CallAtEntry, Ending, Foreteller, Foretold, Predicted, Stops};
 
 use crate::harness::{Case, open};
 
@@ -173,10 +173,10 @@ fn the_probes_table_serves_this_backend_too() {
 /// Foretells a check for each path with "secret" in it.
 struct Wary;
 
-impl Judge for Wary {
-    fn judge(&mut self, call: &CallAtEntry<'_>) -> Verdict {
+impl Foreteller for Wary {
+    fn judge(&mut self, call: &CallAtEntry<'_>) -> Foretold {
         let Some(path) = call.path.map(String::from_utf8_lossy).filter(|path| path.contains("secret")) else {
-            return Verdict::default();
+            return Foretold::default();
         };
         assert_eq!(call.name, "openat");
         // Each of these would panic, and so kill the tracee, if the tracee could not be looked into.
@@ -185,7 +185,7 @@ impl Judge for Wary {
         let inode = InodeRecord { mode: 0o40700, ..InodeRecord::default() };
         let component = Some((path.replace("/secret", "").into_bytes(), inode));
         let check = Predicted { capability: 1, ret: -libc::EACCES, asked: ASKED_SEARCH, component };
-        Verdict { checks: vec![check], ending: Ending::Open }
+        Foretold { checks: vec![check], ending: Ending::Open }
     }
 }
 

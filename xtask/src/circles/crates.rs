@@ -52,10 +52,10 @@ impl Crate {
         let parsed = syn::parse_file(&text).with_context(|| format!("cannot parse {}", name.display()))?;
         let owner = ["mod.rs", "lib.rs", "main.rs"].iter().any(|owner| name.ends_with(owner));
         let below = if owner { name.parent().unwrap_or(name).to_owned() } else { name.with_extension("") };
-        self.items(parsed.items, &Place { root, name, below }, path)
+        self.items(parsed.items, &SourceFile { root, name, below }, path)
     }
 
-    fn items(&mut self, items: Vec<Item>, place: &Place, path: &[String]) -> Result<()> {
+    fn items(&mut self, items: Vec<Item>, place: &SourceFile, path: &[String]) -> Result<()> {
         let mut module = Module { file: place.name.display().to_string(), ..Module::default() };
         for item in items.into_iter().filter(|item| !is_test(attributes(item))) {
             match item {
@@ -63,7 +63,7 @@ impl Crate {
                     let name = inner.ident.to_string();
                     let path = [path, std::slice::from_ref(&name)].concat();
                     if let Some((_, items)) = inner.content {
-                        let place = Place { below: place.below.join(&name), ..*place };
+                        let place = SourceFile { below: place.below.join(&name), ..*place };
                         self.items(items, &place, &path)?;
                     } else {
                         let flat = place.below.join(format!("{name}.rs"));
@@ -206,7 +206,7 @@ impl Crate {
 
 /// Where what is read stands.
 #[derive(Clone)]
-struct Place<'a> {
+struct SourceFile<'a> {
     root: &'a Path,
     name: &'a Path,
     /// Where the files of its inner modules are.

@@ -1,6 +1,6 @@
 //! What the formats have in common.
 
-use crate::check::{Finding, Rule, Verdict};
+use crate::check::{CheckResult, Finding, Rule};
 use crate::text::printable;
 
 /// The whole of a finding in printable lines.
@@ -12,12 +12,12 @@ pub fn lines(finding: &Finding) -> Vec<String> {
 }
 
 /// The file that a finding is shown at: the one that is kept with the source.
-pub fn place(verdict: &Verdict) -> &str {
+pub fn place(verdict: &CheckResult) -> &str {
     verdict.baseline.as_deref().unwrap_or(&verdict.profile)
 }
 
 /// One line on the whole.
-pub fn summary(verdict: &Verdict) -> String {
+pub fn summary(verdict: &CheckResult) -> String {
     let failing = verdict.findings.iter().filter(|finding| finding.fails).count();
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (name, needs) = (printable(&verdict.name), count(verdict.checked.len(), "need"));

@@ -1,10 +1,10 @@
 //! Workflow commands, which GitHub shows as annotations: `::error file=F,line=1,title=T::text`.
 
-use super::super::Verdict;
+use super::super::CheckResult;
 use super::common::{lines, place, summary};
 use crate::text::printable;
 
-pub fn write(verdict: &Verdict) -> String {
+pub fn write(verdict: &CheckResult) -> String {
     let mut out = String::new();
     let file = property(place(verdict));
     for finding in &verdict.findings {

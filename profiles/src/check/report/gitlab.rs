@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Finding, Verdict};
+use super::super::{CheckResult, Finding};
 use super::common::{fingerprint, lines, place};
 use crate::text::indented_json;
 
-pub fn write(verdict: &Verdict) -> String {
+pub fn write(verdict: &CheckResult) -> String {
     let path = place(verdict);
     let path = path.strip_prefix("./").unwrap_or(path);
     let entry = |finding: &Finding| {

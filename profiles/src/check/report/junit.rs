@@ -1,10 +1,10 @@
 //! JUnit's XML. There is no standard of it; this holds to the schemas of Ant's tasks and of Jenkins' xUnit plugin.
 
-use super::super::{Finding, Verdict};
+use super::super::{CheckResult, Finding};
 use super::common::{lines, summary};
 use crate::emit::escape::xml;
 
-pub fn write(verdict: &Verdict, time: &str) -> String {
+pub fn write(verdict: &CheckResult, time: &str) -> String {
     let whole: Vec<&Finding> = verdict.findings.iter().filter(|finding| finding.need.is_none()).collect();
     let failing = |finding: &&&Finding| finding.fails;
     let mut cases = String::new();

@@ -1,11 +1,11 @@
 //! Markdown, for GitHub's step summary and merge request comments.
 
-use super::super::Verdict;
+use super::super::CheckResult;
 use super::common::summary;
 use crate::emit::escape::markdown;
 use crate::text::printable;
 
-pub fn write(verdict: &Verdict) -> String {
+pub fn write(verdict: &CheckResult) -> String {
     let mark = if verdict.passed { "\u{2705}" } else { "\u{274c}" };
     let mut out = format!("### {mark} nrtrace: {}\n", markdown::text(&summary(verdict)));
     if !verdict.findings.is_empty() {

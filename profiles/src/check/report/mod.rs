@@ -8,7 +8,7 @@ mod markdown;
 mod sarif;
 mod text;
 
-use super::Verdict;
+use super::CheckResult;
 use crate::emit::Style;
 use crate::text::indented_json;
 
@@ -37,7 +37,7 @@ impl Format {
         [Self::Text, Self::Json, Self::Sarif, Self::Junit, Self::Github, Self::Markdown, Self::Gitlab];
 
     /// Writes a verdict. `time` is now, as `YYYY-MM-DDThh:mm:ss` in UTC.
-    pub fn write(self, verdict: &Verdict, style: Style, time: &str) -> String {
+    pub fn write(self, verdict: &CheckResult, style: Style, time: &str) -> String {
         match self {
             Self::Text => text::write(verdict, style),
             Self::Json => indented_json(verdict),

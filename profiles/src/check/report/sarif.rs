@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Finding, Rule, Verdict};
+use super::super::{CheckResult, Finding, Rule};
 use super::common::{fingerprint, lines, place};
 use crate::text::{indented_json, printable};
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-pub fn write(verdict: &Verdict) -> String {
+pub fn write(verdict: &CheckResult) -> String {
     let rules: Vec<Value> = Rule::ALL.iter().map(|rule| describe(*rule)).collect();
     let results: Vec<Value> = verdict.findings.iter().map(|finding| result(verdict, finding)).collect();
     let log = json!({
@@ -42,7 +42,7 @@ fn describe(rule: Rule) -> Value {
     })
 }
 
-fn result(verdict: &Verdict, finding: &Finding) -> Value {
+fn result(verdict: &CheckResult, finding: &Finding) -> Value {
     let index = Rule::ALL.iter().position(|rule| *rule == finding.rule);
     let mut location = json!({
         "physicalLocation": {

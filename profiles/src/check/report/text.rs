@@ -1,11 +1,11 @@
 //! For a terminal.
 
-use super::super::Verdict;
+use super::super::CheckResult;
 use super::common::{lines, summary};
 use crate::emit::Style;
 use crate::text::printable;
 
-pub fn write(verdict: &Verdict, style: Style) -> String {
+pub fn write(verdict: &CheckResult, style: Style) -> String {
     let paint = |code: &str, text: &str| match style {
         Style::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
         Style::Plain => text.to_owned(),

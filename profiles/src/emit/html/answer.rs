@@ -8,7 +8,7 @@ use crate::describe;
 use crate::emit::answer::{headline, of, sections};
 use crate::emit::doubts::{self, Doubt};
 use crate::emit::table::groups::{Group, groups};
-use crate::emit::verdict::Verdict;
+use crate::emit::treatment::Treatment;
 use crate::grants::Grants;
 use crate::profile::Profile;
 
@@ -43,7 +43,7 @@ fn last_words(line: &RawText) -> String {
 /// What is done about each need, a row for those that are dealt with alike.
 pub(super) fn section(profile: &Profile, grants: &Grants) -> Markup {
     let groups = groups(profile, grants);
-    let going_on = of(&groups, Verdict::Optional);
+    let going_on = of(&groups, Treatment::Optional);
     let harmless: usize = going_on.iter().map(|group| group.needs.len()).sum();
     html! {
         section #answer {

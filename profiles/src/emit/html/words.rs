@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::RawText;
 use crate::emit::remedy::verdict;
-use crate::emit::verdict::Verdict;
+use crate::emit::treatment::Treatment;
 use crate::grants::Grants;
 use crate::requirement::Seconds;
 use crate::text::printable;
@@ -24,19 +24,19 @@ pub(super) fn seconds(seconds: Seconds) -> String {
 }
 
 /// The name of a verdict, for classes and for people.
-pub(super) fn verdict_words(verdict: Verdict) -> (&'static str, &'static str) {
+pub(super) fn verdict_words(verdict: Treatment) -> (&'static str, &'static str) {
     match verdict {
-        Verdict::Granted => ("granted", "granted"),
+        Treatment::Granted => ("granted", "granted"),
         // They look like what is to be done by hand.
-        Verdict::Partly => ("advice", "not held by each file"),
-        Verdict::Advice => ("advice", "to configure"),
-        Verdict::Optional => ("optional", "not needed"),
-        Verdict::Withheld => ("advice", "withheld"),
-        Verdict::Unmet => ("unmet", "cannot be granted"),
+        Treatment::Partly => ("advice", "not held by each file"),
+        Treatment::Advice => ("advice", "to configure"),
+        Treatment::Optional => ("optional", "not needed"),
+        Treatment::Withheld => ("advice", "withheld"),
+        Treatment::Unmet => ("unmet", "cannot be granted"),
     }
 }
 
-pub(super) fn verdict_of(requirement: &crate::requirement::Requirement, grants: &Grants) -> Verdict {
+pub(super) fn verdict_of(requirement: &crate::requirement::Requirement, grants: &Grants) -> Treatment {
     verdict(grants, requirement)
 }
 

@@ -9,7 +9,7 @@ use crate::emit::page::Page;
 use crate::emit::writable;
 use crate::grants::{Grants, Why};
 use crate::paths::{is_below, parent};
-use crate::place::Place;
+use crate::place::Whose;
 use crate::profile::Profile;
 use crate::requirement::Need;
 use crate::{Capability, RawText};
@@ -45,7 +45,7 @@ fn writable_paths(page: &mut Page, profile: &Profile, grants: &Grants, own: &dyn
     for (path, place) in writable::places(profile, grants) {
         // A file by itself cannot be rotated; its directory, where that is the service's own, stays closed by its mode.
         let holder = parent(&path);
-        let whole = !place.directory && matches!(grants.world.place(&holder), Place::Private(_));
+        let whole = !place.directory && matches!(grants.world.place(&holder), Whose::Private(_));
         let path = if whole { holder } else { path };
         let mut why = place.why;
         if whole {

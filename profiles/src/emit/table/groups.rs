@@ -7,7 +7,7 @@ use super::rows::{by, identity, subject};
 use crate::RawText;
 use crate::describe::owner;
 use crate::emit::remedy::{Remedy, chosen, remedies, verdict};
-use crate::emit::verdict::Verdict;
+use crate::emit::treatment::Treatment;
 use crate::event::{FileType, Phase};
 use crate::grants::{Act, Grants};
 use crate::place::{is_below, parent};
@@ -20,7 +20,7 @@ pub(crate) struct Group<'a> {
     pub(crate) needs: Vec<&'a Requirement>,
     /// What they are about, in a few words.
     pub(crate) subject: String,
-    pub(in crate::emit) verdict: Verdict,
+    pub(in crate::emit) verdict: Treatment,
     /// Which of the files does it; empty where none does.
     pub(in crate::emit) place: String,
     /// What is done.
@@ -32,7 +32,7 @@ pub(crate) struct Group<'a> {
 /// What needs of one row have in common.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Alike {
-    verdict: Verdict,
+    verdict: Treatment,
     kind: u8,
     /// Where they lie: the first components of a path; of a refusal, which is a sentence, anywhere.
     tree: Vec<u8>,
@@ -54,7 +54,7 @@ impl Alike {
         let need = &requirement.need;
         let verdict = verdict(grants, requirement);
         let (tree, file_type) = match need {
-            Need::Path { path, file_type, .. } if verdict <= Verdict::Partly => {
+            Need::Path { path, file_type, .. } if verdict <= Treatment::Partly => {
                 (tree(path), Some(*file_type))
             }
             // A limit or a parameter is a value of its own.
@@ -74,7 +74,7 @@ impl Alike {
             // A port of both families is one, whichever of the two was left out to try.
             proved: if matches!(need, Need::Port { .. }) { Vec::new() } else { proved::of_need(requirement) },
             done: done(grants, requirement),
-            others: if verdict <= Verdict::Partly { others(grants, requirement) } else { Vec::new() },
+            others: if verdict <= Treatment::Partly { others(grants, requirement) } else { Vec::new() },
         }
     }
 }

@@ -6,7 +6,7 @@ use super::proved;
 use crate::RawText;
 use crate::describe::{gift, owner};
 use crate::emit::remedy::{remedies, verdict};
-use crate::emit::verdict::Verdict;
+use crate::emit::treatment::Treatment;
 use crate::event::Phase;
 use crate::grants::{Grants, Why};
 use crate::profile::{Profile, Timeline};
@@ -141,7 +141,7 @@ pub(super) fn is_missing(requirement: &Requirement) -> bool {
 }
 
 pub(super) fn remedy(requirement: &Requirement, grants: &Grants) -> Vec<String> {
-    let granted = verdict(grants, requirement) <= Verdict::Partly;
+    let granted = verdict(grants, requirement) <= Treatment::Partly;
     let all = remedies(grants, requirement).into_iter();
     all.filter_map(|remedy| match remedy.source {
         // What is known of the program would do as well.

@@ -6,7 +6,8 @@ use serde::Serialize;
 /// What is done about a need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+#[schemars(rename = "Verdict")]
+pub enum Treatment {
     /// It is granted.
     Granted,
     /// It is granted, but a file for systemd cannot hold it: not before some version, or not at all.

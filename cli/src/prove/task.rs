@@ -12,7 +12,7 @@ use crate::output::OutputDir;
 use crate::service::started::Started;
 
 /// What is run and proved.
-pub struct Wanted<'a> {
+pub struct ProofTask<'a> {
     pub args: &'a RunArgs,
     pub name: String,
     pub identity: Identity,
