@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::{Identity, Mode, Protocol};
+use nrtrace_profiles::event::{Exit, Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::course::{Capture, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
@@ -247,9 +247,17 @@ fn record(
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
-    let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
+    let mut request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
     let Place::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    if wanted.args.course.exercise.is_none() {
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Anybody);
+    }
     let mut report = trial::run(&request, lender)?;
+    if is_ended_by_client(&report) {
+        shown.say("a client ended it; running again without");
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Nobody);
+        report = trial::run(&request, lender)?;
+    }
     prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
     if let Some(unit) = &wanted.unit {
@@ -272,6 +280,14 @@ fn record(
             report.trace.end.stderr.iter().map(RawText::as_bytes).collect::<Vec<_>>().join(&b'\n');
     }
     Ok(Recorded { profile, report, failure, suspected: Vec::new(), seen: Vec::new() })
+}
+
+/// Whether it ended by itself once a client had come that was only to learn how it answers.
+fn is_ended_by_client(report: &Report) -> bool {
+    let end = &report.trace.end;
+    end.milestones.is_some_and(|reached| reached.asked.is_some())
+        && !matches!(end.exit, Exit::Stopped { .. })
+        && !end.daemon
 }
 
 /// A run that failed although it was refused nothing, again with what it missed or may have missed, for as long as that

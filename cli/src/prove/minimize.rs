@@ -230,6 +230,7 @@ fn finish(
         minimal: lives && verified.refused.untried.is_empty() && verified.refused.by_volume.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
+        greetings: prover.greetings(),
         settled: prover.course.settle.into(),
         trials: trials + verified.trials,
         took: None,

@@ -24,12 +24,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Exit, Record};
+use nrtrace_profiles::event::{Exit, Greeting, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::TriedImage;
 use nrtrace_tracer::backend::Choice;
-use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Course, Failure, Greets, Verdict};
 use nrtrace_tracer::image::Image;
 use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
@@ -178,6 +178,14 @@ impl Prover {
         }
     }
 
+    /// How a client had to be answered in the trials, for the proof.
+    fn greetings(&self) -> Vec<Greeting> {
+        match &self.course.greets {
+            Greets::As(wanted) => wanted.clone(),
+            Greets::Nobody | Greets::Anybody => Vec::new(),
+        }
+    }
+
     /// The image that trials were made of, for the proof.
     fn tried_image(&self) -> Option<TriedImage> {
         let image = self.place.image()?;
@@ -287,6 +295,9 @@ fn course(args: &CourseArgs, profile: &Profile) -> Course {
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
         let took = Duration::from_nanos(profile.run.duration.0);
         course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
+    }
+    if course.exercise.is_none() && !profile.run.greetings.is_empty() {
+        course.greets = Greets::As(profile.run.greetings.clone());
     }
     course
 }

@@ -95,8 +95,13 @@ fn believes(profile: &Profile, proof: &ProfileProof) -> Option<String> {
     let known: Vec<String> =
         known.flat_map(|fact| &fact.remedies).map(|remedy| remedy.text.clone()).collect();
     let instead = if known.is_empty() { String::new() } else { format!(" Better: {}.", known.join(", or ")) };
+    let tried = if proof.greetings.is_empty() {
+        "whether it serves so was not tried"
+    } else {
+        "it answers a client as it did, and more of how it serves so was not tried"
+    };
     Some(format!(
-        "It is told that it is root, which it is not: whether it serves so was not tried; --exercise COMMAND tries it.{instead}"
+        "It is told that it is root, which it is not: {tried}; --exercise COMMAND tries it.{instead}"
     ))
 }
 
