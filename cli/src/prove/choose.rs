@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
-use nrtrace_profiles::event::{Exit, Identity, Mode, Protocol};
+use nrtrace_profiles::event::{Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
@@ -17,7 +17,9 @@ use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
+use super::greeted::{self, as_root};
 use super::image;
+use super::minimize::beside;
 use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
@@ -59,7 +61,14 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     if let Place::Image(image) = &prover.place {
         return image::choose(wanted, prover, image);
     }
-    let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
+    let is_asked = prover.private_network && wanted.args.course.exercise.is_none();
+    let (as_root, first) = beside(
+        is_asked,
+        || if is_asked { as_root(prover, &wanted.identity) } else { Vec::new() },
+        || record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass),
+    );
+    let first = first?;
+    let prover = &Prover { as_root, ..prover.clone() };
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
     }
@@ -162,6 +171,7 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
     let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
+    profile.run.greetings = greeted::wanted(&profile, &prover.as_root);
     origin::note(&mut profile, &report.trace);
     let recorded_well = failure.is_none();
     if let Some(verified) = failure.and_then(|failure| without_trial(&prover, &mut profile, failure, report))
@@ -253,7 +263,7 @@ fn record(
         request.course.iter_mut().for_each(|course| course.greets = Greets::Anybody);
     }
     let mut report = trial::run(&request, lender)?;
-    if is_ended_by_client(&report) {
+    if greeted::is_ended_by_client(&report) {
         shown.say("a client ended it; running again without");
         request.course.iter_mut().for_each(|course| course.greets = Greets::Nobody);
         report = trial::run(&request, lender)?;
@@ -280,14 +290,6 @@ fn record(
             report.trace.end.stderr.iter().map(RawText::as_bytes).collect::<Vec<_>>().join(&b'\n');
     }
     Ok(Recorded { profile, report, failure, suspected: Vec::new(), seen: Vec::new() })
-}
-
-/// Whether it ended by itself once a client had come that was only to learn how it answers.
-fn is_ended_by_client(report: &Report) -> bool {
-    let end = &report.trace.end;
-    end.milestones.is_some_and(|reached| reached.asked.is_some())
-        && !matches!(end.exit, Exit::Stopped { .. })
-        && !end.daemon
 }
 
 /// A run that failed although it was refused nothing, again with what it missed or may have missed, for as long as that

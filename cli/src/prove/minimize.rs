@@ -181,7 +181,7 @@ fn outlives(
 }
 
 /// Both at the same time, unless one is in the other's way.
-fn beside<A: Send, B: Send>(
+pub fn beside<A: Send, B: Send>(
     can_be: bool,
     one: impl FnOnce() -> A + Send,
     other: impl FnOnce() -> B + Send,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod choose;
+mod greeted;
 mod harden;
 mod image;
 mod journal;
@@ -89,6 +90,8 @@ struct Prover {
     patience: Arc<Patience>,
     /// What each trial has to last at least, as the program is known to die so late.
     lasts: Duration,
+    /// How a client is answered by the program as root.
+    as_root: Vec<Greeting>,
     /// Where they are made.
     place: Place,
 }
@@ -155,6 +158,7 @@ impl Prover {
             settles: args.course.settle.is_some(),
             patience: Arc::default(),
             lasts: Duration::ZERO,
+            as_root: Vec::new(),
             place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
         })
     }

@@ -221,10 +221,7 @@ impl fmt::Display for Failure {
             Self::Exercise { end, said } => write!(f, "failed the exercise, which {end}{}", after(said)),
             Self::Greeting { wanted: Greeting { port, status, .. }, said } => {
                 let said = said.as_ref().map_or_else(|| "nothing".to_owned(), |said| format!("`{said}`"));
-                write!(
-                    f,
-                    "answered a client on tcp {port} with {said}, where the recorded run answered {status}"
-                )
+                write!(f, "answered a client on tcp {port} with {said}, where it answered {status} before")
             }
             Self::NoLongerReady { said } => write!(f, "was ready, and then no longer{}", after(said)),
             Self::Ended { exit, after, was_ready } => {
