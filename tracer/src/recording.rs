@@ -94,14 +94,15 @@ pub async fn record(
         ..facts.run()
     };
     let end = TraceEnd {
-        milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
+        milestones: ended.course.as_ref().map(|came| came.milestones),
         daemon: ended.daemon,
         cut_off: ended.cut_off,
+        greetings: ended.course.as_ref().map(|came| came.greetings.clone()).unwrap_or_default(),
         notes,
         ..end(&mut collected, source, ended.exit, ended.duration)
     };
     let trace = Trace { run, events: collected.events, end };
-    let verdict = ended.course.map(|(_, verdict)| verdict);
+    let verdict = ended.course.map(|came| came.verdict);
     let (output, left) = (ended.output, collected.left);
     Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output, left })
 }
@@ -144,6 +145,7 @@ pub(crate) fn end(
         dropped_calls: collected.dropped_calls,
         exit,
         milestones: None,
+        greetings: Vec::new(),
         daemon: false,
         cut_off: false,
         duration: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),

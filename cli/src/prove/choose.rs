@@ -12,12 +12,14 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::course::{Capture, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
 use super::given::course;
+use super::greeted::{self, as_root};
+use super::minimize::beside;
 use super::prover::{Prover, TrialPlace, end_again};
 use super::task::ProofTask;
 use super::users::{Candidate, made, others};
@@ -56,7 +58,14 @@ const MOST: usize = 4;
 
 /// Tries the users that come into question, and takes the one as whom the program lives with the fewest needs.
 pub fn choose(wanted: &ProofTask<'_>, prover: &Prover) -> Result<Chosen> {
-    let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
+    let is_asked = prover.private_network && wanted.args.course.exercise.is_none();
+    let (as_root, first) = beside(
+        is_asked,
+        || if is_asked { as_root(prover, &wanted.identity) } else { Vec::new() },
+        || record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass),
+    );
+    let first = first?;
+    let prover = &Prover { as_root, ..prover.clone() };
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
     }
@@ -159,6 +168,7 @@ fn live(wanted: &ProofTask<'_>, prover: &Prover, mut recorded: Recorded) -> Resu
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
     let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
+    profile.run.greetings = greeted::wanted(&profile, &prover.as_root);
     origin::note(&mut profile, &report.trace);
     let recorded_well = failure.is_none();
     if let Some(verified) = failure.and_then(|failure| without_trial(&prover, &mut profile, failure, report))
@@ -244,9 +254,17 @@ fn record(
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
-    let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
+    let mut request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
     let TrialPlace::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    if wanted.args.course.exercise.is_none() {
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Anybody);
+    }
     let mut report = trial::run(&request, lender)?;
+    if greeted::is_ended_by_client(&report) {
+        shown.say("a client ended it; running again without");
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Nobody);
+        report = trial::run(&request, lender)?;
+    }
     prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
     if let Some(unit) = &wanted.unit {

@@ -8,7 +8,7 @@ use nrtrace_profiles::event::{Exit, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_tracer::backend::Choice;
-use nrtrace_tracer::course::Course;
+use nrtrace_tracer::course::{Course, Greets};
 use nrtrace_tracer::image::Image;
 use nrtrace_tracer::trial::Watching;
 
@@ -41,6 +41,9 @@ fn on_machine(args: &CourseArgs, profile: &Profile) -> Course {
     if course.readiness.is_empty() && profile.run.exit == (Exit::Exited { status: 0 }) {
         let took = Duration::from_nanos(profile.run.duration.0);
         course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
+    }
+    if course.exercise.is_none() && !profile.run.greetings.is_empty() {
+        course.greets = Greets::As(profile.run.greetings.clone());
     }
     course
 }

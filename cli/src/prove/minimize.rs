@@ -183,7 +183,7 @@ fn outlives(
 }
 
 /// Both at the same time, unless one is in the other's way.
-fn beside<A: Send, B: Send>(
+pub fn beside<A: Send, B: Send>(
     can_be: bool,
     one: impl FnOnce() -> A + Send,
     other: impl FnOnce() -> B + Send,
@@ -237,6 +237,7 @@ fn finish(
         minimal: lives && verified.refused.untried.is_empty() && verified.refused.by_volume.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
+        greetings: prover.greetings(),
         settled: prover.course.settle.into(),
         trials: trials + verified.trials,
         took: None,

@@ -4,6 +4,7 @@ mod bench;
 mod choose;
 mod containers;
 mod given;
+mod greeted;
 mod harden;
 mod image;
 mod journal;
@@ -88,6 +89,7 @@ fn prover_of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -
         settles: args.course.settle.is_some(),
         patience: Arc::default(),
         lasts: Duration::ZERO,
+        as_root: Vec::new(),
         place: image.map_or_else(|| TrialPlace::Machine(Arc::default()), TrialPlace::Image),
     })
 }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nrtrace_profiles::event::Exit;
+use nrtrace_profiles::event::{Exit, Greeting};
 use nrtrace_profiles::grants::Choices;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::TriedImage;
-use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Course, Failure, Greets, Verdict};
 use nrtrace_tracer::image::Image;
 use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
@@ -52,6 +52,8 @@ pub(super) struct Prover {
     pub(super) patience: Arc<Patience>,
     /// What each trial has to last at least, as the program is known to die so late.
     pub(super) lasts: Duration,
+    /// How a client is answered by the program as root.
+    pub(super) as_root: Vec<Greeting>,
     /// Where they are made.
     pub(super) place: TrialPlace,
 }
@@ -91,6 +93,14 @@ impl Prover {
             watch: watched.then_some(self.watch),
             paths: Vec::new(),
             capture,
+        }
+    }
+
+    /// How a client had to be answered in the trials, for the proof.
+    pub(super) fn greetings(&self) -> Vec<Greeting> {
+        match &self.course.greets {
+            Greets::As(wanted) => wanted.clone(),
+            Greets::Nobody | Greets::Anybody => Vec::new(),
         }
     }
 

@@ -113,6 +113,7 @@ fn prover(wanted: &ProofTask<'_>) -> Result<Prover> {
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         patience: Arc::default(),
         lasts: Duration::ZERO,
+        as_root: Vec::new(),
         place: image.map_or_else(|| TrialPlace::Machine(Arc::default()), TrialPlace::Image),
     })
 }

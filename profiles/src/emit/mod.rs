@@ -35,6 +35,7 @@ use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
+pub use doubts::for_checks;
 pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
 pub use page::Emitted;
 pub use remedy::{Remedy, done, remedies, verdict};

@@ -101,7 +101,7 @@ pub async fn record(
         ..facts.run()
     };
     let end = TraceEnd {
-        milestones: course.as_ref().map(|(milestones, _)| *milestones),
+        milestones: course.as_ref().map(|came| came.milestones),
         notes,
         ..recording::end(&mut collected, source, exit, duration)
     };
@@ -110,7 +110,7 @@ pub async fn record(
         trace: Trace { run, events: collected.events, end },
         status: 0,
         program,
-        verdict: course.map(|(_, verdict)| asked.unwrap_or(verdict)),
+        verdict: course.map(|came| asked.unwrap_or(came.verdict)),
         output,
         left: Vec::new(),
     })
