@@ -30,7 +30,7 @@ mkdir -p /etc/systemd/system/probe@one.service.d /usr/local/lib/systemd/system /
 cat >/usr/local/lib/systemd/system/probe@.service <<'END'
 [Service]
 Environment=WHERE=%S/wrong "WHAT=b c"
-EnvironmentFile=-/etc/default/probe
+EnvironmentFile=/etc/default/prob[e]
 RuntimeDirectory=probe
 RuntimeDirectoryMode=0750
 UMask=0027

@@ -26,6 +26,10 @@ pub struct Options {
     #[arg(long, conflicts_with = "write")]
     proofs: bool,
 
+    /// Prove this k0s, too: its controller, on the network of this machine
+    #[arg(long, value_name = "PATH")]
+    k0s: Option<PathBuf>,
+
     /// Write the results to docs/performance.md
     #[arg(long)]
     write: bool,
@@ -93,7 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         bench.footprint(options.rounds, &mut text)?;
     }
-    proofs::measure(&bench.nrtrace, &bench.scratch, &mut text)?;
+    proofs::measure(&bench.nrtrace, &bench.scratch, options.k0s.as_deref(), &mut text)?;
     std::fs::remove_dir_all(&bench.scratch).context("cannot remove the scratch directory")?;
     println!("{text}");
     if options.write {

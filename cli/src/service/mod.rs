@@ -5,7 +5,7 @@ pub mod started;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,12 +40,15 @@ pub fn read(unit: &str) -> Result<Started> {
     let service =
         Service::of(&found.unit, &found.name, &host).map_err(|error| BadInput(error.to_string()))?;
     let mut env: BTreeMap<String, String> = service.environment.iter().cloned().collect();
-    for (path, optional) in &service.environment_files {
-        match read_regular(Path::new(path), MOST) {
-            Ok(text) => env.extend(variables(&String::from_utf8_lossy(&text))),
-            Err(_) if *optional => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("{}: EnvironmentFile={path}", service.name));
+    for (pattern, optional) in &service.environment_files {
+        for path in matching(pattern) {
+            match read_regular(&path, MOST) {
+                Ok(text) => env.extend(variables(&String::from_utf8_lossy(&text))),
+                Err(_) if *optional => {}
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("{}: EnvironmentFile={pattern}", service.name));
+                }
             }
         }
     }
@@ -71,6 +74,12 @@ pub fn read(unit: &str) -> Result<Started> {
         files: found.files,
         service,
     })
+}
+
+/// The files that a pattern names, in order of their names; where there are none, or it is no pattern, itself.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let found: Vec<PathBuf> = glob::glob(pattern).map(|paths| paths.flatten().collect()).unwrap_or_default();
+    if found.is_empty() { vec![pattern.into()] } else { found }
 }
 
 /// The variables by which systemd tells of directories: commands may name them.
