@@ -222,14 +222,14 @@ fn kubectl_applies_the_patch_to_the_container_that_is_meant() {
 fn a_manifest_that_leaves_a_choice_is_refused_with_the_names() {
     let profile = samples::redis();
     let refusal = |manifest: &str, container| {
-        let target = Target { manifest, container, kustomize: None };
+        let target = Target { manifest, container, kustomize: None, looked_at: &[] };
         patch(&profile, &grants(&profile), &target).unwrap_err()
     };
     assert!(matches!(refusal(MANIFEST, None), PatchError::Ambiguous(names) if names == "sidecar, web"));
     assert!(matches!(refusal(MANIFEST, Some("db")), PatchError::NoContainer(name, _) if name == "db"));
     assert!(matches!(refusal("kind: Service\n", None), PatchError::NoWorkload));
     assert!(matches!(refusal("a: [", None), PatchError::Malformed(_)));
-    let named = Target { manifest: MANIFEST, container: Some("web"), kustomize: None };
+    let named = Target { manifest: MANIFEST, container: Some("web"), kustomize: None, looked_at: &[] };
     assert!(patch(&profile, &grants(&profile), &named).is_ok());
 }
 

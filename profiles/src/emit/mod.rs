@@ -34,7 +34,9 @@ use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
-pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
+pub use kubernetes::{
+    Confined, EmptyDir, LISTS, Level, PatchError, Target, confined, documents, patch, pod_path, pod_security,
+};
 pub use remedy::{Remedy, Verdict, done, remedies, verdict};
 pub use systemd::hardening;
 pub use table::{Style, View, example, pairs, table};

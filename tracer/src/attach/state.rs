@@ -37,9 +37,15 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether that is its id or one of its names.
+    /// Whether that is its id, one of its names, or of one in a pod `NAMESPACE/POD/CONTAINER`.
     pub fn is_called(&self, text: &str) -> bool {
-        self.id == text || self.names.iter().any(|name| name == text)
+        let in_pod = || {
+            let pod = self.pod.as_ref()?;
+            Some(format!("{}/{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?, pod.container.as_ref()?))
+        };
+        self.id == text
+            || self.names.iter().any(|name| name == text)
+            || in_pod().is_some_and(|path| path == text)
     }
 }
 
@@ -348,6 +354,8 @@ mod tests {
             (pod.uid.as_str(), pod.name.as_deref(), pod.namespace.as_deref()),
             ("u1", Some("web-1"), Some("prod"))
         );
+        assert!(found[0].is_called("prod/web-1/web") && found[0].is_called("web"));
+        assert!(!found[0].is_called("prod/web-2/web") && !found[0].is_called("web-1/web"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use confined::{Confined, EmptyDir, confined};
 pub use level::Level;
 
 pub(super) use parts::bound;
-pub use patch::{PatchError, Target, patch};
+pub use patch::{LISTS, PatchError, Target, documents, patch, pod_path};
 
 use parts::{At, Parts};
 
