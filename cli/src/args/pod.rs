@@ -114,6 +114,16 @@ pub struct PodArgs {
     #[arg(help_heading = "Proof", long)]
     pub local: bool,
 
+    /// podman, with its options, for --local: 'podman --runtime crun', 'podman run --network none'
+    #[arg(
+        hide_short_help = true,
+        help_heading = "Proof",
+        long,
+        value_name = "WORDS",
+        default_value = "podman"
+    )]
+    pub podman: String,
+
     #[command(flatten)]
     pub results: Results,
 }

@@ -241,20 +241,21 @@ impl Work<'_> {
         {
             why.push_str(&format!(", and said: {said}"));
         }
-        kubectl.ask_for_long(&[
-            "delete",
-            "pod",
-            &name,
-            "--namespace",
-            place.namespace,
-            "--grace-period=5",
-            "--wait=true",
-        ])?;
+        // Before it is ended by nrtrace, which is none of its ways to end.
+        let profiles = self.fetched(&recorder, matches!(outcome, Outcome::Ready(_)))?;
+        let delete =
+            ["delete", "pod", &name, "--namespace", place.namespace, "--grace-period=2", "--wait=true"];
+        kubectl.ask_for_long(&delete)?;
+        recorder.end()?;
+        Ok(Round { outcome, profiles })
+    }
+
+    /// What was recorded of each container.
+    fn fetched(&self, recorder: &Recorder<'_>, lives: bool) -> Result<BTreeMap<String, Profile>> {
         let mut profiles = BTreeMap::new();
         for container in &self.containers {
-            match recorder.fetch(container)? {
-                Some(profile) => {
-                    let mut profile = profile;
+            match recorder.fetch(container, lives)? {
+                Some(mut profile) => {
                     self.library.annotate(&mut profile);
                     profiles.insert(container.clone(), profile);
                 }
@@ -264,7 +265,7 @@ impl Work<'_> {
                 }
             }
         }
-        Ok(Round { outcome, profiles })
+        Ok(profiles)
     }
 
     /// Makes the namespace of the recorder, unless one is named.

@@ -4,6 +4,7 @@
 //! Workload ─copy─▶ pod, recorded by a Job on its node ─▶ Profile of each container ─▶ patch ─▶ copy with it: Ready?
 //! ```
 
+mod carried;
 mod cluster;
 mod follow;
 mod interrupt;

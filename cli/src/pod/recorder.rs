@@ -25,7 +25,7 @@ echo $status >"$out.status"
 exec sleep 3600
 "#;
 
-/// `sh`: waits for the end of the recording of `$1`, which is asked to end where its container never began, and gives its profile.
+/// `sh`: waits for the end of the recording of `$1`, which is asked to end after `$2` tenths of a second, and gives its profile.
 const FETCH: &str = r#"
 out=/var/lib/nrtrace/$1
 n=0
@@ -35,8 +35,8 @@ while [ ! -e "$out.status" ] && [ $n -lt 200 ]; do
 done
 [ ! -e "$out/profile.json" ] || cat "$out/profile.json"
 "#;
-/// Tenths of a second that a recording has to end by itself after its container.
-const ENDS: &str = "50";
+/// Tenths of a second that a recording has to end by itself with its container; one that never began has none to end with.
+const ENDS: &str = "30";
 
 /// Between two looks at the recorder.
 const LOOK: Duration = Duration::from_millis(300);
@@ -68,6 +68,7 @@ pub struct Wanted<'a> {
 pub struct Recorder<'a> {
     kubectl: &'a Kubectl,
     namespace: String,
+    job: String,
     pod: String,
     /// The node that it is on.
     pub node: String,
@@ -135,8 +136,13 @@ impl<'a> Recorder<'a> {
         made.promise_labelled("jobs", wanted.namespace)?;
         kubectl.create(&job, &[])?;
         let begun = Instant::now();
-        let mut recorder =
-            Self { kubectl, namespace: wanted.namespace.to_owned(), pod: String::new(), node: String::new() };
+        let mut recorder = Self {
+            kubectl,
+            namespace: wanted.namespace.to_owned(),
+            job: name.clone(),
+            pod: String::new(),
+            node: String::new(),
+        };
         loop {
             let trouble = recorder.look(&name, wanted.containers)?;
             match trouble {
@@ -201,8 +207,9 @@ impl<'a> Recorder<'a> {
         Ok(said.unwrap_or("its Job has no pod").to_owned())
     }
 
-    /// The profile of a container that has ended; none where it never began.
-    pub fn fetch(&self, container: &str) -> Result<Option<Profile>> {
+    /// The profile of a container, which goes on running where it `lives`; none where it never began.
+    pub fn fetch(&self, container: &str, lives: bool) -> Result<Option<Profile>> {
+        let patience = if lives { "0" } else { ENDS };
         let arguments = [
             "exec",
             &self.pod,
@@ -216,7 +223,7 @@ impl<'a> Recorder<'a> {
             FETCH,
             "sh",
             container,
-            ENDS,
+            patience,
         ];
         let text = self.kubectl.ask_for_long(&arguments)?.text;
         if text.trim().is_empty() {
@@ -224,6 +231,21 @@ impl<'a> Recorder<'a> {
         }
         let profile = Profile::from_json(&text).with_context(|| format!("the profile of {container}"))?;
         Ok(Some(profile))
+    }
+
+    /// Lets it go: its node has other work.
+    pub fn end(self) -> Result<()> {
+        let words = [
+            "delete",
+            "job",
+            &self.job,
+            "--namespace",
+            &self.namespace,
+            "--ignore-not-found",
+            "--wait=false",
+        ];
+        self.kubectl.ask(&words, None)?;
+        Ok(())
     }
 
     /// What the recorder of a container said last.

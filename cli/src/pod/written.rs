@@ -141,13 +141,13 @@ fn verdict(patched: &Patched, profiles: &BTreeMap<String, Profile>, finished: &F
     match (finished.tried, finished.recorded) {
         (Some(Outcome::Ready(after)), _) => {
             say(format!(
-                "proved: the pod of {title} is Ready with the patch after {:.0} s, {users}, in {namespace}",
+                "proved: {title} is Ready with the patch after {:.0} s, {users}, in {namespace}",
                 after.as_secs_f64().ceil()
             ));
             0
         }
         (Some(Outcome::Done), _) => {
-            say(format!("proved: the pod of {title} does its work with the patch, {users}, in {namespace}"));
+            say(format!("proved: {title} does its work with the patch, {users}, in {namespace}"));
             0
         }
         (Some(Outcome::Failed(why)), _) => {
