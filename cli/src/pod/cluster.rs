@@ -181,7 +181,13 @@ impl Work<'_> {
 
     /// Adds what another copy showed.
     fn add(&self, profiles: &mut BTreeMap<String, Profile>, more: BTreeMap<String, Profile>) {
-        for (name, profile) in more {
+        for (name, mut profile) in more {
+            if let Some(known) =
+                profiles.get(&name).filter(|known| known.identity.uid == profile.identity.uid)
+            {
+                // A user without an account is called after the program, which may have been seen as another one.
+                profile.identity = known.identity.clone();
+            }
             let merged = match profiles.get(&name) {
                 Some(known) => merge([known, &profile]),
                 None => Ok(profile),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
@@ -49,6 +50,21 @@ impl Known {
     }
 }
 
+/// Where containerd keeps its bundles.
+const CONTAINERD: [&str; 3] = [
+    "/run/containerd/io.containerd.runtime.v2.task",
+    "/run/k0s/containerd/io.containerd.runtime.v2.task",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task",
+];
+
+/// What changes whenever a runtime has made or removed a container: the times of the directories that hold them.
+pub fn stamp() -> Vec<(PathBuf, Option<SystemTime>)> {
+    let namespaces = CONTAINERD.iter().flat_map(|root| directories(Path::new(root)));
+    let roots = runtime_roots().into_iter().map(|(root, _)| root);
+    let time = |path: &PathBuf| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    namespaces.chain(roots).map(|path| (path.clone(), time(&path))).collect()
+}
+
 /// Everything that is known of any container; several runtimes may know of one.
 pub fn all() -> Vec<Known> {
     let mut found = Vec::new();
@@ -56,11 +72,7 @@ pub fn all() -> Vec<Known> {
         found.extend(storage_containers(&storage));
     }
     found.extend(docker(Path::new("/var/lib/docker/containers")));
-    for runtime in [
-        "/run/containerd/io.containerd.runtime.v2.task",
-        "/run/k0s/containerd/io.containerd.runtime.v2.task",
-        "/run/k3s/containerd/io.containerd.runtime.v2.task",
-    ] {
+    for runtime in CONTAINERD {
         found.extend(containerd(Path::new(runtime)));
     }
     for (root, engine) in runtime_roots() {

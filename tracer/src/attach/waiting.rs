@@ -4,7 +4,7 @@
 //! runtime that starts it), the first instruction of the program is seen. Elsewhere its appearance is looked for.
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nrtrace_ebpf::layout::{ARMED, Aim, WAITING};
 use nrtrace_ebpf::record::{
@@ -25,6 +25,10 @@ use crate::session::{Begins, Source, monotonic};
 const LOOK: Duration = Duration::from_millis(5);
 /// One in so many looks goes through the runtimes' state, which takes longer.
 const STATE: u32 = 10;
+/// After something was made there, each look does: between a bundle and its program are some 50 ms.
+const LIVELY: Duration = Duration::from_millis(300);
+/// What runs for so long and was not seen to begin was missed.
+const MISSED: Duration = Duration::from_millis(300);
 
 /// What was waited for is there.
 #[derive(Debug)]
@@ -39,15 +43,17 @@ pub struct Arrival {
     pub from_start: bool,
 }
 
-/// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting.
+/// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting. What was missed at its
+/// start has arrived, too, but not `from_start`.
 ///
 /// # Errors
-/// When the source fails.
-pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
+/// When the source fails, or a container has ended before it could be watched.
+pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, PollError> {
     let signals = Signals::take()?;
     let mut waiting = Waiting::of(Some(target));
+    let mut sight = Sight::default();
     waiting.aim(source)?;
-    let mut looks = 0u32;
+    let (mut looks, mut stamp, mut lively) = (0u32, state::stamp(), None::<Instant>);
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
@@ -56,11 +62,55 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         if let Some(arrival) = waiting.arrived() {
             return Ok(Some(arrival));
         }
-        if looks.is_multiple_of(STATE) || waiting.is_near() {
+        let now = state::stamp();
+        if now != stamp {
+            (stamp, lively) = (now, Some(Instant::now()));
+        }
+        let is_regular = looks.is_multiple_of(STATE);
+        if is_regular || waiting.is_near() || lively.is_some_and(|since| since.elapsed() < LIVELY) {
             waiting.look(source)?;
+        }
+        if is_regular {
+            sight.look(target)?;
+            if let Some(subject) = sight.missed(target) {
+                let (records, time) = (Vec::new(), monotonic());
+                return Ok(Some(Arrival { subject, records, time, from_start: false }));
+            }
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What was seen of a container that is waited for, by looking.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Whether a runtime knew it.
+    known: bool,
+    /// Since when none does any more.
+    gone: Option<Instant>,
+    /// Since when its program runs.
+    runs: Option<Instant>,
+}
+
+impl Sight {
+    /// Whether it is still there, once it was.
+    fn look(&mut self, target: &Target) -> Result<(), Error> {
+        let Target::Container(name) = target else { return Ok(()) };
+        let is_known = state::all().iter().any(|known| known.is_called(name));
+        self.known |= is_known;
+        self.gone = self.gone.filter(|_| !is_known).or((self.known && !is_known).then(Instant::now));
+        match self.gone {
+            Some(since) if since.elapsed() > MISSED => Err(Error::Passed { name: name.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What runs, and was not seen to begin.
+    fn missed(&mut self, target: &Target) -> Option<Subject> {
+        let subject = find(target).ok().filter(|subject| !is_runtime(&subject.main));
+        self.runs = self.runs.filter(|_| subject.is_some()).or(subject.is_some().then(Instant::now));
+        subject.filter(|_| self.runs.is_some_and(|since| since.elapsed() > MISSED))
     }
 }
 
@@ -68,10 +118,12 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
 /// when a signal ends the waiting.
 ///
 /// # Errors
-/// When what was named is not clear.
+/// When what was named is not clear, or a container has ended before it could be watched.
 pub async fn poll(target: &Target) -> Result<Option<(Subject, Begins)>, PollError> {
     let signals = Signals::take()?;
+    let mut sight = Sight::default();
     loop {
+        sight.look(target)?;
         match find(target) {
             Ok(subject) if !is_runtime(&subject.main) => return Ok(Some((subject, Begins::Now))),
             Ok(runtime) => {

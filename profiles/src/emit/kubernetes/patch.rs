@@ -135,13 +135,33 @@ pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<
 pub fn documents(manifest: &str) -> Result<Vec<Value>, PatchError> {
     let mut documents = Vec::new();
     for document in serde_norway::Deserializer::from_str(manifest) {
-        let value = Value::deserialize(document).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        let mut value =
+            Value::deserialize(document).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        read_modes(&mut value);
         match value["items"].as_array() {
             Some(items) if text(&value, "kind").ends_with("List") => documents.extend(items.iter().cloned()),
             _ => documents.push(value),
         }
     }
     Ok(documents)
+}
+
+/// Modes are written as octal numbers, which YAML 1.2 takes for text and kubectl, by YAML 1.1, for numbers.
+fn read_modes(value: &mut Value) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(read_modes),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let octal = value.as_str().filter(|text| text.starts_with('0'));
+                let mode = octal.and_then(|text| u32::from_str_radix(text, 8).ok());
+                match mode.filter(|_| ["defaultMode", "mode"].contains(&key.as_str())) {
+                    Some(mode) => *value = mode.into(),
+                    None => read_modes(value),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Keys from an object to the specification of its pods; nothing for what runs none.
@@ -370,5 +390,22 @@ fn present(found: &Found<'_>) -> Present {
             .collect(),
         privileged: container["privileged"] == true,
         adds: container["capabilities"]["add"].as_array().is_some_and(|add| !add.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_octal() {
+        let text = "spec: {volumes: [{secret: {defaultMode: 0400, items: [{key: a, mode: 256}]}}, {name: \"0400\"}]}";
+        let read = documents(text).unwrap();
+        let volumes = &read[0]["spec"]["volumes"];
+        assert_eq!(
+            (&volumes[0]["secret"]["defaultMode"], &volumes[1]["name"]),
+            (&256.into(), &"0400".into())
+        );
+        assert_eq!(volumes[0]["secret"]["items"][0]["mode"], 256);
     }
 }
