@@ -4,57 +4,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::knowledge::Library;
-use nrtrace_profiles::merge::merge;
 use nrtrace_profiles::profile::Profile;
 use serde_json::json;
 
-use super::follow::{self, Outcome};
+use super::copies::{Place, learn};
+use super::follow::Outcome;
 use super::kubectl::{Error, Kubectl};
-use super::made::{LONGEST, Made, sweep_leftovers};
-use super::manifest::{Copy, Workload, claims_of};
-use super::recorder::{self, Recorder, Wanted};
-use super::written::{self, Patched};
+use super::made::{Made, sweep_leftovers};
+use super::manifest::{Copy, Rights, Workload, claims_of};
+use super::recorder;
+use super::written::{self, Patched, Tried};
 use super::{interrupt, tell, workload};
 use crate::args::PodArgs;
 use crate::{knowledge, results};
 
-/// So often what a patched copy was refused is added, and it is started again.
-const ROUNDS: u32 = 4;
+/// So many copies with a patch are started at the most.
+const MOST: u32 = 6;
 /// How long a namespace that was just made may be without its account.
 const ACCOUNT: Duration = Duration::from_secs(30);
 
 /// The work on one pod.
-struct Work<'a> {
-    args: &'a PodArgs,
-    kubectl: &'a Kubectl,
-    image: &'a str,
+pub(super) struct Work<'a> {
+    pub(super) args: &'a PodArgs,
+    pub(super) kubectl: &'a Kubectl,
+    /// The recorder's.
+    pub(super) image: &'a str,
     workload: Workload,
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
     namespace: String,
     /// Where recorders run.
-    recorders: String,
+    pub(super) recorders: String,
     /// Claims in whose place copies have an empty directory.
-    without: BTreeSet<String>,
-    library: Library,
-    rounds: u32,
-    made: Made,
-}
-
-/// One copy, and what was recorded of it.
-struct Round {
-    outcome: Outcome,
-    profiles: BTreeMap<String, Profile>,
-}
-
-/// Where a copy runs, and how.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    namespace: &'a str,
-    away: bool,
-    as_root: bool,
+    pub(super) without: BTreeSet<String>,
+    pub(super) library: Library,
+    /// Copies that were started.
+    pub(super) copies: u32,
+    pub(super) made: Made,
 }
 
 /// `nrtrace pod` with a cluster.
@@ -90,7 +78,7 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
         recorders,
         without,
         library,
-        rounds: 0,
+        copies: 0,
         made,
     };
     let (mut profiles, recorded) = work.record()?;
@@ -101,7 +89,9 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
             work.dry_run(&patched.workload)?;
         }
         if args.prove {
-            tried = Some(work.prove(&mut patched, &mut profiles)?);
+            let proof = work.prove(&mut patched, &mut profiles)?;
+            written::proved(&mut profiles, &work.workload, &proof, args);
+            tried = Some(proof.outcome);
         }
     }
     let namespace = work.described();
@@ -121,7 +111,7 @@ fn context(kubectl: &Kubectl) -> Result<String> {
 }
 
 impl Work<'_> {
-    fn tell(&self, text: &str) {
+    pub(super) fn tell(&self, text: &str) {
         tell(self.args, text);
     }
 
@@ -135,10 +125,10 @@ impl Work<'_> {
         if away {
             self.secrets_for(&own)?;
         }
-        let place = Place { namespace: if away { &own } else { &namespace }, away, as_root: false };
+        let place = Place { namespace: if away { &own } else { &namespace }, away };
         self.tell(&format!("recording a copy of {} in namespace {}", self.workload.title(), place.namespace));
-        let none = BTreeMap::new();
-        let Round { mut outcome, mut profiles } = self.round(&self.workload.clone(), place, &none)?;
+        let workload = self.workload.clone();
+        let (mut outcome, mut profiles) = self.recorded(&workload, place, Rights::Own, &BTreeMap::new())?;
         let confined: BTreeMap<String, String> = profiles
             .iter()
             .filter(|(_, profile)| profile.run.mode == Mode::Enforced)
@@ -148,130 +138,49 @@ impl Work<'_> {
             .collect();
         if let (Outcome::Failed(why), false) = (&outcome, confined.is_empty()) {
             self.tell(&format!("as it is, {why}; once more as root, judged for the same user"));
-            let own_place = Place { namespace: &own, away: true, as_root: true };
             if !away {
                 self.secrets_for(&own)?;
             }
-            let again = self.round(&self.workload.clone(), own_place, &confined)?;
-            outcome = again.outcome;
-            self.add(&mut profiles, again.profiles);
+            let place = Place { namespace: &own, away: true };
+            let (again, seen) = self.recorded(&workload, place, Rights::Root, &confined)?;
+            outcome = again;
+            for (name, mut profile) in seen {
+                if let Some(before) = profiles.get(&name) {
+                    learn(&mut profile, before);
+                }
+                profiles.insert(name, profile);
+            }
         }
         Ok((profiles, outcome))
     }
 
     /// Starts a copy with the patch, and adds what it is refused, until it is ready or nothing more comes of it.
-    fn prove(&mut self, patched: &mut Patched, profiles: &mut BTreeMap<String, Profile>) -> Result<Outcome> {
+    fn prove(&mut self, patched: &mut Patched, profiles: &mut BTreeMap<String, Profile>) -> Result<Tried> {
         let namespace = self.namespace.clone();
-        let place = Place { namespace: &namespace, away: false, as_root: false };
-        let none = BTreeMap::new();
-        for round in 1.. {
+        let place = Place { namespace: &namespace, away: false };
+        let mut copies = 0;
+        loop {
+            copies += 1;
             self.tell(&format!("starting a copy with the patch in namespace {namespace}"));
-            let Round { outcome, profiles: seen } = self.round(&patched.workload.clone(), place, &none)?;
-            let Outcome::Failed(why) = &outcome else { return Ok(outcome) };
-            self.add(profiles, seen);
-            let more = written::patched(self.kubectl, &self.workload, &self.containers, profiles, self.args)?;
-            if round == ROUNDS || more.workload.object == patched.workload.object {
-                return Ok(outcome);
+            let outcome = self.tried(&patched.workload, place)?;
+            let Outcome::Failed(why) = &outcome else { return Ok(Tried { outcome, copies }) };
+            if copies == MOST {
+                return Ok(Tried { outcome, copies });
             }
-            self.tell(&format!("{why}; once more, with what it was refused"));
+            self.tell(&format!("with the patch, {why}; recording what it is refused"));
+            let (_, seen) = self.recorded(&patched.workload, place, Rights::Writable, &BTreeMap::new())?;
+            for (name, seen) in seen {
+                match profiles.get_mut(&name) {
+                    Some(known) => learn(known, &seen),
+                    None => drop(profiles.insert(name, seen)),
+                }
+            }
+            let more = written::patched(self.kubectl, &self.workload, &self.containers, profiles, self.args)?;
+            if more.workload.object == patched.workload.object {
+                return Ok(Tried { outcome, copies });
+            }
             *patched = more;
         }
-        Ok(Outcome::Failed("it was never started".into()))
-    }
-
-    /// Adds what another copy showed.
-    fn add(&self, profiles: &mut BTreeMap<String, Profile>, more: BTreeMap<String, Profile>) {
-        for (name, mut profile) in more {
-            if let Some(known) =
-                profiles.get(&name).filter(|known| known.identity.uid == profile.identity.uid)
-            {
-                // A user without an account is called after the program, which may have been seen as another one.
-                profile.identity = known.identity.clone();
-            }
-            let merged = match profiles.get(&name) {
-                Some(known) => merge([known, &profile]),
-                None => Ok(profile),
-            };
-            match merged {
-                Ok(profile) => drop(profiles.insert(name, profile)),
-                Err(error) => self.tell(&format!("{name}: {error}")),
-            }
-        }
-    }
-
-    /// Has a copy recorded until it is ready, and it is gone.
-    fn round(
-        &mut self,
-        workload: &Workload,
-        place: Place<'_>,
-        users: &BTreeMap<String, String>,
-    ) -> Result<Round> {
-        self.rounds += 1;
-        let name: String = workload.name().chars().take(35).collect();
-        let name = format!("{}-nrtrace-{}-{}", name.trim_end_matches('-'), self.made.id, self.rounds);
-        let mut copy = Copy {
-            name: &name,
-            namespace: place.namespace,
-            node: self.args.node.as_deref(),
-            without: &self.without,
-            away: place.away,
-            as_root: place.as_root,
-            longest: LONGEST.as_secs(),
-        };
-        let like = workload.copy(&Copy { node: None, ..copy.clone() });
-        let mut users = users.clone();
-        if let Some(user) = &self.args.target_user {
-            users.extend(self.containers.iter().map(|container| (container.clone(), user.clone())));
-        }
-        let wanted = Wanted {
-            image: self.image,
-            namespace: &self.recorders,
-            pod: (place.namespace, &name),
-            containers: &self.containers,
-            like: &like["spec"],
-            node: self.args.node.as_deref(),
-            users: &users,
-            timeout: self.args.ready_timeout,
-        };
-        let kubectl = self.kubectl;
-        let recorder = Recorder::start(kubectl, &mut self.made, &wanted, self.rounds)?;
-        copy.node = Some(&recorder.node);
-        let mut pod = workload.copy(&copy);
-        self.made.mark(&mut pod);
-        self.made.promise_labelled("pods", place.namespace)?;
-        kubectl.create(&pod, &[]).context("the copy of the pod")?;
-        let of = (place.namespace, name.as_str());
-        let mut outcome = follow::follow(kubectl, of, self.args.settle, self.args.ready_timeout)?;
-        if let Outcome::Failed(why) = &mut outcome
-            && let Some(said) = last_words(kubectl, of)
-        {
-            why.push_str(&format!(", and said: {said}"));
-        }
-        // Before it is ended by nrtrace, which is none of its ways to end.
-        let profiles = self.fetched(&recorder, matches!(outcome, Outcome::Ready(_)))?;
-        let delete =
-            ["delete", "pod", &name, "--namespace", place.namespace, "--grace-period=2", "--wait=true"];
-        kubectl.ask_for_long(&delete)?;
-        recorder.end()?;
-        Ok(Round { outcome, profiles })
-    }
-
-    /// What was recorded of each container.
-    fn fetched(&self, recorder: &Recorder<'_>, lives: bool) -> Result<BTreeMap<String, Profile>> {
-        let mut profiles = BTreeMap::new();
-        for container in &self.containers {
-            match recorder.fetch(container, lives)? {
-                Some(mut profile) => {
-                    self.library.annotate(&mut profile);
-                    profiles.insert(container.clone(), profile);
-                }
-                None => {
-                    let said = recorder.said(container).map(|said| format!(" ({said})")).unwrap_or_default();
-                    self.tell(&format!("nothing was recorded of {container}{said}"));
-                }
-            }
-        }
-        Ok(profiles)
     }
 
     /// Makes the namespace of the recorder, unless one is named.
@@ -348,7 +257,7 @@ impl Work<'_> {
             node: None,
             without: &self.without,
             away: false,
-            as_root: false,
+            rights: Rights::Own,
             longest: 1,
         };
         match self.kubectl.create(&self.workload.copy(&copy), &["--dry-run=server", "--output=name"]) {
@@ -399,7 +308,7 @@ impl Work<'_> {
             node: None,
             without: &self.without,
             away: false,
-            as_root: false,
+            rights: Rights::Own,
             longest: 1,
         };
         let mut pod = workload.copy(&copy);
@@ -424,15 +333,4 @@ impl Work<'_> {
             None => format!("namespace {}", self.namespace),
         }
     }
-}
-
-/// What the container that failed said last.
-fn last_words(kubectl: &Kubectl, (namespace, name): (&str, &str)) -> Option<String> {
-    let pod = kubectl.object(&["get", "pod", name, "--namespace", namespace]).ok()?;
-    let container = follow::failed_container(&pod)?;
-    let said = kubectl
-        .ask(&["logs", name, "--namespace", namespace, "--container", &container, "--tail=3"], None)
-        .ok()?;
-    let lines: Vec<&str> = said.text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    (!lines.is_empty()).then(|| lines.join(" / "))
 }

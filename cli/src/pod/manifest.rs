@@ -125,6 +125,12 @@ impl Workload {
         }
     }
 
+    /// The image of a container.
+    pub fn image(&self, container: &str) -> Option<&str> {
+        let of = |list: &&'static str| self.pod()[*list].as_array().into_iter().flatten();
+        LISTS.iter().flat_map(of).find(|found| found["name"] == container)?["image"].as_str()
+    }
+
     /// The names of the Secrets and ConfigMaps that its pods use, with their kinds.
     pub fn uses(&self) -> BTreeSet<(&'static str, String)> {
         let mut found = BTreeSet::new();
@@ -216,6 +222,17 @@ fn without_admitted(pod: &mut Value) {
     }
 }
 
+/// What the containers of a copy may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// What those of the pod may.
+    Own,
+    /// Also write to the image's files as far as these let them: a refusal there tells more than one of the whole.
+    Writable,
+    /// What root may.
+    Root,
+}
+
 /// How a copy of a pod differs from the pod.
 #[derive(Clone, Debug)]
 pub struct Copy<'a> {
@@ -229,8 +246,8 @@ pub struct Copy<'a> {
     pub without: &'a BTreeSet<String>,
     /// Whether it is out of the pod's own namespace, and away from its service account.
     pub away: bool,
-    /// As whom its containers are run, where that is not the manifest's matter.
-    pub as_root: bool,
+    /// What its containers may do.
+    pub rights: Rights,
     /// Seconds after which it ends by itself.
     pub longest: u64,
 }
@@ -263,7 +280,7 @@ impl Workload {
         self.with_volumes(&mut pod, copy);
         for list in LISTS {
             for container in each(&mut pod, list) {
-                as_a_copy(container, copy.as_root);
+                as_a_copy(container, copy.rights);
             }
         }
         json!({
@@ -295,14 +312,18 @@ impl Workload {
     }
 }
 
-/// A port of the node is the pod's own; and as root, each need shows at once.
-fn as_a_copy(container: &mut Value, as_root: bool) {
+/// A port of the node is the pod's own.
+fn as_a_copy(container: &mut Value, rights: Rights) {
     for port in each(container, "ports") {
         port.as_object_mut().map(|port| port.remove("hostPort"));
     }
-    if as_root {
-        container["securityContext"]["runAsUser"] = json!(0);
-        container["securityContext"]["runAsNonRoot"] = json!(false);
+    match rights {
+        Rights::Own => {}
+        Rights::Writable => container["securityContext"]["readOnlyRootFilesystem"] = json!(false),
+        Rights::Root => {
+            container["securityContext"]["runAsUser"] = json!(0);
+            container["securityContext"]["runAsNonRoot"] = json!(false);
+        }
     }
 }
 
@@ -372,7 +393,7 @@ mod tests {
             node: Some("node-1"),
             without: &without,
             away: false,
-            as_root: false,
+            rights: Rights::Own,
             longest: 9,
         };
         let made = workload().copy(&copy);
@@ -385,7 +406,7 @@ mod tests {
             "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
         );
         assert_eq!(terms.unwrap()[0]["matchFields"][0]["values"][0], "node-1");
-        let away = workload().copy(&Copy { away: true, as_root: true, ..copy });
+        let away = workload().copy(&Copy { away: true, rights: Rights::Root, ..copy });
         assert_eq!(away["spec"]["volumes"][2], json!({"name": "d", "emptyDir": {}}));
         assert!(away["spec"]["serviceAccountName"].is_null());
         assert_eq!(away["spec"]["initContainers"][0]["securityContext"]["runAsUser"], 0);

@@ -6,6 +6,7 @@
 
 mod carried;
 mod cluster;
+mod copies;
 mod follow;
 mod interrupt;
 mod kubectl;

@@ -1,12 +1,14 @@
 //! What comes of it: the patch for each container, the manifest with all of them, and what is said of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use nrtrace_profiles::emit::{Emitted, Target, patch};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::proof::{ProfileProof, TriedImage};
+use nrtrace_profiles::text::Seconds;
 use nrtrace_profiles::ways::plan;
 
 use super::follow::Outcome;
@@ -39,6 +41,34 @@ pub struct Finished<'a> {
     pub tried: Option<&'a Outcome>,
     /// Where.
     pub namespace: &'a str,
+}
+
+/// What came of copies with the patch.
+pub struct Tried {
+    /// Of the last one.
+    pub outcome: Outcome,
+    /// So many were started.
+    pub copies: u32,
+}
+
+/// Has the profiles tell of it.
+pub fn proved(profiles: &mut BTreeMap<String, Profile>, workload: &Workload, tried: &Tried, args: &PodArgs) {
+    for (name, profile) in profiles {
+        let image = workload.image(name).map(|name| TriedImage { name: name.to_owned(), built: false });
+        profile.proof = Some(ProfileProof {
+            lives: !matches!(tried.outcome, Outcome::Failed(_)),
+            minimal: false,
+            readiness: Some("its pod is Ready".into()),
+            exercise: None,
+            settled: Seconds(u64::try_from(args.settle.as_nanos()).unwrap_or(u64::MAX)),
+            trials: tried.copies,
+            took: None,
+            flaked: 0,
+            hardening: BTreeSet::new(),
+            image,
+            not_applied: Vec::new(),
+        });
+    }
 }
 
 /// Patches the object for one container after the other, as each patch keeps what is there.
