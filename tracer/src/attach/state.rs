@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
@@ -65,6 +65,16 @@ pub fn stamp() -> Vec<(PathBuf, Option<SystemTime>)> {
     namespaces.chain(roots).map(|path| (path.clone(), time(&path))).collect()
 }
 
+/// What containerd has made a moment ago.
+pub fn recent() -> Vec<Known> {
+    const MOMENT: Duration = Duration::from_secs(2);
+    let is_new = |path: &Path| {
+        let made = fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        made.is_some_and(|made| made.elapsed().is_ok_and(|age| age < MOMENT))
+    };
+    CONTAINERD.iter().flat_map(|root| containerd(Path::new(root), &is_new)).collect()
+}
+
 /// Everything that is known of any container; several runtimes may know of one.
 pub fn all() -> Vec<Known> {
     let mut found = Vec::new();
@@ -73,7 +83,7 @@ pub fn all() -> Vec<Known> {
     }
     found.extend(docker(Path::new("/var/lib/docker/containers")));
     for runtime in CONTAINERD {
-        found.extend(containerd(Path::new(runtime)));
+        found.extend(containerd(Path::new(runtime), &|_| true));
     }
     for (root, engine) in runtime_roots() {
         found.extend(runtime(&root, engine));
@@ -220,14 +230,15 @@ fn docker(containers: &Path) -> Vec<Known> {
     directories(containers).into_iter().filter_map(known).collect()
 }
 
-/// `NAMESPACE/ID/`, with the bundle in it.
-fn containerd(root: &Path) -> Vec<Known> {
+/// `NAMESPACE/ID/`, with the bundle in it, of those that are wanted.
+fn containerd(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
     let known = |bundle: PathBuf| -> Option<Known> {
         let id = bundle.file_name()?.to_str()?.to_owned();
         let config = json(&bundle.join("config.json")).unwrap_or_default();
         Some(Known { pid: number(&bundle.join("init.pid")), ..annotated(id, &config, "containerd") })
     };
-    directories(root).iter().flat_map(|namespace| directories(namespace)).filter_map(known).collect()
+    let bundles = directories(root).into_iter().flat_map(|namespace| directories(&namespace));
+    bundles.filter(|bundle| wanted(bundle)).filter_map(known).collect()
 }
 
 /// What the annotations of an OCI bundle's `config.json` tell.
@@ -358,7 +369,8 @@ mod tests {
                 "io.kubernetes.cri.sandbox-namespace":"prod","io.kubernetes.cri.sandbox-uid":"u1"}}"#,
         );
         write(&root.path().join("k8s.io/ff/init.pid"), "99");
-        let found = containerd(root.path());
+        let found = containerd(root.path(), &|_| true);
+        assert!(containerd(root.path(), &|_| false).is_empty());
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].names[0].as_str(), found[0].pid), ("web", Some(99)));
         let pod = found[0].pod.as_ref().unwrap();

@@ -15,6 +15,7 @@ use nrtrace_profiles::RawText;
 use super::process::Facts;
 use super::record::asks_to_end;
 use super::scope::{Scope, words};
+use super::state::Known;
 use super::{Error, Subject, Target, container, find, state, surroundings, upcoming};
 use crate::collect::{Observation, decode, upright};
 use crate::launch;
@@ -52,7 +53,7 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
     let signals = Signals::take()?;
     let mut waiting = Waiting::of(Some(target));
     let mut sight = Sight::default();
-    waiting.aim(source)?;
+    waiting.aim(source, state::joined(state::all()))?;
     let (mut looks, mut stamp, mut lively) = (0u32, state::stamp(), None::<Instant>);
     loop {
         if asks_to_end(&signals) {
@@ -67,8 +68,10 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
             (stamp, lively) = (now, Some(Instant::now()));
         }
         let is_regular = looks.is_multiple_of(STATE);
-        if is_regular || waiting.is_near() || lively.is_some_and(|since| since.elapsed() < LIVELY) {
+        if is_regular || waiting.is_near() {
             waiting.look(source)?;
+        } else if lively.is_some_and(|since| since.elapsed() < LIVELY) {
+            waiting.hurry(source)?;
         }
         if is_regular {
             sight.look(target)?;
@@ -213,8 +216,15 @@ impl<'a> Waiting<'a> {
         source.drain(&mut |bytes| records.push(bytes.to_vec()));
     }
 
+    /// Tells the source at once of a container that was just made: a look at everything takes longer than its start.
+    fn hurry(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+        let Some(Target::Container(name)) = self.target else { return Ok(()) };
+        let recent = state::recent();
+        if recent.iter().any(|known| known.is_called(name)) { self.aim(source, recent) } else { Ok(()) }
+    }
+
     /// Tells the source what to look out for, with what the runtimes know by now.
-    fn aim(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+    fn aim(&mut self, source: &mut dyn Source, all: Vec<Known>) -> Result<(), launch::Error> {
         let mut names = Vec::new();
         let mut aim = Aim { joins: WAITING, by_group: 1, ..Aim::default() };
         match self.target {
@@ -226,7 +236,6 @@ impl<'a> Waiting<'a> {
             Some(Target::Container(name)) => {
                 (aim.joins, aim.by_argument) = (ARMED, 1);
                 names.push(name.clone());
-                let all = state::joined(state::all());
                 let known = all.into_iter().find(|known| known.is_called(name));
                 names.extend(known.map(|known| container::names(&known.id)).into_iter().flatten());
                 // A whole id is known before its container is.
@@ -247,7 +256,7 @@ impl<'a> Waiting<'a> {
 
     /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
     fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
-        self.aim(source)?;
+        self.aim(source, state::joined(state::all()))?;
         let Some(target) = self.target.filter(|_| self.adopted.is_none() || self.upcoming.is_none()) else {
             return Ok(());
         };
