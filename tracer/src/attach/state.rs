@@ -50,6 +50,8 @@ impl Known {
     }
 }
 
+/// Where docker keeps its containers.
+const DOCKER: &str = "/var/lib/docker/containers";
 /// Where containerd keeps its bundles.
 const CONTAINERD: [&str; 3] = [
     "/run/containerd/io.containerd.runtime.v2.task",
@@ -57,12 +59,25 @@ const CONTAINERD: [&str; 3] = [
     "/run/k3s/containerd/io.containerd.runtime.v2.task",
 ];
 
-/// What changes whenever a runtime has made or removed a container: the times of the directories that hold them.
-pub fn stamp() -> Vec<(PathBuf, Option<SystemTime>)> {
+/// The times of the directories that hold what runtimes know of containers: they change whenever one was made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Of containerd's bundles.
+    pub bundles: Vec<(PathBuf, Option<SystemTime>)>,
+    /// Of all else.
+    pub others: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+/// What they are now.
+pub fn stamp() -> Stamp {
     let namespaces = CONTAINERD.iter().flat_map(|root| directories(Path::new(root)));
-    let roots = runtime_roots().into_iter().map(|(root, _)| root);
-    let time = |path: &PathBuf| fs::metadata(path).and_then(|facts| facts.modified()).ok();
-    namespaces.chain(roots).map(|path| (path.clone(), time(&path))).collect()
+    let stored = storages().into_iter().flat_map(|storage| directories(&storage.graph));
+    let roots = runtime_roots().into_iter().map(|(root, _)| root).chain([PathBuf::from(DOCKER)]);
+    let timed = |path: PathBuf| {
+        let time = fs::metadata(&path).and_then(|facts| facts.modified()).ok();
+        (path, time)
+    };
+    Stamp { bundles: namespaces.map(timed).collect(), others: stored.chain(roots).map(timed).collect() }
 }
 
 /// What containerd has made a moment ago.
@@ -81,7 +96,7 @@ pub fn all() -> Vec<Known> {
     for storage in storages() {
         found.extend(storage_containers(&storage));
     }
-    found.extend(docker(Path::new("/var/lib/docker/containers")));
+    found.extend(docker(Path::new(DOCKER)));
     for runtime in CONTAINERD {
         found.extend(containerd(Path::new(runtime), &|_| true));
     }

@@ -26,8 +26,12 @@ use crate::session::{Begins, Source, monotonic};
 const LOOK: Duration = Duration::from_millis(5);
 /// One in so many looks goes through the runtimes' state, which takes longer.
 const STATE: u32 = 10;
-/// After something was made there, each look does: between a bundle and its program are some 50 ms.
-const LIVELY: Duration = Duration::from_millis(300);
+/// One in so many does where nothing was made there for a while.
+const IDLE: u32 = 100;
+/// Something was made there: for so long it is looked for at once.
+const LIVELY: Duration = Duration::from_secs(1);
+/// Between a container's bundle and its program are some 50 ms, in which a look at everything is too long.
+const BRIEF: Duration = Duration::from_millis(100);
 /// What runs for so long and was not seen to begin was missed.
 const MISSED: Duration = Duration::from_millis(300);
 
@@ -54,7 +58,8 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
     let mut waiting = Waiting::of(Some(target));
     let mut sight = Sight::default();
     waiting.aim(source, state::joined(state::all()))?;
-    let (mut looks, mut stamp, mut lively) = (0u32, state::stamp(), None::<Instant>);
+    let (mut looks, mut stamp) = (0u32, state::stamp());
+    let (mut lively, mut bundled) = (None::<Instant>, None::<Instant>);
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
@@ -65,15 +70,19 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         }
         let now = state::stamp();
         if now != stamp {
+            bundled = (now.bundles != stamp.bundles).then(Instant::now).or(bundled);
             (stamp, lively) = (now, Some(Instant::now()));
         }
-        let is_regular = looks.is_multiple_of(STATE);
-        if is_regular || waiting.is_near() {
-            waiting.look(source)?;
-        } else if lively.is_some_and(|since| since.elapsed() < LIVELY) {
+        let age = lively.map(|since| since.elapsed()).filter(|age| *age < LIVELY);
+        if age.is_some() {
             waiting.hurry(source)?;
         }
-        if is_regular {
+        let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
+        let idle = age.is_none() && matches!(target, Target::Container(_));
+        if !is_brief && (waiting.is_near() || looks.is_multiple_of(if idle { IDLE } else { STATE })) {
+            waiting.look(source)?;
+        }
+        if looks.is_multiple_of(IDLE) && !is_brief {
             sight.look(target)?;
             if let Some(subject) = sight.missed(target) {
                 let (records, time) = (Vec::new(), monotonic());
