@@ -74,7 +74,7 @@ fn from_a_manifest_to_a_pod_that_is_ready() {
         nothing_left
         # What lives in the cluster is left as it is.
         cat >$KUBE/objects/pod.default.living <<'END'
-{"kind":"Pod","metadata":{"name":"living","uid":"u","resourceVersion":"7"},"spec":{"nodeName":"n","containers":[{"name":"web","image":"w"}]}}
+{"apiVersion":"v1","kind":"Pod","metadata":{"name":"living","uid":"u","resourceVersion":"7"},"spec":{"nodeName":"n","containers":[{"name":"web","image":"w"}]}}
 END
         ls $KUBE/objects >/tmp/before; cp $KUBE/objects/pod.default.living /tmp/living
         ln -s "$(command -v nrtrace)" /tmp/kubectl-nrtrace
