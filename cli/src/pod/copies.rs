@@ -122,8 +122,7 @@ impl Work<'_> {
     }
 
     fn end(&self, place: Place<'_>, name: &str) -> Result<()> {
-        let delete =
-            ["delete", "pod", name, "--namespace", place.namespace, "--grace-period=2", "--wait=true"];
+        let delete = ["delete", "pod", name, "--namespace", place.namespace, "--wait=true"];
         self.kubectl.ask_for_long(&delete)?;
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::input;
 
 /// What a manifest can hold: far more than an API server takes as one object.
 const LARGEST: u64 = 16 << 20;
+/// Seconds that a copy has to end.
+const GRACE: u32 = 2;
 /// What pods name and a manifest may hold beside them.
 const COMPANIONS: [&str; 3] = ["Secret", "ConfigMap", "PersistentVolumeClaim"];
 
@@ -274,6 +276,8 @@ impl Workload {
         }
         pod["restartPolicy"] = json!("Never");
         pod["activeDeadlineSeconds"] = json!(copy.longest);
+        // Nothing is watched of its end.
+        pod["terminationGracePeriodSeconds"] = json!(GRACE);
         if let Some(node) = copy.node {
             pod["affinity"] = pinned(&pod["affinity"], node);
         }

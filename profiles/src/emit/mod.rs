@@ -34,6 +34,7 @@ use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
+pub use doubts::for_checks;
 pub use kubernetes::{
     Confined, EmptyDir, LISTS, Level, PatchError, Target, confined, documents, patch, pod_path, pod_security,
 };
