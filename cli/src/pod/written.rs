@@ -60,6 +60,7 @@ pub fn proved(profiles: &mut BTreeMap<String, Profile>, workload: &Workload, tri
             minimal: false,
             readiness: Some("its pod is Ready".into()),
             exercise: None,
+            greetings: Vec::new(),
             settled: Seconds(u64::try_from(args.settle.as_nanos()).unwrap_or(u64::MAX)),
             trials: tried.copies,
             took: None,
