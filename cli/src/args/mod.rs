@@ -75,7 +75,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Prove a drop-in for a systemd unit: find out what its program needs, with all that the unit says of its start
     Service(Box<ServiceArgs>),
-    /// Make a pod run without root: record a copy of it on its node, write the patch for its manifest, and prove that with a copy
+    /// Make a pod run without root: record a copy of it on its node, write the patch, and prove it
     Pod(Box<PodArgs>),
     /// Prove a profile: run the program in a sandbox with what it grants and nothing else
     Verify(Box<VerifyArgs>),

@@ -38,7 +38,7 @@ pub struct PodArgs {
     #[arg(help_heading = "Cluster", long, value_name = "NAME")]
     pub container: Option<String>,
 
-    /// The image of the recorder, with nrtrace and a shell
+    /// The image of the recorder
     ///
     /// The image of the recorder, which deploy/Containerfile builds
     #[arg(
@@ -46,6 +46,7 @@ pub struct PodArgs {
         long,
         value_name = "IMAGE",
         env = "NRTRACE_RECORDER_IMAGE",
+        hide_env_values = true,
         conflicts_with = "local"
     )]
     pub recorder_image: Option<String>,
@@ -85,7 +86,7 @@ pub struct PodArgs {
     #[arg(help_heading = "Proof", long, conflicts_with = "local")]
     pub apply_dry_run: bool,
 
-    /// Start a copy of the pod with the patch, and wait until it is Ready
+    /// Start a copy with the patch, and wait until it is Ready
     ///
     /// Start a copy of the pod with the patch in its own namespace, and wait until it is Ready and stays so. What it is refused
     /// is added to the patch, and tried again
