@@ -118,7 +118,9 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
                 let arrival = arrival.ok_or_else(interrupted)?;
                 let subject = arrival.subject.clone();
                 let judged = judge(args, &subject)?;
-                return Ok(Settled { subject, judged, arrival: Some(arrival), ready });
+                // What was missed at its start is adopted as what runs already is.
+                let arrival = Some(arrival).filter(|arrival| arrival.from_start);
+                return Ok(Settled { subject, judged, arrival, ready });
             }
             Err(error) if choice == Choice::Ebpf => return Err(error),
             Err(error) => {

@@ -54,6 +54,7 @@ fn wanted(args: &EmitArgs, profile: &Profile, grants: &Grants) -> Result<Vec<Emi
             manifest: &manifest,
             container: args.container.as_deref(),
             kustomize: args.kustomize.then_some(file.as_str()),
+            looked_at: &[],
         };
         let patched = patch(profile, grants, &target)
             .map_err(|error| BadInput(format!("{}: {error}", path.display())))?;

@@ -24,6 +24,7 @@ mod origin;
 mod output;
 mod place;
 mod plan;
+mod pod;
 mod programs;
 mod progress;
 mod prove;
@@ -51,11 +52,12 @@ fn main() -> ExitCode {
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(pod::command_line());
     if matches!(
         cli.command,
         Command::Run(_)
             | Command::Service(_)
+            | Command::Pod(_)
             | Command::Verify(_)
             | Command::Minimize(_)
             | Command::Attach(_)
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Service(args) => service::service(*args),
+        Command::Pod(args) => pod::pod(*args),
         Command::Verify(args) => prove::verify(&args),
         Command::Minimize(args) => prove::minimize(&args),
         Command::Attach(args) => attach::attach(&args),

@@ -218,18 +218,70 @@ fn kubectl_applies_the_patch_to_the_container_that_is_meant() {
     check_patched(&said(Command::new("kubectl").arg("kustomize").arg(directory.path())));
 }
 
+/// What prepares the volumes of an init container comes before it, and a second patch keeps what the first one made.
+#[test]
+fn init_containers_are_patched_in_their_order() {
+    let directory = TempDir::new().unwrap();
+    let profile = samples::redis();
+    let container = |name: &str| format!("{{name: {name}, image: redis}}");
+    let mut manifest = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: x}}\nspec: {{initContainers: [{}, {}, {}], containers: [{}]}}\n",
+        container("first"),
+        container("redis"),
+        container("last"),
+        container("main")
+    );
+    let looked_at = ["redis", "main"].map(str::to_owned);
+    for container in &looked_at {
+        let target = Target {
+            manifest: &manifest,
+            container: Some(container),
+            kustomize: None,
+            looked_at: &looked_at,
+        };
+        let patched = patch(&profile, &grants(&profile), &target).unwrap();
+        assert!(patched.text.contains("other containers are not looked at"), "first and last are not");
+        let change = write(directory.path(), &patched);
+        let path = directory.path().join("pod.yaml");
+        fs::write(&path, &manifest).unwrap();
+        manifest = said(
+            Command::new("kubectl")
+                .args(["patch", "--local", "--type=strategic", "--output=yaml", "--filename"])
+                .arg(&path)
+                .arg("--patch")
+                .arg(fs::read_to_string(change).unwrap()),
+        );
+    }
+    let pod: serde_json::Value = serde_norway::from_str(&manifest).unwrap();
+    let names = |list: &str, key: &str| -> Vec<String> {
+        let all = pod["spec"][list].as_array().unwrap();
+        all.iter().map(|one| one[key].as_str().unwrap().to_owned()).collect()
+    };
+    let inits = names("initContainers", "name");
+    let at = |name: &str| inits.iter().position(|known| known == name).unwrap();
+    let own = inits.iter().position(|name| name.starts_with("prepare-nonroot-") && !name.contains("main"));
+    assert!(
+        at("first") < own.unwrap() && own.unwrap() < at("redis") && at("redis") < at("last"),
+        "{inits:?}"
+    );
+    assert!(inits.iter().any(|name| name.starts_with("prepare-nonroot-main-")), "{inits:?}");
+    let volumes = names("volumes", "name");
+    let of_main: Vec<&String> = volumes.iter().filter(|name| name.starts_with("nonroot-main-")).collect();
+    assert_eq!(of_main.len() * 2, volumes.len(), "each has volumes of its own: {volumes:?}");
+}
+
 #[test]
 fn a_manifest_that_leaves_a_choice_is_refused_with_the_names() {
     let profile = samples::redis();
     let refusal = |manifest: &str, container| {
-        let target = Target { manifest, container, kustomize: None };
+        let target = Target { manifest, container, kustomize: None, looked_at: &[] };
         patch(&profile, &grants(&profile), &target).unwrap_err()
     };
     assert!(matches!(refusal(MANIFEST, None), PatchError::Ambiguous(names) if names == "sidecar, web"));
     assert!(matches!(refusal(MANIFEST, Some("db")), PatchError::NoContainer(name, _) if name == "db"));
     assert!(matches!(refusal("kind: Service\n", None), PatchError::NoWorkload));
     assert!(matches!(refusal("a: [", None), PatchError::Malformed(_)));
-    let named = Target { manifest: MANIFEST, container: Some("web"), kustomize: None };
+    let named = Target { manifest: MANIFEST, container: Some("web"), kustomize: None, looked_at: &[] };
     assert!(patch(&profile, &grants(&profile), &named).is_ok());
 }
 

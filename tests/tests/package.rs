@@ -31,6 +31,8 @@ fn the_package_installs_and_works() {
         test "$(dpkg --verify nrtrace)" = ""
         test "$(command -v nrtrace)" = /usr/bin/nrtrace
         nrtrace --version | grep -q '^nrtrace [0-9]'
+        test "$(readlink /usr/bin/kubectl-nrtrace)" = nrtrace
+        kubectl-nrtrace --help | grep -q 'FILE|TYPE/NAME'
         for page in nrtrace nrtrace-run nrtrace-check nrtrace-replay; do
             zcat /usr/share/man/man1/$page.1.gz | grep -q '^.SH NAME'
         done

@@ -111,6 +111,35 @@ fn an_image_is_proved_in_its_own_containers() {
     assert!(read(&sandbox, "again").contains("Proved: "), "{}", read(&sandbox, "again"));
 }
 
+/// A profile that was saved is made smaller in containers, too, and a client is one of the container.
+#[test]
+fn a_saved_profile_is_made_smaller_in_containers() {
+    let sandbox = script(
+        r#"
+        image store --change 'CMD ["/serve"]' <<'END'
+#!/bin/sh
+mkdir -p /var/lib/kept/spare 2>/dev/null
+mkdir -p /var/lib/needed && echo ready && while sleep 0.1; do [ ! -e /var/lib/needed/asked ] || echo answer >/var/lib/needed/answer; done
+END
+        exercise='echo x >/var/lib/needed/asked && for i in 1 2 3 4 5; do sleep 0.2; [ ! -e /var/lib/needed/answer ] || exit 0; done; exit 1'
+        nrtrace run --verify --ready-log '^ready' --settle 300ms -o "$OUT"/saved -- $run store 2>"$OUT"/saved.log
+        nrtrace minimize "$OUT"/saved/profile.json --ready-log '^ready' --exercise "$exercise" --settle 300ms -o "$OUT"/small -- $run store 2>"$OUT"/small.log ||
+            { cat "$OUT"/small.log; exit 1; }
+        nothing_left
+        # One that the client is not content with is not proved.
+        status=0
+        nrtrace verify "$OUT"/small/profile.json --ready-log '^ready' --exercise 'exit 3' --settle 300ms -- $run store 2>"$OUT"/refused.log || status=$?
+        test $status = 1 || { cat "$OUT"/refused.log; exit 1; }
+        nothing_left
+        "#,
+    );
+    let (saved, small) = (profile(&sandbox, "saved"), profile(&sandbox, "small"));
+    assert!(granted(&saved).contains(&"path:/var/lib/kept/spare"), "{:?}", granted(&saved));
+    assert_eq!(granted(&small), ["path:/var/lib/needed"]);
+    let proof = small.proof.as_ref().unwrap();
+    assert!(proof.lives && proof.minimal && proof.exercise.is_some() && proof.image.is_some(), "{proof:?}");
+}
+
 /// What an entrypoint does for root alone, and the user that an image names.
 #[test]
 fn what_an_image_says_of_itself_is_kept() {

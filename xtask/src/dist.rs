@@ -78,6 +78,8 @@ fn lay_out(program: &Path, root: &Path) -> Result<()> {
     install(program, "bin/nrtrace", "755")?;
     let program = root.join("bin/nrtrace");
     sh(Command::new("strip").arg("--strip-unneeded").arg(&program))?;
+    // kubectl takes it for its plugin.
+    std::os::unix::fs::symlink("nrtrace", root.join("bin/kubectl-nrtrace"))?;
     let man = root.join("share/man/man1");
     fs::create_dir_all(&man)?;
     sh(Command::new(&program).arg("manual").arg("-o").arg(&man))?;

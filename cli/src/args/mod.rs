@@ -8,6 +8,7 @@ mod generate;
 mod knowledge;
 mod oci;
 mod plan;
+mod pod;
 mod prove;
 mod run;
 mod saved;
@@ -29,6 +30,7 @@ pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use oci::OciArgs;
 pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+pub use pod::PodArgs;
 pub use prove::{ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
@@ -73,6 +75,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Prove a drop-in for a systemd unit: find out what its program needs, with all that the unit says of its start
     Service(Box<ServiceArgs>),
+    /// Make a pod run without root: record a copy of it on its node, write the patch, and prove it
+    Pod(Box<PodArgs>),
     /// Prove a profile: run the program in a sandbox with what it grants and nothing else
     Verify(Box<VerifyArgs>),
     /// Make a profile smaller: drop every grant that the program can live without
@@ -146,7 +150,7 @@ mod tests {
     /// Who asks for a short help sees it at once, and each option where it belongs.
     #[test]
     fn a_short_help_fits_a_screen() {
-        for name in ["run", "service", "attach", "verify", "minimize", "report", "apply"] {
+        for name in ["run", "service", "pod", "attach", "verify", "minimize", "report", "apply"] {
             let mut command = Cli::command();
             let found = command.find_subcommand_mut(name).unwrap();
             let help = found.clone().term_width(100).render_help().to_string();

@@ -36,7 +36,9 @@ use crate::profile::Profile;
 use crate::ways::grants;
 
 pub use doubts::for_checks;
-pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
+pub use kubernetes::{
+    Confined, EmptyDir, LISTS, Level, PatchError, Target, confined, documents, patch, pod_path, pod_security,
+};
 pub use page::Emitted;
 pub use remedy::{Remedy, done, remedies, verdict};
 pub use systemd::hardening;

@@ -89,6 +89,14 @@ pub enum Error {
         /// Its id or name.
         name: String,
     },
+    /// It was made and ended while it was waited for.
+    #[error(
+        "container {name} has ended before it could be watched; start it again, or run its program longer"
+    )]
+    Passed {
+        /// Its id or name.
+        name: String,
+    },
     /// Several fit.
     #[error("{what} is not clear: {}; {advice}", .found.join(", "))]
     Ambiguous {

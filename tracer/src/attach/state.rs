@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
@@ -37,10 +38,56 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether that is its id or one of its names.
+    /// Whether that is its id, one of its names, or of one in a pod `NAMESPACE/POD/CONTAINER`.
     pub fn is_called(&self, text: &str) -> bool {
-        self.id == text || self.names.iter().any(|name| name == text)
+        let in_pod = || {
+            let pod = self.pod.as_ref()?;
+            Some(format!("{}/{}/{}", pod.namespace.as_ref()?, pod.name.as_ref()?, pod.container.as_ref()?))
+        };
+        self.id == text
+            || self.names.iter().any(|name| name == text)
+            || in_pod().is_some_and(|path| path == text)
     }
+}
+
+/// Where docker keeps its containers.
+const DOCKER: &str = "/var/lib/docker/containers";
+/// Where containerd keeps its bundles.
+const CONTAINERD: [&str; 3] = [
+    "/run/containerd/io.containerd.runtime.v2.task",
+    "/run/k0s/containerd/io.containerd.runtime.v2.task",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task",
+];
+
+/// The times of the directories that hold what runtimes know of containers: they change whenever one was made or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Of containerd's bundles.
+    pub bundles: Vec<(PathBuf, Option<SystemTime>)>,
+    /// Of all else.
+    pub others: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+/// What they are now.
+pub fn stamp() -> Stamp {
+    let namespaces = CONTAINERD.iter().flat_map(|root| directories(Path::new(root)));
+    let stored = storages().into_iter().flat_map(|storage| directories(&storage.graph));
+    let roots = runtime_roots().into_iter().map(|(root, _)| root).chain([PathBuf::from(DOCKER)]);
+    let timed = |path: PathBuf| {
+        let time = fs::metadata(&path).and_then(|facts| facts.modified()).ok();
+        (path, time)
+    };
+    Stamp { bundles: namespaces.map(timed).collect(), others: stored.chain(roots).map(timed).collect() }
+}
+
+/// What containerd has made a moment ago.
+pub fn recent() -> Vec<Known> {
+    const MOMENT: Duration = Duration::from_secs(2);
+    let is_new = |path: &Path| {
+        let made = fs::metadata(path).and_then(|facts| facts.modified()).ok();
+        made.is_some_and(|made| made.elapsed().is_ok_and(|age| age < MOMENT))
+    };
+    CONTAINERD.iter().flat_map(|root| containerd(Path::new(root), &is_new)).collect()
 }
 
 /// Everything that is known of any container; several runtimes may know of one.
@@ -49,13 +96,9 @@ pub fn all() -> Vec<Known> {
     for storage in storages() {
         found.extend(storage_containers(&storage));
     }
-    found.extend(docker(Path::new("/var/lib/docker/containers")));
-    for runtime in [
-        "/run/containerd/io.containerd.runtime.v2.task",
-        "/run/k0s/containerd/io.containerd.runtime.v2.task",
-        "/run/k3s/containerd/io.containerd.runtime.v2.task",
-    ] {
-        found.extend(containerd(Path::new(runtime)));
+    found.extend(docker(Path::new(DOCKER)));
+    for runtime in CONTAINERD {
+        found.extend(containerd(Path::new(runtime), &|_| true));
     }
     for (root, engine) in runtime_roots() {
         found.extend(runtime(&root, engine));
@@ -202,14 +245,15 @@ fn docker(containers: &Path) -> Vec<Known> {
     directories(containers).into_iter().filter_map(known).collect()
 }
 
-/// `NAMESPACE/ID/`, with the bundle in it.
-fn containerd(root: &Path) -> Vec<Known> {
+/// `NAMESPACE/ID/`, with the bundle in it, of those that are wanted.
+fn containerd(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
     let known = |bundle: PathBuf| -> Option<Known> {
         let id = bundle.file_name()?.to_str()?.to_owned();
         let config = json(&bundle.join("config.json")).unwrap_or_default();
         Some(Known { pid: number(&bundle.join("init.pid")), ..annotated(id, &config, "containerd") })
     };
-    directories(root).iter().flat_map(|namespace| directories(namespace)).filter_map(known).collect()
+    let bundles = directories(root).into_iter().flat_map(|namespace| directories(&namespace));
+    bundles.filter(|bundle| wanted(bundle)).filter_map(known).collect()
 }
 
 /// What the annotations of an OCI bundle's `config.json` tell.
@@ -340,7 +384,8 @@ mod tests {
                 "io.kubernetes.cri.sandbox-namespace":"prod","io.kubernetes.cri.sandbox-uid":"u1"}}"#,
         );
         write(&root.path().join("k8s.io/ff/init.pid"), "99");
-        let found = containerd(root.path());
+        let found = containerd(root.path(), &|_| true);
+        assert!(containerd(root.path(), &|_| false).is_empty());
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].names[0].as_str(), found[0].pid), ("web", Some(99)));
         let pod = found[0].pod.as_ref().unwrap();
@@ -348,6 +393,8 @@ mod tests {
             (pod.uid.as_str(), pod.name.as_deref(), pod.namespace.as_deref()),
             ("u1", Some("web-1"), Some("prod"))
         );
+        assert!(found[0].is_called("prod/web-1/web") && found[0].is_called("web"));
+        assert!(!found[0].is_called("prod/web-2/web") && !found[0].is_called("web-1/web"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! runtime that starts it), the first instruction of the program is seen. Elsewhere its appearance is looked for.
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nrtrace_ebpf::layout::{ARMED, Aim, WAITING};
 use nrtrace_ebpf::record::{
@@ -15,6 +15,7 @@ use nrtrace_profiles::RawText;
 use super::process::Facts;
 use super::record::asks_to_end;
 use super::scope::{Scope, words};
+use super::state::Known;
 use super::{Error, Subject, Target, container, find, state, surroundings, upcoming};
 use crate::collect::{Observation, decode, upright};
 use crate::launch;
@@ -25,6 +26,14 @@ use crate::session::{Begins, Source, monotonic};
 const LOOK: Duration = Duration::from_millis(5);
 /// One in so many looks goes through the runtimes' state, which takes longer.
 const STATE: u32 = 10;
+/// One in so many does where nothing was made there for a while.
+const IDLE: u32 = 100;
+/// Something was made there: for so long it is looked for at once.
+const LIVELY: Duration = Duration::from_secs(1);
+/// Between a container's bundle and its program are some 50 ms, in which a look at everything is too long.
+const BRIEF: Duration = Duration::from_millis(100);
+/// What runs for so long and was not seen to begin was missed.
+const MISSED: Duration = Duration::from_millis(300);
 
 /// What was waited for is there.
 #[derive(Debug)]
@@ -39,15 +48,18 @@ pub struct Arrival {
     pub from_start: bool,
 }
 
-/// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting.
+/// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting. What was missed at its
+/// start has arrived, too, but not `from_start`.
 ///
 /// # Errors
-/// When the source fails.
-pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
+/// When the source fails, or a container has ended before it could be watched.
+pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, PollError> {
     let signals = Signals::take()?;
     let mut waiting = Waiting::of(Some(target));
-    waiting.aim(source)?;
-    let mut looks = 0u32;
+    let mut sight = Sight::default();
+    waiting.aim(source, state::joined(state::all()))?;
+    let (mut looks, mut stamp) = (0u32, state::stamp());
+    let (mut lively, mut bundled) = (None::<Instant>, None::<Instant>);
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
@@ -56,11 +68,61 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         if let Some(arrival) = waiting.arrived() {
             return Ok(Some(arrival));
         }
-        if looks.is_multiple_of(STATE) || waiting.is_near() {
+        let now = state::stamp();
+        if now != stamp {
+            bundled = (now.bundles != stamp.bundles).then(Instant::now).or(bundled);
+            (stamp, lively) = (now, Some(Instant::now()));
+        }
+        let age = lively.map(|since| since.elapsed()).filter(|age| *age < LIVELY);
+        if age.is_some() {
+            waiting.hurry(source)?;
+        }
+        let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
+        let idle = age.is_none() && matches!(target, Target::Container(_));
+        if !is_brief && (waiting.is_near() || looks.is_multiple_of(if idle { IDLE } else { STATE })) {
             waiting.look(source)?;
+        }
+        if looks.is_multiple_of(IDLE) && !is_brief {
+            sight.look(target)?;
+            if let Some(subject) = sight.missed(target) {
+                let (records, time) = (Vec::new(), monotonic());
+                return Ok(Some(Arrival { subject, records, time, from_start: false }));
+            }
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What was seen of a container that is waited for, by looking.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Whether a runtime knew it.
+    known: bool,
+    /// Since when none does any more.
+    gone: Option<Instant>,
+    /// Since when its program runs.
+    runs: Option<Instant>,
+}
+
+impl Sight {
+    /// Whether it is still there, once it was.
+    fn look(&mut self, target: &Target) -> Result<(), Error> {
+        let Target::Container(name) = target else { return Ok(()) };
+        let is_known = state::all().iter().any(|known| known.is_called(name));
+        self.known |= is_known;
+        self.gone = self.gone.filter(|_| !is_known).or((self.known && !is_known).then(Instant::now));
+        match self.gone {
+            Some(since) if since.elapsed() > MISSED => Err(Error::Passed { name: name.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What runs, and was not seen to begin.
+    fn missed(&mut self, target: &Target) -> Option<Subject> {
+        let subject = find(target).ok().filter(|subject| !is_runtime(&subject.main));
+        self.runs = self.runs.filter(|_| subject.is_some()).or(subject.is_some().then(Instant::now));
+        subject.filter(|_| self.runs.is_some_and(|since| since.elapsed() > MISSED))
     }
 }
 
@@ -68,10 +130,12 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
 /// when a signal ends the waiting.
 ///
 /// # Errors
-/// When what was named is not clear.
+/// When what was named is not clear, or a container has ended before it could be watched.
 pub async fn poll(target: &Target) -> Result<Option<(Subject, Begins)>, PollError> {
     let signals = Signals::take()?;
+    let mut sight = Sight::default();
     loop {
+        sight.look(target)?;
         match find(target) {
             Ok(subject) if !is_runtime(&subject.main) => return Ok(Some((subject, Begins::Now))),
             Ok(runtime) => {
@@ -161,8 +225,15 @@ impl<'a> Waiting<'a> {
         source.drain(&mut |bytes| records.push(bytes.to_vec()));
     }
 
+    /// Tells the source at once of a container that was just made: a look at everything takes longer than its start.
+    fn hurry(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+        let Some(Target::Container(name)) = self.target else { return Ok(()) };
+        let recent = state::recent();
+        if recent.iter().any(|known| known.is_called(name)) { self.aim(source, recent) } else { Ok(()) }
+    }
+
     /// Tells the source what to look out for, with what the runtimes know by now.
-    fn aim(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+    fn aim(&mut self, source: &mut dyn Source, all: Vec<Known>) -> Result<(), launch::Error> {
         let mut names = Vec::new();
         let mut aim = Aim { joins: WAITING, by_group: 1, ..Aim::default() };
         match self.target {
@@ -174,7 +245,6 @@ impl<'a> Waiting<'a> {
             Some(Target::Container(name)) => {
                 (aim.joins, aim.by_argument) = (ARMED, 1);
                 names.push(name.clone());
-                let all = state::joined(state::all());
                 let known = all.into_iter().find(|known| known.is_called(name));
                 names.extend(known.map(|known| container::names(&known.id)).into_iter().flatten());
                 // A whole id is known before its container is.
@@ -195,7 +265,7 @@ impl<'a> Waiting<'a> {
 
     /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
     fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
-        self.aim(source)?;
+        self.aim(source, state::joined(state::all()))?;
         let Some(target) = self.target.filter(|_| self.adopted.is_none() || self.upcoming.is_none()) else {
             return Ok(());
         };

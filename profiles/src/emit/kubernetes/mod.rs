@@ -14,7 +14,7 @@ use crate::profile::Profile;
 pub use confined::{Confined, EmptyDir, confined};
 pub use level::Level;
 
-pub use patch::{PatchError, Target, patch};
+pub use patch::{LISTS, PatchError, Target, documents, patch, pod_path};
 
 use parts::{At, Parts};
 

@@ -37,7 +37,7 @@ pub(super) struct Parts<'a> {
     /// Whether low ports can be opened by the pod's own sysctl.
     pub(super) low_ports: bool,
     /// What names of volumes begin with, so that they are not the manifest's own.
-    pub(super) prefix: &'static str,
+    pub(super) prefix: &'a str,
 }
 
 impl Page {
@@ -295,18 +295,18 @@ impl Parts<'_> {
             .collect()
     }
 
-    /// Containers that prepare volumes: they copy what the image has, and make directories that are to be the user's.
-    pub(super) fn init_containers(&self, page: &mut Page, at: At, image: &str) {
+    /// Containers that prepare volumes: they copy what the image has, and make directories that are to be the user's. Their
+    /// names.
+    pub(super) fn init_containers(&self, page: &mut Page, at: At, image: &str) -> Vec<String> {
         let named = self.named();
         let prepared: Vec<_> = named
             .iter()
             .filter_map(|(name, path, volume)| Some((name, path, volume, prepare(volume)?)))
             .collect();
-        if prepared.is_empty() {
-            return;
+        if !prepared.is_empty() {
+            page.put(at, 0, "initContainers:");
         }
-        page.put(at, 0, "initContainers:");
-        for (name, path, volume, script) in prepared {
+        for (name, path, volume, script) in &prepared {
             let comment = if volume.copied {
                 "Copies what the image has there, which the volume would hide; as the same user, who must be able to read it."
             } else {
@@ -330,6 +330,7 @@ impl Parts<'_> {
             page.put(at, 6, &format!("- name: {}", string(name)));
             page.put(at, 6, &format!("  mountPath: {}", string(&target)));
         }
+        prepared.into_iter().map(|(name, ..)| format!("prepare-{name}")).collect()
     }
 
     pub(super) fn mounts(&self, page: &mut Page, at: At) {

@@ -23,6 +23,8 @@ pub struct Target<'a> {
     pub container: Option<&'a str>,
     /// Whether to write a kustomization, with the name of the manifest's file for its resources.
     pub kustomize: Option<&'a str>,
+    /// Names of the containers that are looked at; empty for the patched one alone.
+    pub looked_at: &'a [String],
 }
 
 /// A manifest that cannot be patched.
@@ -51,8 +53,15 @@ struct Found<'a> {
     /// Keys from the object to the pod's specification.
     path: &'static [&'static str],
     pod: &'a Value,
+    /// Which of the pod's lists holds it.
+    list: &'static str,
     container: &'a Value,
 }
+
+/// Lists of a pod's containers, in the order in which they start.
+pub const LISTS: [&str; 2] = [INIT, MAIN];
+const INIT: &str = "initContainers";
+const MAIN: &str = "containers";
 
 const WORKLOADS: &[(&str, &[&str])] = &[
     ("Pod", &["spec"]),
@@ -70,12 +79,13 @@ const WORKLOADS: &[(&str, &[&str])] = &[
 /// # Errors
 /// When the manifest cannot be read, or it is not clear which container is meant.
 pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<Emitted, PatchError> {
-    let documents = read(target.manifest)?;
+    let documents = documents(target.manifest)?;
     let found = choose(&documents, profile, target.container)?;
     let mut volumes = volumes::plan(profile, grants);
     let notes = leave_out_mounted(&mut volumes, &found, grants);
     let host_network = found.pod["hostNetwork"] == true;
-    let parts = Parts { profile, grants, volumes: &volumes, low_ports: !host_network, prefix: "nonroot-" };
+    let prefix = prefix(&found);
+    let parts = Parts { profile, grants, volumes: &volumes, low_ports: !host_network, prefix: &prefix };
     let mut page = Page::new(&format!(
         "Runs the container {} of {} {} without root.",
         text(found.container, "name"),
@@ -87,7 +97,7 @@ pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<
         None => "Apply with: kubectl patch -f MANIFEST --type strategic --patch-file THIS",
     };
     page.comment(how);
-    parts.level(&mut page, &obstacles(&found));
+    parts.level(&mut page, &obstacles(&found, target.looked_at));
     let depth = match target.kustomize {
         Some(file) => kustomization(&mut page, &found, file),
         None => 0,
@@ -103,16 +113,45 @@ pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<
     Ok(page.finish_with(name.into(), &unmet))
 }
 
-fn read(manifest: &str) -> Result<Vec<Value>, PatchError> {
+/// The objects of a manifest; of a list what it holds.
+///
+/// # Errors
+/// When it is not YAML.
+pub fn documents(manifest: &str) -> Result<Vec<Value>, PatchError> {
     let mut documents = Vec::new();
     for document in serde_norway::Deserializer::from_str(manifest) {
-        let value = Value::deserialize(document).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        let mut value =
+            Value::deserialize(document).map_err(|error| PatchError::Malformed(error.to_string()))?;
+        read_modes(&mut value);
         match value["items"].as_array() {
             Some(items) if text(&value, "kind").ends_with("List") => documents.extend(items.iter().cloned()),
             _ => documents.push(value),
         }
     }
     Ok(documents)
+}
+
+/// Modes are written as octal numbers, which YAML 1.2 takes for text and kubectl, by YAML 1.1, for numbers.
+fn read_modes(value: &mut Value) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(read_modes),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let octal = value.as_str().filter(|text| text.starts_with('0'));
+                let mode = octal.and_then(|text| u32::from_str_radix(text, 8).ok());
+                match mode.filter(|_| ["defaultMode", "mode"].contains(&key.as_str())) {
+                    Some(mode) => *value = mode.into(),
+                    None => read_modes(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Keys from an object to the specification of its pods; nothing for what runs none.
+pub fn pod_path(document: &Value) -> Option<&'static [&'static str]> {
+    WORKLOADS.iter().find(|(known, _)| *known == text(document, "kind")).map(|(_, path)| *path)
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -122,17 +161,19 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 fn containers(documents: &[Value]) -> Vec<Found<'_>> {
     let mut found = Vec::new();
     for document in documents {
-        let kind = text(document, "kind");
-        let Some((_, path)) = WORKLOADS.iter().find(|(known, _)| *known == kind) else { continue };
+        let Some(path) = pod_path(document) else { continue };
         let pod = path.iter().fold(document, |value, key| &value[*key]);
-        for container in pod["containers"].as_array().into_iter().flatten() {
+        let of =
+            |list: &'static str| pod[list].as_array().into_iter().flatten().map(move |found| (list, found));
+        for (list, container) in LISTS.into_iter().flat_map(of) {
             found.push(Found {
                 api_version: text(document, "apiVersion"),
-                kind,
+                kind: text(document, "kind"),
                 name: text(&document["metadata"], "name"),
                 namespace: document["metadata"]["namespace"].as_str(),
                 path,
                 pod,
+                list,
                 container,
             });
         }
@@ -157,6 +198,8 @@ fn choose<'a>(
         let last = image.rsplit('/').next().unwrap_or_default();
         last.split([':', '@']).next().unwrap_or_default().to_owned()
     };
+    let mains: Vec<usize> =
+        all.iter().enumerate().filter(|(_, found)| found.list == MAIN).map(|(at, _)| at).collect();
     let named = |name: &str| -> Vec<usize> {
         all.iter().enumerate().filter(|(_, f)| text(f.container, "name") == name).map(|(at, _)| at).collect()
     };
@@ -168,7 +211,8 @@ fn choose<'a>(
             }
             found
         }
-        None if all.len() == 1 => vec![0],
+        // One that only prepares is meant where it is named.
+        None if mains.len() == 1 => mains,
         None => {
             let mut found = named(&profile.name);
             let images = all.iter().enumerate().filter(|(_, f)| image(f) == profile.name).map(|(at, _)| at);
@@ -223,7 +267,21 @@ fn note(path: &RawText, mount: &Value, found: &Found<'_>, grants: &Grants) -> St
     format!("{path} is on the manifest's volume {name}: {what}{read_only}")
 }
 
-fn obstacles(found: &Found<'_>) -> Vec<Obstacle> {
+/// What the names of its volumes begin with: where other containers have such volumes, its own name, too.
+fn prefix(found: &Found<'_>) -> String {
+    let plain = "nonroot-";
+    let own = text(found.container, "name");
+    let of = |list: &&'static str| found.pod[*list].as_array().into_iter().flatten();
+    let others = LISTS.iter().flat_map(of).filter(|container| text(container, "name") != own);
+    let mut mounts = others.flat_map(|other| other["volumeMounts"].as_array().into_iter().flatten());
+    if mounts.any(|mount| text(mount, "name").starts_with(plain)) {
+        // A name has 63 characters at the most, and what prepares it has a longer one.
+        return format!("{plain}{}-", own.chars().take(30).collect::<String>());
+    }
+    plain.to_owned()
+}
+
+fn obstacles(found: &Found<'_>, looked_at: &[String]) -> Vec<Obstacle> {
     let mut out = Vec::new();
     let mut add = |leaves, text: &str| out.push(Obstacle { leaves, text: text.to_owned() });
     for key in ["hostNetwork", "hostPID", "hostIPC"] {
@@ -235,8 +293,10 @@ fn obstacles(found: &Found<'_>) -> Vec<Obstacle> {
     if volumes.into_iter().flatten().any(|volume| !volume["hostPath"].is_null()) {
         add(Level::Privileged, "the manifest mounts a hostPath");
     }
-    let others = |key: &str| found.pod[key].as_array().map_or(0, Vec::len);
-    if others("containers") > 1 || others("initContainers") > 0 {
+    let own = text(found.container, "name");
+    let is_seen = |name: &str| name == own || looked_at.iter().any(|seen| seen == name);
+    let of = |list: &&'static str| found.pod[*list].as_array().into_iter().flatten();
+    if LISTS.iter().flat_map(of).any(|container| !is_seen(text(container, "name"))) {
         add(Level::Baseline, "the pod's other containers are not looked at here");
     }
     out
@@ -274,12 +334,26 @@ fn body(page: &mut Page, parts: &Parts<'_>, found: &Found<'_>, depth: usize) {
     let at = depth + 2 * found.path.len();
     let present = present(found);
     parts.pod_context(page, At(at), &present, false);
-    parts.init_containers(page, At(at), &string(text(found.container, "image")));
-    page.line(&format!("{:at$}containers:", ""));
+    let prepared = parts.init_containers(page, At(at), &string(text(found.container, "image")));
+    if found.list == MAIN || prepared.is_empty() {
+        page.line(&format!("{:at$}{}:", "", found.list));
+    }
     page.line(&format!("{:at$}  - name: {}", "", string(text(found.container, "name"))));
     parts.environment(page, At(at + 4));
     parts.container_context(page, At(at + 4), true, &present);
     parts.mounts(page, At(at + 4));
+    if found.list == INIT && !prepared.is_empty() {
+        // What a patch adds would come last, and this has to be done before.
+        page.line(&format!("{:at$}$setElementOrder/{INIT}:", ""));
+        let own = text(found.container, "name");
+        let all = found.pod[INIT].as_array().into_iter().flatten().map(|container| text(container, "name"));
+        let kept = all.filter(|name| prepared.iter().all(|own| own != name));
+        let order = kept.flat_map(|name| {
+            let before = prepared.iter().filter(move |_| name == own).map(String::as_str);
+            before.chain([name]).collect::<Vec<_>>()
+        });
+        order.for_each(|name| page.line(&format!("{:at$}  - name: {}", "", string(name))));
+    }
     parts.volumes(page, At(at));
 }
 
@@ -301,5 +375,22 @@ fn present(found: &Found<'_>) -> Present {
             .collect(),
         privileged: container["privileged"] == true,
         adds: container["capabilities"]["add"].as_array().is_some_and(|add| !add.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_octal() {
+        let text = "spec: {volumes: [{secret: {defaultMode: 0400, items: [{key: a, mode: 256}]}}, {name: \"0400\"}]}";
+        let read = documents(text).unwrap();
+        let volumes = &read[0]["spec"]["volumes"];
+        assert_eq!(
+            (&volumes[0]["secret"]["defaultMode"], &volumes[1]["name"]),
+            (&256.into(), &"0400".into())
+        );
+        assert_eq!(volumes[0]["secret"]["items"][0]["mode"], 256);
     }
 }

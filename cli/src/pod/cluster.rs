@@ -1,0 +1,336 @@
+//! With a cluster: a copy of the pod is recorded, patched, and tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nrtrace_profiles::event::Mode;
+use nrtrace_profiles::knowledge::Library;
+use nrtrace_profiles::profile::Profile;
+use serde_json::json;
+
+use super::copies::{Place, learn};
+use super::follow::Outcome;
+use super::kubectl::{Error, Kubectl};
+use super::made::{Made, sweep_leftovers};
+use super::manifest::{Copy, Rights, Workload, claims_of};
+use super::recorder;
+use super::written::{self, Patched, Tried};
+use super::{interrupt, tell, workload};
+use crate::args::PodArgs;
+use crate::{knowledge, results};
+
+/// So many copies with a patch are started at the most.
+const MOST: u32 = 6;
+/// How long a namespace that was just made may be without its account.
+const ACCOUNT: Duration = Duration::from_secs(30);
+
+/// The work on one pod.
+pub(super) struct Work<'a> {
+    pub(super) args: &'a PodArgs,
+    pub(super) kubectl: &'a Kubectl,
+    /// The recorder's.
+    pub(super) image: &'a str,
+    workload: Workload,
+    pub(super) containers: Vec<String>,
+    namespace: String,
+    /// Where recorders run.
+    pub(super) recorders: String,
+    /// Claims in whose place copies have an empty directory.
+    pub(super) without: BTreeSet<String>,
+    pub(super) library: Library,
+    /// Copies that were started.
+    pub(super) copies: u32,
+    pub(super) made: Made,
+}
+
+/// `nrtrace pod` with a cluster.
+pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
+    let image = recorder::image(args.recorder_image.as_deref())?;
+    let library = knowledge::library(&args.results.more)?;
+    let output = results::open(args.results.output.as_deref(), &args.results.files)?;
+    let workload = workload(args, kubectl)?;
+    let containers = workload.containers(args.container.as_deref())?;
+    let namespace = match (&args.namespace, workload.namespace()) {
+        (Some(named), _) => named.clone(),
+        (None, Some(named)) => named.to_owned(),
+        (None, None) => context(kubectl)?,
+    };
+    let recorders = args.recorder_namespace.as_deref();
+    let left = sweep_leftovers(
+        kubectl,
+        &[Some(namespace.as_str()), recorders].into_iter().flatten().collect::<Vec<_>>(),
+    )?;
+    if !left.is_empty() {
+        tell(args, &format!("taken away, left by an nrtrace that was killed: {}", left.join(", ")));
+    }
+    let made = Made::start(kubectl)?;
+    let recorders = recorders.map_or_else(|| format!("nrtrace-{}", made.id), str::to_owned);
+    let without = BTreeSet::new();
+    let mut work = Work {
+        args,
+        kubectl,
+        image,
+        workload,
+        containers,
+        namespace,
+        recorders,
+        without,
+        library,
+        copies: 0,
+        made,
+    };
+    let (mut profiles, recorded) = work.record()?;
+    let mut patched = written::patched(kubectl, &work.workload, &work.containers, &profiles, args)?;
+    let mut tried = None;
+    if !profiles.is_empty() {
+        if args.apply_dry_run {
+            work.dry_run(&patched.workload)?;
+        }
+        if args.prove {
+            let proof = work.prove(&mut patched, &mut profiles)?;
+            written::proved(&mut profiles, &work.workload, &proof, args);
+            tried = Some(proof.outcome);
+        }
+    }
+    let namespace = work.described();
+    tell(args, "taking away what was made in the cluster");
+    drop(work);
+    let finished = written::Finished { recorded: &recorded, tried: tried.as_ref(), namespace: &namespace };
+    written::conclude(args, output.as_ref(), &patched, &profiles, &finished)
+}
+
+/// The namespace of kubectl's context.
+fn context(kubectl: &Kubectl) -> Result<String> {
+    match kubectl.ask(&["config", "view", "--minify", "--output=jsonpath={..namespace}"], None) {
+        Ok(answer) if !answer.text.trim().is_empty() => Ok(answer.text.trim().to_owned()),
+        Err(Error::Interrupted(interrupted)) => Err(interrupted.into()),
+        _ => Ok("default".into()),
+    }
+}
+
+impl Work<'_> {
+    pub(super) fn tell(&self, text: &str) {
+        tell(self.args, text);
+    }
+
+    /// The profile of each container of the pod as it is, and what became of that.
+    fn record(&mut self) -> Result<(BTreeMap<String, Profile>, Outcome)> {
+        self.own_namespace()?;
+        self.companions()?;
+        self.claims_in_use()?;
+        let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
+        let away = self.is_refused()?;
+        if away {
+            self.secrets_for(&own)?;
+        }
+        let place = Place { namespace: if away { &own } else { &namespace }, away };
+        self.tell(&format!("recording a copy of {} in namespace {}", self.workload.title(), place.namespace));
+        let workload = self.workload.clone();
+        let (mut outcome, mut profiles) = self.recorded(&workload, place, Rights::Own, &BTreeMap::new())?;
+        let confined: BTreeMap<String, String> = profiles
+            .iter()
+            .filter(|(_, profile)| profile.run.mode == Mode::Enforced)
+            .map(|(name, profile)| {
+                (name.clone(), format!("{}:{}", profile.identity.uid, profile.identity.gid))
+            })
+            .collect();
+        if let (Outcome::Failed(why), false) = (&outcome, confined.is_empty()) {
+            self.tell(&format!("as it is, {why}; once more as root, judged for the same user"));
+            if !away {
+                self.secrets_for(&own)?;
+            }
+            let place = Place { namespace: &own, away: true };
+            let (again, seen) = self.recorded(&workload, place, Rights::Root, &confined)?;
+            outcome = again;
+            for (name, mut profile) in seen {
+                if let Some(before) = profiles.get(&name) {
+                    learn(&mut profile, before);
+                }
+                profiles.insert(name, profile);
+            }
+        }
+        Ok((profiles, outcome))
+    }
+
+    /// Starts a copy with the patch, and adds what it is refused, until it is ready or nothing more comes of it.
+    fn prove(&mut self, patched: &mut Patched, profiles: &mut BTreeMap<String, Profile>) -> Result<Tried> {
+        let namespace = self.namespace.clone();
+        let place = Place { namespace: &namespace, away: false };
+        let mut copies = 0;
+        loop {
+            copies += 1;
+            self.tell(&format!("starting a copy with the patch in namespace {namespace}"));
+            let outcome = self.tried(&patched.workload, place)?;
+            let Outcome::Failed(why) = &outcome else { return Ok(Tried { outcome, copies }) };
+            if copies == MOST {
+                return Ok(Tried { outcome, copies });
+            }
+            self.tell(&format!("with the patch, {why}; recording what it is refused"));
+            let (_, seen) = self.recorded(&patched.workload, place, Rights::Writable, &BTreeMap::new())?;
+            for (name, seen) in seen {
+                match profiles.get_mut(&name) {
+                    Some(known) => learn(known, &seen),
+                    None => drop(profiles.insert(name, seen)),
+                }
+            }
+            let more = written::patched(self.kubectl, &self.workload, &self.containers, profiles, self.args)?;
+            if more.workload.object == patched.workload.object {
+                return Ok(Tried { outcome, copies });
+            }
+            *patched = more;
+        }
+    }
+
+    /// Makes the namespace of the recorder, unless one is named.
+    fn own_namespace(&mut self) -> Result<()> {
+        if self.args.recorder_namespace.is_some() {
+            return Ok(());
+        }
+        let own = self.recorders.clone();
+        let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": own, "labels":
+            {"pod-security.kubernetes.io/enforce": "privileged"}}});
+        self.made.mark(&mut namespace);
+        self.made.promise(&format!("namespace {own}"))?;
+        self.kubectl.create(&namespace, &[])?;
+        let begun = Instant::now();
+        // Pods are refused until its account is there.
+        while let Err(error) = self.kubectl.object(&["get", "serviceaccount", "default", "--namespace", &own])
+        {
+            if !error.is_not_found() || begun.elapsed() > ACCOUNT {
+                return Err(error.into());
+            }
+            interrupt::sleep(Duration::from_millis(200))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what the manifest holds beside the workload, as far as it is not there.
+    fn companions(&mut self) -> Result<()> {
+        let namespace = self.namespace.clone();
+        for mut object in self.workload.companions.clone() {
+            let kind = object["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            object["metadata"]["namespace"] = json!(namespace);
+            self.made.mark(&mut object);
+            self.made.promise_labelled(&kind, &namespace)?;
+            match self.kubectl.create(&object, &[]) {
+                Err(error) if error.says("(AlreadyExists)") => {}
+                made => {
+                    made?;
+                    self.tell(&format!("{kind} {name} of the manifest is made for this time"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy does not write to what a pod that runs has mounted.
+    fn claims_in_use(&mut self) -> Result<()> {
+        let claims = self.workload.claims();
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let pods = self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?;
+        for pod in pods["items"].as_array().into_iter().flatten() {
+            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+            if ["Succeeded", "Failed"].contains(&phase) {
+                continue;
+            }
+            for claim in claims_of(&pod["spec"]).intersection(&claims) {
+                let by = pod["metadata"]["name"].as_str().unwrap_or_default();
+                self.tell(&format!(
+                    "pod {by} uses the claim {claim}: the copy has an empty directory in its place"
+                ));
+                self.without.insert(claim.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the namespace refuses the pod as it is.
+    fn is_refused(&self) -> Result<bool> {
+        let copy = Copy {
+            name: "nrtrace",
+            namespace: &self.namespace,
+            node: None,
+            without: &self.without,
+            away: false,
+            rights: Rights::Own,
+            longest: 1,
+        };
+        match self.kubectl.create(&self.workload.copy(&copy), &["--dry-run=server", "--output=name"]) {
+            Ok(_) => Ok(false),
+            Err(error) if error.says("violates PodSecurity") => {
+                let claims = self.workload.claims();
+                let instead = match claims.is_empty() {
+                    true => String::new(),
+                    false => format!(
+                        "; an empty directory is in the place of {}",
+                        claims.into_iter().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                self.tell(&format!(
+                    "namespace {} refuses it as it is, so it is recorded in the recorder's, with copies of its Secrets and ConfigMaps{instead}",
+                    self.namespace
+                ));
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies what the pod names into another namespace, which goes with it.
+    fn secrets_for(&mut self, namespace: &str) -> Result<()> {
+        for (kind, name) in self.workload.uses() {
+            let found = self.kubectl.object(&["get", kind, &name, "--namespace", &self.namespace]);
+            let mut object = match found {
+                Err(error) if error.is_not_found() => continue,
+                found => found?,
+            };
+            object["metadata"] = json!({"name": name, "namespace": namespace});
+            self.made.mark(&mut object);
+            self.made.promise_labelled(kind, namespace)?;
+            match self.kubectl.create(&object, &[]) {
+                Err(error) if error.says("(AlreadyExists)") => {}
+                made => drop(made?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the API server check the object, and its pod.
+    fn dry_run(&self, workload: &Workload) -> Result<()> {
+        let copy = Copy {
+            name: workload.name(),
+            namespace: &self.namespace,
+            node: None,
+            without: &self.without,
+            away: false,
+            rights: Rights::Own,
+            longest: 1,
+        };
+        let mut pod = workload.copy(&copy);
+        pod["metadata"] = json!({"generateName": "nrtrace-", "namespace": self.namespace});
+        let answer = self.kubectl.create(&pod, &["--dry-run=server", "--output=name"])?;
+        let object = workload.object.to_string();
+        let apply = ["apply", "--dry-run=server", "--namespace", &self.namespace, "-f", "-"];
+        let applied = self.kubectl.ask(&apply, Some(&object))?;
+        for warning in answer.warnings.iter().chain(&applied.warnings) {
+            self.tell(&format!("the API server warns: {warning}"));
+        }
+        self.tell(&format!("the API server takes {} and its pod, in {}", workload.title(), self.described()));
+        Ok(())
+    }
+
+    /// The namespace, with the level that it enforces.
+    fn described(&self) -> String {
+        let namespace = self.kubectl.object(&["get", "namespace", &self.namespace]).unwrap_or_default();
+        let level = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"].as_str();
+        match level {
+            Some(level) => format!("namespace {}, which enforces {level}", self.namespace),
+            None => format!("namespace {}", self.namespace),
+        }
+    }
+}

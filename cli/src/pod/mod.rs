@@ -1,0 +1,144 @@
+//! `nrtrace pod`: from a manifest, or an object of a cluster, to a patch with which its pod runs without root.
+//!
+//! ```text
+//! Workload ─copy─▶ pod, recorded by a Job on its node ─▶ Profile of each container ─▶ patch ─▶ copy with it: Ready?
+//! ```
+
+mod carried;
+mod cluster;
+mod copies;
+mod follow;
+mod interrupt;
+mod kubectl;
+mod local;
+mod made;
+mod manifest;
+mod recorder;
+mod written;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use nrtrace_profiles::text::printable;
+
+use crate::args::PodArgs;
+use crate::failure::BadInput;
+use crate::terminal;
+use kubectl::Kubectl;
+use manifest::Workload;
+
+/// The name under which nrtrace is a plugin of kubectl: `kubectl nrtrace`.
+const PLUGIN: &str = "kubectl-nrtrace";
+
+/// The command line; called as kubectl's plugin, it is that of `nrtrace pod`.
+pub fn command_line() -> Vec<OsString> {
+    as_called(std::env::args_os().collect())
+}
+
+fn as_called(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_plugin = words.first().is_some_and(|own| Path::new(own).file_name() == Some(OsStr::new(PLUGIN)));
+    if is_plugin {
+        words.insert(1, "pod".into());
+    }
+    words
+}
+
+/// `nrtrace pod`
+pub fn pod(args: PodArgs) -> Result<ExitCode> {
+    interrupt::take()?;
+    let kubectl = Kubectl::new(&args.kubectl);
+    let is_file = is_file(&args.object)?;
+    if is_file && (args.local || has_no_cluster(&kubectl, &args)?) {
+        return local::prove(args);
+    }
+    if args.local {
+        let message = format!(
+            "--local proves a manifest, and {} is an object of a cluster: save it first",
+            args.object
+        );
+        return Err(BadInput(message).into());
+    }
+    cluster::run(&args, &kubectl)
+}
+
+/// Whether a file is meant, and not an object of the cluster.
+fn is_file(object: &str) -> Result<bool> {
+    let ending = Path::new(object).extension().and_then(OsStr::to_str).unwrap_or_default();
+    if object == "-" || Path::new(object).exists() || ["yaml", "yml", "json"].contains(&ending) {
+        return Ok(true);
+    }
+    match object.split_once('/') {
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => Ok(false),
+        _ => {
+            Err(BadInput(format!("{object} is neither a file nor an object of a cluster: TYPE/NAME")).into())
+        }
+    }
+}
+
+/// Whether kubectl has nothing to talk to, and the user did not ask for a cluster.
+fn has_no_cluster(kubectl: &Kubectl, args: &PodArgs) -> Result<bool> {
+    if args.prove || args.apply_dry_run || args.recorder_image.is_some() || args.node.is_some() {
+        return Ok(false);
+    }
+    match kubectl.ask(&["get", "--raw=/version"], None) {
+        Err(kubectl::Error::Missing { .. }) => Ok(true),
+        Err(error)
+            if ["localhost:8080", "current-context", "no configuration"]
+                .iter()
+                .any(|text| error.says(text)) =>
+        {
+            tell(args, "kubectl has no cluster to talk to: by podman, as with --local");
+            Ok(true)
+        }
+        Err(kubectl::Error::Interrupted(interrupted)) => Err(interrupted.into()),
+        _ => Ok(false),
+    }
+}
+
+/// Reads what is meant.
+fn workload(args: &PodArgs, kubectl: &Kubectl) -> Result<Workload> {
+    if is_file(&args.object)? {
+        return Workload::of_file(Path::new(&args.object), args.container.as_deref());
+    }
+    let mut words = vec!["get", args.object.as_str()];
+    if let Some(namespace) = &args.namespace {
+        words.extend(["--namespace", namespace]);
+    }
+    match kubectl.object(&words) {
+        Err(error) if error.is_not_found() => Err(BadInput(error.to_string()).into()),
+        object => Workload::of_object(object?),
+    }
+}
+
+fn tell(args: &PodArgs, text: &str) {
+    if !args.results.talk.quiet {
+        terminal::tell(format_args!("nrtrace: {}", printable(text)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_objects_are_told_apart() {
+        for file in ["-", "no-such.yaml", "./web.yml", "x.json"] {
+            assert!(is_file(file).unwrap(), "{file}");
+        }
+        for object in ["deployment/web", "statefulsets.apps/db"] {
+            assert!(!is_file(object).unwrap(), "{object}");
+        }
+        for neither in ["web", "/web", "web/", "a/b/c"] {
+            assert!(is_file(neither).is_err(), "{neither}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_of_kubectl_takes_what_pod_takes() {
+        let called = |words: &[&str]| as_called(words.iter().map(OsString::from).collect());
+        assert_eq!(called(&["/usr/bin/kubectl-nrtrace", "deployment/web"])[1..], ["pod", "deployment/web"]);
+        assert_eq!(called(&["nrtrace", "run"])[1..], ["run"]);
+    }
+}
