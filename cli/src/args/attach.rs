@@ -34,6 +34,13 @@ pub struct AttachArgs {
     #[arg(long, conflicts_with = "pid")]
     pub wait: bool,
 
+    /// Go on when the unit is restarted
+    ///
+    /// Wait for the next start of the unit, also where it runs already, and go on over all that follow, until --for or a
+    /// signal. Takes eBPF. Under systemd, with Type=notify, it says when it watches
+    #[arg(long, requires = "unit", conflicts_with = "wait")]
+    pub restarts: bool,
+
     /// Judge for this user [default: a fresh one]
     ///
     /// Judge for this user: a name or a number, in a container its own; with a group after a colon [default: a fresh
@@ -41,7 +48,7 @@ pub struct AttachArgs {
     #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]")]
     pub target_user: Option<String>,
 
-    /// What the files are named after [default: the unit, the container or the program]
+    /// What the files and a made-up user are named after [default: the unit, the container or the program]
     #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "NAME")]
     pub name: Option<String>,
 

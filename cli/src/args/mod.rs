@@ -32,7 +32,7 @@ pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
 pub use prove::{ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
-pub use service::ServiceArgs;
+pub use service::{FinishArgs, RecordArgs, ServiceArgs, ServiceCommand, UndoRecordArgs, UnitArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };

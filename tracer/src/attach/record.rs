@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::process::{self, Facts};
+use super::waiting::aim_at_unit;
 use super::{Arrival, Judged, Subject};
 use crate::collect::{Collector, Config, Within};
 use crate::course::{Attendant, Tree, Turn, Verdict};
@@ -36,6 +37,8 @@ pub struct Plan {
     pub record: Record,
     /// Files whose accesses are all kept, refused or not.
     pub paths: Vec<Pattern>,
+    /// The unit whose every start belongs to it, so that it is not over when the last process has ended.
+    pub restarts: Option<String>,
 }
 
 /// What a program in a container of nrtrace's own is to come to, and how it is ended then.
@@ -67,6 +70,7 @@ pub async fn record(
 ) -> Result<Recorded, Error> {
     let signals = Signals::take()?;
     let port_start = process::unprivileged_port_start(subject.main.pid);
+    let is_there = port_start.is_some() || Facts::read(subject.main.pid).is_some();
     let mut session = Session::new(plan, subject, judged, source, progress);
     session.attended = attended;
     match arrival {
@@ -83,7 +87,7 @@ pub async fn record(
     // Also when all had been reached before: whoever wants to end wants no further run.
     let asked = session.asked.then_some(Verdict::Interrupted);
     let collected = session.collector.finish();
-    let mut notes = notes(plan, subject, port_start.is_none());
+    let mut notes = notes(plan, subject, port_start.is_none() && is_there);
     notes.extend(collected.notes);
     let main = &subject.main;
     let run = RunFacts {
@@ -176,6 +180,8 @@ struct Session<'a> {
     /// Whether a signal asked to stop.
     asked: bool,
     ticks: u32,
+    /// Whether none of its processes is left, and its next start is looked out for.
+    rests: bool,
 }
 
 impl<'a> Session<'a> {
@@ -221,6 +227,7 @@ impl<'a> Session<'a> {
             over: false,
             asked: false,
             ticks: 0,
+            rests: false,
         }
     }
 
@@ -297,12 +304,24 @@ impl<'a> Session<'a> {
         }
         let elapsed = self.start.elapsed();
         self.over |= self.plan.run_for.is_some_and(|limit| elapsed >= limit);
+        self.await_restart()?;
         if self.ticks.is_multiple_of(TOLD) {
-            self.over |= self.is_gone();
+            self.over |= self.plan.restarts.is_none() && self.is_gone();
             let (counters, lost) = (self.collector.counters(), self.source.lost());
             (self.progress)(Progress::Running { elapsed, counters, lost });
         }
         self.ticks = self.ticks.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Looks out for the next start once the last process has ended: its control group will be another one.
+    fn await_restart(&mut self) -> Result<(), Error> {
+        let Some(unit) = &self.plan.restarts else { return Ok(()) };
+        let rests = !self.members.any_known();
+        if rests && !self.rests {
+            self.source.aim(&aim_at_unit(unit))?;
+        }
+        self.rests = rests;
         Ok(())
     }
 
@@ -353,6 +372,10 @@ impl<'a> Session<'a> {
     }
 
     fn exit(&self) -> Exit {
+        // The first process was that of one start.
+        if self.plan.restarts.is_some() {
+            return Exit::Running;
+        }
         match (self.stopping, self.end()) {
             (Some(_), Some(End::Exited(status))) => Exit::Stopped { status: Some(status) },
             (Some(_), _) => Exit::Stopped { status: None },
