@@ -6,6 +6,7 @@ mod artefacts;
 mod attach;
 mod check;
 mod compare;
+mod complete;
 mod doctor;
 mod emit;
 mod engine;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
+    complete::answer();
     let cli = Cli::parse();
     if matches!(
         cli.command,

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use nrtrace_tracer::attach::Target;
 use nrtrace_tracer::attach::cgroup::unit_name;
 
 use super::common::{Results, Watch};
 use super::value;
 use super::{EXIT_STATUS, MORE};
+use crate::complete;
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -45,7 +47,7 @@ pub struct AttachArgs {
     ///
     /// Judge for this user: a name or a number, in a container its own; with a group after a colon [default: a fresh
     /// user for processes that are root; others are judged by what they are really refused]
-    #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]")]
+    #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]", add = ArgValueCompleter::new(complete::users))]
     pub target_user: Option<String>,
 
     /// What the files and a made-up user are named after [default: the unit, the container or the program]
@@ -59,7 +61,8 @@ pub struct AttachArgs {
         long,
         value_name = "GROUP",
         value_delimiter = ',',
-        requires = "target_user"
+        requires = "target_user",
+        add = ArgValueCompleter::new(complete::groups)
     )]
     pub groups: Vec<String>,
 
@@ -89,7 +92,7 @@ pub struct Aim {
     pid: Option<i32>,
 
     /// A systemd unit; a service without its suffix as well
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::units))]
     unit: Option<String>,
 
     /// A control group: a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup
@@ -97,7 +100,7 @@ pub struct Aim {
     cgroup: Option<PathBuf>,
 
     /// A container of podman, docker, containerd, CRI-O or a bare OCI runtime
-    #[arg(long, value_name = "ID|NAME")]
+    #[arg(long, value_name = "ID|NAME", add = ArgValueCompleter::new(complete::containers))]
     container: Option<String>,
 }
 

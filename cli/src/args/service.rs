@@ -1,6 +1,7 @@
 //! Arguments of `nrtrace service`.
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 
 use super::common::{Lifetime, Results, Subject, Variables, Watch};
 use super::course::CourseArgs;
@@ -8,6 +9,7 @@ use super::prove::{SandboxArgs, SearchArgs};
 use super::run::{IdentityArg, RunArgs};
 use super::shape::Whole;
 use super::{EXIT_STATUS, MORE};
+use crate::complete;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,16 +28,20 @@ Examples:
 
 A unit that is called like one of the commands is named whole: record.service.";
 
+const SELDOM: [&str; 4] = ["all", "no_minimize", "run_for", "verbose"];
+
 const RECORD_EXAMPLES: &str = "\
 Examples:
   sudo nrtrace service record nginx
   nrtrace service status nginx
   sudo nrtrace service finish nginx -o out/
 
-Nothing of the unit is changed but that it waits for its recorder, and, where it runs as a user, is given all capabilities. That
-ends with finish, with undo, when the recorder ends however that comes, and with a reboot.
+Nothing of the unit is changed but that it waits for its recorder, and, where it runs as a user,
+is given all capabilities. That ends with finish, with undo, when the recorder ends however that
+comes, and with a reboot. A unit of root's is refused nothing as it is: it goes on as root, so that
+its files stay whose they are, and each access is judged for the user.
 
-Exit status: 0 it is recorded; 2 it cannot be, or is already; 3 it could not be done, and is taken back.";
+Exit status: 0 it is recorded; 2 it cannot be, or is already; 3 it could not be done: taken back.";
 
 /// Arguments of `service`.
 #[derive(Debug, Args)]
@@ -44,7 +50,12 @@ Exit status: 0 it is recorded; 2 it cannot be, or is already; 3 it could not be 
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_STATUS}"),
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // What is asked for seldom, so that all else is seen at once.
+    mut_args(|arg| match SELDOM.contains(&arg.get_id().as_str()) {
+        true => arg.hide_short_help(true),
+        false => arg,
+    })
 )]
 pub struct ServiceArgs {
     /// What to do with the living unit.
@@ -55,7 +66,7 @@ pub struct ServiceArgs {
     ///
     /// The unit: its name, or the path of its file. All its drop-ins count, as they do for systemd, which need not run. What it
     /// says of its program's start holds in the trials: commands before it, variables, user, directories, limits, what hardens
-    #[arg(value_name = "UNIT", required = true)]
+    #[arg(value_name = "UNIT", required = true, add = ArgValueCompleter::new(complete::units))]
     pub unit: Option<String>,
 
     /// Prove it, and keep also what it can live without
@@ -101,7 +112,7 @@ pub enum ServiceCommand {
 #[derive(Debug, Args)]
 pub struct UnitArgs {
     /// The unit, by its name
-    #[arg(value_name = "UNIT")]
+    #[arg(value_name = "UNIT", add = ArgValueCompleter::new(complete::units))]
     pub unit: String,
 }
 
@@ -113,7 +124,7 @@ pub struct RecordArgs {
     pub unit: UnitArgs,
 
     /// Judge a unit of root's for this user [default: one made up]
-    #[arg(long = "as", value_name = "USER|UID[:GID]")]
+    #[arg(long = "as", alias = "target-user", value_name = "USER|UID[:GID]", add = ArgValueCompleter::new(complete::users))]
     pub user: Option<String>,
 
     /// Do not restart it: its next start is recorded

@@ -188,9 +188,7 @@ pub fn finish(args: &FinishArgs) -> Result<ExitCode> {
     rotated::note(&mut profile, &results.shape.choices());
     conclude(results, false, &profile, output.as_ref(), &mut losses);
     if !results.talk.quiet {
-        tell(&format!(
-            "{unit} is as it was; what it was not seen to do is not in this, and nothing is proved: nrtrace service {unit} proves it"
-        ));
+        tell(&format!("{unit} is as it was; what it was not seen to do is not in this"));
     }
     Ok(losses.status(complete(0, &profile)))
 }
