@@ -43,11 +43,9 @@ pub fn users(word: &OsStr) -> Vec<CompletionCandidate> {
     }
 }
 
-/// Groups, `--groups`; each behind a comma.
+/// Groups, `--groups`.
 pub fn groups(word: &OsStr) -> Vec<CompletionCandidate> {
-    let text = word.to_string_lossy();
-    let before = text.rsplit_once(',').map(|(before, _)| format!("{before},")).unwrap_or_default();
-    beginning(word, meant::accounts("/etc/group").map(|group| format!("{before}{group}")))
+    beginning(word, meant::accounts("/etc/group"))
 }
 
 /// Services of this machine that can be started, by their names or, where a path is begun, by their files.

@@ -79,6 +79,8 @@ fn markdown() -> String {
     out
 }
 
-fn shown(all: &Command) -> impl Iterator<Item = &Command> {
-    all.get_subcommands().filter(|command| !command.is_hide_set())
+/// The subcommands, each followed by its own.
+fn shown(all: &Command) -> Vec<&Command> {
+    let own = all.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    own.flat_map(|command| std::iter::once(command).chain(shown(command))).collect()
 }

@@ -77,7 +77,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         return prove::run(&wanted);
     }
     let place = place::of(args)?;
-    let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
+    let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet).with_needs(
+        &settled.name,
+        &settled.facts,
+        &args.command,
+    );
     let recorded = match place {
         Place::Sandbox => place::sandboxed(args, &settled, &line),
         Place::Here(why) => {

@@ -54,13 +54,12 @@ pub fn property(unit: &str, name: &str) -> Result<String> {
     Ok(systemctl(&["show", "--value", "-p", name, "--", unit])?.trim().to_owned())
 }
 
-/// The last lines that a unit has logged.
-pub fn log(unit: &str, lines: usize) -> Vec<String> {
-    let lines = lines.to_string();
-    let output =
-        Command::new("journalctl").args(["--no-pager", "-q", "-o", "cat", "-n", &lines, "-u", unit]).output();
+/// What nrtrace said last as a unit, without what the manager says of it.
+pub fn last_words(unit: &str) -> String {
+    let asked = ["--no-pager", "-q", "-o", "cat", "-n", "2", "-t", "nrtrace", "-u", unit];
+    let output = Command::new("journalctl").args(asked).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    text.lines().collect::<Vec<_>>().join(" ")
 }
 
 /// In a group of its own: what a terminal interrupts is nrtrace, which then takes back what it did.

@@ -52,6 +52,7 @@ def start(unit):
     if os.fork() == 0:
         # The unit's keeper: what is to run afterwards runs however it ends.
         os.setsid()
+        heard.close()
         said = open(f"{STATE}/{unit}.log", "a")
         null = open("/dev/null")
         for stream in (0, 1, 2):

@@ -18,7 +18,8 @@ const PRELUDE: &str = r#"
     chmod 755 /srv/guarded
     printf '#!/bin/sh\nrm -f /srv/guarded/made\necho x >/srv/guarded/made\nexec sleep 1000\n' >/usr/local/bin/probe
     chmod 755 /usr/local/bin/probe /usr/local/sbin/systemctl
-    unit=probe-$$
+    # Control groups are the whole machine's.
+    unit=probe-$(cut -d- -f1 /proc/sys/kernel/random/uuid)
     trap 'systemctl stop $unit.service' EXIT
     service() {
         printf '[Service]\n%s\nExecStart=/usr/local/bin/probe a b\n' "$1" >/etc/systemd/system/$unit.service
@@ -33,9 +34,8 @@ const PRELUDE: &str = r#"
 
 fn run(script: &str) -> (Finished, Sandbox) {
     let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
-    let text = format!(
-        "set -e\ncat >/usr/local/sbin/systemctl <<'PYTHON'\n{SYSTEMCTL}PYTHON\n{PRELUDE}\n{script}"
-    );
+    let text =
+        format!("set -e\ncat >/usr/local/sbin/systemctl <<'PYTHON'\n{SYSTEMCTL}PYTHON\n{PRELUDE}\n{script}");
     let finished = sandbox.script(&text).unwrap();
     (finished, sandbox)
 }

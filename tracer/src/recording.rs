@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use nix::sys::utsname::uname;
 use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Backend, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use nrtrace_profiles::event::{Backend, Event, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
 use nrtrace_profiles::glob::Pattern;
 use uuid::Uuid;
 
@@ -181,5 +181,9 @@ impl Sink for Collector {
 
     fn counters(&self) -> Counters {
         Collector::counters(self)
+    }
+
+    fn events(&self) -> &[Event] {
+        Collector::events(self)
     }
 }

@@ -28,9 +28,6 @@ use crate::results::{self, complete, conclude};
 use crate::systemd::{self, systemctl, systemctl_until};
 use crate::{programs, rotated, terminal};
 
-/// Of the recorder's log, so many lines are shown when it fails.
-const LINES: usize = 2;
-
 /// `nrtrace service record UNIT`
 pub fn record(args: &RecordArgs) -> Result<ExitCode> {
     let (started, recording) = (super::read(&args.unit.unit)?, of(&args.unit)?);
@@ -42,13 +39,14 @@ pub fn record(args: &RecordArgs) -> Result<ExitCode> {
     let how = how(args, &started)?;
     let signals = Signals::take()?;
     let was_active = recording.is_active()?;
+    recording.claim(&how)?;
     let mut taking = Taking { recording: Some(&recording), restart: was_active && !args.no_restart };
-    recording.make(&how)?;
+    recording.add_drop_in(&how)?;
     let cancelled = || anyhow!("interrupted: {unit} is as it was");
     match systemctl_until(&["start", recorder], &signals) {
         Ok(answer) => answer.ok_or_else(cancelled)?,
         Err(_) => {
-            let said = systemd::log(recorder, LINES).join(" ");
+            let said = systemd::last_words(recorder);
             return Err(anyhow!(
                 "it cannot be recorded: {said} (nrtrace service {unit} proves it in a sandbox)"
             ));
@@ -167,7 +165,8 @@ pub fn finish(args: &FinishArgs) -> Result<ExitCode> {
     let output = results::open(results.output.as_deref(), &results.files)?;
     // From here on it is not left half done.
     let _signals = Signals::take()?;
-    let restarts = recording.is_active()? && !args.no_restart;
+    let is_watched = recording.drop_in().exists();
+    let restarts = is_watched && recording.is_active()? && !args.no_restart;
     recording.take_drop_in()?;
     if permissive {
         recording.end()?;
@@ -176,7 +175,7 @@ pub fn finish(args: &FinishArgs) -> Result<ExitCode> {
     let restarted = if restarts { systemctl(&["restart", unit]).map(drop) } else { Ok(()) };
     recording.end()?;
     let profile = profile(&recording, &args.unit);
-    let said = systemd::log(&recording.recorder, LINES).join(" ");
+    let said = systemd::last_words(&recording.recorder);
     recording.take_away()?;
     let mut losses = Losses::default();
     losses.unless(restarted);
@@ -224,7 +223,7 @@ pub fn status(args: &UnitArgs) -> Result<ExitCode> {
     let state = of_recorder("ActiveState")?;
     if state != "active" {
         let since = of_recorder("InactiveEnterTimestamp")?;
-        let said = systemd::log(recorder, LINES).join(" ");
+        let said = systemd::last_words(recorder);
         terminal::print(&format!(
             "{unit} is no longer recorded, since {since}: its recorder ended ({}), and the unit is as it was. {}\n{}\n",
             of_recorder("Result")?,

@@ -1,8 +1,8 @@
 //! What is on the machine while a unit is recorded: a drop-in, a unit that records, and its results. All of it is below
 //! `/run`, so that the next boot knows nothing of it.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ use nrtrace_profiles::emit::escape::unit::argument;
 use nrtrace_profiles::unit::Name;
 
 use super::find::RECORDED;
+use crate::failure::BadInput;
 use crate::results::PROFILE;
 use crate::systemd::{self, UNITS, systemctl};
 
@@ -113,18 +114,31 @@ impl Recording {
         )
     }
 
-    /// Writes all of it, and has the manager read it.
+    /// Begins it, with the unit that records. No other recording of the unit is begun from here on.
     ///
     /// # Errors
-    /// When that fails; what was written is to be taken away then.
-    pub fn make(&self, how: &How) -> Result<()> {
-        for (path, text) in
-            [(self.recorder_file(), self.recorder_text(how)), (self.drop_in(), self.drop_in_text(how))]
-        {
-            let directory = path.parent().unwrap_or(Path::new(UNITS));
-            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
+    /// When there is one, or the file cannot be written.
+    pub fn claim(&self, how: &How) -> Result<()> {
+        let path = self.recorder_file();
+        let file =
+            File::create_new(&path).and_then(|mut file| file.write_all(self.recorder_text(how).as_bytes()));
+        match file {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(BadInput(format!("{} is being recorded", self.unit)).into())
+            }
+            written => written.with_context(|| path.display().to_string()),
         }
+    }
+
+    /// Writes the drop-in, and has the manager read it.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn add_drop_in(&self, how: &How) -> Result<()> {
+        let path = self.drop_in();
+        let directory = path.parent().unwrap_or(Path::new(UNITS));
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        fs::write(&path, self.drop_in_text(how)).with_context(|| path.display().to_string())?;
         systemctl(&["daemon-reload"]).map(drop)
     }
 
@@ -148,6 +162,11 @@ impl Recording {
     /// # Errors
     /// When the manager cannot be asked.
     pub fn end(&self) -> Result<()> {
+        // One that the manager does not know is none that it could stop.
+        let state = systemd::property(&self.recorder, "ActiveState")?;
+        if ["inactive", "failed"].contains(&state.as_str()) {
+            return Ok(());
+        }
         systemctl(&["stop", &self.recorder]).map(drop)
     }
 

@@ -37,7 +37,7 @@ use crate::ways::grants;
 pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
 pub use remedy::{Remedy, Verdict, done, remedies, verdict};
 pub use systemd::hardening;
-pub use table::{Style, View, example, pairs, table};
+pub use table::{Style, View, example, found, pairs, table};
 
 /// What can be written from a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,6 +21,7 @@ use groups::{Group, few, groups};
 use paper::{BOLD, GREEN, Paper, RED, YELLOW, columns, padded};
 
 pub(super) use evidence::unexplained;
+pub use groups::found;
 pub(crate) use listens::listen;
 
 /// Whether the table may use terminal colours.

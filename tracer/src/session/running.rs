@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpgid, getpgrp};
-use nrtrace_profiles::event::{Exit, Phase};
+use nrtrace_profiles::event::{self, Event, Exit, Phase};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::MissedTickBehavior;
@@ -23,6 +23,8 @@ use crate::members::Members;
 
 /// One in so many ticks is told as progress.
 const TOLD: u32 = 10;
+/// Of what may be a need, so many events are told while the program runs.
+const SEEN: usize = 500;
 
 /// Who looks after the program.
 pub(super) struct Beside<'a> {
@@ -52,6 +54,9 @@ pub(super) struct Running<'a> {
     /// Somebody has killed the guardian, and so cut the run off.
     cut_off: bool,
     ticks: u32,
+    /// Events that were looked at for what may be a need, and how many of them were told.
+    looked_at: usize,
+    seen: usize,
 }
 
 impl<'a> Running<'a> {
@@ -83,6 +88,8 @@ impl<'a> Running<'a> {
             end: None,
             cut_off: false,
             ticks: 0,
+            looked_at: 0,
+            seen: 0,
         }
     }
 
@@ -219,10 +226,23 @@ impl<'a> Running<'a> {
         }
         if self.ticks.is_multiple_of(TOLD) {
             let (counters, lost) = (self.sink.counters(), self.source.lost());
+            self.tell_seen();
             (self.progress)(Progress::Running { elapsed, counters, lost });
         }
         self.ticks = self.ticks.wrapping_add(1);
         Ok(())
+    }
+
+    /// Tells what may be a need and was not told yet.
+    fn tell_seen(&mut self) {
+        let events = self.sink.events();
+        let new = events.get(self.looked_at..).unwrap_or_default();
+        self.looked_at = events.len();
+        let room = SEEN - self.seen;
+        for event in new.iter().filter(|event| may_be_needed(event)).take(room) {
+            self.seen += 1;
+            (self.progress)(Progress::Seen(Box::new(event.clone())));
+        }
     }
 
     /// Sees how the program's course comes along.
@@ -348,4 +368,10 @@ pub(crate) fn pollable(fd: BorrowedFd<'_>) -> std::io::Result<AsyncFd<OwnedFd>> 
 pub(crate) fn has_ended(pid: i32) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     !matches!(waitid(Id::Pid(Pid::from_raw(pid)), flags), Ok(WaitStatus::StillAlive))
+}
+
+fn may_be_needed(event: &Event) -> bool {
+    let refused = event::Outcome::Failure { errno: libc::EACCES } == event.outcome
+        || event::Outcome::Failure { errno: libc::EPERM } == event.outcome;
+    !event.checks.is_empty() || refused || event.outcome == event::Outcome::Answered
 }
