@@ -15,7 +15,7 @@ use crate::{Capability, RawText};
 
 pub use accounts::Accounts;
 pub(crate) use end::is_zero;
-pub use end::{Exit, Milestones, TraceEnd};
+pub use end::{Exit, Greeting, Milestones, TraceEnd};
 pub use obstacle::{Cause, Obstacle};
 
 /// A finished recording.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::RawText;
 use crate::accesses::Accesses;
 use crate::classify::{files, unite, unite_unexplained};
-use crate::event::{Exit, Identity, Mode, Record};
+use crate::event::{Exit, Greeting, Identity, Mode, Record};
 use crate::glob::Pattern;
 use crate::profile::{Listen, Profile, Run, Timeline};
 use crate::requirement::{Access, Need, Requirement, Seconds, Severity};
@@ -255,6 +255,7 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
             .max_by_key(|run| rank(run.exit))
             .map_or(Vec::new(), |run| run.said.clone()),
         duration: Seconds(sum(|run| run.duration.0)),
+        greetings: greetings(all),
         cwd: first.run.cwd.clone(),
         environment: environment.into_iter().cloned().collect(),
         given: given.into_iter().cloned().collect(),
@@ -264,6 +265,14 @@ fn run(first: &Profile, all: &[&Profile]) -> Run {
         missing_capabilities: missing.into_iter().collect(),
         unprivileged_port_start: each().map(|run| run.unprivileged_port_start).max().unwrap_or_default(),
     }
+}
+
+/// What each run answered.
+fn greetings(all: &[&Profile]) -> Vec<Greeting> {
+    let each = || all.iter().map(|profile| &profile.run.greetings);
+    let mut common = each().next().cloned().unwrap_or_default();
+    common.retain(|greeting| each().all(|of_run| of_run.contains(greeting)));
+    common
 }
 
 /// The worst end counts.

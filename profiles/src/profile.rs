@@ -7,7 +7,9 @@ use crate::Capability;
 use crate::RawText;
 use crate::accesses::Accesses;
 use crate::container::Container;
-use crate::event::{Attached, Backend, Exit, FileType, Identity, Mode, Obstacle, Phase, Protocol, Record};
+use crate::event::{
+    Attached, Backend, Exit, FileType, Greeting, Identity, Mode, Obstacle, Phase, Protocol, Record,
+};
 use crate::knowledge::Fact;
 use crate::proof::ProfileProof;
 use crate::requirement::{Requirement, Seconds};
@@ -112,6 +114,9 @@ pub struct Run {
     /// When the program was ready, and from when on nothing privileged happened; where readiness was waited for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timeline: Option<Timeline>,
+    /// How it answered clients that came at the end of a run that was to be proved; trials have to answer so, too.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub greetings: Vec<Greeting>,
     /// The working directory the program started in.
     pub cwd: RawText,
     /// Variables that can redirect files, as the program had them.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Greeting;
 use crate::text::Seconds;
 
 /// What a program does with a file.
@@ -136,6 +137,9 @@ pub struct ProfileProof {
     /// The workload it was exercised with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exercise: Option<String>,
+    /// How it answered a client in each trial, as in the run before.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub greetings: Vec<Greeting>,
     /// How long it had to live on after that.
     pub settled: Seconds,
     /// Trials made.

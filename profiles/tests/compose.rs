@@ -92,6 +92,7 @@ fn proof() -> ProfileProof {
         minimal: false,
         readiness: None,
         exercise: None,
+        greetings: Vec::new(),
         settled: Seconds(1_000_000_000),
         trials: 3,
         took: None,

@@ -156,6 +156,7 @@ fn proof() -> ProfileProof {
         minimal: true,
         readiness: None,
         exercise: None,
+        greetings: Vec::new(),
         settled: Seconds(1_000_000_000),
         trials: 3,
         took: None,

@@ -127,6 +127,7 @@ fn what_is_not_sure_is_said_first_and_is_not_green() {
             minimal: true,
             readiness: None,
             exercise: None,
+            greetings: Vec::new(),
             settled: Seconds(0),
             trials: 16,
             took: Some(Seconds(31_000_000_000)),

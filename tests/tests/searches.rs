@@ -125,3 +125,45 @@ fn ctrl_c_in_a_search_says_where_it_goes_on() {
     );
     assert!(said.contains(&kept) && said.contains("trials of an earlier search"), "{finished}");
 }
+
+/// A server that is ready once it listens on port 4000, and what it does for each client.
+fn serves(client: &str) -> String {
+    format!(
+        r#"
+use IO::Socket::INET;
+my $all = IO::Socket::INET->new(Listen => 5, LocalPort => 4000, ReuseAddr => 1) or die "listen: $!\n";
+while (my $client = $all->accept) {{ {client}; close $client }}"#
+    )
+}
+
+const LISTENS: &str = "--ready-port 4000 --settle 200ms";
+
+#[test]
+fn who_listens_and_does_not_serve_as_before_is_not_proved() {
+    let script = serves(r#"print $client $> == 0 ? "220 welcome\r\n" : "500 must be root\r\n""#);
+    let (profile, finished) = searched("", &script, LISTENS);
+    assert!(ended_with(&finished, 1) && !profile.proof.unwrap().lives, "{finished}");
+    let told = String::from_utf8_lossy(&finished.stderr);
+    let answered = "answered a client on tcp 4000 with `500 must be root`, where it answered 220 before";
+    assert!(told.contains(answered), "{told}");
+}
+
+#[test]
+fn what_it_takes_to_answer_a_client_is_a_need() {
+    let script =
+        serves(r#"print $client open(F, '<', '/etc/watcher.motd') ? "220 welcome\r\n" : "421 not now\r\n""#);
+    let (profile, finished) = searched("install -m 600 /dev/null /etc/watcher.motd", &script, LISTENS);
+    let proof = profile.proof.as_ref().unwrap();
+    assert!(ended_with(&finished, 0) && proof.lives, "{finished}");
+    assert!(access(&profile, "path:/etc/watcher.motd").any(|access| *access == Access::Read), "{finished}");
+    let [greeting] = proof.greetings.as_slice() else { panic!("{proof:?}") };
+    assert_eq!((greeting.port, greeting.waits, greeting.status.as_str()), (4000, false, "220"));
+}
+
+#[test]
+fn who_ends_with_the_first_client_is_not_asked_by_one() {
+    let script = serves(r#"print $client "bye\r\n"; exit 3"#);
+    let (profile, finished) = searched("", &script, LISTENS);
+    let proof = profile.proof.as_ref().unwrap();
+    assert!(ended_with(&finished, 0) && proof.lives && proof.greetings.is_empty(), "{finished}");
+}

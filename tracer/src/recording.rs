@@ -106,16 +106,17 @@ pub async fn record(
         unresolved: collected.unresolved,
         dropped_calls: collected.dropped_calls,
         exit: ended.exit,
-        milestones: ended.course.as_ref().map(|(milestones, _)| *milestones),
+        milestones: ended.course.as_ref().map(|came| came.milestones),
         daemon: ended.daemon,
         cut_off: ended.cut_off,
         duration: u64::try_from(ended.duration.as_nanos()).unwrap_or(u64::MAX),
+        greetings: ended.course.as_ref().map(|came| came.greetings.clone()).unwrap_or_default(),
         stderr: collected.stderr,
         notes,
         accounts: collected.accounts,
     };
     let trace = Trace { run, events: collected.events, end };
-    let verdict = ended.course.map(|(_, verdict)| verdict);
+    let verdict = ended.course.map(|came| came.verdict);
     let (output, left) = (ended.output, collected.left);
     Ok(Recorded { trace, status: ended.status, program: ended.program, verdict, output, left })
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::layout::Aim;
-use nrtrace_profiles::event::{Event, Exit, Milestones, Phase};
+use nrtrace_profiles::event::{Event, Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
 use serde::{Deserialize, Serialize};
 
 use self::running::{Beside, Running};
 pub(crate) use self::running::{has_ended, pollable};
 pub use crate::collect::Counters;
-use crate::course::{Attendant, Capture, Course, Verdict};
+use crate::course::{Attendant, Came, Capture, Course};
 use crate::launch::environment::{self, Home, Origin, Variables};
 use crate::launch::privileges::{self, Privileges};
 use crate::launch::signals::{Relay, Signals};
@@ -219,7 +219,7 @@ pub struct Ended {
     /// Things worth telling the user.
     pub notes: Vec<String>,
     /// What it came to, and when; where something was waited for.
-    pub course: Option<(Milestones, Verdict)>,
+    pub course: Option<Came>,
     /// The end of its output, where that was kept.
     pub output: Vec<u8>,
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use nrtrace_tracer::course::{Course, Readiness};
+use nrtrace_tracer::course::{Course, Greets, Readiness};
 
 use super::value;
 
@@ -81,6 +81,8 @@ impl CourseArgs {
         Course {
             readiness: self.readiness(),
             ready_timeout: self.ready_timeout,
+            asleep: None,
+            greets: Greets::default(),
             exercise: self.exercise.clone(),
             exercise_timeout: self.exercise_timeout,
             stays: self.stays,

@@ -12,16 +12,18 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::course::{Capture, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
 use super::bench::last_words;
+use super::greeted::{self, as_root};
 use super::image;
+use super::minimize::beside;
 use super::run::Wanted;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified};
-use super::{Place, Prover, course, ready_timeout};
+use super::{Place, Prover, course, end_again, ready_timeout};
 use crate::origin;
 use crate::place;
 use crate::programs;
@@ -59,7 +61,14 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
     if let Place::Image(image) = &prover.place {
         return image::choose(wanted, prover, image);
     }
-    let first = record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass)?;
+    let is_asked = prover.private_network && wanted.args.course.exercise.is_none();
+    let (as_root, first) = beside(
+        is_asked,
+        || if is_asked { as_root(prover, &wanted.identity) } else { Vec::new() },
+        || record(wanted, prover, &wanted.identity, wanted.policy, None, Capture::Pass),
+    );
+    let first = first?;
+    let prover = &Prover { as_root, ..prover.clone() };
     if wanted.args.subject.user.is_some() {
         return Ok(live(wanted, prover, first)?.0);
     }
@@ -67,36 +76,57 @@ pub fn choose(wanted: &Wanted<'_>, prover: &Prover) -> Result<Chosen> {
         wanted.args.command.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
     let program = program.rsplit('/').next().unwrap_or_default();
     let shown = Trials::new(&wanted.name, &wanted.args.results.talk);
-    let mut waiting = VecDeque::from(others(&first.profile, program));
-    let (mut first, mut tried) = (Some(first), Vec::new());
+    let waiting = VecDeque::from(others(&first.profile, program));
+    let side_by_side = prover.private_network && first.failure.is_none() && !waiting.is_empty();
+    let first = move || live(wanted, prover, first);
+    std::thread::scope(|scope| {
+        // Trials mostly wait: the first user's cost no time beside those of others.
+        let last: Box<dyn FnOnce() -> Result<(Chosen, Vec<Profile>)>> = if side_by_side {
+            let first = scope.spawn(first);
+            Box::new(|| first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        } else {
+            Box::new(first)
+        };
+        Ok(best(tried(wanted, prover, (waiting, program), last, &shown)?, &shown))
+    })
+}
+
+/// Tries users, and if none of them needs nothing, the one who is `last`.
+fn tried(
+    wanted: &Wanted<'_>,
+    prover: &Prover,
+    (mut waiting, program): (VecDeque<Candidate>, &str),
+    last: impl FnOnce() -> Result<(Chosen, Vec<Profile>)>,
+    shown: &Trials,
+) -> Result<Vec<Tried>> {
+    let (mut last, mut tried) = (Some(last), Vec::new());
     let mut known: BTreeSet<(u32, u32)> = BTreeSet::new();
     loop {
         let next = if known.len() < MOST && !prover.patience.is_over() { waiting.pop_front() } else { None };
-        let (who, is_weak, recorded) = match (next, &mut first) {
-            (Some(Candidate { identity, .. }), _) if !known.insert((identity.uid, identity.gid)) => continue,
-            (Some(Candidate { identity, why, is_weak }), _) => {
+        let (who, is_weak, (chosen, seen)) = match next {
+            Some(Candidate { identity, .. }) if !known.insert((identity.uid, identity.gid)) => continue,
+            Some(Candidate { identity, why, is_weak }) => {
                 let identity = Identity { groups: wanted.identity.groups.clone(), ..identity };
                 let who = format!("{}, {why}", identity.user);
                 shown.say(&format!("running as {who}"));
-                (who, is_weak, record(wanted, prover, &identity, wanted.policy, None, Capture::Keep)?)
+                let recorded = record(wanted, prover, &identity, wanted.policy, None, Capture::Keep)?;
+                (who, is_weak, live(wanted, prover, recorded)?)
             }
-            (None, first) => match first.take() {
-                Some(first) => ("a new user".to_owned(), false, first),
-                None => break,
+            None => match last.take() {
+                Some(last) => ("a new user".to_owned(), false, last()?),
+                None => return Ok(tried),
             },
         };
-        let (chosen, seen) = live(wanted, prover, recorded)?;
         let (lives, cost) = (chosen.verified.lives(), users::cost(&chosen.profile));
         tried.push(Tried { who, is_weak, chosen });
         if lives && cost == 0 && !is_weak {
-            break;
+            return Ok(tried);
         }
         if !lives {
             // A run that went further, or its trials, may point to somebody else.
             waiting.extend(seen.iter().flat_map(|profile| others(profile, program)));
         }
     }
-    Ok(best(tried, &shown))
 }
 
 /// A user, and what came of it.
@@ -136,10 +166,12 @@ fn live(wanted: &Wanted<'_>, prover: &Prover, mut recorded: Recorded) -> Result<
     let made = made(&recorded.profile);
     let mut prover = prover.clone();
     prover.lasts = outlasting(&recorded);
+    prover.grace = end_again(&recorded.profile, prover.grace);
     if recorded.failure.is_some() {
         recorded = repeat(wanted, &prover, recorded, &made)?;
     }
     let Recorded { mut profile, report, failure, suspected, mut seen } = recorded;
+    profile.run.greetings = greeted::wanted(&profile, &prover.as_root);
     origin::note(&mut profile, &report.trace);
     let recorded_well = failure.is_none();
     if let Some(verified) = failure.and_then(|failure| without_trial(&prover, &mut profile, failure, report))
@@ -225,9 +257,17 @@ fn record(
     shown.say("running in a sandbox, refused nothing");
     let prepared = prepared.map(|profile| Box::new(profile.clone()));
     let rights = Rights::Recorded { identity: identity.clone(), mode: Mode::Permissive, policy, prepared };
-    let request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
+    let mut request = prover.request(rights, prover.patience.course(&prover.course), true, capture);
     let Place::Machine(lender) = &prover.place else { bail!("an image is recorded in its container") };
+    if wanted.args.course.exercise.is_none() {
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Anybody);
+    }
     let mut report = trial::run(&request, lender)?;
+    if greeted::is_ended_by_client(&report) {
+        shown.say("a client ended it; running again without");
+        request.course.iter_mut().for_each(|course| course.greets = Greets::Nobody);
+        report = trial::run(&request, lender)?;
+    }
     prover.patience.learn(report.verdict.as_ref());
     let mut profile = classify::profile(&report.trace, &wanted.name);
     if let Some(unit) = &wanted.unit {

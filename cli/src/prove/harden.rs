@@ -14,59 +14,56 @@ use nrtrace_tracer::apply::Unit;
 use nrtrace_tracer::course::{Course, Verdict};
 use nrtrace_tracer::trial::TrialError;
 
-use super::{Prover, minimize};
+use super::Prover;
 use crate::args::Talk;
 use crate::progress::Trials;
 
 /// How long is looked for what hardens: it is more than what was asked, and each trial that fails may wait for readiness.
 const SEARCH: Duration = Duration::from_secs(60);
 
-/// Tries it, and writes into the profile's proof what the program lives with; it has been proved otherwise. With `longer`,
-/// it has to live so many times as long with the result once, unless the proof says that it has, and trials before that are
-/// brief. What there is no time for is said, and left out.
-pub fn harden(prover: &Prover, profile: &mut Profile, longer: u32, talk: &Talk) -> Result<()> {
+/// What a search came to.
+#[derive(Default)]
+pub struct Hardened {
+    /// What the program lives with, together.
+    pub held: BTreeSet<String>,
+    /// Trials made.
+    pub trials: u32,
+    /// What there was to be tried.
+    candidates: Vec<Vec<String>>,
+}
+
+/// Looks for the most that can be taken away. What there is no time for is said, and left out.
+pub fn search(prover: &Prover, profile: &Profile, shown: &Trials) -> Result<Hardened> {
     // A pod is confined as its securityContext says, which is tried as a whole.
     if prover.place.image().is_some() {
-        return Ok(());
+        return Ok(Hardened::default());
     }
-    let shown = Trials::new(&profile.name, talk);
     let candidates = candidates(prover, profile);
-    let known = profile.proof.as_ref().map(|proof| &proof.hardening);
-    if longer > 1 && known.is_some_and(|known| *known == firsts(&candidates)) {
-        tell(profile, &prover.choices, &candidates, &shown);
-        return Ok(());
-    }
-    let mut trials = 0;
-    let mut try_with = |held: &BTreeSet<String>, course: &Course| -> Result<bool, TrialError> {
-        shown.say(&format!("hardening, trial {}: {} directives", trials + 1, held.len()));
-        trials += 1;
-        lives(prover, profile, held, course)
-    };
-    let (start, mut brief) = (Instant::now(), prover.course.clone());
-    if longer > 1 {
-        brief.settle = minimize::brief(prover, profile);
-    }
+    let (start, mut trials) = (Instant::now(), 0);
     let found = prove::harden(&candidates, &hardening::is_often_too_much, &mut |set| {
-        if start.elapsed() > SEARCH { Ok(None) } else { try_with(set, &brief).map(Some) }
+        if start.elapsed() > SEARCH {
+            return Ok::<_, TrialError>(None);
+        }
+        trials += 1;
+        shown.say(&format!("hardening, trial {trials}: {} directives", set.len()));
+        lives(prover, profile, set, &prover.course).map(Some)
     })?;
     if !found.untried.is_empty() {
         let (after, untried) = (start.elapsed().as_secs(), found.untried.join(", "));
         shown.note(&format!("the search for what hardens was cut off after {after} s; not tried: {untried}"));
     }
-    let mut held = found.held;
-    if longer > 1 && !held.is_empty() {
-        let course = Course { settle: prover.course.settle * longer, ..prover.course.clone() };
-        // One death may be bad luck.
-        if !try_with(&held, &course)? && !try_with(&held, &course)? {
-            shown.note("with what hardens it lives for a short time only: that is left out");
-            held.clear();
-        }
-    }
+    Ok(Hardened { held: found.held, trials, candidates })
+}
+
+/// Looks for it, and writes into the profile's proof what the program lives with; it has been proved otherwise.
+pub fn harden(prover: &Prover, profile: &mut Profile, talk: &Talk) -> Result<()> {
+    let shown = Trials::new(&profile.name, talk);
+    let found = search(prover, profile, &shown)?;
     if let Some(proof) = &mut profile.proof {
-        proof.trials += trials;
-        proof.hardening = held;
+        proof.trials += found.trials;
+        proof.hardening.clone_from(&found.held);
     }
-    tell(profile, &prover.choices, &candidates, &shown);
+    tell(profile, &prover.choices, &found, &shown);
     Ok(())
 }
 
@@ -78,18 +75,6 @@ fn candidates(prover: &Prover, profile: &Profile) -> Vec<Vec<String>> {
     candidates.iter_mut().for_each(|lines| lines.retain(|line| is_applied(line)));
     candidates.retain(|lines| !lines.is_empty());
     candidates
-}
-
-fn firsts(candidates: &[Vec<String>]) -> BTreeSet<String> {
-    candidates.iter().filter_map(|lines| lines.first().cloned()).collect()
-}
-
-/// The most that can be taken away.
-pub fn all(prover: &Prover, profile: &Profile) -> BTreeSet<String> {
-    if prover.place.image().is_some() {
-        return BTreeSet::new();
-    }
-    firsts(&candidates(prover, profile))
 }
 
 /// Whether a trial on this machine applies a directive.
@@ -118,10 +103,12 @@ fn applied(not_applied: &[String], held: &BTreeSet<String>) -> bool {
     held.iter().all(|line| not_applied.iter().all(|text| !text.starts_with(line.as_str())))
 }
 
-fn tell(profile: &Profile, choices: &Choices, candidates: &[Vec<String>], shown: &Trials) {
-    let Some(proof) = &profile.proof else { return };
+/// Says what hardens of all that was tried, and what it is worth.
+pub fn tell(profile: &Profile, choices: &Choices, found: &Hardened, shown: &Trials) {
+    let Some(proof) = profile.proof.as_ref().filter(|_| !found.candidates.is_empty()) else { return };
     let held = |lines: &&Vec<String>| lines.iter().any(|line| proof.hardening.contains(line));
-    let refused: Vec<&str> = candidates
+    let refused: Vec<&str> = found
+        .candidates
         .iter()
         .filter(|lines| !held(lines))
         .filter_map(|lines| lines.first())

@@ -10,12 +10,12 @@ use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Found, atoms, conclude, without};
 use nrtrace_tracer::course::Verdict;
-use nrtrace_tracer::trial::TrialError;
 
 use super::bench::{Trying, tried};
+use super::harden::{self, Hardened};
 use super::journal::Journal;
 use super::verify::{self, Verified};
-use super::{Prover, harden, late, ready_timeout};
+use super::{Prover, asleep, late, ready_timeout};
 use crate::args::{SearchArgs, Talk};
 use crate::progress::Trials;
 
@@ -31,7 +31,9 @@ pub struct Wanted<'a> {
 }
 
 /// How many times as long the result has to live.
-pub const LONGER_LIFE: u32 = 4;
+const LONGER_LIFE: u32 = 3;
+/// One death with all that hardens may be bad luck.
+const HARDENED: usize = 2;
 /// How often the search is made again with a longer time to settle.
 const LONGER: usize = 3;
 
@@ -42,6 +44,7 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
     let shown = Trials::new(&profile.name, wanted.talk);
     let mut prover = wanted.prover.clone();
     prover.course.ready_timeout = ready_timeout(&prover, profile, Some(wanted.verified));
+    prover.course.asleep = asleep(profile, Some(wanted.verified));
     // It has been ready; a trial that is not says nothing of the next.
     prover.patience = Arc::default();
     let whole = prover.course.settle;
@@ -63,17 +66,29 @@ pub fn minimize(wanted: &Wanted<'_>, profile: &mut Profile) -> Result<bool> {
             shown.note(&format!("with everything granted, the program {}", found.how));
             return Ok(refuted(profile));
         }
-        let outlived = outlives(&prover, profile, &found, whole.max(prover.course.settle), &shown)?;
+        let hardened = harden::search(&prover, &without(profile, &found.removed()), &shown)?;
+        trials += hardened.trials;
+        let length = whole.max(prover.course.settle);
+        let mut last = prover.clone();
+        last.course.settle = length;
+        let (outlived, watched) = beside(
+            prover.private_network,
+            || outlives(&prover, profile, &found, &hardened, length, &shown),
+            || watched(&last, profile, &found, wanted.talk),
+        );
+        let (outlived, watched) = (outlived?, watched?);
         if let Some(longer) = outlived.longer {
             prover.course.settle = longer;
             continue;
         }
-        prover.course.settle = prover.course.settle.max(whole);
         let died = before + outlived.died;
-        let lives = finish(&prover, profile, &found, trials, Outlived { died, ..outlived }, wanted.talk)?;
+        let lives = finish(&last, profile, &found, trials, Outlived { died, ..outlived }, watched, &shown);
         journal.remove();
-        if !lives && profile.proof.as_ref().is_some_and(|proof| proof.flaked > 0) {
-            let often = profile.proof.as_ref().map_or(0, |proof| proof.flaked);
+        if lives {
+            harden::tell(profile, &prover.choices, &hardened, &shown);
+        } else if let Some(often) =
+            profile.proof.as_ref().map(|proof| proof.flaked).filter(|often| *often > 0)
+        {
             shown.note(&format!(
                 "it is flaky: with all that is granted it failed {often} times and lived at others, so nothing is proved"
             ));
@@ -100,7 +115,7 @@ fn jobs(private_network: bool) -> usize {
 /// How long each trial of the search settles, unless that was said. Where little that the run needed came after it was ready,
 /// most of what is missed shows soon; the result has to live long, and where it does not, the search is made again with
 /// more time.
-pub fn brief(prover: &Prover, profile: &Profile) -> Duration {
+fn brief(prover: &Prover, profile: &Profile) -> Duration {
     let whole = prover.course.settle;
     match late(profile) {
         Some(late) if !prover.settles => whole.min((whole / 4 + late * 4).max(prover.lasts)),
@@ -119,11 +134,13 @@ struct Outlived {
     hardening: BTreeSet<String>,
 }
 
-/// Early green is false: the result has to live much longer once, and at the same time with all that can be taken away.
+/// Early green is false: the result has to live much longer once, with all that was found to harden. Who lives so lives
+/// with what is granted; who does not is tried without that.
 fn outlives(
     prover: &Prover,
     profile: &Profile,
     found: &Found,
+    hardened: &Hardened,
     whole: Duration,
     shown: &Trials,
 ) -> Result<Outlived> {
@@ -132,28 +149,16 @@ fn outlives(
     let mut course = prover.course.clone();
     course.settle = whole * LONGER_LIFE;
     shown.say(&format!("the result has to live for {:.0} s", course.settle.as_secs_f64()));
-    let mut outlived = Outlived::default();
     let smaller = without(profile, &removed);
-    let hardening = harden::all(prover, &smaller);
-    let hardened = || {
-        Ok::<_, TrialError>(!hardening.is_empty() && harden::lives(prover, &smaller, &hardening, &course)?)
-    };
-    let plain = || prover.trial(&smaller, &course, false);
-    let (lives, first) = if prover.private_network {
-        std::thread::scope(|scope| {
-            let hardened = scope.spawn(hardened);
-            let plain = plain();
-            (hardened.join().unwrap_or(Ok(false)), plain)
-        })
-    } else {
-        (hardened(), plain())
-    };
-    if lives? {
-        outlived.hardening = hardening.clone();
+    let mut outlived = Outlived::default();
+    for _ in 0..HARDENED {
+        if !hardened.held.is_empty() && harden::lives(prover, &smaller, &hardened.held, &course)? {
+            outlived.hardening.clone_from(&hardened.held);
+            return Ok(outlived);
+        }
     }
-    let mut first = Some(first?);
     for _ in 0..prove::search::BASELINE {
-        let report = first.take().map_or_else(plain, Ok)?;
+        let report = prover.trial(&smaller, &course, false)?;
         let Some(Verdict::Failed(_)) = &report.verdict else { break };
         if removed.is_empty() || prover.trial(profile, &course, false)?.verdict != Some(Verdict::Lived) {
             // Not for what was left out.
@@ -167,26 +172,53 @@ fn outlives(
             course.settle.as_secs_f64()
         ));
         outlived.longer = Some(course.settle);
-        break;
+        return Ok(outlived);
+    }
+    if !hardened.held.is_empty() {
+        shown.note("with what hardens it lives for a short time only: that is left out");
     }
     Ok(outlived)
 }
 
-/// A last trial that is watched tells what the program tolerates; whether it lived each time.
+/// Both at the same time, unless one is in the other's way.
+pub fn beside<A: Send, B: Send>(
+    can_be: bool,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if !can_be {
+        return (one(), other());
+    }
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
+}
+
+/// The profile without what the program lives without, and a trial of it that is watched: it tells what the program
+/// tolerates.
+fn watched(prover: &Prover, profile: &Profile, found: &Found, talk: &Talk) -> Result<(Profile, Verified)> {
+    let mut smaller = profile.clone();
+    conclude::minimized(&mut smaller, found);
+    let verified = verify::verify(prover, &mut smaller, None, talk)?;
+    Ok((smaller, verified))
+}
+
+/// Writes down what it all came to; whether it lived each time.
 fn finish(
     prover: &Prover,
     profile: &mut Profile,
     found: &Found,
     trials: u32,
     outlived: Outlived,
-    talk: &Talk,
-) -> Result<bool> {
+    (smaller, verified): (Profile, Verified),
+    shown: &Trials,
+) -> bool {
     conclude::minimized(profile, found);
-    let mut smaller = profile.clone();
-    let verified = verify::verify(prover, &mut smaller, None, talk)?;
     match &verified.failure {
         None => *profile = smaller,
-        Some(failure) => Trials::new(&profile.name, talk)
+        Some(failure) => shown
             .note(&format!("with all that is left, and watched, the program {failure}: nothing is proved")),
     }
     let last = profile.proof.take();
@@ -198,6 +230,7 @@ fn finish(
         minimal: lives && verified.refused.untried.is_empty() && verified.refused.by_volume.is_empty(),
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
+        greetings: prover.greetings(),
         settled: prover.course.settle.into(),
         trials: trials + verified.trials,
         took: None,
@@ -206,5 +239,5 @@ fn finish(
         image: prover.tried_image(),
         not_applied: last.map(|proof| proof.not_applied).unwrap_or_default(),
     });
-    Ok(lives)
+    lives
 }

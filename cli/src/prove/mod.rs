@@ -2,6 +2,7 @@
 
 mod bench;
 mod choose;
+mod greeted;
 mod harden;
 mod image;
 mod journal;
@@ -24,12 +25,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Exit, Record};
+use nrtrace_profiles::event::{Exit, Greeting, Record};
 use nrtrace_profiles::grants::{Choices, Method};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::proof::TriedImage;
 use nrtrace_tracer::backend::Choice;
-use nrtrace_tracer::course::{Capture, Course, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, Course, Failure, Greets, Verdict};
 use nrtrace_tracer::image::Image;
 use nrtrace_tracer::sandbox::Bind;
 use nrtrace_tracer::trial::{self, Lender, Report, Request, Rights, TrialError, Watching};
@@ -57,6 +58,8 @@ pub use share::shared;
 const NOT_PROVED: u8 = 1;
 /// What making a sandbox and ending what is in it may take, on a slow machine.
 const SLACK: Duration = Duration::from_secs(60);
+/// How long one that had to be killed is waited for when it is stopped once more.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// How the trials of one program are made.
 #[derive(Clone)]
@@ -87,6 +90,8 @@ struct Prover {
     patience: Arc<Patience>,
     /// What each trial has to last at least, as the program is known to die so late.
     lasts: Duration,
+    /// How a client is answered by the program as root.
+    as_root: Vec<Greeting>,
     /// Where they are made.
     place: Place,
 }
@@ -153,6 +158,7 @@ impl Prover {
             settles: args.course.settle.is_some(),
             patience: Arc::default(),
             lasts: Duration::ZERO,
+            as_root: Vec::new(),
             place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
         })
     }
@@ -176,6 +182,14 @@ impl Prover {
         }
     }
 
+    /// How a client had to be answered in the trials, for the proof.
+    fn greetings(&self) -> Vec<Greeting> {
+        match &self.course.greets {
+            Greets::As(wanted) => wanted.clone(),
+            Greets::Nobody | Greets::Anybody => Vec::new(),
+        }
+    }
+
     /// The image that trials were made of, for the proof.
     fn tried_image(&self) -> Option<TriedImage> {
         let image = self.place.image()?;
@@ -185,7 +199,7 @@ impl Prover {
     /// One trial with what the profile grants.
     fn trial(&self, profile: &Profile, course: &Course, watched: bool) -> Result<Report, TrialError> {
         let choices = Choices { prove: self.proves, ..self.choices.clone() };
-        let grace = if watched { self.grace.min(end(profile)) } else { Duration::ZERO };
+        let grace = if watched { end(profile, self.grace) } else { Duration::ZERO };
         let mut report = match &self.place {
             Place::Machine(lender) => {
                 let rights = Rights::Granted { profile: Box::new(profile.clone()), choices };
@@ -223,14 +237,23 @@ fn ended_early(profile: &Profile, report: &Report) -> Option<Failure> {
 
 /// How long the end of a trial is watched: what does not end in several times of what the run took will not. How a trial
 /// that nobody watches ends tells nothing.
-fn end(profile: &Profile) -> Duration {
-    let took = profile.run.timeline.and_then(|timeline| {
-        Some(
-            Duration::from_nanos(profile.run.duration.0)
-                .saturating_sub(Duration::from_nanos(timeline.stopping?.0)),
-        )
-    });
-    took.map_or(Duration::MAX, |took| took * 4 + Duration::from_millis(500))
+fn end(profile: &Profile, grace: Duration) -> Duration {
+    let several = stopped(profile).map(|took| took * 4 + Duration::from_millis(500));
+    let grace = end_again(profile, grace);
+    several.map_or(grace, |several| grace.min(several))
+}
+
+/// The same of a run that is to tell more: only one that had to be killed will have to be again.
+fn end_again(profile: &Profile, grace: Duration) -> Duration {
+    let was_killed = profile.run.exit == (Exit::Stopped { status: None })
+        && stopped(profile).is_some_and(|took| took >= grace);
+    if was_killed { grace.min(KILLED) } else { grace }
+}
+
+/// How long the run took to stop.
+fn stopped(profile: &Profile) -> Option<Duration> {
+    let stopping = profile.run.timeline?.stopping?;
+    Some(Duration::from_nanos(profile.run.duration.0.saturating_sub(stopping.0)))
 }
 
 /// What is preferred; that capabilities come from the file can be said in either way.
@@ -277,6 +300,9 @@ fn course(args: &CourseArgs, profile: &Profile) -> Course {
         let took = Duration::from_nanos(profile.run.duration.0);
         course.settle = course.settle.max(took * 4 + Duration::from_secs(10));
     }
+    if course.exercise.is_none() && !profile.run.greetings.is_empty() {
+        course.greets = Greets::As(profile.run.greetings.clone());
+    }
     course
 }
 
@@ -289,11 +315,20 @@ fn late(profile: &Profile) -> Option<Duration> {
 
 /// How long a trial waits for readiness: several times what the run or the last trial took.
 fn ready_timeout(prover: &Prover, profile: &Profile, verified: Option<&Verified>) -> Duration {
+    let given = prover.course.ready_timeout;
+    readied(profile, verified).map_or(given, |took| (took * 8 + Duration::from_secs(4)).min(given))
+}
+
+/// How long a trial waits for who only sleeps: longer than it took to be ready as a whole.
+fn asleep(profile: &Profile, verified: Option<&Verified>) -> Option<Duration> {
+    readied(profile, verified).map(|took| took * 2 + Duration::from_secs(1))
+}
+
+/// How long the run or the last trial took to be ready.
+fn readied(profile: &Profile, verified: Option<&Verified>) -> Option<Duration> {
     let recorded = profile.run.timeline.and_then(|timeline| timeline.ready).map(|took| took.0);
     let tried = verified.and_then(|verified| verified.report.trace.end.milestones?.ready);
-    let given = prover.course.ready_timeout;
-    let took = recorded.max(tried);
-    took.map_or(given, |took| (Duration::from_nanos(took) * 8 + Duration::from_secs(4)).min(given))
+    recorded.max(tried).map(Duration::from_nanos)
 }
 
 fn watching(args: &Watch) -> Watching {
@@ -325,7 +360,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let hints = args.update.then(|| verify::Hints { made: made(), suspected: Vec::new() });
     let mut verified = verify::verify(&prover, &mut profile, hints.as_ref(), &prove.results.talk)?;
     if verified.lives() && destination.is_some() {
-        harden::harden(&prover, &mut profile, 1, &prove.results.talk)?;
+        harden::harden(&prover, &mut profile, &prove.results.talk)?;
     }
     if verified.lives() {
         verified.failure = manager::try_with(&prover, &mut profile, &prove.results.talk)?;
@@ -364,9 +399,6 @@ pub fn minimize(args: &MinimizeArgs) -> Result<ExitCode> {
         talk,
     };
     let mut lives = minimize::minimize(&wanted, &mut profile)?;
-    if lives && destination.is_some() {
-        harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
-    }
     lives = lives && manager::try_with(&prover, &mut profile, talk)?.is_none();
     took(&mut profile, started);
     let mut losses = Losses::default();

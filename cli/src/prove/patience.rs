@@ -39,13 +39,15 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nrtrace_tracer::course::Readiness;
+    use nrtrace_tracer::course::{Greets, Readiness};
 
     #[test]
     fn a_wait_in_vain_halves_the_next_and_the_last_are_short() {
         let course = Course {
             readiness: Readiness::default(),
             ready_timeout: Duration::from_secs(60),
+            asleep: None,
+            greets: Greets::default(),
             exercise: None,
             exercise_timeout: Duration::ZERO,
             settle: Duration::ZERO,

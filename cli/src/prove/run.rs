@@ -63,7 +63,7 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         losses.unless(tell::unproved(&verified, &profile, &prover, args, written));
     } else if !lives || !args.minimize {
         if lives {
-            harden::harden(&prover, &mut profile, 1, talk)?;
+            harden::harden(&prover, &mut profile, talk)?;
             (verified.failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = verified.lives();
         }
@@ -81,7 +81,6 @@ pub fn run(wanted: &Wanted<'_>) -> Result<ExitCode> {
         // Written now, too.
         losses = write(wanted, &prover, &profile);
         if lives {
-            harden::harden(&prover, &mut profile, minimize::LONGER_LIFE, talk)?;
             let failure;
             (failure, losses) = finish(wanted, &prover, &mut profile, started)?;
             lives = failure.is_none();
@@ -127,6 +126,7 @@ fn prover(wanted: &Wanted<'_>) -> Result<Prover> {
         settles: args.course.settle.is_some() || args.lifetime.run_for.is_some(),
         patience: Arc::default(),
         lasts: Duration::ZERO,
+        as_root: Vec::new(),
         place: image.map_or_else(|| Place::Machine(Arc::default()), Place::Image),
     })
 }

@@ -55,6 +55,10 @@ pub fn verified(verified: &Verified, profile: &Profile, prover: &Prover, results
                 .skip(lines.len().saturating_sub(LAST_LINES))
                 .for_each(|line| say(&format!("  {line}")));
             missing(verified, profile, prover);
+            let known = emit::for_checks(profile);
+            if !known.is_empty() {
+                say(&format!("It checks by itself who it is, or what is its own: {}", known.join(", or ")));
+            }
         }
     }
     for text in &verified.report.not_applied {

@@ -287,6 +287,7 @@ fn proof(prover: &Prover, verified: &Verified) -> ProfileProof {
         minimal: false,
         readiness: prover.course.readiness.words(),
         exercise: prover.course.exercise.as_ref().map(|text| text.display().to_string()),
+        greetings: prover.greetings(),
         settled: prover.course.settle.into(),
         trials: verified.trials,
         took: None,

@@ -34,13 +34,20 @@ pub struct Fold {
     unexplained: BTreeMap<UnplacedKey, (u64, Phase)>,
     notes: BTreeSet<String>,
     last_privileged: Option<u64>,
+    /// When what the program does by itself is over: clients come, to learn how it answers.
+    until: u64,
 }
 
 impl Fold {
+    /// Nothing yet, of a program that is left to itself so long.
+    pub fn until(until: u64) -> Self {
+        Self { until, ..Self::default() }
+    }
+
     /// Adds what an event means.
     pub fn add(&mut self, event: &Event, judged: Judged) {
         let privileged = !judged.findings.is_empty() || !judged.unexplained.is_empty();
-        if privileged && event.phase != Phase::Shutdown {
+        if privileged && event.phase != Phase::Shutdown && event.time < self.until {
             self.last_privileged = self.last_privileged.max(Some(event.last.max(event.time)));
         }
         // Several checks of one call that come to the same need are one call.

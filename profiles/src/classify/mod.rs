@@ -113,6 +113,7 @@ pub fn profile(trace: &Trace, name: &str) -> Profile {
                 last_privileged: classified.last_privileged,
                 notified: reached.notified,
             }),
+            greetings: end.greetings.clone(),
             cwd: run.cwd.clone(),
             environment: run.environment.clone(),
             given: run.given.clone(),
@@ -146,7 +147,8 @@ fn in_rings(unexplained: &[Unexplained]) -> u64 {
 pub fn classify(events: &[Event], context: &Context<'_>) -> Classified {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| (event.time, event.seq));
-    let mut fold = fold::Fold::default();
+    let asked = context.end.milestones.and_then(|reached| reached.asked);
+    let mut fold = fold::Fold::until(asked.unwrap_or(u64::MAX));
     let mut writes = writes::Writes::default();
     for event in &ordered {
         let mut judged = Judged::default();

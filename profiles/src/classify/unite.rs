@@ -14,7 +14,7 @@ use super::pattern;
 
 /// The needs of all `runs`, one for each id, in the order of a profile.
 pub fn unite(runs: &[&Profile]) -> Vec<Requirement> {
-    let mut fold = Fold::default();
+    let mut fold = Fold::until(u64::MAX);
     for requirement in runs.iter().flat_map(|run| &run.requirements) {
         fold.add_need(requirement.clone());
     }

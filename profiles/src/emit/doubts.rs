@@ -92,13 +92,22 @@ fn believes(profile: &Profile, proof: &ProfileProof) -> Option<String> {
     if !told || proof.exercise.is_some() {
         return None;
     }
-    let known = profile.knowledge.iter().filter(|fact| fact.checks.is_some());
-    let known: Vec<String> =
-        known.flat_map(|fact| &fact.remedies).map(|remedy| remedy.text.clone()).collect();
+    let known = for_checks(profile);
     let instead = if known.is_empty() { String::new() } else { format!(" Better: {}.", known.join(", or ")) };
+    let tried = if proof.greetings.is_empty() {
+        "whether it serves so was not tried"
+    } else {
+        "it answers a client as it did, and more of how it serves so was not tried"
+    };
     Some(format!(
-        "It is told that it is root, which it is not: whether it serves so was not tried; --exercise COMMAND tries it.{instead}"
+        "It is told that it is root, which it is not: {tried}; --exercise COMMAND tries it.{instead}"
     ))
+}
+
+/// What is known to do about what the program checks by itself, in words.
+pub fn for_checks(profile: &Profile) -> Vec<&str> {
+    let checks = profile.knowledge.iter().filter(|fact| fact.checks.is_some());
+    checks.flat_map(|fact| &fact.remedies).map(|remedy| remedy.text.as_str()).collect()
 }
 
 /// How the recorded run failed, where it did. What trials lived with is not spoken against by the run that was first.

@@ -34,6 +34,7 @@ use crate::place::Setting;
 use crate::profile::Profile;
 use crate::ways::grants;
 
+pub use doubts::for_checks;
 pub use kubernetes::{Confined, EmptyDir, Level, PatchError, Target, confined, patch, pod_security};
 pub use remedy::{Remedy, Verdict, done, remedies, verdict};
 pub use systemd::hardening;

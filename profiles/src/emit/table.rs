@@ -246,7 +246,20 @@ fn tried(profile: &Profile) -> Option<String> {
     }
     let ready = proof.readiness.as_ref().map(|words| format!("{words}, and ")).unwrap_or_default();
     let settled = proof.settled.0 as f64 / 1e9;
-    Some(format!("{ready}it lived on for {settled:.1} s; nobody used it: --exercise COMMAND does"))
+    let ready = format!("{ready}it lived on for {settled:.1} s");
+    let answers: Vec<String> = proof
+        .greetings
+        .iter()
+        .map(|greeting| format!("{} on tcp {}", greeting.status, greeting.port))
+        .collect();
+    Some(if answers.is_empty() {
+        format!("{ready}; nobody used it: --exercise COMMAND does")
+    } else {
+        format!(
+            "{ready}, and answered a client as before ({}); --exercise COMMAND tries more",
+            answers.join(", ")
+        )
+    })
 }
 
 /// The first of what could not be placed, and how much there is.

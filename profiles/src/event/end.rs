@@ -33,6 +33,9 @@ pub struct TraceEnd {
     /// When it came to what was waited for; absent when nothing was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub milestones: Option<Milestones>,
+    /// How clients were answered that came last, to learn that.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub greetings: Vec<Greeting>,
     /// Things worth telling the user about the recording itself.
     pub notes: Vec<String>,
     /// Names of the ids that the program wanted to take, or to give files to.
@@ -80,6 +83,18 @@ impl Exit {
     }
 }
 
+/// How a server answers a client on one of its TCP ports that knows nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Greeting {
+    /// The port.
+    pub port: u16,
+    /// Whether it spoke only once it had been asked `GET / HTTP/1.0`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub waits: bool,
+    /// What of the answer is the same each time: `HTTP 200`, `220`, `+OK`; `bytes` when it is no text.
+    pub status: String,
+}
+
 /// When a run came to what was waited for, in nanoseconds from the program's start; `None` for what it did not come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Milestones {
@@ -89,6 +104,9 @@ pub struct Milestones {
     /// The workload that exercises it had ended with success.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub exercised: Option<u64>,
+    /// From here on clients came to learn how it answers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked: Option<u64>,
     /// It was told to stop.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stopping: Option<u64>,

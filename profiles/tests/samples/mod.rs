@@ -131,6 +131,7 @@ pub fn profile(name: &str, command: &[&str], requirements: Vec<Requirement>) -> 
             daemon: false,
             duration: Seconds(5_000_000_000),
             timeline: None,
+            greetings: Vec::new(),
             cwd: "/".into(),
             environment: vec![],
             missing_capabilities: vec![],

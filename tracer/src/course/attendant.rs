@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 
 use nix::sys::signal::SigSet;
-use nrtrace_profiles::event::Milestones;
 use regex::bytes::Regex;
 
 use super::notify::Notify;
 use super::output::{Capture, Output};
-use super::{Course, Tree, Turn, Verdict, Watch};
+use super::{Came, Course, Tree, Turn, Watch};
 use crate::launch::Error;
 use crate::launch::tree::End;
 
@@ -85,7 +84,7 @@ impl Attendant {
     }
 
     /// What it came to, and the end of what the program said, once its tree is gone.
-    pub fn finish(&mut self, end: Option<End>) -> (Option<(Milestones, Verdict)>, Vec<u8>) {
+    pub fn finish(&mut self, end: Option<End>) -> (Option<Came>, Vec<u8>) {
         let output = self.output.take().map(|mut output| {
             output.drain();
             output.into_kept()

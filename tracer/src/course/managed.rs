@@ -35,13 +35,13 @@ pub fn managed(
     loop {
         if signals.have_ended() {
             watch.stopping();
-            return Ok(watch.finish(None).1);
+            return Ok(watch.finish(None).verdict);
         }
         if group.processes().is_empty() {
-            return Ok(watch.finish(end()).1);
+            return Ok(watch.finish(end()).verdict);
         }
         if watch.tick(Tree::Group(group), None, None)? == Some(Turn::Over) {
-            return Ok(watch.finish(None).1);
+            return Ok(watch.finish(None).verdict);
         }
         std::thread::sleep(PAUSE);
     }

@@ -5,10 +5,12 @@
 
 mod attendant;
 mod command;
+mod greeting;
 mod managed;
 mod notify;
 mod output;
 mod port;
+mod quiet;
 mod readiness;
 mod watch;
 
@@ -16,7 +18,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use nrtrace_profiles::event::Exit;
+use nrtrace_profiles::event::{Exit, Greeting, Milestones};
 use serde::{Deserialize, Serialize};
 
 pub use attendant::Attendant;
@@ -90,6 +92,19 @@ impl Readiness {
     }
 }
 
+/// Whether a client connects to the TCP ports that the program listens on, once all else is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Greets {
+    /// None does.
+    #[default]
+    Nobody,
+    /// To learn how it answers. What becomes of the program then is no failure.
+    Anybody,
+    /// It has to answer so.
+    As(Vec<Greeting>),
+}
+
 /// What a run is to come to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Course {
@@ -97,12 +112,19 @@ pub struct Course {
     pub readiness: Readiness,
     /// How long that may take.
     pub ready_timeout: Duration,
+    /// How long all of it may sleep before it is ready: who is known to be ready sooner will not be any more. Where nothing
+    /// is said, as long as readiness may take.
+    #[serde(default)]
+    pub asleep: Option<Duration>,
     /// Shell text that exercises it, once it is ready.
     pub exercise: Option<OsString>,
     /// How long that may take.
     pub exercise_timeout: Duration,
     /// How long it must live, and stay ready, after that; from its start, where no readiness is told.
     pub settle: Duration,
+    /// Whether and how a client is answered after that.
+    #[serde(default)]
+    pub greets: Greets,
     /// Whether it is a failure that it ends by itself, also with success: a service is to stay.
     #[serde(default)]
     pub stays: bool,
@@ -122,6 +144,17 @@ pub enum Verdict {
     Interrupted,
 }
 
+/// All that is known of a run's course in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// When it came to what was waited for.
+    pub milestones: Milestones,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// How clients were answered that were to learn that.
+    pub greetings: Vec<Greeting>,
+}
+
 /// Why a run did not come to what was wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -139,6 +172,13 @@ pub enum Failure {
         end: String,
         /// What it last said.
         said: String,
+    },
+    /// A client was not answered as it has to be.
+    Greeting {
+        /// What had to be answered.
+        wanted: Greeting,
+        /// The line that was answered, if any.
+        said: Option<String>,
     },
     /// It was ready, and then was not any more.
     NoLongerReady {
@@ -179,6 +219,10 @@ impl fmt::Display for Failure {
                 write!(f, "was not ready within {:.1} s{}", waited.as_secs_f64(), after(said))
             }
             Self::Exercise { end, said } => write!(f, "failed the exercise, which {end}{}", after(said)),
+            Self::Greeting { wanted: Greeting { port, status, .. }, said } => {
+                let said = said.as_ref().map_or_else(|| "nothing".to_owned(), |said| format!("`{said}`"));
+                write!(f, "answered a client on tcp {port} with {said}, where it answered {status} before")
+            }
             Self::NoLongerReady { said } => write!(f, "was ready, and then no longer{}", after(said)),
             Self::Ended { exit, after, was_ready } => {
                 let what = match exit {

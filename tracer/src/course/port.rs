@@ -1,9 +1,10 @@
 //! Whether a process of the tree listens on a port: what the kernel says, without disturbing the program.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::listeners;
+use crate::listeners::{self, Protocol};
 
 /// Whether one of these processes listens on the port, in whatever network namespace.
 pub fn listens(pids: &[i32], port: u16) -> bool {
@@ -33,6 +34,27 @@ pub fn listens(pids: &[i32], port: u16) -> bool {
     !readable
 }
 
+/// From here on ports may be those that the kernel chose, `net.ipv4.ip_local_port_range`: others each time.
+const FIRST_CHOSEN: u16 = 32768;
+
+/// Where clients reach the TCP ports on which these processes listen, one address for each.
+pub fn reached(pids: &[i32]) -> BTreeMap<u16, SocketAddr> {
+    let mut reached = BTreeMap::new();
+    let of_network = pids.first().map(|pid| listeners::of(*pid)).unwrap_or_default();
+    for listener in of_network.into_iter().filter(|listener| listener.protocol == Protocol::Tcp) {
+        if listener.port >= FIRST_CHOSEN || !listens(pids, listener.port) {
+            continue;
+        }
+        let address = match listener.address {
+            IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            address => address,
+        };
+        reached.entry(listener.port).or_insert_with(|| SocketAddr::new(address, listener.port));
+    }
+    reached
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +66,7 @@ mod tests {
         let own = std::process::id() as i32;
         assert!(listens(&[own], port));
         assert!(!listens(&[], port));
+        assert!(reached(&[own]).keys().all(|port| *port < FIRST_CHOSEN));
         drop(listener);
         assert!(!listens(&[own], port));
     }

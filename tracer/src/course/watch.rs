@@ -1,16 +1,19 @@
 //! The stations of a run, looked at a few times in a second.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
-use nrtrace_profiles::event::Milestones;
+use nrtrace_profiles::event::{Greeting, Milestones};
 
 use super::command::Command;
+use super::greeting::{Answer, Asking};
 use super::notify::Notify;
 use super::output::Output;
+use super::quiet::Quiet;
 use super::readiness::Asker;
-use super::{Course, Failure, Tree, Verdict};
+use super::{Came, Course, Failure, Greets, Tree, Verdict, port};
 use crate::launch::Error;
 use crate::launch::tree::End;
 
@@ -18,6 +21,11 @@ use crate::launch::tree::End;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// So many "no" in a row while it settles, and it is not ready any more; one may be the asker's own trouble.
 const NO_LONGER: u32 = 3;
+/// A client that is answered otherwise than is wanted tries again so often, after a while.
+const CLIENTS: u32 = 5;
+const BETWEEN_CLIENTS: Duration = Duration::from_millis(300);
+/// To so many ports clients connect at the most.
+const MOST_PORTS: usize = 8;
 
 /// Something has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +43,10 @@ pub struct Watch {
     asker: Asker,
     signal_mask: SigSet,
     start: Instant,
+    quiet: Quiet,
     stage: Stage,
     milestones: Milestones,
+    greetings: Vec<Greeting>,
     verdict: Option<Verdict>,
     /// The process that is still to become the program.
     preceded: Option<i32>,
@@ -47,6 +57,7 @@ enum Stage {
     Waiting,
     Exercising(Command),
     Settling { since: Instant, next: Instant, refusals: u32 },
+    Greeting { asking: Asking, times: u32 },
     Over,
 }
 
@@ -64,8 +75,10 @@ impl Watch {
             course: course.clone(),
             signal_mask,
             start: now,
+            quiet: Quiet::new(now),
             stage,
             milestones: Milestones::default(),
+            greetings: Vec::new(),
             verdict: None,
             preceded,
         }
@@ -86,6 +99,9 @@ impl Watch {
         }
         // One that ends well may have left a daemon behind.
         if let Some(end) = end.filter(|end| *end != End::Exited(0)) {
+            if self.only_learns() {
+                return Ok(self.over(Verdict::Lived));
+            }
             let was_ready = self.was_ready();
             return Ok(self.fail(ended(end, self.start.elapsed(), was_ready)));
         }
@@ -111,6 +127,7 @@ impl Watch {
                 Ok(None)
             }
             Stage::Settling { .. } => self.settling(tree, output),
+            Stage::Greeting { .. } => Ok(self.greet(tree)),
             Stage::Over => Ok(None),
         }
     }
@@ -137,8 +154,11 @@ impl Watch {
             }
             return Ok(Some(Turn::Ready));
         }
-        let waited = self.start.elapsed();
-        if waited < self.course.ready_timeout {
+        let now = Instant::now();
+        let waited = now.duration_since(self.start);
+        let asleep = self.course.asleep;
+        let is_asleep = asleep.is_some_and(|longest| self.quiet.lasts(|| tree.processes(), now) >= longest);
+        if waited < self.course.ready_timeout && !is_asleep {
             return Ok(None);
         }
         let said = self.asker.said(tree);
@@ -155,14 +175,14 @@ impl Watch {
         let now = Instant::now();
         let at_the_end = now.duration_since(*since) >= self.course.settle;
         if self.course.readiness.is_empty() {
-            return Ok(if at_the_end { self.over(Verdict::Lived) } else { None });
+            return Ok(if at_the_end { self.lived(tree) } else { None });
         }
         if !at_the_end && now < *next {
             return Ok(None);
         }
         match self.asker.ask(tree, output)? {
             None => Ok(None),
-            Some(true) if at_the_end => Ok(self.over(Verdict::Lived)),
+            Some(true) if at_the_end => Ok(self.lived(tree)),
             Some(true) => {
                 (*next, *refusals) = (now + INTERVAL, 0);
                 Ok(None)
@@ -177,6 +197,61 @@ impl Watch {
                 Ok(self.fail(Failure::NoLongerReady { said }))
             }
         }
+    }
+
+    /// It has lived long enough; clients come last, since a program may end with the first.
+    fn lived(&mut self, tree: Tree<'_>) -> Option<Turn> {
+        let servers = self.servers(tree);
+        if servers.is_empty() {
+            return self.over(Verdict::Lived);
+        }
+        self.milestones.asked = Some(self.now());
+        self.stage = Stage::Greeting { asking: Asking::start(servers, Duration::ZERO), times: 1 };
+        None
+    }
+
+    /// Where clients connect, and whether the server is known to wait for a question.
+    fn servers(&self, tree: Tree<'_>) -> Vec<(SocketAddr, bool)> {
+        let reached = || port::reached(&tree.processes());
+        match &self.course.greets {
+            Greets::Nobody => Vec::new(),
+            Greets::Anybody => {
+                reached().into_values().take(MOST_PORTS).map(|address| (address, false)).collect()
+            }
+            Greets::As(wanted) => {
+                let reached = reached();
+                let address = |port: u16| {
+                    reached.get(&port).copied().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
+                };
+                wanted.iter().map(|greeting| (address(greeting.port), greeting.waits)).collect()
+            }
+        }
+    }
+
+    fn greet(&mut self, tree: Tree<'_>) -> Option<Turn> {
+        let Stage::Greeting { asking, times } = &mut self.stage else { return None };
+        let (answers, times) = (asking.answers()?, *times);
+        let Greets::As(wanted) = &self.course.greets else {
+            self.greetings = answers.into_iter().map(|answer| answer.greeting).collect();
+            return self.over(Verdict::Lived);
+        };
+        let is_met = |wanted: &&Greeting| answers.iter().any(|answer| answer.greeting == **wanted);
+        let Some(wanted) = wanted.iter().find(|wanted| !is_met(wanted)).cloned() else {
+            return self.over(Verdict::Lived);
+        };
+        if times < CLIENTS {
+            let asking = Asking::start(self.servers(tree), BETWEEN_CLIENTS);
+            self.stage = Stage::Greeting { asking, times: times + 1 };
+            return None;
+        }
+        let of_port = |answer: &&Answer| answer.greeting.port == wanted.port;
+        let said = answers.iter().find(of_port).map(|answer| answer.line.clone());
+        self.fail(Failure::Greeting { wanted, said })
+    }
+
+    /// Whether it has lived, and a client only learns how it answers.
+    fn only_learns(&self) -> bool {
+        matches!(self.stage, Stage::Greeting { .. }) && self.course.greets == Greets::Anybody
     }
 
     fn fail(&mut self, failure: Failure) -> Option<Turn> {
@@ -196,21 +271,23 @@ impl Watch {
             self.milestones.stopping = Some(self.now());
         }
         if self.verdict.is_none() {
-            self.over(Verdict::Interrupted);
+            self.over(if self.only_learns() { Verdict::Lived } else { Verdict::Interrupted });
         }
     }
 
     /// What it came to, once the program's tree is gone.
-    pub fn finish(self, end: Option<End>) -> (Milestones, Verdict) {
-        let was_ready = self.was_ready();
+    pub fn finish(self, end: Option<End>) -> Came {
+        let (was_ready, only_learns) = (self.was_ready(), self.only_learns());
         let verdict = self.verdict.unwrap_or_else(|| match end {
+            _ if only_learns => Verdict::Lived,
             // A program that does its work and ends has no readiness.
             Some(End::Exited(0)) if self.course.readiness.is_empty() && !self.course.stays => Verdict::Lived,
             Some(end) => Verdict::Failed(ended(end, self.start.elapsed(), was_ready)),
             None => Verdict::Interrupted,
         });
         let notified = self.course.readiness.notify && self.milestones.ready.is_some();
-        (Milestones { notified, ..self.milestones }, verdict)
+        let milestones = Milestones { notified, ..self.milestones };
+        Came { milestones, verdict, greetings: self.greetings }
     }
 
     fn was_ready(&self) -> Option<bool> {

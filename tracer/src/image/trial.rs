@@ -154,7 +154,7 @@ impl Trial<'_> {
         if main.is_none() && NOT_STARTED.contains(&status.code().unwrap_or_default()) {
             return Err(not_started(status, &output));
         }
-        let verdict = course.map_or(Verdict::Lived, |(_, verdict)| verdict);
+        let verdict = course.map_or(Verdict::Lived, |came| came.verdict);
         if verdict == Verdict::Interrupted {
             return Err(interrupted());
         }

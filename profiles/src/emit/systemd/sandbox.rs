@@ -134,6 +134,7 @@ mod tests {
             minimal: false,
             readiness: None,
             exercise: None,
+            greetings: Vec::new(),
             settled: Seconds(0),
             trials: 1,
             took: None,
