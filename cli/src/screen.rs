@@ -37,7 +37,7 @@ impl Foot {
         usize::from(room(self.size.0))
     }
 
-    /// Shows these lines, as far as there is room.
+    /// Shows these lines, as far as there is room, the last of them at the very foot.
     pub fn show(&mut self, lines: &[String]) {
         if let Some(size) = self.terminal.size_checked().filter(|size| *size != self.size) {
             write(&end(self.size.0));
@@ -78,8 +78,9 @@ fn end(height: u16) -> String {
 fn shown((height, width): (u16, u16), lines: &[String]) -> String {
     let room = room(height);
     let mut out = String::from("\x1b7\x1b[0m");
+    let above = usize::from(room).saturating_sub(lines.len());
     for at in 0..room {
-        let line = lines.get(usize::from(at)).map_or("", String::as_str);
+        let line = usize::from(at).checked_sub(above).and_then(|at| lines.get(at)).map_or("", String::as_str);
         let line = console::truncate_str(line, usize::from(width), "…");
         out.push_str(&format!("\x1b[{};1H\x1b[2K{line}", height - room + 1 + at));
     }

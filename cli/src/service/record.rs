@@ -222,7 +222,7 @@ pub fn status(args: &UnitArgs) -> Result<ExitCode> {
     let of_recorder = |name: &str| systemd::property(recorder, name);
     let state = of_recorder("ActiveState")?;
     if state != "active" {
-        let since = of_recorder("InactiveEnterTimestamp")?;
+        let since = of_recorder("StateChangeTimestamp")?;
         let said = systemd::last_words(recorder);
         terminal::print(&format!(
             "{unit} is no longer recorded, since {since}: its recorder ended ({}), and the unit is as it was. {}\n{}\n",
