@@ -258,6 +258,27 @@ fn what_is_gone_already_is_taken_back_all_the_same() {
 }
 
 #[test]
+fn who_still_owns_what_a_service_keeps_is_left_until_that_is_gone() {
+    let script = format!(
+        r#"PATH={BIN}:$PATH
+        nrtrace run -o /tmp/o -- /bin/sh -c 'mkdir -p /run/keeper' >/dev/null 2>&1 || true
+        user=$(sed -n 's/^u[!]* \([^ ]*\) .*/\1/p' /tmp/o/sysusers.d/*.conf)
+        nrtrace apply --yes /tmp/o
+        install -d -o "$user" /var/lib/keeper
+        nrtrace undo --yes /tmp/o 2>&1 | tee /tmp/told
+        grep -q "the user $user is left: it owns /var/lib/keeper" /tmp/told
+        id "$user"
+        rmdir /var/lib/keeper
+        nrtrace undo --yes /tmp/o
+        ! id "$user" 2>/dev/null
+        ! getent group "$user"
+        ! nrtrace undo --yes /tmp/o
+        "#
+    );
+    Sandbox::new().unwrap().script(&script).unwrap().ok().unwrap();
+}
+
+#[test]
 fn killed_at_any_moment() {
     hostile(
         r#"

@@ -1,5 +1,8 @@
 //! Users and groups, by the tools of the machine: shadow's, or busybox's.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::accounts;
@@ -55,6 +58,18 @@ pub fn make_user(name: &str, group: &str, uid: Option<u32>, home: &str) -> Resul
         ("useradd", plain.into_iter().chain(number()).chain([name]).collect()),
         ("adduser", small.into_iter().chain(number()).chain([name]).collect()),
     )
+}
+
+/// Where services have what is theirs: systemd makes it (`StateDirectory=` and its kind), and leaves most of it there.
+const OF_SERVICES: [&str; 4] = ["/var/lib", "/var/cache", "/var/log", "/run"];
+
+/// A place of a service that belongs to a user: the next user of that number would have it.
+pub fn owned(name: &str) -> Option<PathBuf> {
+    let uid = accounts::user_by_name(name)?.uid.as_raw();
+    let places =
+        OF_SERVICES.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
+    let mut owned = places.filter(|place| place.metadata().is_ok_and(|facts| facts.uid() == uid));
+    owned.next().map(|place| place.path())
 }
 
 /// Has a user join a group.

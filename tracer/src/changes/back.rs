@@ -38,14 +38,16 @@ impl Job<'_> {
             }
             let released = self.release_path(path);
             stuck.paths.extend(released.is_err().then(|| path.clone()));
-            left |= *released.as_ref().unwrap_or(&true);
+            left |= !matches!(released, Ok(Rest::Nothing));
             stuck.note(released.map(drop))?;
         }
         for name in &held.members {
             stuck.note(self.release_member(name))?;
         }
         for name in &held.users {
-            stuck.note(self.release_user(name, left))?;
+            let released = self.release_user(name, left);
+            left |= *released.as_ref().unwrap_or(&true);
+            stuck.note(released.map(drop))?;
         }
         for name in &held.groups {
             stuck.note(self.release_group(name, left))?;
@@ -53,10 +55,10 @@ impl Job<'_> {
         Ok(stuck.reasons)
     }
 
-    /// Whether something of the user's was left.
-    fn release_path(&mut self, path: &RawText) -> Result<bool, Error> {
+    /// What of the user's is still there. What holds data is held on to: once it is empty, it can be taken back.
+    fn release_path(&mut self, path: &RawText) -> Result<Rest, Error> {
         let key = self.key.clone();
-        let Some(kept) = self.state.paths.get(path).cloned() else { return Ok(false) };
+        let Some(kept) = self.state.paths.get(path).cloned() else { return Ok(Rest::Nothing) };
         let mut rest = kept.clone();
         if self.selection.only_capabilities {
             rest.kept.holds.entry(key.clone()).and_modify(|hold| hold.capabilities = 0);
@@ -74,20 +76,22 @@ impl Job<'_> {
             {
                 self.state.paths.insert(path.clone(), own);
             }
-            return established.map(|()| false);
+            return established.map(|()| Rest::Nothing);
         };
-        self.state.paths.remove(path);
+        if left != Rest::Data {
+            self.state.paths.remove(path);
+        }
         Ok(left)
     }
 
     /// Makes a path what it was before anybody held it.
-    fn restore(&mut self, path: &RawText, kept: &KeptPath) -> Result<bool, Error> {
+    fn restore(&mut self, path: &RawText, kept: &KeptPath) -> Result<Rest, Error> {
         let fail = |reason: String| Error::Path { path: path.clone(), reason };
         let place = match place::find(path) {
             Ok(place) if place.path == *path => place,
             Ok(_) | Err(Error::Path { .. }) => {
                 self.tell(format!("{path} is reached through a link by now: left as it is"));
-                return Ok(true);
+                return Ok(Rest::Another);
             }
             Err(error) => return Err(error),
         };
@@ -96,18 +100,18 @@ impl Job<'_> {
             if before.is_some() {
                 self.tell(format!("{path} is gone"));
             }
-            return Ok(false);
+            return Ok(Rest::Nothing);
         };
         let facts = node.facts().map_err(|errno| fail(errno.to_string()))?;
         match (identify(kept, node, &facts, place.exposed), before) {
             (Identity::Stranger, _) => {
                 self.tell(format!("{path} is something else by now: left as it is"));
-                Ok(true)
+                Ok(Rest::Another)
             }
             (_, None) => self.remove(&place, node, &facts),
             (Identity::Renewed, Some(_)) => {
                 self.tell(format!("{path} was renewed since: left as it is"));
-                Ok(false)
+                Ok(Rest::Nothing)
             }
             (identity, Some(before)) => {
                 let mut rights = before.rights.clone();
@@ -120,25 +124,25 @@ impl Job<'_> {
                     self.step()?;
                     node.settle(&rights).map_err(|errno| fail(errno.to_string()))?;
                 }
-                Ok(false)
+                Ok(Rest::Nothing)
             }
         }
     }
 
     /// Removes what was made, unless it holds something: more than the number of a process that is gone.
-    fn remove(&mut self, place: &Place, node: &Node, facts: &Facts) -> Result<bool, Error> {
+    fn remove(&mut self, place: &Place, node: &Node, facts: &Facts) -> Result<Rest, Error> {
         let path = &place.path;
         let fail = |reason: String| Error::Path { path: path.clone(), reason };
-        let Some((directory, name)) = &place.entry else { return Ok(false) };
+        let Some((directory, name)) = &place.entry else { return Ok(Rest::Nothing) };
         let spent = node.is_empty().and_then(|empty| Ok(empty || node.names_the_dead()?));
         if !spent.map_err(|errno| fail(errno.to_string()))? {
             self.tell(format!("{path} is not empty: left"));
-            return Ok(true);
+            return Ok(Rest::Data);
         }
         let flags = if facts.kind == Kind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         self.step()?;
         unlinkat(directory, name, flags).map_err(|errno| fail(errno.to_string()))?;
-        Ok(false)
+        Ok(Rest::Nothing)
     }
 
     fn release_parameter(&mut self, name: &str) -> Result<(), Error> {
@@ -182,24 +186,30 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn release_user(&mut self, name: &str, left: bool) -> Result<(), Error> {
-        let Some(kept) = self.state.users.get(name) else { return Ok(()) };
+    /// Whether it is left, and held on to.
+    fn release_user(&mut self, name: &str, left: bool) -> Result<bool, Error> {
+        let Some(kept) = self.state.users.get(name) else { return Ok(false) };
         if kept.holds.len() == 1 && kept.before.is_none() && accounts::has_user(name) {
-            if left {
-                self.tell(format!("the user {name} is left: it owns what is left"));
-            } else {
-                let keep = self.state.groups.get(name).is_some_and(|group| group.before.is_some());
-                self.step()?;
-                accounts::remove_user(name, keep).map_err(|reason| fail(format!("user {name}"), reason))?;
+            let owned = accounts::owned(name);
+            if left || owned.is_some() {
+                let owned = owned.map_or_else(|| "what is left".into(), |path| path.display().to_string());
+                self.tell(format!("the user {name} is left: it owns {owned}; undone once that is gone"));
+                return Ok(true);
             }
+            let keep = self.state.groups.get(name).is_some_and(|group| group.before.is_some());
+            self.step()?;
+            accounts::remove_user(name, keep).map_err(|reason| fail(format!("user {name}"), reason))?;
         }
         release(&mut self.state.users, name, &self.key);
-        Ok(())
+        Ok(false)
     }
 
     fn release_group(&mut self, name: &str, left: bool) -> Result<(), Error> {
         let Some(kept) = self.state.groups.get(name) else { return Ok(()) };
-        let is_ours = kept.holds.len() == 1 && kept.before.is_none() && !left;
+        let is_ours = kept.holds.len() == 1 && kept.before.is_none();
+        if is_ours && left {
+            return Ok(());
+        }
         if is_ours && accounts::has_group(name) {
             self.step()?;
             if let Err(reason) = accounts::remove_group(name) {
@@ -216,6 +226,17 @@ fn release<B>(of: &mut BTreeMap<String, Kept<B, ()>>, name: &str, key: &str) {
         kept.holds.remove(key);
     }
     of.retain(|_, kept| !kept.holds.is_empty());
+}
+
+/// What of a path is still there once it has been given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Nothing of the user's.
+    Nothing,
+    /// Something else, that is not nrtrace's to touch.
+    Another,
+    /// What the program wrote.
+    Data,
 }
 
 /// What could not be restored.
