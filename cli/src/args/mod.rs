@@ -71,7 +71,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a program as a non-root user that is refused nothing, and say what it would have been refused
     Run(Box<RunArgs>),
-    /// Prove a drop-in for a systemd unit, with all that it says of its program's start; or record it while it lives
+    /// Prove a drop-in for a systemd unit, with all that it says of its start; or record it as it lives
     Service(Box<ServiceArgs>),
     /// Prove a profile: run the program in a sandbox with what it grants and nothing else
     Verify(Box<VerifyArgs>),
