@@ -23,7 +23,7 @@ use crate::output::Losses;
 use crate::progress::Line;
 use crate::results::{self, complete, conclude};
 use crate::watcher::prepare;
-use crate::{knowledge, terminal};
+use crate::{knowledge, notify, terminal};
 
 /// What is attached to, and what watches it.
 struct Settled {
@@ -53,6 +53,10 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         backend: ready.kind,
         record: args.watch.record.record(),
         paths: args.watch.paths.clone(),
+        restarts: match &target {
+            Target::Unit(unit) if args.restarts => Some(unit.clone()),
+            _ => None,
+        },
     };
     let line = Line::new(&subject.name, args.run_for, args.results.talk.quiet);
     let quiet = args.results.talk.quiet;
@@ -61,6 +65,9 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
         // Scripts wait for this line before they try what they want to have seen.
         if matches!(progress, Progress::Started { .. }) && !quiet {
             terminal::tell(format_args!("nrtrace: attached to {description}"));
+        }
+        if let Progress::Running { counters, lost, .. } = &progress {
+            notify::counts(counters, *lost);
         }
         line.update(progress);
     };
@@ -85,6 +92,9 @@ pub fn profile(subject: &Subject, name: &str, recorded: &Recorded, library: &Lib
 }
 
 fn settle(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled> {
+    if args.restarts {
+        return wait(args, target, runtime);
+    }
     match attach::find(target) {
         Ok(subject) if !(args.wait && attach::is_runtime(&subject.main)) => found(args, subject),
         Err(error) if !(args.wait && attach::is_not_there(&error)) => Err(error.into()),
@@ -107,6 +117,9 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
     };
     let interrupted = || anyhow!("interrupted while waiting for {}: nothing was recorded", text(target));
     let choice = args.watch.backend.choice();
+    if args.restarts && choice == Choice::Ptrace {
+        return Err(BadInput("--restarts takes eBPF, which sees each start".into()).into());
+    }
     if choice != Choice::Ptrace {
         // Whom it is judged for is known when it is there; the probe does not need to know.
         let nobody = identity::resolve(None, &[], "nobody")?;
@@ -114,6 +127,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
         match prepare(Choice::Ebpf, &wanted, &args.results.talk) {
             Ok(mut ready) => {
                 told("");
+                notify::ready();
                 let arrival = runtime.block_on(attach::expect(target, ready.source.as_mut()))?;
                 let arrival = arrival.ok_or_else(interrupted)?;
                 let subject = arrival.subject.clone();
@@ -122,7 +136,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
                 let arrival = Some(arrival).filter(|arrival| arrival.from_start);
                 return Ok(Settled { subject, judged, arrival, ready });
             }
-            Err(error) if choice == Choice::Ebpf => return Err(error),
+            Err(error) if choice == Choice::Ebpf || args.restarts => return Err(error),
             Err(error) => {
                 terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(&error))))
             }
@@ -158,7 +172,14 @@ fn judge(args: &AttachArgs, subject: &Subject) -> Result<Judged> {
     let others: Vec<Facts> =
         others.filter(|facts| !attach::is_runtime(facts) && !facts.is_kernel()).collect();
     let container = subject.container.as_ref();
-    let judged = attach::judge(&subject.main, &others, container, args.target_user.as_deref(), &args.groups)?;
+    let mut judged =
+        attach::judge(&subject.main, &others, container, args.target_user.as_deref(), &args.groups)?;
+    if let Some(name) = args.name.as_deref().filter(|_| !judged.identity.exists) {
+        let Identity { user, group, .. } = identity::resolve(None, &[], name)?;
+        for judged in [&mut judged.identity, &mut judged.on_host] {
+            (judged.user, judged.group) = (user.clone(), group.clone());
+        }
+    }
     if judged.mode == Mode::Observation && args.watch.record == RecordArg::Needs {
         return Err(BadInput(format!(
             "{} runs as root, for which each call is put to the oracle, so it needs --record calls; --record needs is for \

@@ -74,8 +74,8 @@ pub fn run(args: &RunArgs, kind: Kind) -> Result<ExitCode> {
         engine.end(args.lifetime.grace)?;
         return Err(BadInput(ROOT_NEEDS_CALLS.into()).into());
     }
-    let plan =
-        Plan { run_for: args.lifetime.run_for, backend: ready.kind, record, paths: args.watch.paths.clone() };
+    let (run_for, paths) = (args.lifetime.run_for, args.watch.paths.clone());
+    let plan = Plan { run_for, backend: ready.kind, record, paths, restarts: None };
     let line = Line::new(&subject.name, args.lifetime.run_for, args.results.talk.quiet);
     let progress = &mut |progress| line.update(progress);
     let source = ready.source.as_mut();

@@ -6,21 +6,22 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use nrtrace_profiles::schema::Kind;
 
 use crate::args::{Cli, CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 use crate::output::OutputDir;
-use crate::terminal;
+use crate::{complete, terminal};
 
 /// Prints the completions of a shell.
 pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
+    let shell: &dyn EnvCompleter = match args.shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
     };
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "nrtrace", &mut text);
+    shell.write_registration(complete::VARIABLE, "nrtrace", "nrtrace", "nrtrace", &mut text)?;
     terminal::print(&String::from_utf8(text).context("the completions are not text")?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -78,6 +79,8 @@ fn markdown() -> String {
     out
 }
 
-fn shown(all: &Command) -> impl Iterator<Item = &Command> {
-    all.get_subcommands().filter(|command| !command.is_hide_set())
+/// The subcommands, each followed by its own.
+fn shown(all: &Command) -> Vec<&Command> {
+    let own = all.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    own.flat_map(|command| std::iter::once(command).chain(shown(command))).collect()
 }

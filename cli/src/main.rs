@@ -7,6 +7,7 @@ mod attach;
 mod check;
 mod client;
 mod compare;
+mod complete;
 mod doctor;
 mod emit;
 mod engine;
@@ -16,9 +17,11 @@ mod generate;
 mod hidden;
 mod input;
 mod knowledge;
+mod live;
 mod meant;
 mod merge;
 mod name;
+mod notify;
 mod oci;
 mod origin;
 mod output;
@@ -32,11 +35,13 @@ mod replay;
 mod results;
 mod rotated;
 mod run;
+mod screen;
 mod service;
 mod settled;
 mod shipped;
 mod show;
 mod start;
+mod systemd;
 mod terminal;
 mod there;
 mod watcher;
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
+    complete::answer();
     let cli = Cli::parse_from(pod::command_line());
     if matches!(
         cli.command,

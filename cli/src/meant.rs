@@ -27,7 +27,7 @@ pub fn nearest(word: &str, names: impl Iterator<Item = String>) -> Option<String
 }
 
 /// The names of passwd(5) or group(5).
-fn accounts(file: &str) -> impl Iterator<Item = String> + use<> {
+pub fn accounts(file: &str) -> impl Iterator<Item = String> + use<> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let names = text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_owned());
     names.collect::<Vec<_>>().into_iter()

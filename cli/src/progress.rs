@@ -1,20 +1,36 @@
 //! The progress line.
 
+use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nrtrace_profiles::RawText;
 use nrtrace_profiles::text::printable;
+use nrtrace_tracer::recording::RecordingFacts;
 use nrtrace_tracer::session::Progress;
 
 use crate::args::Talk;
-use crate::terminal;
+use crate::{live, terminal};
 
 /// Shows on the terminal how a run comes along; silent where there is none.
 pub struct Line {
     bar: ProgressBar,
     run_for: Option<Duration>,
+    /// What is shown in place of the line once the program has started, as that has the same terminal.
+    live: RefCell<Live>,
+    /// When it was ready.
+    ready: Cell<Option<Duration>>,
+}
+
+/// The needs as they are found.
+enum Live {
+    None,
+    Due(Box<dyn FnOnce() -> Option<live::Live>>),
+    Shown(Box<live::Live>),
 }
 
 impl Line {
@@ -27,13 +43,37 @@ impl Line {
             bar.set_style(style);
         }
         bar.set_prefix(program.to_owned());
-        Self { bar, run_for }
+        Self { bar, run_for, live: RefCell::new(Live::None), ready: Cell::new(None) }
+    }
+
+    /// With the needs as they are found, for a program that has the same terminal.
+    pub fn with_needs(self, program: &str, facts: &RecordingFacts, command: &[OsString]) -> Self {
+        if !self.bar.is_hidden() {
+            let words = command.iter().map(|word| RawText::new(word.as_bytes())).collect::<Vec<_>>();
+            let (program, facts) = (program.to_owned(), facts.clone());
+            let make = move || live::Live::new(&program, &facts, &words);
+            self.live.replace(Live::Due(Box::new(make)));
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        self
     }
 
     /// Takes news of the run.
     pub fn update(&self, progress: Progress) {
         match progress {
-            Progress::Started { pid } => self.bar.set_message(format!("started, pid {pid}")),
+            Progress::Started { pid } => {
+                if let Live::Due(make) = self.live.replace(Live::None)
+                    && let Some(made) = make()
+                {
+                    self.live.replace(Live::Shown(Box::new(made)));
+                }
+                self.say(format!("started, pid {pid}"));
+            }
+            Progress::Seen(event) => {
+                if let Live::Shown(live) = &mut *self.live.borrow_mut() {
+                    live.take(*event);
+                }
+            }
             Progress::Running { elapsed, counters, lost } => {
                 let mut text = match self.run_for {
                     Some(whole) => format!("{:.0} s of {:.0} s", elapsed.as_secs_f64(), whole.as_secs_f64()),
@@ -45,21 +85,30 @@ impl Line {
                     counters.checks,
                     counters.processes
                 ));
+                if let Some(ready) = self.ready.get() {
+                    text.push_str(&format!(" · ready after {:.1} s", ready.as_secs_f64()));
+                }
                 if lost > 0 {
                     text.push_str(&format!(" · {lost} records lost"));
                 }
-                self.bar.set_message(text);
+                self.say(text);
                 self.bar.tick();
             }
-            Progress::Ready { elapsed } => {
-                self.bar.println(format!("ready after {:.1} s", elapsed.as_secs_f64()));
-            }
-            Progress::Stopping(stage) => self.bar.set_message(format!("stopping: {stage}")),
+            Progress::Ready { elapsed } => self.ready.set(Some(elapsed)),
+            Progress::Stopping(stage) => self.say(format!("stopping: {stage}")),
+        }
+    }
+
+    fn say(&self, text: String) {
+        match &mut *self.live.borrow_mut() {
+            Live::Shown(live) => live.show(&text),
+            Live::None | Live::Due(_) => self.bar.set_message(text),
         }
     }
 
     /// Takes the line away.
     pub fn clear(&self) {
+        self.live.replace(Live::None);
         self.bar.finish_and_clear();
     }
 }

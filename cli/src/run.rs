@@ -59,7 +59,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         return prove::run(&wanted);
     }
     let place = place::of(args)?;
-    let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet);
+    let line = Line::new(&settled.name, args.lifetime.run_for, args.results.talk.quiet).with_needs(
+        &settled.name,
+        &settled.facts,
+        &args.command,
+    );
     let recorded = match place {
         RunsIn::Sandbox => place::sandboxed(args, &settled, &line),
         RunsIn::Here(why) => {

@@ -308,6 +308,9 @@ fn a_browser_fits_the_report_to_a_narrow_screen_and_filters_it() {
         document.title = JSON.stringify({
             width: innerWidth, wide: wide.map((element) => element.outerHTML.slice(0, 80)),
             hidden: needs.filter((need) => need.offsetHeight === 0).length, needs: needs.length,
+            dark: matchMedia("(prefers-color-scheme: dark)").matches,
+            lightness: ["backgroundColor", "color"].map((what) =>
+                Number(getComputedStyle(document.body)[what].match(/[0-9]+/)[0])),
         });
     </script></body>"#;
     let directory = TempDir::new().unwrap();
@@ -319,12 +322,19 @@ fn a_browser_fits_the_report_to_a_narrow_screen_and_filters_it() {
         let page = directory.path().join("measured.html");
         fs::write(&page, text.replace("</body>", MEASURE)).unwrap();
         let address = format!("file://{}", page.display());
-        for width in [390, 768, 1280] {
-            let text = shown(directory.path(), &address, &[&format!("--window-size={width},800")]);
+        // Blink's own numbers for what a user prefers: 0 is dark.
+        for (width, scheme) in [390, 768, 1280].into_iter().flat_map(|width| [(width, 0), (width, 1)]) {
+            let window = format!("--window-size={width},800");
+            let scheme_option = format!("--blink-settings=preferredColorScheme={scheme}");
+            let text = shown(directory.path(), &address, &[&window, &scheme_option]);
             let title =
                 text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).unwrap().0;
             let found: serde_json::Value = serde_json::from_str(&title.replace("&amp;", "&")).unwrap();
             assert_eq!(found["wide"], serde_json::json!([]), "beyond the edge of a screen of {width}");
+            let lightness = [0, 1].map(|at| found["lightness"][at].as_u64().unwrap());
+            let is_dark = lightness[0] + 128 < lightness[1];
+            assert_eq!((found["dark"].as_bool(), is_dark), (Some(scheme == 0), scheme == 0), "{found}");
+            assert!(is_dark || lightness[1] + 128 < lightness[0], "text is hard to read: {found}");
             assert!(found["width"].as_u64().unwrap().abs_diff(width) < 120, "{found}");
             assert!(
                 found["hidden"].as_u64() >= Some(1) && found["hidden"].as_u64() < found["needs"].as_u64(),

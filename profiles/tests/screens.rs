@@ -20,8 +20,8 @@ fn columns(width: usize) -> View {
 }
 
 /// Programs, and how many lines the answer may take on 80 columns.
-const SERVICES: [(&str, usize); 5] =
-    [("nginx", 15), ("lighttpd", 15), ("bind9", 15), ("tomcat", 40), ("rabbitmq", 40)];
+const SERVICES: [(&str, usize); 6] =
+    [("nginx", 15), ("lighttpd", 15), ("bind9", 15), ("tomcat", 40), ("rabbitmq", 40), ("k0s", 40)];
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/screens")

@@ -19,7 +19,13 @@ pub fn page(profile: &Profile) -> String {
          A single node, `k0s controller --enable-worker`, as a system user of its own (k0s issue 5910). This page is made from a run of nrtrace\n\
          on a fixture that makes the calls of k0s in their order, and from what is known of k0s; CI compares it. With the unit below, the fixture\n\
          starts as that user and serves, with no capability at all. `cargo xtask k0s --k0s PATH` compares it with a k0s at hand; k0s 1.36.3 is found\n\
-         to need the same.\n",
+         to need the same.\n\n\
+         From a k0s at hand to one that runs so, proved in a sandbox and taken back by `nrtrace undo out/`:\n\n\
+         ```sh\n\
+         sudo nrtrace run --verify --ready-port 6443 -o out/ -- k0s controller --enable-worker\n\
+         sudo nrtrace apply --yes out/\n\
+         nrtrace start out/k0s.service.d/50-nonroot.conf -- \"$(command -v k0s)\" controller --enable-worker &\n\
+         ```\n",
     );
     permissions(&mut out, &granted);
     capabilities(&mut out, &granted);

@@ -188,6 +188,36 @@ fn commands_in_the_text_have_options_that_are_there() {
     assert!(seen > 20, "only {seen} options were found");
 }
 
+/// What people come for, where it is told, and how its commands begin. Like all commands they are run, below.
+const JOURNEYS: [(&str, &str, &[&str]); 4] = [
+    (
+        "a unit that runs as root",
+        "systemd-service.md",
+        &["nrtrace service nginx", "sudo nrtrace apply", "install -D"],
+    ),
+    ("a failing pod", "failing-pod.md", &["nrtrace run --for", "nrtrace emit --format kubernetes", "grep"]),
+    ("a gate in CI", "ci.md", &["nrtrace run --for", "nrtrace run --for", "nrtrace check"]),
+    ("k0s", "k0s.md", &["sudo nrtrace run --verify", "sudo nrtrace apply", "nrtrace start"]),
+];
+
+/// Each journey takes at most three commands, the first of its page.
+#[test]
+fn each_journey_takes_three_commands() {
+    for (journey, page, beginnings) in JOURNEYS {
+        let text = fs::read_to_string(root().join("docs").join(page)).unwrap();
+        let lines = commands(&text).join("\n").replace("\\\n", " ");
+        let first: Vec<&str> = lines.lines().filter(|line| !line.is_empty()).take(beginnings.len()).collect();
+        assert!(beginnings.len() <= 3, "{journey}");
+        for (line, beginning) in first.iter().zip(beginnings) {
+            assert!(
+                line.starts_with(beginning),
+                "{journey}: {line} in {page} does not begin with {beginning}"
+            );
+        }
+        assert_eq!(first.len(), beginnings.len(), "{journey}: {first:?}");
+    }
+}
+
 #[test]
 fn every_command_shown_works() {
     let mut failed = Vec::new();

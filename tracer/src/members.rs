@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use nrtrace_ebpf::record::{Head, KIND_EXIT, KIND_FORK, ProcessRecord, read};
+use nrtrace_ebpf::record::{Head, KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord, read};
 
 use crate::launch::tree;
 
@@ -34,6 +34,10 @@ impl Members {
     /// Takes what a record tells.
     pub(crate) fn take(&mut self, bytes: &[u8]) {
         let Some(head) = read::<Head>(bytes) else { return };
+        // One that joined was made by somebody else.
+        if head.kind == KIND_EXEC {
+            self.live.insert(head.pid);
+        }
         if !matches!(head.kind, KIND_FORK | KIND_EXIT) {
             return;
         }
@@ -69,6 +73,11 @@ impl Members {
     /// Wait status of the main process.
     pub(crate) fn main_ended(&self) -> Option<i32> {
         self.main_ended
+    }
+
+    /// Whether one lives, as far as the records tell.
+    pub(crate) fn any_known(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// Whether one lives: those whose end was not told are looked at.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::sys::utsname::uname;
 use nrtrace_ebpf::layout::Aim;
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Backend, Exit, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd};
+use nrtrace_profiles::event::{
+    Backend, Event, Exit, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd,
+};
 use nrtrace_profiles::glob::Pattern;
 use uuid::Uuid;
 
@@ -216,5 +218,9 @@ impl Sink for Collector {
 
     fn counters(&self) -> Counters {
         Collector::counters(self)
+    }
+
+    fn events(&self) -> &[Event] {
+        Collector::events(self)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::layout::Aim;
-use nrtrace_profiles::event::{Exit, Phase};
+use nrtrace_profiles::event::{Event, Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,11 @@ pub trait Sink {
 
     /// What has been collected so far.
     fn counters(&self) -> Counters;
+
+    /// The events so far, new ones last.
+    fn events(&self) -> &[Event] {
+        &[]
+    }
 }
 
 /// How often [`Sink::tick`] is called and the source drained, whether or not it is readable.
@@ -164,7 +169,7 @@ impl Plan {
 }
 
 /// What is told while the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Progress {
     /// It has been executed.
     Started {
@@ -180,6 +185,9 @@ pub enum Progress {
         /// Records that could not be delivered.
         lost: u64,
     },
+    /// Something was refused, a capability consulted or a call answered in the kernel's place: what may be a need. Of many,
+    /// the first are told.
+    Seen(Box<Event>),
     /// The program is ready.
     Ready {
         /// Since its start.

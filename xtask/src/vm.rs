@@ -8,6 +8,7 @@ mod compare;
 mod guest;
 mod image;
 mod kernel;
+mod recorded;
 mod report;
 mod systemd;
 
@@ -38,8 +39,12 @@ pub struct Options {
     #[arg(long)]
     systemd: bool,
 
-    /// With --systemd, try this nrtrace [default: a release build]
-    #[arg(long, value_name = "PATH", requires = "systemd")]
+    /// Instead, boot that Debian, and record services in it while they live
+    #[arg(long, conflicts_with = "systemd")]
+    recorded: bool,
+
+    /// With --systemd or --recorded, try this nrtrace [default: a release build]
+    #[arg(long, value_name = "PATH")]
     nrtrace: Option<PathBuf>,
 }
 
@@ -53,9 +58,10 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "`cargo xtask vm` knows Debian's kernels for x86-64 only");
     let directory = std::env::current_dir()?.join("target/vm");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    if options.systemd {
+    if options.systemd || options.recorded {
         let package = package(options.kernel.first().map_or(VERSIONS[0], String::as_str), &directory)?;
-        return systemd::run(&package, options.nrtrace.as_deref(), &directory, options.write);
+        let try_in = if options.recorded { recorded::run } else { systemd::run };
+        return try_in(&package, options.nrtrace.as_deref(), &directory, options.write);
     }
     let kernels = kernels(&options.kernel, &directory)?;
     let image = image::build(&directory)?;
@@ -126,5 +132,5 @@ fn package(version: &str, directory: &Path) -> Result<PathBuf> {
 /// What `ci` runs: the packages first, then the default kernels.
 pub fn ci() -> Result<()> {
     kernel::install(&PACKAGES)?;
-    run(&Options { kernel: Vec::new(), write: false, systemd: false, nrtrace: None })
+    run(&Options { kernel: Vec::new(), write: false, systemd: false, recorded: false, nrtrace: None })
 }

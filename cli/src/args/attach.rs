@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use nrtrace_tracer::attach::Target;
 use nrtrace_tracer::attach::cgroup::unit_name;
 
 use super::common::{Results, Watch};
 use super::value;
 use super::{EXIT_STATUS, MORE};
+use crate::complete;
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -34,14 +36,21 @@ pub struct AttachArgs {
     #[arg(long, conflicts_with = "pid")]
     pub wait: bool,
 
+    /// Go on when the unit is restarted
+    ///
+    /// Wait for the next start of the unit, also where it runs already, and go on over all that follow, until --for or a
+    /// signal. Takes eBPF. Under systemd, with Type=notify, it says when it watches
+    #[arg(long, requires = "unit", conflicts_with = "wait")]
+    pub restarts: bool,
+
     /// Judge for this user [default: a fresh one]
     ///
     /// Judge for this user: a name or a number, in a container its own; with a group after a colon [default: a fresh
     /// user for processes that are root; others are judged by what they are really refused]
-    #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]")]
+    #[arg(help_heading = "Program", long, value_name = "USER|UID[:GID]", add = ArgValueCompleter::new(complete::users))]
     pub target_user: Option<String>,
 
-    /// What the files are named after [default: the unit, the container or the program]
+    /// What the files and a made-up user are named after [default: the unit, the container or the program]
     #[arg(hide_short_help = true, help_heading = "Program", long, value_name = "NAME")]
     pub name: Option<String>,
 
@@ -52,7 +61,8 @@ pub struct AttachArgs {
         long,
         value_name = "GROUP",
         value_delimiter = ',',
-        requires = "target_user"
+        requires = "target_user",
+        add = ArgValueCompleter::new(complete::groups)
     )]
     pub groups: Vec<String>,
 
@@ -82,7 +92,7 @@ pub struct Aim {
     pid: Option<i32>,
 
     /// A systemd unit; a service without its suffix as well
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::units))]
     unit: Option<String>,
 
     /// A control group: a directory below /sys/fs/cgroup, or a path as in /proc/PID/cgroup
@@ -90,7 +100,7 @@ pub struct Aim {
     cgroup: Option<PathBuf>,
 
     /// A container of podman, docker, containerd, CRI-O or a bare OCI runtime
-    #[arg(long, value_name = "ID|NAME")]
+    #[arg(long, value_name = "ID|NAME", add = ArgValueCompleter::new(complete::containers))]
     container: Option<String>,
 }
 

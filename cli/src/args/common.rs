@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use nrtrace_profiles::glob::Pattern;
 
 use nrtrace_profiles::event::Record;
@@ -13,6 +14,7 @@ use nrtrace_tracer::backend::Choice;
 use super::knowledge::KnowledgeDirs;
 use super::shape::{Files, Shape};
 use super::value;
+use crate::complete;
 
 /// Whom the program runs as, or is judged for.
 #[derive(Debug, Args)]
@@ -23,11 +25,11 @@ pub struct Subject {
     /// Run as this user: a name, or a number; with a group after a colon [default: a uid that exists
     /// nowhere, from 61184 on, named after the program; run --verify and run --minimize also try the users that the program
     /// points to]
-    #[arg(long = "as", value_name = "USER|UID[:GID]")]
+    #[arg(long = "as", value_name = "USER|UID[:GID]", add = ArgValueCompleter::new(complete::users))]
     pub user: Option<String>,
 
     /// Supplementary groups, by name or number [default: none]
-    #[arg(hide_short_help = true, long, value_name = "GROUP", value_delimiter = ',')]
+    #[arg(hide_short_help = true, long, value_name = "GROUP", value_delimiter = ',', add = ArgValueCompleter::new(complete::groups))]
     pub groups: Vec<String>,
 }
 

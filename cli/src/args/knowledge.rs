@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::complete;
 
 /// Where more is known of programs.
 #[derive(Debug, Args)]
@@ -49,7 +52,7 @@ pub enum KnowledgeCommand {
     /// Show what is known of a program
     Show {
         /// Its name in the list
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::programs))]
         name: String,
 
         /// Print the file itself

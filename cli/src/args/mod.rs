@@ -34,7 +34,7 @@ pub use pod::PodArgs;
 pub use prove::{ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};
 pub use saved::{EmitArgs, EmitFormat, ReportArgs};
-pub use service::ServiceArgs;
+pub use service::{FinishArgs, RecordArgs, ServiceArgs, ServiceCommand, UndoRecordArgs, UnitArgs};
 pub use several::{
     CheckArgs, CheckFormat, DiffArgs, DiffFormat, ExplainArgs, MergeArgs, ReplayArgs, Written,
 };
@@ -73,7 +73,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a program as a non-root user that is refused nothing, and say what it would have been refused
     Run(Box<RunArgs>),
-    /// Prove a drop-in for a systemd unit: find out what its program needs, with all that the unit says of its start
+    /// Prove a drop-in for a systemd unit, with all that it says of its start; or record it as it lives
     Service(Box<ServiceArgs>),
     /// Make a pod run without root: record a copy of it on its node, write the patch, and prove it
     Pod(Box<PodArgs>),

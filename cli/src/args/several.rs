@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::emit::Level;
 
 use super::common::{ColourArg, Showing, Subject};
 use super::knowledge::KnowledgeDirs;
 use super::shape::{Files, Shape, Whole};
+use crate::complete;
 
 const MERGE_EXAMPLES: &str = "\
 Examples:
@@ -211,7 +213,7 @@ pub struct ExplainArgs {
 
     /// What the table calls it: a path, a port, a row of several needs, a directory with / at its end; an id or a part of
     /// one. Several needs are told one after the other, in JSON as a document each
-    #[arg(value_name = "NEED")]
+    #[arg(value_name = "NEED", add = ArgValueCompleter::new(complete::needs))]
     pub need: String,
 
     /// How to show it

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use nrtrace_profiles::RawText;
@@ -23,20 +23,16 @@ use super::prover::{Prover, SLACK};
 use crate::args::{ManagerArg, Talk};
 use crate::failure::BadInput;
 use crate::progress::Trials;
+use crate::systemd::{self, PAUSE, UNITS, systemctl};
 use crate::terminal;
 
-/// Where units live until the next boot.
-const UNITS: &str = "/run/systemd/system";
-/// Between two questions to the manager.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Of its log, so many lines are shown.
 const LINES: usize = 4;
 
 /// Fails early where there is no such manager.
 pub fn check(with: Option<ManagerArg>) -> Result<()> {
-    // As sd_booted(3) has it.
     ensure!(
-        with.is_none() || Path::new(UNITS).is_dir(),
+        with.is_none() || systemd::is_there(),
         "--with systemd takes a machine whose process 1 is systemd, and {UNITS} is not there: leave it out, or try it in \
          such a machine"
     );
@@ -237,7 +233,7 @@ impl Unit {
     }
 
     fn property(&self, name: &str) -> Result<String> {
-        Ok(systemctl(&["show", "--value", "-p", name, &self.name])?.trim().to_owned())
+        systemd::property(&self.name, name)
     }
 
     /// How its main process has ended, `CLD_…` of waitid(2).
@@ -271,12 +267,4 @@ impl Drop for Unit {
             terminal::tell(format_args!("nrtrace: taking {} away: {error}", self.name));
         }
     }
-}
-
-/// What systemctl answers.
-fn systemctl(arguments: &[&str]) -> Result<String> {
-    let output = Command::new("systemctl").args(arguments).output().context("cannot start systemctl")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "systemctl {}: {}", arguments.join(" "), said.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -32,6 +32,8 @@ const TREES: [&str; 13] = [
 const MOST: u64 = 1 << 20;
 /// The drop-in that nrtrace writes.
 pub const OWN: &str = "50-nonroot.conf";
+/// The drop-in that is there while the unit is recorded, read after all others.
+pub const RECORDED: &str = "zz-nrtrace-record.conf";
 
 /// A unit that was found.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ pub fn find_in(trees: &[PathBuf], given: &str) -> Result<FoundUnit> {
     for path in drop_ins(trees, &names, &name) {
         if path.file_name().is_some_and(|name| name == OWN) {
             own = Some(path);
-        } else {
+        } else if path.file_name().is_none_or(|name| name != RECORDED) {
             files.push(path);
         }
     }

@@ -1,6 +1,8 @@
 //! `nrtrace service`: from a unit of this machine to a drop-in for it that is proved.
 
 pub mod find;
+mod record;
+mod recording;
 pub mod started;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use nrtrace_profiles::unit::{Kind, Service, variables};
 use nrtrace_tracer::files::read_regular;
 use nrtrace_tracer::trial::{self, Step};
 
-use crate::args::{RunArgs, ServiceArgs};
+use crate::args::{RunArgs, ServiceArgs, ServiceCommand};
 use crate::failure::BadInput;
 use crate::{run, terminal};
 
@@ -162,14 +164,25 @@ fn notes(service: &Service, found: &FoundUnit) -> Vec<String> {
     notes
 }
 
-/// `nrtrace service UNIT`
+/// `nrtrace service`
 pub fn service(args: ServiceArgs) -> Result<ExitCode> {
+    match &args.command {
+        Some(ServiceCommand::Record(args)) => record::record(args),
+        Some(ServiceCommand::Finish(args)) => record::finish(args),
+        Some(ServiceCommand::Status(args)) => record::status(args),
+        Some(ServiceCommand::Undo(args)) => record::undo(args),
+        None => prove(args),
+    }
+}
+
+/// `nrtrace service UNIT`
+fn prove(args: ServiceArgs) -> Result<ExitCode> {
     if args.sandbox.with.is_some() {
         let message =
             "--with systemd is for run, verify and minimize: it tries a unit of its own, and not this one";
         return Err(BadInput(message.into()).into());
     }
-    let started = read(&args.unit)?;
+    let started = read(args.unit.as_deref().unwrap_or_default())?;
     let talk = &args.results.talk;
     if !talk.quiet {
         let files: Vec<String> = started.files.iter().map(|path| path.display().to_string()).collect();

@@ -48,8 +48,9 @@ pub(super) fn doubts(profile: &Profile) -> Vec<Doubt> {
         None if profile.run.failure().is_some() => {}
         None => out.push(Doubt {
             text: format!(
-                "Not proved: what one run of {:.1} s showed. --minimize proves it, and leaves out what it can live without.",
-                run.duration.0 as f64 / 1e9
+                "Not proved: what one run of {:.1} s showed. {} proves it, and leaves out what it can live without.",
+                run.duration.0 as f64 / 1e9,
+                profile.unit.as_ref().map_or("--minimize".into(), |unit| format!("nrtrace service {}", unit.stem()))
             ),
             is_grave: false,
             is_failure: false,

@@ -42,7 +42,7 @@ pub use kubernetes::{
 pub use page::Emitted;
 pub use remedy::{Remedy, done, remedies, verdict};
 pub use systemd::hardening;
-pub use table::{Style, View, example, pairs, table};
+pub use table::{Style, View, example, found, pairs, table};
 pub use treatment::Treatment;
 
 /// What can be written from a profile.

@@ -22,6 +22,7 @@ use paper::{BOLD, GREEN, Paper, RED, YELLOW, columns, padded};
 pub use paper::{Style, View};
 
 pub(super) use evidence::unexplained;
+pub use groups::found;
 pub(crate) use listens::listen;
 
 /// The answer: whether and as whom it runs, with what; after that, with [`View::all`], the evidence.

@@ -7,6 +7,7 @@ use nrtrace_profiles::event::{Attached, Backend, Exit, Phase, Record, RunFacts, 
 use nrtrace_profiles::glob::Pattern;
 
 use super::process::{self, Facts};
+use super::waiting::aim_at_unit;
 use super::{Arrival, Judged, Subject};
 use crate::collect::{Collector, Config, Within};
 use crate::course::{Attendant, Tree, Turn, Verdict};
@@ -28,6 +29,8 @@ pub struct Plan {
     pub record: Record,
     /// Files whose accesses are all kept, refused or not.
     pub paths: Vec<Pattern>,
+    /// The unit whose every start belongs to it, so that it is not over when the last process has ended.
+    pub restarts: Option<String>,
 }
 
 /// What a program in a container of nrtrace's own is to come to, and how it is ended then.
@@ -59,6 +62,7 @@ pub async fn record(
 ) -> Result<Recorded, Error> {
     let signals = Signals::take()?;
     let port_start = process::unprivileged_port_start(subject.main.pid);
+    let is_there = port_start.is_some() || Facts::read(subject.main.pid).is_some();
     let mut collector = Collector::new(config(plan, subject, judged));
     let feed = Feed::new(source, &mut collector, progress, subject.main.pid as u32);
     let mut session = Session::new(plan, subject, feed);
@@ -77,7 +81,7 @@ pub async fn record(
     // Also when all had been reached before: whoever wants to end wants no further run.
     let asked = session.asked.then_some(Verdict::Interrupted);
     let mut collected = collector.finish();
-    let mut notes = notes(plan, subject, port_start.is_none());
+    let mut notes = notes(plan, subject, port_start.is_none() && is_there);
     notes.append(&mut collected.notes);
     let main = &subject.main;
     let facts = recording::RecordingFacts {
@@ -155,6 +159,8 @@ struct Session<'a> {
     over: bool,
     /// Whether a signal asked to stop.
     asked: bool,
+    /// Whether none of its processes is left, and its next start is looked out for.
+    rests: bool,
 }
 
 impl<'a> Session<'a> {
@@ -169,6 +175,7 @@ impl<'a> Session<'a> {
             stopping: None,
             over: false,
             asked: false,
+            rests: false,
         }
     }
 
@@ -228,9 +235,21 @@ impl<'a> Session<'a> {
             return Err(Error::Tracer);
         }
         self.over |= self.plan.run_for.is_some_and(|limit| self.feed.start.elapsed() >= limit);
+        self.await_restart()?;
         if self.feed.tell() {
-            self.over |= self.is_gone();
+            self.over |= self.plan.restarts.is_none() && self.is_gone();
         }
+        Ok(())
+    }
+
+    /// Looks out for the next start once the last process has ended: its control group will be another one.
+    fn await_restart(&mut self) -> Result<(), Error> {
+        let Some(unit) = &self.plan.restarts else { return Ok(()) };
+        let rests = !self.feed.members.any_known();
+        if rests && !self.rests {
+            self.feed.source.aim(&aim_at_unit(unit))?;
+        }
+        self.rests = rests;
         Ok(())
     }
 
@@ -281,6 +300,10 @@ impl<'a> Session<'a> {
     }
 
     fn exit(&self) -> Exit {
+        // The first process was that of one start.
+        if self.plan.restarts.is_some() {
+            return Exit::Running;
+        }
         match (self.stopping, self.end()) {
             (Some(_), Some(End::Exited(status))) => Exit::Stopped { status: Some(status) },
             (Some(_), _) => Exit::Stopped { status: None },

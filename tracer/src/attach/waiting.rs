@@ -238,7 +238,14 @@ impl<'a> Waiting<'a> {
         let mut aim = Aim { joins: WAITING, by_group: 1, ..Aim::default() };
         match self.target {
             None | Some(Target::Process(_)) => return Ok(()),
-            Some(Target::Unit(unit)) => names.push(unit.clone()),
+            Some(Target::Unit(unit)) => {
+                // Once, or a group that was found since would be forgotten.
+                if self.known.is_empty() {
+                    source.aim(&aim_at_unit(unit))?;
+                    self.known.push(unit.clone());
+                }
+                return Ok(());
+            }
             Some(Target::Cgroup(path)) => {
                 names.extend(path.file_name().and_then(OsStr::to_str).map(str::to_owned))
             }
@@ -352,6 +359,11 @@ impl<'a> Waiting<'a> {
         let container = surroundings(&main, known);
         Subject { description, name, scope, main, container }
     }
+}
+
+/// What joins a control group of that name, or is born in one that is made from here on.
+pub(super) fn aim_at_unit(unit: &str) -> Aim {
+    Aim { joins: WAITING, found: WAITING, by_group: 1, words: words([unit]), ..Aim::default() }
 }
 
 fn is_exec(bytes: &[u8]) -> bool {

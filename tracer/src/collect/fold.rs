@@ -124,6 +124,11 @@ impl Store {
         self.max_calls += 1;
     }
 
+    /// The events so far, new ones last.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
     /// Calls dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped

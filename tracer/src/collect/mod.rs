@@ -329,6 +329,11 @@ impl Collector {
         Counters { processes: self.builder.processes.seen(), ..self.counters }
     }
 
+    /// The events so far, new ones last; each may be counted on.
+    pub fn events(&self) -> &[Event] {
+        self.store.events()
+    }
+
     fn conclude_pending(&mut self, pending: Pending) {
         self.conclude(&pending.operation.get(), None, &pending.checks);
         self.pairing.reuse(pending);

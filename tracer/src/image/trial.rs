@@ -236,8 +236,13 @@ impl Trial<'_> {
         let subject = arrival.subject.clone();
         let judged =
             attach::judge(&subject.main, &[], subject.container.as_ref(), None, &[]).map_err(sandbox)?;
-        let plan =
-            attach::Plan { run_for: None, backend: Backend::Ebpf, record: watch.record, paths: Vec::new() };
+        let plan = attach::Plan {
+            run_for: None,
+            backend: Backend::Ebpf,
+            record: watch.record,
+            paths: Vec::new(),
+            restarts: None,
+        };
         let attended = Attended {
             attendant: &mut attendant,
             stop: self.image.inspected.stop,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpgid, getpgrp};
-use nrtrace_profiles::event::{Exit, Phase};
+use nrtrace_profiles::event::{self, Event, Exit, Phase};
 
 use super::feed::{Feed, Happened};
 use super::{Plan, Progress, Sink};
@@ -17,6 +17,9 @@ use crate::launch::stop::{Stage, Stop};
 use crate::launch::supervisor::Supervisor;
 use crate::launch::tree::{self, End, Member};
 use crate::launch::{Error, signals};
+
+/// Of what may be a need, so many events are told while the program runs.
+const SEEN: usize = 500;
 
 /// Who looks after the program.
 pub(super) struct Beside<'a> {
@@ -41,6 +44,9 @@ pub(super) struct Running<'a, 's> {
     end: Option<(End, bool)>,
     /// Somebody has killed the guardian, and so cut the run off.
     cut_off: bool,
+    /// Events that were looked at for what may be a need, and how many of them were told.
+    looked_at: usize,
+    seen: usize,
 }
 
 impl<'a, 's> Running<'a, 's> {
@@ -65,6 +71,8 @@ impl<'a, 's> Running<'a, 's> {
             interrupted: false,
             end: None,
             cut_off: false,
+            looked_at: 0,
+            seen: 0,
         }
     }
 
@@ -184,8 +192,22 @@ impl<'a, 's> Running<'a, 's> {
             Stage::Killing => self.kill(),
             Stage::Running | Stage::Interrupted | Stage::GivenUp => {}
         }
-        self.feed.tell();
+        if self.feed.tell() {
+            self.tell_seen();
+        }
         Ok(())
+    }
+
+    /// Tells what may be a need and was not told yet.
+    fn tell_seen(&mut self) {
+        let events = self.feed.sink.events();
+        let new = events.get(self.looked_at..).unwrap_or_default();
+        self.looked_at = events.len();
+        let room = SEEN - self.seen;
+        for event in new.iter().filter(|event| may_be_needed(event)).take(room) {
+            self.seen += 1;
+            (self.feed.progress)(Progress::Seen(Box::new(event.clone())));
+        }
     }
 
     /// Sees how the program's course comes along.
@@ -300,4 +322,10 @@ pub(super) struct Outcome {
 pub(crate) fn has_ended(pid: i32) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     !matches!(waitid(Id::Pid(Pid::from_raw(pid)), flags), Ok(WaitStatus::StillAlive))
+}
+
+fn may_be_needed(event: &Event) -> bool {
+    let refused = event::Outcome::Failure { errno: libc::EACCES } == event.outcome
+        || event::Outcome::Failure { errno: libc::EPERM } == event.outcome;
+    !event.checks.is_empty() || refused || event.outcome == event::Outcome::Answered
 }

@@ -21,7 +21,7 @@ use crate::session::Progress;
 use crate::status::Status;
 
 /// What is told before the program starts, and while it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum News {
     /// The sandbox is there; remarks on what in it is not as outside.
     Made(Vec<String>),

@@ -22,10 +22,7 @@ const SERVICES: [&str; 4] = ["nginx", "lighttpd", "redis-server", "dnsmasq"];
 const PACKAGES: &str = "systemd,systemd-sysv,procps,nginx-light,lighttpd,redis-server,dnsmasq";
 /// Modules of the kernel's that sandboxes take.
 const MODULES: [&str; 2] = ["*/overlayfs/overlay.ko*", "*/net/dummy.ko*"];
-const SCRIPTS: [(&str, &str); 2] = [
-    ("added/usr/lib/nrtrace-check", include_str!("systemd.sh")),
-    ("added/usr/lib/nrtrace-serves", include_str!("systemd-serves.sh")),
-];
+const SCRIPT: &str = include_str!("systemd.sh");
 /// Starts the script once systemd is up.
 const UNIT: &str = "[Unit]\nAfter=basic.target\n[Service]\nType=oneshot\nTimeoutStartSec=infinity\n\
                     ExecStart=/usr/lib/nrtrace-check\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/console\n";
@@ -41,9 +38,8 @@ const MARK: &str = "<!-- seen: cargo xtask vm --systemd --write -->";
 /// Boots it, and fails when a service is not proved, does not serve, or runs as somebody else.
 pub fn run(package: &Path, nrtrace: Option<&Path>, directory: &Path, writes: bool) -> Result<()> {
     let kernel = kernel::unpack(package, directory)?;
-    let archive = image(package, nrtrace, directory)?;
-    let machine = Machine { name: "systemd", archive: &archive, memory: MEMORY, limit: LIMIT };
-    let outcome = guest::boot(&kernel, machine, directory)?;
+    let archive = image(package, nrtrace, directory, SCRIPT)?;
+    let outcome = guest::boot(&kernel, machine("systemd", &archive), directory)?;
     let services = SERVICES.map(|name| Service::read(&outcome, name));
     let services = services.into_iter().collect::<Result<Vec<_>>>()?;
     let table = table(&outcome, &services)?;
@@ -68,8 +64,13 @@ pub fn run(package: &Path, nrtrace: Option<&Path>, directory: &Path, writes: boo
     Ok(())
 }
 
-/// The initramfs: the tree as an archive, what comes on top, and what puts both in place.
-fn image(package: &Path, nrtrace: Option<&Path>, directory: &Path) -> Result<PathBuf> {
+/// A machine that has such an initramfs.
+pub fn machine<'a>(name: &'a str, archive: &'a Path) -> Machine<'a> {
+    Machine { name, archive, memory: MEMORY, limit: LIMIT }
+}
+
+/// The initramfs: the tree as an archive, what comes on top, and what puts both in place. The script is run in it.
+pub fn image(package: &Path, nrtrace: Option<&Path>, directory: &Path, script: &str) -> Result<PathBuf> {
     if nrtrace.is_none() {
         succeed(Command::new("cargo").args(["build", "--release", "--package", "nrtrace"]))?;
     }
@@ -102,8 +103,8 @@ fn image(package: &Path, nrtrace: Option<&Path>, directory: &Path) -> Result<Pat
     write(&units.join("nrtrace-check.service"), UNIT, 0o644)?;
     symlink("../nrtrace-check.service", wanted.join("nrtrace-check.service"))?;
     write(&root.join("added/etc/machine-id"), MACHINE, 0o444)?;
-    for (name, text) in SCRIPTS {
-        write(&root.join(name), text, 0o755)?;
+    for (name, text) in [("check", script), ("serves", include_str!("systemd-serves.sh"))] {
+        write(&root.join("added/usr/lib").join(format!("nrtrace-{name}")), text, 0o755)?;
     }
     write(&root.join("init"), include_str!("systemd-init.sh"), 0o755)?;
     copy(&tree(directory)?, &root.join("debian.tar"))?;

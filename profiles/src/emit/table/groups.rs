@@ -139,6 +139,14 @@ pub(crate) fn groups<'a>(profile: &'a Profile, grants: &Grants) -> Vec<Group<'a>
     rows.collect()
 }
 
+/// What is needed, by the names that the rows have, and how often each was met; that with the newest need comes last.
+pub fn found(profile: &Profile, grants: &Grants) -> Vec<(String, u64)> {
+    let mut all = groups(profile, grants);
+    all.sort_by_key(|group| group.needs.iter().map(|need| need.evidence.first).max());
+    let met = |group: &Group<'_>| group.needs.iter().map(|need| need.evidence.count).sum();
+    all.into_iter().map(|group| (group.subject.clone(), met(&group))).collect()
+}
+
 /// What needs are about, together.
 fn name(needs: &[&Requirement]) -> String {
     let Some(first) = needs.first() else { return String::new() };
