@@ -4,6 +4,7 @@ mod confined;
 mod level;
 mod parts;
 mod patch;
+mod remarks;
 
 use super::escape::yaml::string;
 use super::page::{Emitted, Page, reason};
