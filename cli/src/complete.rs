@@ -6,24 +6,16 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
-use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::unit::Name;
 use nrtrace_tracer::attach::state;
 
-use crate::args::Cli;
 use crate::service::find;
 use crate::{input, meant};
 
 /// Under this variable a shell asks; its value is the shell's name.
 pub const VARIABLE: &str = "NRTRACE_COMPLETE";
-
-/// Answers a shell, and ends then. Nothing happens where none asks.
-pub fn answer() {
-    CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
-}
 
 /// Those that begin like the word.
 fn beginning(word: &OsStr, names: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {

@@ -48,7 +48,8 @@ mod watcher;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 use args::{Cli, Command};
 
@@ -57,7 +58,8 @@ fn main() -> ExitCode {
     if let Some(args) = oci::called_as_runtime() {
         return oci::run(&args).unwrap_or_else(|error| failure::report(&error));
     }
-    complete::answer();
+    // A shell that asks is answered, and nothing more happens.
+    CompleteEnv::with_factory(Cli::command).var(complete::VARIABLE).complete();
     let cli = Cli::parse_from(pod::command_line());
     if matches!(
         cli.command,

@@ -12,10 +12,11 @@ use nrtrace_profiles::place::Setting;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::ways::plan;
 
-use crate::args::{ColourArg, Files, ReportFormat, Results, Showing};
+use crate::args::{Files, ReportFormat, Results, Showing};
 use crate::artefacts::{Guard, PROFILE};
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
+use crate::terminal::ColourArg;
 use crate::{shipped, terminal};
 
 /// What is written of a profile.

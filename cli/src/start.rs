@@ -69,7 +69,7 @@ fn of_drop_in(path: &Path) -> Result<Started> {
     let directory = path.canonicalize().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
     let name = directory.as_deref().and_then(OsStr::to_str).and_then(|name| name.strip_suffix(".d"));
     match name.filter(|name| name.ends_with(".service")) {
-        Some(name) => service::read(name),
+        Some(name) => service::started::read(name),
         None => {
             let message = format!(
                 "{} is no drop-in by the name of its directory (NAME.service.d): give the command after --",

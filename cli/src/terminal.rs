@@ -4,9 +4,20 @@ use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use nrtrace_profiles::emit::{Style, View};
+use nrtrace_profiles::text::printable;
 
-use crate::args::ColourArg;
+/// `--color`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColourArg {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
 
 /// Whether a stream is shown in colour.
 pub fn style(choice: ColourArg, stream: &impl IsTerminal) -> Style {
@@ -51,6 +62,11 @@ pub fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to standard output"),
     }
+}
+
+/// Writes a line of nrtrace's own to standard error; the text may hold anything.
+pub fn note(text: &str) {
+    tell(format_args!("nrtrace: {}", printable(text)));
 }
 
 /// Writes a line to standard error, if there is anybody to read it.

@@ -15,6 +15,7 @@ use super::knowledge::KnowledgeDirs;
 use super::shape::{Files, Shape};
 use super::value;
 use crate::complete;
+use crate::terminal::ColourArg;
 
 /// Whom the program runs as, or is judged for.
 #[derive(Debug, Args)]
@@ -204,15 +205,4 @@ pub enum ReportFormat {
     Markdown,
     /// A report for a browser, in one file
     Html,
-}
-
-/// `--color`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ColourArg {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
 }

@@ -20,11 +20,12 @@ mod value;
 
 use std::os::fd::RawFd;
 
+use crate::terminal::ColourArg;
 use clap::{Args, Parser, Subcommand};
 
 pub use apply::{ApplyArgs, UndoArgs, WhatArgs};
 pub use attach::AttachArgs;
-pub use common::{BackendArg, ColourArg, RecordArg, ReportFormat, Results, Showing, Talk, Watch};
+pub use common::{BackendArg, RecordArg, ReportFormat, Results, Showing, Talk, Watch};
 pub use course::CourseArgs;
 pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nrtrace_profiles::emit::Format;
 
-use super::common::{ColourArg, Showing};
+use super::common::Showing;
 use super::knowledge::KnowledgeDirs;
 use super::shape::{Files, Preference, Shape, Whole};
+use crate::terminal::ColourArg;
 
 const EMIT_EXAMPLES: &str = "\
 Examples:

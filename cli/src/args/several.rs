@@ -7,10 +7,11 @@ use clap_complete::engine::ArgValueCompleter;
 use nrtrace_profiles::Capability;
 use nrtrace_profiles::emit::Level;
 
-use super::common::{ColourArg, Showing, Subject};
+use super::common::{Showing, Subject};
 use super::knowledge::KnowledgeDirs;
 use super::shape::{Files, Shape, Whole};
 use crate::complete;
+use crate::terminal::ColourArg;
 
 const MERGE_EXAMPLES: &str = "\
 Examples:

@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nrtrace_profiles::event::Mode;
-use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::profile::Profile;
 use serde_json::json;
 
 use super::copies::{Place, learn};
 use super::follow::Outcome;
+use super::interrupt;
 use super::kubectl::{Error, Kubectl};
 use super::made::{Made, sweep_leftovers};
 use super::manifest::{Copy, Rights, Workload, claims_of};
 use super::recorder;
+use super::work::{Work, tell, workload};
 use super::written::{self, Patched, Tried};
-use super::{interrupt, tell, workload};
 use crate::args::PodArgs;
 use crate::{knowledge, results};
 
@@ -25,25 +25,6 @@ use crate::{knowledge, results};
 const MOST: u32 = 6;
 /// How long a namespace that was just made may be without its account.
 const ACCOUNT: Duration = Duration::from_secs(30);
-
-/// The work on one pod.
-pub(super) struct Work<'a> {
-    pub(super) args: &'a PodArgs,
-    pub(super) kubectl: &'a Kubectl,
-    /// The recorder's.
-    pub(super) image: &'a str,
-    workload: Workload,
-    pub(super) containers: Vec<String>,
-    namespace: String,
-    /// Where recorders run.
-    pub(super) recorders: String,
-    /// Claims in whose place copies have an empty directory.
-    pub(super) without: BTreeSet<String>,
-    pub(super) library: Library,
-    /// Copies that were started.
-    pub(super) copies: u32,
-    pub(super) made: Made,
-}
 
 /// `nrtrace pod` with a cluster.
 pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
@@ -111,10 +92,6 @@ fn context(kubectl: &Kubectl) -> Result<String> {
 }
 
 impl Work<'_> {
-    pub(super) fn tell(&self, text: &str) {
-        tell(self.args, text);
-    }
-
     /// The profile of each container of the pod as it is, and what became of that.
     fn record(&mut self) -> Result<(BTreeMap<String, Profile>, Outcome)> {
         self.own_namespace()?;

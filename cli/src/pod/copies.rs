@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 
-use super::cluster::Work;
 use super::follow::{self, Outcome};
 use super::kubectl::Kubectl;
 use super::made::LONGEST;
 use super::manifest::{Copy, Rights, Workload};
 use super::recorder::{Recorder, Wanted};
+use super::work::Work;
 
 /// Where a copy runs.
 #[derive(Clone, Copy)]

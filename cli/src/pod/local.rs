@@ -11,7 +11,7 @@ use nrtrace_profiles::ways::plan;
 
 use super::carried::{Carried, carried};
 use super::manifest::Workload;
-use super::tell;
+use super::work::tell;
 use crate::args::{Cli, Command, PodArgs, RunArgs};
 use crate::artefacts::Guard;
 use crate::failure::BadInput;

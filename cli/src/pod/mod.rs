@@ -14,6 +14,7 @@ mod local;
 mod made;
 mod manifest;
 mod recorder;
+mod work;
 mod written;
 
 use std::ffi::{OsStr, OsString};
@@ -21,13 +22,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use nrtrace_profiles::text::printable;
 
 use crate::args::PodArgs;
 use crate::failure::BadInput;
-use crate::terminal;
 use kubectl::Kubectl;
-use manifest::Workload;
+use work::{is_file, tell};
 
 /// The name under which nrtrace is a plugin of kubectl: `kubectl nrtrace`.
 const PLUGIN: &str = "kubectl-nrtrace";
@@ -63,20 +62,6 @@ pub fn pod(args: PodArgs) -> Result<ExitCode> {
     cluster::run(&args, &kubectl)
 }
 
-/// Whether a file is meant, and not an object of the cluster.
-fn is_file(object: &str) -> Result<bool> {
-    let ending = Path::new(object).extension().and_then(OsStr::to_str).unwrap_or_default();
-    if object == "-" || Path::new(object).exists() || ["yaml", "yml", "json"].contains(&ending) {
-        return Ok(true);
-    }
-    match object.split_once('/') {
-        Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => Ok(false),
-        _ => {
-            Err(BadInput(format!("{object} is neither a file nor an object of a cluster: TYPE/NAME")).into())
-        }
-    }
-}
-
 /// Whether kubectl has nothing to talk to, and the user did not ask for a cluster.
 fn has_no_cluster(kubectl: &Kubectl, args: &PodArgs) -> Result<bool> {
     if args.prove || args.apply_dry_run || args.recorder_image.is_some() || args.node.is_some() {
@@ -97,43 +82,9 @@ fn has_no_cluster(kubectl: &Kubectl, args: &PodArgs) -> Result<bool> {
     }
 }
 
-/// Reads what is meant.
-fn workload(args: &PodArgs, kubectl: &Kubectl) -> Result<Workload> {
-    if is_file(&args.object)? {
-        return Workload::of_file(Path::new(&args.object), args.container.as_deref());
-    }
-    let mut words = vec!["get", args.object.as_str()];
-    if let Some(namespace) = &args.namespace {
-        words.extend(["--namespace", namespace]);
-    }
-    match kubectl.object(&words) {
-        Err(error) if error.is_not_found() => Err(BadInput(error.to_string()).into()),
-        object => Workload::of_object(object?),
-    }
-}
-
-fn tell(args: &PodArgs, text: &str) {
-    if !args.results.talk.quiet {
-        terminal::tell(format_args!("nrtrace: {}", printable(text)));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_and_objects_are_told_apart() {
-        for file in ["-", "no-such.yaml", "./web.yml", "x.json"] {
-            assert!(is_file(file).unwrap(), "{file}");
-        }
-        for object in ["deployment/web", "statefulsets.apps/db"] {
-            assert!(!is_file(object).unwrap(), "{object}");
-        }
-        for neither in ["web", "/web", "web/", "a/b/c"] {
-            assert!(is_file(neither).is_err(), "{neither}");
-        }
-    }
 
     #[test]
     fn a_plugin_of_kubectl_takes_what_pod_takes() {

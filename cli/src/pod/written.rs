@@ -14,7 +14,7 @@ use nrtrace_profiles::ways::plan;
 use super::follow::Outcome;
 use super::kubectl::Kubectl;
 use super::manifest::Workload;
-use super::tell;
+use super::work::tell;
 use crate::args::PodArgs;
 use crate::artefacts::Guard;
 use crate::failure::BadInput;

@@ -70,7 +70,8 @@ fn prover_of(args: &ProveArgs, profile: &Profile, private: bool, proves: bool) -
     let cwd = profile.run.cwd.as_bytes();
     // A unit may say more by now than it did.
     let unit = profile.unit.as_ref().filter(|_| args.command.is_empty());
-    let service = unit.map(|unit| Ok::<_, anyhow::Error>(service::read(&unit.name)?.around)).transpose()?;
+    let service =
+        unit.map(|unit| Ok::<_, anyhow::Error>(service::started::read(&unit.name)?.around)).transpose()?;
     Ok(Prover {
         command,
         cwd: PathBuf::from(std::ffi::OsStr::from_bytes(if cwd.is_empty() { b"/" } else { cwd })),

@@ -20,17 +20,18 @@ use nrtrace_tracer::launch::signals::Signals;
 
 use super::find;
 use super::recording::{How, Recording};
-use super::{Started, tell};
+use super::started::{self, Started};
 use crate::args::{FinishArgs, RecordArgs, ReportFormat, UndoRecordArgs, UnitArgs};
 use crate::failure::BadInput;
 use crate::output::Losses;
 use crate::results::{self, complete, conclude};
 use crate::systemd::{self, systemctl, systemctl_until};
-use crate::{programs, rotated, terminal};
+use crate::terminal::{self, note};
+use crate::{programs, rotated};
 
 /// `nrtrace service record UNIT`
 pub fn record(args: &RecordArgs) -> Result<ExitCode> {
-    let (started, recording) = (super::read(&args.unit.unit)?, of(&args.unit)?);
+    let (started, recording) = (started::read(&args.unit.unit)?, of(&args.unit)?);
     let Recording { unit, recorder, .. } = &recording;
     if recording.exists() {
         let message = format!("{unit} is being recorded: {}", next(unit));
@@ -60,11 +61,11 @@ pub fn record(args: &RecordArgs) -> Result<ExitCode> {
     taking.recording = None;
     let whom = how.user.as_ref().map_or("a user made up", |(user, _)| user);
     let how = if how.permissive { "refused nothing, and judged for" } else { "as it is, judged for" };
-    tell(&format!("{unit} is recorded, {how} {whom}"));
+    note(&format!("{unit} is recorded, {how} {whom}"));
     if !was_active || args.no_restart {
-        tell(&format!("its next start is what is seen: sudo systemctl restart {}", shell::readable(unit)));
+        note(&format!("its next start is what is seen: sudo systemctl restart {}", shell::readable(unit)));
     }
-    tell(&next(unit));
+    note(&next(unit));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,7 +86,7 @@ impl Drop for Taking<'_> {
             if is_due { systemctl(&["restart", &recording.unit]).map(drop) } else { Ok(()) }
         });
         if let Err(error) = taken {
-            tell(&format!("taking it back: {}", crate::failure::words(&error)));
+            note(&format!("taking it back: {}", crate::failure::words(&error)));
         }
     }
 }
@@ -127,7 +128,7 @@ fn how(args: &RecordArgs, started: &Started) -> Result<How> {
     let said = |key: &str| service.directives.iter().rev().find(|(name, _)| name == key);
     let alone = said("PrivateUsers").is_some_and(|(_, value)| boolean(value) == Some(true));
     if alone {
-        tell(
+        note(
             "PrivateUsers=: capabilities are worth nothing outside of it, so it is watched with what it has",
         );
     }
@@ -187,7 +188,7 @@ pub fn finish(args: &FinishArgs) -> Result<ExitCode> {
     rotated::note(&mut profile, &results.shape.choices());
     conclude(results, false, &profile, output.as_ref(), &mut losses);
     if !results.talk.quiet {
-        tell(&format!("{unit} is as it was; what it was not seen to do is not in this"));
+        note(&format!("{unit} is as it was; what it was not seen to do is not in this"));
     }
     Ok(losses.status(complete(0, &profile)))
 }
@@ -197,7 +198,7 @@ fn profile(recording: &Recording, args: &UnitArgs) -> Result<Option<Profile>> {
     let path = recording.profile();
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
     let mut profile = Profile::from_json(&text).with_context(|| path.display().to_string())?;
-    let started = super::read(&args.unit)?;
+    let started = started::read(&args.unit)?;
     // What was seen first may be what the unit has run before its program.
     profile.command = started.command.iter().map(|word| RawText::new(word.as_bytes())).collect();
     let program = started.command.first().map(OsStr::new).unwrap_or_default();
@@ -268,7 +269,7 @@ pub fn undo(args: &UndoRecordArgs) -> Result<ExitCode> {
         systemctl(&[how, &[unit]].concat())?;
     }
     if !args.left {
-        tell(&format!("{unit} is as it was, and what was recorded is gone"));
+        note(&format!("{unit} is as it was, and what was recorded is gone"));
     }
     Ok(ExitCode::SUCCESS)
 }
