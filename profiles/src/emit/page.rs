@@ -12,7 +12,7 @@ pub struct Emitted {
     pub text: String,
     /// Whether it is a program.
     pub executable: bool,
-    /// Needs that this target cannot express, on top of [`Grants::unmet`].
+    /// Needs that this target cannot express, on top of [`Grants::unmet`](crate::grants::Grants::unmet).
     pub unmet: Vec<Unmet>,
 }
 
