@@ -134,7 +134,7 @@ pub struct Tried {
 }
 
 /// The one that lives with the fewest needs, of equals the first, but a new user before one that files are only given to; if
-/// none lives, the first that could be tried at all. All are told of where there are several.
+/// none lives, the first as whom it was ready, or else could be tried at all. All are told of where there are several.
 pub fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
     let words =
         |Tried { who, chosen, .. }: &Tried| match (&chosen.verified.failure, users::cost(&chosen.profile)) {
@@ -145,7 +145,8 @@ pub fn best(mut tried: Vec<Tried>, shown: &Trials) -> Chosen {
     let told = tried.iter().map(words).collect::<Vec<_>>().join("; ");
     let rank = |Tried { is_weak, chosen, .. }: &Tried| {
         let (lives, trials) = (chosen.verified.lives(), chosen.verified.trials);
-        (!lives, trials == 0, if lives { users::cost(&chosen.profile) } else { 0 }, *is_weak)
+        let far = chosen.verified.failure.as_ref().is_none_or(Failure::was_ready);
+        (!lives, trials == 0, !far, if lives { users::cost(&chosen.profile) } else { 0 }, *is_weak)
     };
     let place = (0..tried.len()).min_by_key(|place| tried.get(*place).map(rank)).unwrap_or_default();
     let several = tried.len() > 1;

@@ -206,6 +206,18 @@ impl Failure {
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::NotReady { .. })
     }
+
+    /// Whether it was ready before that, as far as that was waited for.
+    pub fn was_ready(&self) -> bool {
+        match self {
+            Self::NotReady { .. } => false,
+            Self::Ended { was_ready, .. } => *was_ready == Some(true),
+            Self::Exercise { .. }
+            | Self::Greeting { .. }
+            | Self::NoLongerReady { .. }
+            | Self::Beyond { .. } => true,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
