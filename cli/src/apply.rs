@@ -67,7 +67,7 @@ fn work(
     let job = Job::open(&changes, selection, Path::new(STATE), &mut step)?;
     let lines = match preview(&job) {
         Err(error @ Error::NothingToUndo { .. }) => {
-            terminal::tell(format_args!("nrtrace: {}", printable(&error.to_string())));
+            terminal::note(&error.to_string());
             return Ok(ExitCode::FAILURE);
         }
         lines => lines?,
@@ -87,7 +87,7 @@ fn work(
     }
     let notes = carry(job)?;
     for note in &notes {
-        terminal::tell(format_args!("nrtrace: {}", printable(note)));
+        terminal::note(note);
     }
     let but = if notes.is_empty() { "" } else { ", but for what is named above" };
     terminal::tell(format_args!("nrtrace: {}{but}", printable(&done(&changes))));

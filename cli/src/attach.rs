@@ -45,7 +45,7 @@ pub fn attach(args: &AttachArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut settled = settle(args, &target, &runtime)?;
     if args.results.talk.verbose {
-        terminal::tell(format_args!("nrtrace: {}", printable(&who(&settled))));
+        terminal::note(&who(&settled));
     }
     let Settled { subject, judged, arrival, ready } = &mut settled;
     let plan = Plan {
@@ -137,9 +137,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
                 return Ok(Settled { subject, judged, arrival, ready });
             }
             Err(error) if choice == Choice::Ebpf || args.restarts => return Err(error),
-            Err(error) => {
-                terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(&error))))
-            }
+            Err(error) => terminal::note(&crate::failure::words(&error)),
         }
     }
     told(", whose first moments may not be seen without eBPF");

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use nrtrace_profiles::check::BadPolicy;
 use nrtrace_profiles::merge::MergeError;
-use nrtrace_profiles::text::printable;
 use nrtrace_profiles::version::ReadError;
 use nrtrace_tracer::trial::TrialError;
 use nrtrace_tracer::{attach, launch};
@@ -24,7 +23,7 @@ pub struct BadInput(pub String);
 /// Prints the error with its causes on one line and gives the exit status documented for it.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     let words = words(error) + &meant::question(error).unwrap_or_default();
-    terminal::tell(format_args!("nrtrace: {}", printable(&words)));
+    terminal::note(&words);
     ExitCode::from(status(error))
 }
 

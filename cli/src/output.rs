@@ -12,7 +12,6 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, unlinkat};
-use nrtrace_profiles::text::printable;
 use nrtrace_tracer::files::bounded;
 
 use crate::failure::BROKEN;
@@ -36,7 +35,7 @@ impl Losses {
     /// Says at the end what was lost, which makes the status that of an nrtrace that could not do its work.
     pub fn status(self, otherwise: ExitCode) -> ExitCode {
         for error in &self.0 {
-            terminal::tell(format_args!("nrtrace: {}", printable(&crate::failure::words(error))));
+            terminal::note(&crate::failure::words(error));
         }
         if self.0.is_empty() { otherwise } else { ExitCode::from(BROKEN) }
     }

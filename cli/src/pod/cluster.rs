@@ -226,18 +226,18 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// A copy in the pod's own namespace that is only checked.
+    fn checked<'a>(&'a self, name: &'a str) -> Copy<'a> {
+        let (namespace, without) = (self.namespace.as_str(), &self.without);
+        Copy { name, namespace, node: None, without, away: false, rights: Rights::Own, longest: 1 }
+    }
+
     /// Whether the namespace refuses the pod as it is.
     fn is_refused(&self) -> Result<bool> {
-        let copy = Copy {
-            name: "nrtrace",
-            namespace: &self.namespace,
-            node: None,
-            without: &self.without,
-            away: false,
-            rights: Rights::Own,
-            longest: 1,
-        };
-        match self.kubectl.create(&self.workload.copy(&copy), &["--dry-run=server", "--output=name"]) {
+        match self
+            .kubectl
+            .create(&self.workload.copy(&self.checked("nrtrace")), &["--dry-run=server", "--output=name"])
+        {
             Ok(_) => Ok(false),
             Err(error) if error.says("violates PodSecurity") => {
                 let claims = self.workload.claims();
@@ -279,16 +279,7 @@ impl Work<'_> {
 
     /// Has the API server check the object, and its pod.
     fn dry_run(&self, workload: &Workload) -> Result<()> {
-        let copy = Copy {
-            name: workload.name(),
-            namespace: &self.namespace,
-            node: None,
-            without: &self.without,
-            away: false,
-            rights: Rights::Own,
-            longest: 1,
-        };
-        let mut pod = workload.copy(&copy);
+        let mut pod = workload.copy(&self.checked(workload.name()));
         pod["metadata"] = json!({"generateName": "nrtrace-", "namespace": self.namespace});
         let answer = self.kubectl.create(&pod, &["--dry-run=server", "--output=name"])?;
         let object = workload.object.to_string();

@@ -11,8 +11,7 @@ use nrtrace_profiles::event::{Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::{judge, suspects, users};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
-use nrtrace_profiles::text::printable;
-use nrtrace_tracer::course::{Capture, Failure, Greets, Verdict};
+use nrtrace_tracer::course::{Capture, FIRST_CHOSEN, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
 use nrtrace_tracer::trial::{self, Report, Rights};
 
@@ -51,8 +50,6 @@ struct Recorded {
     seen: Vec<Profile>,
 }
 
-/// From here on ports may be those that the kernel chose, `net.ipv4.ip_local_port_range`.
-const FIRST_CHOSEN: u16 = 32768;
 /// How many users are tried beside the first.
 const MOST: usize = 4;
 
@@ -425,6 +422,6 @@ fn came_short(profile: &Profile, failure: &Failure, report: &Report, goes_on: bo
     } else {
         "no grant can mend that, so nothing could be proved"
     };
-    terminal::tell(format_args!("nrtrace: {}", printable(&format!("{}: {note}: {then}", profile.name))));
+    terminal::note(&format!("{}: {note}: {then}", profile.name));
     note
 }

@@ -8,7 +8,7 @@ use nrtrace_profiles::classify;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
 use nrtrace_profiles::prove::users::{becomes, owners};
-use nrtrace_tracer::course::{Capture, Failure, Verdict};
+use nrtrace_tracer::course::{Capture, FIRST_CHOSEN, Failure, Verdict};
 use nrtrace_tracer::image::{Image, Request, Rights};
 use nrtrace_tracer::trial::Report;
 
@@ -24,9 +24,6 @@ const NEW: (u32, u32) = (10_001, 10_001);
 
 /// So many users are tried at the most.
 const MOST: usize = 3;
-
-/// The first port that the kernel chooses by itself.
-const FIRST_CHOSEN: u16 = 32_768;
 
 /// A user and group of an image, and why they come into question.
 type Candidate = ((u32, u32), String);

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use attendant::Attendant;
 pub use managed::{is_said, managed};
 pub use output::Capture;
+pub use port::FIRST_CHOSEN;
 pub use watch::Turn;
 
 use watch::Watch;

@@ -37,7 +37,7 @@ pub fn listens(pids: &[i32], port: u16) -> bool {
 }
 
 /// From here on ports may be those that the kernel chose, `net.ipv4.ip_local_port_range`: others each time.
-const FIRST_CHOSEN: u16 = 32768;
+pub const FIRST_CHOSEN: u16 = 32768;
 
 /// Where clients reach the TCP ports on which these processes listen, one address for each.
 pub fn reached(pids: &[i32]) -> BTreeMap<u16, SocketAddr> {
