@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nrtrace_profiles::profile::Profile;
-use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
+use nrtrace_tests::sandbox::{OUT, Sandbox};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,7 +17,8 @@ fn read(path: &str) -> String {
 
 /// What the container of a recorder runs.
 fn script(manifest: &str) -> String {
-    let document = serde_norway::Deserializer::from_str(&read(manifest)).next().unwrap();
+    let text = read(manifest);
+    let document = serde_norway::Deserializer::from_str(&text).next().unwrap();
     let document = Value::deserialize(document).unwrap();
     document["spec"]["template"]["spec"]["containers"][0]["command"][2].as_str().unwrap().to_owned()
 }
