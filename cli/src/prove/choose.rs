@@ -23,6 +23,7 @@ use super::prover::{Prover, TrialPlace, end_again};
 use super::task::ProofTask;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified, ready_timeout};
+use crate::configuration;
 use crate::hidden;
 use crate::origin;
 use crate::programs;
@@ -273,7 +274,7 @@ fn record(
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(hidden::services(&report.trace)));
-    wanted.library.annotate(&mut profile);
+    configuration::annotate(&mut profile, &report.trace, &wanted.library);
     programs::note(&mut profile);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),
