@@ -39,7 +39,12 @@ fn text(path: &RawText) -> Option<String> {
 
 /// Puts into the profile what is known of its program, and which lines of the configuration of this machine say so.
 pub fn annotate(profile: &mut Profile, trace: &Trace, library: &Library) {
-    library.annotate_by(profile, &text);
+    annotate_known(profile, library);
     profile.knowledge.extend(knowledge::moved(profile, &files(trace)));
     profile.knowledge.sort();
+}
+
+/// The same, without what a run read.
+pub fn annotate_known(profile: &mut Profile, library: &Library) {
+    library.annotate_by(profile, &text);
 }

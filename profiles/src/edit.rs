@@ -80,8 +80,11 @@ impl Edit {
 
     /// In a few words, what is done.
     pub fn text(&self) -> String {
-        let lines: Vec<String> = self.with.lines().map(|line| format!("`{}`", line.trim())).collect();
-        let with = lines.join(", ");
+        let first = self.with.lines().next().unwrap_or_default().trim();
+        let with = match self.with.lines().count() {
+            0 | 1 => format!("`{first}`"),
+            lines => format!("`{first}` and {} more lines", lines - 1),
+        };
         match &self.line {
             Some(line) => format!("change `{}` to {with} in {}", line.trim(), self.file),
             None => format!("put {with} into {}", self.file),
@@ -171,6 +174,6 @@ mod tests {
         assert_eq!(text, format!("x\n}}\n{with}\n"));
         assert_eq!(edit.revert(&text).as_deref(), Some("x\n}\n"));
         assert_eq!(edit.revert("user = a\n}\n"), None, "somebody has changed them since");
-        assert_eq!(edit.text(), "put `user = a`, `service b {`, `chroot =`, `}` into /etc/a.conf");
+        assert_eq!(edit.text(), "put `user = a` and 3 more lines into /etc/a.conf");
     }
 }

@@ -9,7 +9,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::{Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::prove::{judge, suspects, users};
+use nrtrace_profiles::prove::{judge, suspects, users, ways};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_tracer::course::{Capture, FIRST_CHOSEN, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
@@ -307,6 +307,12 @@ fn repeat(wanted: &ProofTask<'_>, prover: &Prover, first: Recorded, made: &[RawT
             None => repeated.until_it_lives(&shown)?,
             lives => lives,
         };
+        // A setting of its own is better than to believe what is not so.
+        if let Some(lives) = &mut found
+            && let Some(other) = ways::next(&lives.profile, &root.id, &prover.choices)
+        {
+            lives.profile = other;
+        }
     }
     if found.is_none() && !repeated.suspected.is_empty() {
         shown.note(&format!("tried in vain: {}", repeated.suspected.join(", ")));
@@ -398,6 +404,7 @@ impl<'a> Repeated<'a> {
             .iter()
             .filter(kept)
             .for_each(|known| judge::add(&mut again.profile, known));
+        configuration::annotate_known(&mut again.profile, &self.wanted.library);
         let Some(failure) = &again.failure else { return Ok(Some(again)) };
         shown.say(&format!("it {failure}: {}", last_words(&again.report)));
         self.waited = failure.is_timeout();

@@ -266,6 +266,11 @@ impl Grants {
         files + rights + machine + unit + single
     }
 
+    /// All that is changed in the program's own configuration, by whomever.
+    pub(crate) fn to_configure(&self) -> impl Iterator<Item = &Why> {
+        self.edits.values().chain(&self.advice)
+    }
+
     /// Whether processes of the service may gain what the files of programs give: no `NoNewPrivileges=`, nor anything that
     /// brings it along.
     pub fn may_gain(&self) -> bool {

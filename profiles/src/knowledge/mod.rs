@@ -25,6 +25,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("apache2", include_str!("../../knowledge/apache2.toml")),
     ("containerd", include_str!("../../knowledge/containerd.toml")),
     ("dnsmasq", include_str!("../../knowledge/dnsmasq.toml")),
+    ("dovecot", include_str!("../../knowledge/dovecot.toml")),
     ("etcd", include_str!("../../knowledge/etcd.toml")),
     ("haproxy", include_str!("../../knowledge/haproxy.toml")),
     ("k0s", include_str!("../../knowledge/k0s.toml")),
