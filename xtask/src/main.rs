@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod circles;
+mod cross;
 mod demo;
 mod dist;
 mod docs;
