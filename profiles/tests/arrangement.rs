@@ -269,6 +269,17 @@ fn ids_that_are_given_taken_or_gone() {
     assert!(plan(&components, &options).unwrap_err().to_string().contains("not enough free user ids"));
 }
 
+#[test]
+fn long_names_stay_apart_and_are_cut_between_words() {
+    let both = [file("/srv/a-quite-long-name-of-a-shared-file.socket.conf", &[Access::Read])].to_vec();
+    let names = ["a-component-with-a-very-long-name-1", "a-component-with-a-very-long-name-2"];
+    let components = names.map(|name| component(name, both.clone()));
+    let arrangement = plan(&components, &options("site-", &["/srv/*"])).unwrap();
+    let users: Vec<&str> = arrangement.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(users, ["site-a-component-with-a-very-lo", "site-a-component-with-a-very--2"]);
+    assert_eq!(arrangement.groups[0].name, "site-a-quite-long-name-readers");
+}
+
 /// The fewest groups of several members with which owner, group and mode alone can give each file's users just what
 /// they do, found by trying everything.
 fn fewest(files: &[BTreeMap<usize, u32>], components: usize) -> usize {

@@ -35,9 +35,11 @@ pub fn assign(
         uids.taken.insert(user.uid);
         gids.taken.insert(user.gid);
     }
-    let mut users = Vec::new();
+    let mut users: Vec<User> = Vec::new();
     for component in components {
-        users.push(user(component, options, &mut uids, &mut gids)?);
+        let user = user(component, options, &mut uids, &mut gids)?;
+        let name = distinct(&user.name, &users);
+        users.push(if user.exists { user } else { User { group: name.clone(), name, ..user } });
     }
     let mut groups = Vec::new();
     for (name, members) in &settled.groups {
@@ -74,6 +76,18 @@ fn account(wanted: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' };
     let name: String = wanted.chars().map(plain).take(31).collect();
     if is_account_name(&name) { name } else { format!("_{}", name.chars().take(30).collect::<String>()) }
+}
+
+/// The name, with a number where another user has it already, since two long ones may begin alike.
+fn distinct(name: &str, others: &[User]) -> String {
+    let numbered = |number: usize| {
+        let ending = format!("-{number}");
+        format!("{}{ending}", name.get(..31 - ending.len()).unwrap_or(name))
+    };
+    std::iter::once(name.to_owned())
+        .chain((2..).map(numbered))
+        .find(|name| others.iter().all(|other| other.name != *name))
+        .unwrap_or_default()
 }
 
 struct Pool {
