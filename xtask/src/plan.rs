@@ -23,6 +23,8 @@ pub fn run(options: &Options) -> Result<()> {
     control_plane.arg(&options.bin).env("NRTRACE", "target/release/nrtrace");
     let status = control_plane.status().context("cannot start control-plane")?;
     ensure!(status.success(), "the plan is not that of KEP-2568, or a component does not serve: {status}");
-    println!("the plan is that of KEP-2568, but where a reason is told, and each component serves as its own user");
+    println!(
+        "the plan is that of KEP-2568, but where a reason is told, and each component serves as its own user"
+    );
     Ok(())
 }
