@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use nrtrace_ebpf::layout::{ABSENT, FIELDS, Field, Registers};
 
 /// Offsets of the members, by [`Field`].
@@ -37,6 +37,25 @@ pub type Task = *const c_void;
 pub fn current() -> Task {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Writes zeros to an array, word by word: for one of some words the compiler would call a function that writes bytes.
+///
+/// # Safety
+/// The array may be written to.
+#[inline(always)]
+pub unsafe fn clear<T: Copy + Default, const N: usize>(array: *mut [T; N]) {
+    for index in 0..N {
+        // SAFETY: the caller's.
+        unsafe { ptr::write_volatile(array.cast::<T>().add(index), T::default()) };
+    }
 }
 
 /// Whether tasks without a mark may belong to what is traced; a constant for the verifier, which leaves out what is
@@ -92,6 +111,14 @@ pub fn load_at<T: Copy>(base: *const c_void, offset: u64) -> T {
 #[inline(always)]
 pub fn load<T: Copy>(base: *const c_void, field: Field) -> T {
     load_at(base, offset(field))
+}
+
+/// The address in `field` of a structure whose type the verifier knows. To be told the type of what a trusted pointer leads
+/// to, the verifier looks for several names among all of the kernel's, which takes a millisecond each time: most of what
+/// loading took.
+#[inline(always)]
+pub fn pointer(base: *const c_void, field: Field) -> u64 {
+    read(base as u64, field)
 }
 
 /// Copies a value from any kernel address; zero when it cannot be read.

@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use nrtrace_ebpf::layout::Field;
 use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, InodeRecord, PATH_MAX};
 
-use crate::kernel::{Task, load, load_at, offset, read, read_at};
+use crate::kernel::{Task, load, load_at, offset, pointer, read, read_at};
 use crate::text::{self, Scratch};
 
 /// Steps a walk takes at most: a path can have half as many components as bytes, and some mounts.
@@ -31,12 +31,18 @@ impl Location {
     /// The task's working directory.
     #[inline(always)]
     pub fn working_directory(task: Task) -> Self {
-        Self::at(load::<u64>(task, Field::TaskFs).wrapping_add(offset(Field::FsPwd)))
+        Self::at(pointer(task, Field::TaskFs).wrapping_add(offset(Field::FsPwd)))
     }
 
     /// The task's root directory.
     #[inline(always)]
     pub fn root(task: Task) -> Self {
+        Self::at(pointer(task, Field::TaskFs).wrapping_add(offset(Field::FsRoot)))
+    }
+
+    /// The same, faster where it runs and slower to be proved: for what runs often.
+    #[inline(always)]
+    pub fn load_root(task: Task) -> Self {
         let fs: *const c_void = load(task, Field::TaskFs);
         let root = offset(Field::FsRoot);
         Self {
@@ -55,7 +61,7 @@ impl Location {
 /// Address of the task's open file `fd`, zero when it is none.
 #[inline(always)]
 pub fn file(task: Task, fd: i32) -> u64 {
-    let table: u64 = read(load(task, Field::TaskFiles), Field::FilesFdt);
+    let table: u64 = read(pointer(task, Field::TaskFiles), Field::FilesFdt);
     let most: u32 = read(table, Field::FdtMaxFds);
     if fd < 0 || fd as u32 >= most {
         return 0;

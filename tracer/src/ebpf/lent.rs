@@ -8,8 +8,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nrtrace_ebpf::layout::{Mark, WAITING};
+use nrtrace_ebpf::record::Former;
 use serde::{Deserialize, Serialize};
 
+use super::folding::Folding;
 use super::probe::{count_lost, map_error};
 use super::{Error, Hooks, Lost, Options, Probe, sys};
 use crate::collect::symbols;
@@ -26,6 +28,7 @@ pub struct Kept {
     records: OwnedFd,
     marks: OwnedFd,
     lost: OwnedFd,
+    folding: [OwnedFd; 2],
     symbols: Option<OwnedFd>,
     hooks: Hooks,
     level: u32,
@@ -38,6 +41,7 @@ pub struct Numbers {
     records: RawFd,
     marks: RawFd,
     lost: RawFd,
+    folding: [RawFd; 2],
     symbols: Option<RawFd>,
     hooks: Hooks,
     level: u32,
@@ -56,11 +60,12 @@ impl Kept {
         };
         let map = |name: &'static str| -> Result<OwnedFd, Error> {
             let map = probe.ebpf.map(name).ok_or(Error::Missing(name))?;
-            let (Map::Unsupported(data) | Map::PerCpuArray(data)) = map else {
+            let (Map::Unsupported(data) | Map::Array(data) | Map::PerCpuArray(data)) = map else {
                 return Err(Error::Missing(name));
             };
             data.fd().as_fd().try_clone_to_owned().map_err(failed(name))
         };
+        let [turn, tallies] = Folding::MAPS;
         let loaded = probe.ebpf.programs().filter(|(name, _)| *name != LEVEL);
         let programs = loaded.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         Ok(Self {
@@ -68,6 +73,7 @@ impl Kept {
             records: probe.records.as_fd().try_clone_to_owned().map_err(failed("RECORDS"))?,
             marks: map("MARKS")?,
             lost: map("LOST")?,
+            folding: [map(turn)?, map(tallies)?],
             symbols: written(&symbols::written()).ok(),
             hooks: probe.hooks(),
             level: probe.level,
@@ -81,6 +87,7 @@ impl Kept {
             records: self.records.as_raw_fd(),
             marks: self.marks.as_raw_fd(),
             lost: self.lost.as_raw_fd(),
+            folding: self.folding.each_ref().map(AsRawFd::as_raw_fd),
             symbols: self.symbols.as_ref().map(AsRawFd::as_raw_fd),
             hooks: self.hooks,
             level: self.level + deeper,
@@ -101,6 +108,7 @@ impl Numbers {
             .iter()
             .copied()
             .chain([self.records, self.marks, self.lost])
+            .chain(self.folding)
             .chain(self.symbols)
             .collect()
     }
@@ -111,6 +119,7 @@ pub struct Lent {
     records: RingBuf<MapData>,
     marks: OwnedFd,
     lost: PerCpuArray<MapData, u64>,
+    folding: Folding,
     before: Lost,
     hooks: Hooks,
     level: u32,
@@ -130,6 +139,8 @@ impl Lent {
             |number, name| MapData::from_fd(owned(number)).and_then(Map::from_map_data).map_err(opened(name));
         let records = RingBuf::try_from(map(numbers.records, "RECORDS")?).map_err(opened("RECORDS"))?;
         let lost = PerCpuArray::try_from(map(numbers.lost, "LOST")?).map_err(opened("LOST"))?;
+        let [turn, tallies] = numbers.folding;
+        let folding = Folding::open(map(turn, "TURN")?, map(tallies, "TALLIES")?)?;
         if let Some(number) = numbers.symbols {
             symbols::preset(File::from(owned(number)));
         }
@@ -142,6 +153,7 @@ impl Lent {
             records,
             marks: owned(numbers.marks),
             before: Lost::default(),
+            folding,
             lost,
             hooks: numbers.hooks,
             level: numbers.level,
@@ -149,6 +161,7 @@ impl Lent {
         };
         // Of an earlier run, whose tree is gone.
         lent.drain(&mut |_| {});
+        lent.folding.set(None);
         lent.before = count_lost(&lent.lost)?;
         Ok(lent)
     }
@@ -177,6 +190,14 @@ impl Source for Lent {
         while let Some(record) = self.records.next() {
             sink(&record);
         }
+    }
+
+    fn fold(&mut self, turn: Option<u32>) {
+        self.folding.set(turn);
+    }
+
+    fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        self.folding.repeats(sink);
     }
 
     fn lost(&self) -> u64 {

@@ -10,9 +10,11 @@ use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, RawTracePointRun
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
+use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::event::Record;
 
 use super::btf::{Types, VMLINUX};
+use super::folding::Folding;
 use super::{Error, layout, support, sys, table};
 
 /// The programs, built by `cargo xtask build-ebpf`.
@@ -77,6 +79,7 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     pub(super) btf: Btf,
     pub(super) records: RingBuf<MapData>,
+    pub(super) folding: Folding,
     hooks: Hooks,
     /// Depth of this process's pid namespace.
     pub(super) level: u32,
@@ -104,7 +107,8 @@ impl Probe {
         let Loaded { mut ebpf, btf } = loaded;
         let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
         let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
-        Ok(Self { ebpf, btf, records, hooks, level, expecting: false })
+        let folding = Folding::of(&ebpf)?;
+        Ok(Self { ebpf, btf, records, folding, hooks, level, expecting: false })
     }
 
     /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
@@ -165,6 +169,16 @@ impl Probe {
         while let Some(record) = self.records.next() {
             sink(&record);
         }
+    }
+
+    /// Has equal calls told once from now on, as [`Source::fold`](crate::session::Source::fold).
+    pub fn fold(&mut self, turn: Option<u32>) {
+        self.folding.set(turn);
+    }
+
+    /// Hands over how often what was told once was made again.
+    pub fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        self.folding.repeats(sink);
     }
 
     /// How many records found no room so far.
@@ -300,9 +314,14 @@ where
 }
 
 /// Writes rows of the table of system calls to a map.
-fn fill(ebpf: &mut Ebpf, map: &'static str, rows: impl Iterator<Item = (u32, [u8; 8])>) -> Result<(), Error> {
+fn fill(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    rows: impl Iterator<Item = (u32, table::Bytes)>,
+) -> Result<(), Error> {
     let found = ebpf.map_mut(map).ok_or(Error::Missing(map))?;
-    let mut array = Array::<_, [u8; 8]>::try_from(found).map_err(|error| map_error("open", map, error))?;
+    let mut array =
+        Array::<_, table::Bytes>::try_from(found).map_err(|error| map_error("open", map, error))?;
     for (number, operands) in rows {
         array.set(number, operands, 0).map_err(|error| map_error("fill", map, error))?;
     }
