@@ -130,6 +130,7 @@ fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_gra
         is: "a temporary kubeconfig".into(),
         fatal,
         remedies: vec![Setting {
+            edit: None,
             text: "set XDG_RUNTIME_DIR=/run/k0s; TMPDIR is not used for this file".into(),
             variable: Some(("XDG_RUNTIME_DIR".into(), "/run/k0s".into())),
             directive: None,
