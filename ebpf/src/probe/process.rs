@@ -13,6 +13,7 @@ use crate::gather::PROGRAM;
 use crate::head::{self, Ids};
 use crate::kernel::{self, Task, load, pointer, read};
 use crate::maps::{self, Slot};
+use crate::marks;
 use crate::path::Location;
 use crate::text::Record;
 
@@ -30,7 +31,7 @@ pub fn task_newtask(context: BtfTracePointContext) -> i32 {
     // Whoever hears of the fork takes the child to act as its parent does.
     (inherited.told, inherited.told_ns) = (mark.told, mark.told_ns);
     inherited.life = if pid == mark.pid { mark.life } else { kernel::now() };
-    if maps::set_mark(child, inherited).is_none() {
+    if marks::set(child, inherited).is_none() {
         maps::count_lost(Slot::Process, 1);
     }
     let Some(record) = record else { return 0 };

@@ -55,7 +55,7 @@ pub struct NodeFacts {
     /// What it is.
     pub kind: Kind,
     /// How many names it has.
-    pub links: u64,
+    pub links: libc::nlink_t,
     /// Who may do what with it.
     pub rights: Rights,
 }
