@@ -2,14 +2,14 @@
 
 use std::borrow::Borrow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::raw_trace_point::RawTracePoint;
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePointRunOptions, TestRun};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
+use nrtrace_ebpf::layout::{Mark, TRACED, WAITING, WORDS_OF_REGISTERS};
 use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::event::Record;
 
@@ -18,6 +18,7 @@ use super::folding::Folding;
 use super::marks::{self, Marks};
 use super::sys::Kprobe;
 use super::{Error, layout, support, sys, table};
+use crate::collect::symbols;
 
 /// The programs, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
@@ -241,20 +242,52 @@ pub(super) struct Loaded {
     kprobes: Vec<OwnedFd>,
 }
 
+/// What is read of the kernel's types.
+struct Found {
+    loader: EbpfLoader<'static>,
+    members: Vec<u32>,
+    registers: [u32; WORDS_OF_REGISTERS],
+    inode_argument: u32,
+    distances: Vec<u64>,
+    btf: Btf,
+}
+
+impl Found {
+    fn of_kernel() -> Result<Self, Error> {
+        // A new one reads all types for relocations, which the probe has none of.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
+        let types = Types::parse(&vmlinux)?;
+        Ok(Self {
+            loader,
+            members: layout::members(&types)?,
+            registers: layout::words(&layout::registers(&types)?),
+            inode_argument: layout::inode_argument(&types),
+            distances: layout::distances(&types),
+            btf: Btf::parse(&types.excerpt(&FUNCTIONS), Endianness::default())?,
+        })
+    }
+}
+
+/// The functions that programs are attached to.
+const FUNCTIONS: [&str; 2] = ["cap_capable", "capable_wrt_inode_uidgid"];
+
 impl Loaded {
     /// Makes the maps, with a ring buffer of `buffer` bytes; with `attach`, for what already runs.
     pub(super) fn new(buffer: usize, attach: bool, variant: Variant) -> Result<Self, Error> {
-        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
-        let types = Types::parse(&vmlinux)?;
-        let members = layout::members(&types)?;
-        let registers = layout::words(&layout::registers(&types)?);
-        let accounting = layout::accounting(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-        let btf = Btf::parse(&vmlinux, Endianness::default())?;
-        let (attaching, inode_argument) = (u32::from(attach), layout::inode_argument(&types));
+        // Reading the symbols takes as long as all that is done meanwhile.
+        let found = thread::scope(|scope| {
+            let _read = thread::Builder::new().name("kallsyms".into()).spawn_scoped(scope, symbols::read);
+            Found::of_kernel()
+        });
+        let Found { loader, members, registers, inode_argument, distances, btf } = found?;
+        let mut loader: EbpfLoader<'_> = loader;
+        let accounting = symbols::extent("cap_vm_enough_memory");
+        let attaching = u32::from(attach);
         let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
         let object = if variant == Variant::Current { OBJECT } else { PORTABLE };
-        let ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+        let ebpf = loader
             .allow_unsupported_maps()
             .map_max_entries("RECORDS", buffer)
             .override_global("LAYOUT", members.as_slice(), true)
@@ -269,7 +302,7 @@ impl Loaded {
             })?;
         let mut this = Self { ebpf, btf, kprobes: Vec::new() };
         if variant == Variant::Portable {
-            this.find_places(&layout::distances(&types))?;
+            this.find_places(&distances)?;
         }
         Ok(this)
     }
