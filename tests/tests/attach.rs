@@ -164,21 +164,23 @@ fn control_groups_and_units_are_found_and_waited_for() {
         &sandbox,
         r#"
         root=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
-        group=$root/nrtrace-test-$$.slice; unit=$group/nrtrace-test-$$.service
+        # The control groups are the machine's, and each sandbox counts its processes from one.
+        name=nrtrace-test-$(tr -d - </proc/sys/kernel/random/uuid | head -c 12)
+        group=$root/$name.slice; unit=$group/$name.service
         trap 'rmdir $unit/below $unit $group 2>/dev/null || true' EXIT
         mkdir $group $unit $unit/below
         inside() { exec bash -c 'echo $$ >'"$1"'/cgroup.procs; shift; exec "$@"' -- "$@"; }
         inside $unit setpriv --reuid 54321 --regid 54321 --clear-groups fixture threads 2 /tmp/tally & pid=$!
         sleep 1
         for backend in ebpf ptrace; do
-            attach --backend $backend --for 2s -o "$OUT"/unit-$backend --unit nrtrace-test-$$
+            attach --backend $backend --for 2s -o "$OUT"/unit-$backend --unit $name
             wait $nrtrace
             attach --backend $backend --for 2s -o "$OUT"/group-$backend --cgroup ${group#$root}
             wait $nrtrace
         done
         kill $pid; wait $pid || true
         rmdir $unit/below $unit
-        nrtrace attach --wait -q -o "$OUT"/waited --unit nrtrace-test-$$ & nrtrace=$!
+        nrtrace attach --wait -q -o "$OUT"/waited --unit $name & nrtrace=$!
         sleep 4
         mkdir $unit
         (inside $unit setpriv --reuid 54321 --regid 54321 --clear-groups fixture storm /srv/guarded/file 3)

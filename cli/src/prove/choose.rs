@@ -191,6 +191,9 @@ fn live(wanted: &ProofTask<'_>, prover: &Prover, mut recorded: Recorded) -> Resu
     let hints = Hints { made, suspected };
     let verified = verify::verify(&prover, &mut profile, Some(&hints), &wanted.args.results.talk)?;
     if verified.lives() {
+        if greeted::improved(&mut profile, &verified.report) {
+            prover.course.greets = Greets::As(profile.run.greetings.clone());
+        }
         prover.course.ready_timeout = ready_timeout(&prover, &profile, Some(&verified));
     }
     seen.push(profile.clone());

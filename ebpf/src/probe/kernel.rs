@@ -160,6 +160,18 @@ pub fn read_at<T: Copy>(address: u64) -> T {
     }
 }
 
+/// Copies some words from any kernel address; zeros when they cannot be read.
+#[inline(always)]
+pub fn read_words<const N: usize>(address: u64) -> [u64; N] {
+    let mut words = MaybeUninit::<[u64; N]>::uninit();
+    // SAFETY: all of the words are written.
+    unsafe {
+        clear(words.as_mut_ptr());
+        bpf_probe_read_kernel(words.as_mut_ptr().cast(), (N * 8) as u32, address as *const c_void);
+        words.assume_init()
+    }
+}
+
 /// Copies `field` of the structure at any kernel address; zero when it cannot be read.
 #[inline(always)]
 pub fn read<T: Copy>(base: u64, field: Field) -> T {

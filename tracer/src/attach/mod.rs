@@ -8,13 +8,16 @@
 //!
 //! Nothing of it is disturbed: the probe only marks tasks, and goes with nrtrace; a tracer that dies lets its tracees go.
 
+mod api;
 mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
 pub mod held;
 mod judged;
+mod monitor;
 mod mounts;
+mod places;
 pub mod process;
 mod record;
 mod scope;
@@ -82,8 +85,8 @@ pub enum Error {
     },
     /// No such container.
     #[error(
-        "no container {name:?} runs here: neither the control groups nor what podman, docker, containerd, CRI-O, runc \
-         and crun keep of theirs name one; start it, or use --wait. A rootless or remote one: name its process"
+        "no container {name:?} runs here: no engine that listens here, no control group, no monitor and nothing that podman, \
+         docker, containerd, CRI-O, runc and crun keep names one; start it, or use --wait. A remote one: name its process"
     )]
     NoContainer {
         /// Its id or name.

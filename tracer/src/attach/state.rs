@@ -1,16 +1,17 @@
-//! Containers by what their runtimes keep of them: names, images, and the process of each.
+//! Containers by what is known of them: names, images, and the process of each.
 //!
-//! Read where it can be read, from the places that these runtimes use by default; nothing here is asked of a daemon.
+//! Engines that serve docker's API are asked first (`api.rs`); then what runtimes keep is read, from the places that they use
+//! by default and those that their monitors have been told of (`monitor.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use nrtrace_profiles::container::{Mounted, Pod};
 use serde_json::Value;
 
 use super::bundle::Program;
-use super::mounts;
+use super::process::Facts;
+use super::{api, monitor, mounts};
 use crate::files::read_regular;
 
 /// Most bytes of a file of state that is read.
@@ -27,6 +28,8 @@ pub struct Known {
     pub engine: &'static str,
     /// Its first process, where that is told.
     pub pid: Option<i32>,
+    /// Which of its ends is known of, where it has ended: another text for another end.
+    pub ended: Option<String>,
     /// The image it was made from.
     pub image: Option<String>,
     /// Its pod.
@@ -51,7 +54,7 @@ impl Known {
 }
 
 /// Where docker keeps its containers.
-const DOCKER: &str = "/var/lib/docker/containers";
+pub(super) const DOCKER: &str = "/var/lib/docker/containers";
 /// Where containerd keeps its bundles.
 const CONTAINERD: [&str; 3] = [
     "/run/containerd/io.containerd.runtime.v2.task",
@@ -59,51 +62,36 @@ const CONTAINERD: [&str; 3] = [
     "/run/k3s/containerd/io.containerd.runtime.v2.task",
 ];
 
-/// The times of the directories that hold what runtimes know of containers: they change whenever one was made or removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Of containerd's bundles.
-    pub bundles: Vec<(PathBuf, Option<SystemTime>)>,
-    /// Of all else.
-    pub others: Vec<(PathBuf, Option<SystemTime>)>,
+/// Where containerd keeps its bundles: a directory for each namespace, with one for each container.
+pub(super) fn bundle_roots() -> Vec<PathBuf> {
+    let mut roots: Vec<PathBuf> = CONTAINERD.iter().map(PathBuf::from).chain(monitor::shims()).collect();
+    roots.sort();
+    roots.dedup();
+    roots
 }
 
-/// What they are now.
-pub fn stamp() -> Stamp {
-    let namespaces = CONTAINERD.iter().flat_map(|root| directories(Path::new(root)));
-    let stored = storages().into_iter().flat_map(|storage| directories(&storage.graph));
-    let roots = runtime_roots().into_iter().map(|(root, _)| root).chain([PathBuf::from(DOCKER)]);
-    let timed = |path: PathBuf| {
-        let time = fs::metadata(&path).and_then(|facts| facts.modified()).ok();
-        (path, time)
-    };
-    Stamp { bundles: namespaces.map(timed).collect(), others: stored.chain(roots).map(timed).collect() }
-}
-
-/// What containerd has made a moment ago.
-pub fn recent() -> Vec<Known> {
-    const MOMENT: Duration = Duration::from_secs(2);
-    let is_new = |path: &Path| {
-        let made = fs::metadata(path).and_then(|facts| facts.modified()).ok();
-        made.is_some_and(|made| made.elapsed().is_ok_and(|age| age < MOMENT))
-    };
-    CONTAINERD.iter().flat_map(|root| containerd(Path::new(root), &is_new)).collect()
-}
-
-/// Everything that is known of any container; several runtimes may know of one.
+/// Everything that is known of any container; several runtimes may know of one, and what stands first counts.
 pub fn all() -> Vec<Known> {
-    let mut found = Vec::new();
+    let (trusted, others): (Vec<_>, Vec<_>) = api::all().into_iter().partition(|api| api.trusted);
+    let mut found: Vec<Known> = trusted.iter().flat_map(api::Api::containers).collect();
     for storage in storages() {
         found.extend(storage_containers(&storage));
     }
     found.extend(docker(Path::new(DOCKER)));
-    for runtime in CONTAINERD {
-        found.extend(containerd(Path::new(runtime), &|_| true));
+    for root in bundle_roots() {
+        found.extend(containerd(&root, &|_| true));
     }
     for (root, engine) in runtime_roots() {
         found.extend(runtime(&root, engine));
     }
+    found.extend(others.iter().flat_map(api::Api::containers));
+    found.extend(monitor::watched());
     found
+}
+
+/// Whether what a process of that user tells is as good as what root tells to who asks.
+pub(super) fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
 /// Where a container is put together, of those that [`all`] tells: one entry for each id, with what each runtime adds.
@@ -115,6 +103,7 @@ pub fn joined(all: Vec<Known>) -> Vec<Known> {
                 earlier.names.extend(known.names);
                 earlier.names.dedup();
                 earlier.pid = earlier.pid.or(known.pid);
+                earlier.ended = earlier.ended.take().or(known.ended);
                 earlier.image = earlier.image.take().or(known.image);
                 earlier.pod = earlier.pod.take().or(known.pod);
                 earlier.program = earlier.program.take().or(known.program);
@@ -128,11 +117,11 @@ pub fn joined(all: Vec<Known>) -> Vec<Known> {
     joined
 }
 
-fn json(path: &Path) -> Option<Value> {
+pub(super) fn json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&read_regular(path, STATE_MAX).ok()?).ok()
 }
 
-fn directories(path: &Path) -> Vec<PathBuf> {
+pub(super) fn directories(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -140,7 +129,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -151,13 +140,13 @@ fn number(path: &Path) -> Option<i32> {
 
 /// A graph root and a run root of containers/storage, as podman and CRI-O use it.
 #[derive(Debug)]
-struct Storage {
-    graph: PathBuf,
+pub(super) struct Storage {
+    pub(super) graph: PathBuf,
     run: PathBuf,
 }
 
 /// root's, and those of users with a home directory.
-fn storages() -> Vec<Storage> {
+pub(super) fn storages() -> Vec<Storage> {
     let mut found =
         vec![Storage { graph: "/var/lib/containers/storage".into(), run: "/run/containers/storage".into() }];
     for home in directories(Path::new("/home")) {
@@ -186,7 +175,8 @@ fn storage_containers(storage: &Storage) -> Vec<Known> {
             let bundle = json(&directory.join(id).join("userdata/config.json")).unwrap_or_default();
             let known = stored(entry, id, number(&data.join("pidfile")));
             let program = Program::of_config(&bundle);
-            found.push(Known { mounts: mounts::of_config(&bundle), program, ..known });
+            let ended = ended_at(&directory.join(id).join("userdata/exit"));
+            found.push(Known { mounts: mounts::of_config(&bundle), program, ended, ..known });
         }
     }
     found
@@ -211,6 +201,30 @@ fn stored(entry: &Value, id: &str, pid: Option<i32>) -> Known {
     known
 }
 
+/// The image of a container in such a storage, by the directory of its driver.
+pub(super) fn image_in(directory: &Path, id: &str) -> Option<String> {
+    let Some(Value::Array(entries)) = json(&directory.join("containers.json")) else { return None };
+    let entry = entries.iter().find(|entry| text(entry, "/id") == Some(id))?;
+    stored(entry, id, None).image
+}
+
+/// The end of a container whose first process is not there any more.
+fn gone(pid: Option<i32>) -> Option<String> {
+    let is_alive = |pid: &i32| Facts::read(*pid).is_some_and(|facts| !facts.is_kernel());
+    pid.filter(|pid| !is_alive(pid)).map(|pid| pid.to_string())
+}
+
+/// The end of which a conmon has written the status.
+fn ended_at(file: &Path) -> Option<String> {
+    let written = fs::metadata(file).and_then(|facts| facts.modified()).ok()?;
+    Some(format!("{:?}", written.duration_since(std::time::UNIX_EPOCH).ok()?))
+}
+
+/// Whether docker says that a container runs.
+fn running(config: &Value) -> bool {
+    config.pointer("/State/Running").and_then(Value::as_bool).unwrap_or_default()
+}
+
 /// One directory for each container, with a file that tells all.
 fn docker(containers: &Path) -> Vec<Known> {
     let known = |directory: PathBuf| -> Option<Known> {
@@ -227,18 +241,11 @@ fn docker(containers: &Path) -> Vec<Known> {
                 .and_then(Value::as_i64)
                 .and_then(|pid| i32::try_from(pid).ok())
                 .filter(|pid| *pid > 0),
+            ended: text(&value, "/State/FinishedAt")
+                .filter(|time| !time.starts_with("0001-") && !running(&value))
+                .map(str::to_owned),
             image: text(&value, "/Config/Image").map(str::to_owned),
-            pod: value.pointer("/Config/Labels").and_then(|labels| {
-                pod(
-                    labels,
-                    [
-                        "io.kubernetes.pod.uid",
-                        "io.kubernetes.pod.name",
-                        "io.kubernetes.pod.namespace",
-                        "io.kubernetes.container.name",
-                    ],
-                )
-            }),
+            pod: value.pointer("/Config/Labels").and_then(docker_pod),
             ..Known::default()
         })
     };
@@ -246,18 +253,19 @@ fn docker(containers: &Path) -> Vec<Known> {
 }
 
 /// `NAMESPACE/ID/`, with the bundle in it, of those that are wanted.
-fn containerd(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
+pub(super) fn containerd(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
     let known = |bundle: PathBuf| -> Option<Known> {
         let id = bundle.file_name()?.to_str()?.to_owned();
         let config = json(&bundle.join("config.json")).unwrap_or_default();
-        Some(Known { pid: number(&bundle.join("init.pid")), ..annotated(id, &config, "containerd") })
+        let pid = number(&bundle.join("init.pid"));
+        Some(Known { pid, ended: gone(pid), ..annotated(id, &config, "containerd") })
     };
     let bundles = directories(root).into_iter().flat_map(|namespace| directories(&namespace));
     bundles.filter(|bundle| wanted(bundle)).filter_map(known).collect()
 }
 
 /// What the annotations of an OCI bundle's `config.json` tell.
-fn annotated(id: String, config: &Value, engine: &'static str) -> Known {
+pub(super) fn annotated(id: String, config: &Value, engine: &'static str) -> Known {
     let nothing = Value::Null;
     let annotations = config.pointer("/annotations").unwrap_or(&nothing);
     let of = |name: &str| annotations.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -268,24 +276,32 @@ fn annotated(id: String, config: &Value, engine: &'static str) -> Known {
         "io.kubernetes.cri.sandbox-namespace",
         "io.kubernetes.cri.container-name",
     ];
-    let crio = [
-        "io.kubernetes.pod.uid",
-        "io.kubernetes.pod.name",
-        "io.kubernetes.pod.namespace",
-        "io.kubernetes.container.name",
-    ];
     Known {
         id,
         names: names.into_iter().filter_map(of).map(str::to_owned).collect(),
         engine,
         pid: None,
+        ended: None,
         image: of("io.kubernetes.cri.image-name")
             .or_else(|| of("io.kubernetes.cri-o.ImageName"))
             .map(str::to_owned),
-        pod: pod(annotations, cri).or_else(|| pod(annotations, crio)),
+        pod: pod(annotations, cri).or_else(|| pod(annotations, KUBELET)),
         mounts: mounts::of_config(config),
         program: Program::of_config(config),
     }
+}
+
+/// The labels that the kubelet gives, which docker and CRI-O keep.
+const KUBELET: [&str; 4] = [
+    "io.kubernetes.pod.uid",
+    "io.kubernetes.pod.name",
+    "io.kubernetes.pod.namespace",
+    "io.kubernetes.container.name",
+];
+
+/// The pod of a container of docker's, by its labels.
+pub(super) fn docker_pod(labels: &Value) -> Option<Pod> {
+    pod(labels, KUBELET)
 }
 
 fn pod(labels: &Value, [uid, name, namespace, container]: [&str; 4]) -> Option<Pod> {
@@ -294,7 +310,7 @@ fn pod(labels: &Value, [uid, name, namespace, container]: [&str; 4]) -> Option<P
 }
 
 /// Where the OCI runtimes keep their own state: of podman and CRI-O, docker, containerd.
-fn runtime_roots() -> Vec<(PathBuf, &'static str)> {
+pub(super) fn runtime_roots() -> Vec<(PathBuf, &'static str)> {
     let mut roots: Vec<(PathBuf, &'static str)> = vec![
         ("/run/runc".into(), "runc"),
         ("/run/crun".into(), "crun"),
@@ -318,7 +334,7 @@ fn runtime(root: &Path, engine: &'static str) -> Vec<Known> {
         let bundle = text(&state, "/bundle").map(PathBuf::from).or_else(|| labelled_bundle(&state));
         let config = bundle.and_then(|bundle| json(&bundle.join("config.json"))).unwrap_or_default();
         let pid = pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
-        Some(Known { pid, ..annotated(id, &config, engine) })
+        Some(Known { pid, ended: gone(pid), ..annotated(id, &config, engine) })
     };
     directories(root).into_iter().filter_map(known).collect()
 }

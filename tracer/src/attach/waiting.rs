@@ -3,6 +3,7 @@
 //! Where the probe can tell by itself (the control group that the first process joins, the arguments of the container
 //! runtime that starts it), the first instruction of the program is seen. Elsewhere its appearance is looked for.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use nrtrace_ebpf::record::{
 };
 use nrtrace_profiles::RawText;
 
+use super::places::Places;
 use super::process::Facts;
 use super::record::asks_to_end;
 use super::scope::{Scope, words};
@@ -58,7 +60,8 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
     let mut waiting = Waiting::of(Some(target));
     let mut sight = Sight::default();
     waiting.aim(source, state::joined(state::all()))?;
-    let (mut looks, mut stamp) = (0u32, state::stamp());
+    let mut places = Places::find();
+    let (mut looks, mut stamp) = (0u32, places.stamp());
     let (mut lively, mut bundled) = (None::<Instant>, None::<Instant>);
     loop {
         if asks_to_end(&signals) {
@@ -68,22 +71,26 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         if let Some(arrival) = waiting.arrived() {
             return Ok(Some(arrival));
         }
-        let now = state::stamp();
-        if now != stamp {
+        let now = places.stamp();
+        let changed = now != stamp;
+        if changed {
             bundled = (now.bundles != stamp.bundles).then(Instant::now).or(bundled);
             (stamp, lively) = (now, Some(Instant::now()));
         }
         let age = lively.map(|since| since.elapsed()).filter(|age| *age < LIVELY);
         if age.is_some() {
-            waiting.hurry(source)?;
+            waiting.hurry(source, &places)?;
         }
         let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
         let idle = age.is_none() && matches!(target, Target::Container(_));
-        if !is_brief && (waiting.is_near() || looks.is_multiple_of(if idle { IDLE } else { STATE })) {
+        if !is_brief
+            && (changed || waiting.is_near() || looks.is_multiple_of(if idle { IDLE } else { STATE }))
+        {
             waiting.look(source)?;
         }
         if looks.is_multiple_of(IDLE) && !is_brief {
             sight.look(target)?;
+            places = places.again();
             if let Some(subject) = sight.missed(target) {
                 let (records, time) = (Vec::new(), monotonic());
                 return Ok(Some(Arrival { subject, records, time, from_start: false }));
@@ -97,25 +104,41 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
 /// What was seen of a container that is waited for, by looking.
 #[derive(Debug, Default)]
 struct Sight {
+    /// The ends of earlier runs, by the container's id; nothing before the first look.
+    past: Option<BTreeSet<(String, String)>>,
     /// Whether a runtime knew it.
     known: bool,
-    /// Since when none does any more.
+    /// Since when none does any more, or it has ended.
     gone: Option<Instant>,
     /// Since when its program runs.
     runs: Option<Instant>,
 }
 
 impl Sight {
-    /// Whether it is still there, once it was.
+    /// Whether it is still there and has not ended, once it was.
     fn look(&mut self, target: &Target) -> Result<(), Error> {
         let Target::Container(name) = target else { return Ok(()) };
-        let is_known = state::all().iter().any(|known| known.is_called(name));
-        self.known |= is_known;
-        self.gone = self.gone.filter(|_| !is_known).or((self.known && !is_known).then(Instant::now));
+        let all = state::joined(state::all());
+        let known: Vec<Known> = all.into_iter().filter(|known| known.is_called(name)).collect();
+        self.saw(&known);
         match self.gone {
             Some(since) if since.elapsed() > MISSED => Err(Error::Passed { name: name.clone() }),
             _ => Ok(()),
         }
+    }
+
+    /// Takes in what is known of it now.
+    fn saw(&mut self, known: &[Known]) {
+        let ends: BTreeSet<(String, String)> =
+            known.iter().filter_map(|known| Some((known.id.clone(), known.ended.clone()?))).collect();
+        let past = self.past.get_or_insert_with(|| ends.clone());
+        // One that runs again has another end before it.
+        past.retain(|end| ends.contains(end));
+        let has_ended = ends.iter().any(|end| !past.contains(end));
+        let was_removed = self.known && known.is_empty();
+        self.known |= !known.is_empty();
+        let is_gone = has_ended || was_removed;
+        self.gone = self.gone.filter(|_| is_gone).or(is_gone.then(Instant::now));
     }
 
     /// What runs, and was not seen to begin.
@@ -226,9 +249,9 @@ impl<'a> Waiting<'a> {
     }
 
     /// Tells the source at once of a container that was just made: a look at everything takes longer than its start.
-    fn hurry(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
+    fn hurry(&mut self, source: &mut dyn Source, places: &Places) -> Result<(), launch::Error> {
         let Some(Target::Container(name)) = self.target else { return Ok(()) };
-        let recent = state::recent();
+        let recent = places.recent();
         if recent.iter().any(|known| known.is_called(name)) { self.aim(source, recent) } else { Ok(()) }
     }
 
@@ -398,6 +421,27 @@ fn from_record(record: &ProcessRecord, bytes: &[u8]) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_container_ends_the_waiting() {
+        let known = |end: Option<&str>| {
+            vec![Known { id: "aa".into(), ended: end.map(str::to_owned), ..Known::default() }]
+        };
+        // What is seen, one look after another, and whether it has ended by then.
+        for (looks, expected) in [
+            (vec![vec![], known(None)], false),
+            (vec![vec![], known(Some("1"))], true),
+            (vec![vec![], known(None), vec![]], true),
+            (vec![known(Some("1")), known(Some("1"))], false),
+            (vec![known(Some("1")), known(Some("2"))], true),
+            (vec![known(Some("exited")), known(None), known(Some("exited"))], true),
+            (vec![vec![], known(Some("1")), known(None)], false),
+        ] {
+            let mut sight = Sight::default();
+            looks.iter().for_each(|known| sight.saw(known));
+            assert_eq!(sight.gone.is_some(), expected, "{looks:?}");
+        }
+    }
 
     #[test]
     fn a_runtime_is_known_by_its_copy_in_memory_too() {
