@@ -250,8 +250,22 @@ pub struct Mark {
     pub root_dentry: u64,
     /// Inode number of the mount namespace that a task which is [`ARMED`] has to leave.
     pub origin: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// Mount namespace that the task was last told to be in.
+    pub told_ns: u32,
+    /// Filesystem ids that it was last told to act with: the user's, and the group's above.
+    pub told: u64,
+    /// Tells the program that the process runs now from any other that has had its number: when it was begun.
+    pub life: u64,
+}
+
+/// Whether equal calls are told once. The tracer writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Whether they are.
+    pub open: u32,
+    /// What was told under another number is told anew.
+    pub number: u32,
 }
 
 /// How many words an [`Aim`] looks for.
@@ -305,5 +319,5 @@ pub const fn hash(word: &[u8]) -> u64 {
 }
 
 const _: () = assert!(size_of::<Registers>() == WORDS_OF_REGISTERS * 4);
-const _: () = assert!(size_of::<Mark>() == 56);
+const _: () = assert!(size_of::<Mark>() == 72);
 const _: () = assert!(size_of::<Aim>() == 8 + 8 * WORDS + 8 * 4);

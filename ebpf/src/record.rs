@@ -181,6 +181,36 @@ pub struct SocketRecord {
     pub port: u16,
 }
 
+/// Calls that a processor remembers to have told; a power of two.
+pub const FOLDS: usize = 256;
+
+/// Equal calls are told once and then counted in the kernel. The call of this record takes a place there, and this is what
+/// became of the one that had it before.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    /// The place, counted from one; zero for a call that is not counted.
+    pub place: u32,
+    /// How many calls have had the place by now, this one included.
+    pub serial: u32,
+    /// How often the former one was made again.
+    pub count: u64,
+    /// When it was last.
+    pub last: u64,
+}
+
+/// How often the call was made again that has a place now; one for each of the [`FOLDS`] places of a processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// As [`Former::serial`].
+    pub serial: u64,
+    /// How often.
+    pub count: u64,
+    /// When it was last.
+    pub last: u64,
+}
+
 /// A system call of interest has returned.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -197,6 +227,8 @@ pub struct CallRecord {
     pub args: [u64; 6],
     /// The socket, valid with [`FLAG_SOCKET`].
     pub socket: SocketRecord,
+    /// What became of an earlier call.
+    pub former: Former,
 }
 
 /// A task was made, runs a new program, or has ended.
@@ -221,7 +253,7 @@ pub struct ProcessRecord {
 const _: () = assert!(size_of::<Head>() == 64);
 const _: () = assert!(size_of::<InodeRecord>() == 32);
 const _: () = assert!(size_of::<CheckRecord>() == 64 + 24 + 48 + 32 + 8 + 8 * STACK_MAX);
-const _: () = assert!(size_of::<CallRecord>() == 64 + 16 + 48 + 8);
+const _: () = assert!(size_of::<CallRecord>() == 64 + 16 + 48 + 8 + 24);
 const _: () = assert!(size_of::<ProcessRecord>() == 64 + 24);
 
 /// Reads a record's fixed part from the start of `bytes`, or `None` when they are too few.

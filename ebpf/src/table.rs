@@ -27,6 +27,30 @@ pub struct Operands {
     pub traits: u8,
 }
 
+/// What must be known of a call for equal ones to be told once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folding {
+    /// Whether all that tells such a call apart is in its registers and its path.
+    pub folds: u8,
+    /// The arguments that tell it apart, as bits.
+    pub telling: u8,
+    /// Index of the flags of an open, behind which the mode comes.
+    pub flags: u8,
+    /// Explicit padding.
+    pub pad: [u8; 5],
+}
+
+/// What the probe is told of a call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its operands are.
+    pub operands: Operands,
+    /// How it is folded.
+    pub folding: Folding,
+}
+
 /// No such argument.
 pub const NONE: u8 = 0xff;
 /// Record the call when it succeeds.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::utsname::uname;
 use nrtrace_ebpf::layout::Aim;
+use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{
     Backend, Event, Exit, Identity, Mode, Phase, Record, RunFacts, Trace, TraceEnd,
@@ -189,6 +190,14 @@ impl Source for Probe {
         Probe::drain(self, sink);
     }
 
+    fn fold(&mut self, turn: Option<u32>) {
+        Probe::fold(self, turn);
+    }
+
+    fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        Probe::repeats(self, sink);
+    }
+
     fn lost(&self) -> u64 {
         // A counter that cannot be read must not pass for nothing lost.
         Probe::lost(self).map_or(u64::MAX, Lost::total)
@@ -214,6 +223,14 @@ impl Sink for Collector {
 
     fn tick(&mut self) {
         Collector::tick(self);
+    }
+
+    fn turn(&self) -> Option<u32> {
+        Collector::turn(self)
+    }
+
+    fn repeated(&mut self, told: Former) {
+        Collector::repeated(self, told);
     }
 
     fn counters(&self) -> Counters {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use libc::sock_filter;
 use nix::time::{ClockId, clock_gettime};
 use nrtrace_ebpf::layout::Aim;
+use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::event::{Event, Exit, Phase};
 use nrtrace_profiles::{Capability, RawText};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,17 @@ pub trait Source {
     /// Hands over all records there are.
     fn drain(&mut self, sink: &mut dyn FnMut(&[u8]));
 
+    /// Has equal calls told once from now on and then counted, where the source can; what was told under another number is
+    /// told anew. Without a number, each is told.
+    fn fold(&mut self, turn: Option<u32>) {
+        let _ = turn;
+    }
+
+    /// Hands over how often what was told once was made again.
+    fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        let _ = sink;
+    }
+
     /// Records that could not be delivered so far.
     fn lost(&self) -> u64;
 
@@ -110,6 +122,16 @@ pub trait Sink {
 
     /// Time has passed: [`TICK`].
     fn tick(&mut self);
+
+    /// Under which number equal calls may be told once; none when each is to be told.
+    fn turn(&self) -> Option<u32> {
+        None
+    }
+
+    /// A call that was told once was made again.
+    fn repeated(&mut self, told: Former) {
+        let _ = told;
+    }
 
     /// What has been collected so far.
     fn counters(&self) -> Counters;

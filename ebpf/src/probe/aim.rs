@@ -4,8 +4,6 @@
 //! first one, a process by its control group, or by its ancestors when it makes another. What is waited for is
 //! found by the name of the control group it joins, or by the arguments of the container runtime that starts it.
 
-use core::ffi::c_void;
-
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -14,7 +12,7 @@ use nrtrace_ebpf::table::TRAIT_EXEC;
 use nrtrace_ebpf::{KIND_JOIN, STR_PATH};
 
 use crate::head;
-use crate::kernel::{self, Task, load, read};
+use crate::kernel::{self, Task, load, pointer, read};
 use crate::maps::{self, Slot};
 use crate::marks;
 use crate::path::Location;
@@ -77,8 +75,7 @@ pub fn by_ancestor(task: Task) -> Option<&'static mut Mark> {
 /// Inode number of the task's mount namespace.
 #[inline(always)]
 pub fn mount_namespace(task: Task) -> u32 {
-    let namespaces: *const c_void = load(task, Field::TaskNsproxy);
-    load(load(namespaces, Field::NsproxyMntNs), Field::MntNsInum)
+    read(read(pointer(task, Field::TaskNsproxy), Field::NsproxyMntNs), Field::MntNsInum)
 }
 
 /// Whether what the task does is to be recorded: before it runs the program, only how that fails.
@@ -87,7 +84,7 @@ pub fn counts(task: Task, mark: &Mark, traits: u8) -> bool {
     match mark.state {
         TRACED => true,
         WAITING => traits & TRAIT_EXEC != 0,
-        _ => traits & TRAIT_EXEC != 0 && mount_namespace(task) != mark.origin,
+        _ => kernel::attaching() && traits & TRAIT_EXEC != 0 && mount_namespace(task) != mark.origin,
     }
 }
 
@@ -111,7 +108,7 @@ pub fn executed(task: Task) {
         return;
     }
     let Some(scratch) = maps::scratch(Slot::Process) else { return };
-    let mm: u64 = load(task, Field::TaskMm);
+    let mm = pointer(task, Field::TaskMm);
     let start: u64 = read(mm, Field::MmArgStart);
     let end: u64 = read(mm, Field::MmArgEnd);
     let length = text::arguments(scratch, start, end.wrapping_sub(start));
@@ -142,7 +139,7 @@ pub fn cgroup_attach_task(context: BtfTracePointContext) -> i32 {
     head::number(task, &mut joining);
     let (pid, tid) = (joining.pid, joining.tid);
     if marks::set(task, joining).is_none() {
-        maps::count_lost(Slot::Process);
+        maps::count_lost(Slot::Process, 1);
     }
     let mut mover = Mark { level: aim.level, ..ZERO };
     if let Some(record) = process::start(KIND_JOIN, kernel::current(), &mut mover) {

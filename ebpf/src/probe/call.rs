@@ -26,7 +26,8 @@ const SOCKFS_MAGIC: u64 = 0x534f_434b;
 /// A system call's number, and where its arguments are.
 #[derive(Clone, Copy)]
 pub struct Call {
-    registers: *const c_void,
+    /// Where they are.
+    pub registers: *const c_void,
     /// Number; negative outside a system call.
     pub nr: i32,
     /// Whether it came through the 32-bit entry.
@@ -37,7 +38,12 @@ impl Call {
     /// The call that `task`, the current one, is in.
     #[inline(always)]
     pub fn of(task: Task) -> Self {
-        let registers = registers_of(task);
+        Self::at(task, registers_of(task))
+    }
+
+    /// The call that `task` is in, with these registers.
+    #[inline(always)]
+    pub fn at(task: Task, registers: *const c_void) -> Self {
         let mask = registers!(compat_mask);
         let word: u32 = load_at(task, registers!(compat_word));
         Self {

@@ -4,18 +4,20 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 
 use nrtrace_ebpf::layout::{Field, Mark};
+use nrtrace_ebpf::record::Former;
 use nrtrace_ebpf::table::{
-    Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
+    Entry, Operands, TRAIT_EXEC, TRAIT_SOCKET, TRAIT_UNIX, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING,
 };
 use nrtrace_ebpf::{CallRecord, FLAG_CHECKED, FLAG_COMPAT, FLAG_FD_ONLY, KIND_CALL, SocketRecord};
 
 use crate::aim;
 use crate::call::{self, Call};
-use crate::head;
+use crate::fold;
+use crate::head::{self, Ids};
 use crate::kernel::{self, Task, read};
 use crate::maps::{self, Slot};
-use crate::path;
-use crate::text::{BYTES_MAX, Record};
+use crate::path::{self, Location};
+use crate::text::{self, BYTES_MAX, Record};
 
 const EPERM: i64 = 1;
 const EACCES: i64 = 13;
@@ -31,15 +33,39 @@ const SETTING_MAX: u64 = 63;
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(context: BtfTracePointContext) -> i32 {
     let task = kernel::current();
+    let this = Call::at(task, context.arg(0));
+    let ret: i64 = context.arg(1);
+    // Of what most calls of most processes do, nothing is to be told: that is seen before anything is looked up.
+    let when = maps::operands(this.nr, this.compat).map_or(0, |row| row.when);
+    if !(may_be_wanted(when, ret) || maps::is_pending()) {
+        return 0;
+    }
+    let Some(scratch) = maps::scratch(Slot::Call) else { return 0 };
+    text::keep(scratch, this, ret);
     if let Some(mark) = aim::mark(task) {
-        returned(task, mark, context.arg::<i64>(1));
+        let here = Here::load(task);
+        let (this, ret) = text::kept(scratch, this);
+        returned(task, mark, this, here, ret);
     }
     0
 }
 
+/// As whom a task acts, and where; with its root directory.
+#[derive(Clone, Copy)]
+struct Here {
+    ids: Ids,
+    root: Location,
+}
+
+impl Here {
+    #[inline(always)]
+    fn load(task: Task) -> Self {
+        Self { ids: Ids::load(task), root: Location::load_root(task) }
+    }
+}
+
 #[inline(always)]
-fn returned(task: Task, mark: &mut Mark, ret: i64) {
-    let mut this = Call::of(task);
+fn returned(task: Task, mark: &mut Mark, mut this: Call, here: Here, ret: i64) {
     let has_run = mark.exec != 0;
     if has_run {
         // Registers and memory are the new program's, and so is the table that a 32-bit one would be looked up in.
@@ -47,18 +73,28 @@ fn returned(task: Task, mark: &mut Mark, ret: i64) {
         this.nr = mark.exec.wrapping_sub(1) as i32;
         this.compat = !maps::operands(this.nr, false).is_some_and(|row| row.traits & TRAIT_EXEC != 0);
         mark.exec = 0;
+        maps::settled();
     }
     let checked = mark.checked != 0;
-    mark.checked = 0;
-    let row = if has_run { None } else { maps::operands(this.nr, this.compat) };
-    let (when, traits) = row.map_or((0, 0), |row| (row.when, row.traits));
+    if checked {
+        mark.checked = 0;
+        maps::settled();
+    }
+    let entry = if has_run { None } else { maps::entry(this.nr, this.compat) };
+    let (when, traits) = entry.map_or((0, 0), |entry| (entry.operands.when, entry.operands.traits));
     let traced = aim::counts(task, mark, traits);
     let wanted = has_run
         || checked
         || if when & WHEN_TELLING != 0 { tells(task, &this, ret) } else { is_wanted(when, ret) };
     if traced && wanted {
-        emit(task, mark, this, &row.copied().unwrap_or(Operands::NONE), ret, checked);
+        emit(task, mark, this, entry, here, ret, checked);
     }
+}
+
+/// Whether a call with that result may be worth a record, whoever made it.
+#[inline(always)]
+fn may_be_wanted(when: u8, ret: i64) -> bool {
+    when & WHEN_TELLING != 0 || is_wanted(when, ret)
 }
 
 /// Whether a call with that result is worth a record.
@@ -85,29 +121,46 @@ fn tells(task: Task, this: &Call, ret: i64) -> bool {
 
 /// Writes the record, unless a look at the file or the socket shows that it is worth none.
 #[inline(always)]
-fn emit(task: Task, mark: &mut Mark, this: Call, row: &Operands, ret: i64, checked: bool) {
+fn emit(task: Task, mark: &mut Mark, this: Call, entry: Option<&Entry>, here: Here, ret: i64, checked: bool) {
+    let row = &entry.map_or(Operands::NONE, |entry| entry.operands);
     let args = this.args();
     let Some(record) = Record::<CallRecord>::start(Slot::Call) else { return };
     let fixed = record.fixed;
     // SAFETY: the fixed part is this program's own memory.
     let copy = unsafe {
+        const { assert!(size_of::<SocketRecord>() + size_of::<Former>() == 4 * 8) };
         (*fixed).nr = this.nr;
         (*fixed).pad = 0;
         (*fixed).ret = ret;
         (*fixed).args = args;
-        (*fixed).socket = SocketRecord { family: 0, ty: 0, protocol: 0, port: 0 };
+        kernel::clear((&raw mut (*fixed).socket).cast::<[u64; 4]>());
         (&raw const (*fixed).args).cast::<[u64; 6]>()
     };
     let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
-    head::fill(record.head(), KIND_CALL, flags, task, mark);
+    head::fill(record.head(), (KIND_CALL, flags), task, mark, here.ids);
+    if let Some(entry) = entry
+        && entry.folding.folds != 0
+        && !checked
+        && !is_refusal(ret)
+        && mark.root_mnt == here.root.mnt
+        && mark.root_dentry == here.root.dentry
+        && fold::fold(record.scratch(), mark, &entry.folding, call::arg(copy, row.path)) == fold::COUNTED
+    {
+        return;
+    }
+    record.head().time = kernel::now();
+    here.ids.note(mark);
     let worth = if row.when & WHEN_TELLING != 0 {
         describe_write(&record, task, mark, this, row, copy);
         true
     } else {
         describe(&record, task, mark, row, copy) || checked
     };
-    if worth {
-        record.send();
+    // SAFETY: the fixed part is this program's own memory.
+    let former = unsafe { (*fixed).former };
+    if worth && !record.send() && former.place != 0 {
+        fold::forget(former.place);
+        maps::count_lost(Slot::Call, former.count);
     }
 }
 

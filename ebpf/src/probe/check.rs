@@ -20,7 +20,8 @@ use crate::call::{self, Call};
 use crate::functions;
 use crate::gather::{COMPONENT, COMPONENT_BESIDE};
 use crate::head;
-use crate::kernel::{self, Task, is_accounting, load, offset, read};
+use crate::head::Ids;
+use crate::kernel::{self, Task, is_accounting, load, offset, pointer, read};
 use crate::kprobes::Asked;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location};
@@ -116,18 +117,20 @@ pub fn consulted(task: Task, mark: &mut Mark, question: &Question) {
         (*fixed).socket = SocketRecord { family: 0, ty: 0, protocol: 0, port: 0 };
         (&raw const (*fixed).args).cast::<[u64; 6]>()
     };
-    head::fill(record.head(), KIND_CHECK, flags, task, mark);
-    if this.nr >= 0 {
+    head::fill(record.head(), (KIND_CHECK, flags), task, mark, Ids::of(task));
+    record.head().time = kernel::now();
+    if this.nr >= 0 && mark.checked == 0 {
         mark.checked = 1;
+        maps::awaited();
     }
     describe(&record, task, mark, &row, copy);
-    record.send();
+    let _counted = record.send();
 }
 
 /// Adds what the call is about, and what the kernel is judging.
 #[inline(always)]
 fn describe(record: &Record<CheckRecord>, task: Task, mark: &Mark, row: &Operands, args: *const [u64; 6]) {
-    let walk: u64 = load(task, Field::TaskNameidata);
+    let walk = pointer(task, Field::TaskNameidata);
     let reached = if walk != 0 { read(walk, Field::NameidataInode) } else { 0 };
     let judged = if mark.inode != 0 { mark.inode } else { reached };
     let plan = record.plan();
@@ -206,10 +209,10 @@ fn stack(stack: &Stack, fixed: *mut CheckRecord) -> bool {
 /// a copy shares the list of groups and the user.
 #[inline(always)]
 fn is_foreign(task: Task, cred: *const c_void) -> bool {
-    let own: *const c_void = load(task, Field::TaskRealCred);
-    let address = |cred, field| load::<u64>(cred, field);
-    cred != own
-        && (load::<u32>(cred, Field::CredUid) != load::<u32>(own, Field::CredUid)
-            || address(cred, Field::CredGroupInfo) != address(own, Field::CredGroupInfo)
-            || address(cred, Field::CredUserNs) != address(own, Field::CredUserNs))
+    let own = pointer(task, Field::TaskRealCred);
+    let differ = |field| read::<u64>(cred as u64, field) != read::<u64>(own, field);
+    cred as u64 != own
+        && (read::<u32>(cred as u64, Field::CredUid) != read::<u32>(own, Field::CredUid)
+            || differ(Field::CredGroupInfo)
+            || differ(Field::CredUserNs))
 }

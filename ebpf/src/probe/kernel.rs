@@ -12,7 +12,7 @@ use core::ptr;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 #[cfg(not(feature = "portable"))]
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel};
 use nrtrace_ebpf::layout::{ABSENT, FIELDS, Field, Registers};
 
 /// Offsets of the members, by [`Field`].
@@ -57,6 +57,25 @@ pub fn current() -> Task {
 pub fn current() -> Task {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task() as Task }
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Writes zeros to an array, word by word: for one of some words the compiler would call a function that writes bytes.
+///
+/// # Safety
+/// The array may be written to.
+#[inline(always)]
+pub unsafe fn clear<T: Copy + Default, const N: usize>(array: *mut [T; N]) {
+    for index in 0..N {
+        // SAFETY: the caller's.
+        unsafe { ptr::write_volatile(array.cast::<T>().add(index), T::default()) };
+    }
 }
 
 /// Whether tasks without a mark may belong to what is traced; a constant for the verifier, which leaves out what is
@@ -122,6 +141,14 @@ pub fn load<T: Copy>(base: *const c_void, field: Field) -> T {
     load_at(base, offset(field))
 }
 
+/// The address in `field` of a structure whose type the verifier knows. To be told the type of what a trusted pointer leads
+/// to, the verifier looks for several names among all of the kernel's, which takes a millisecond each time: most of what
+/// loading took.
+#[inline(always)]
+pub fn pointer(base: *const c_void, field: Field) -> u64 {
+    read(base as u64, field)
+}
+
 /// Copies a value from any kernel address; zero when it cannot be read.
 #[inline(always)]
 pub fn read_at<T: Copy>(address: u64) -> T {
@@ -130,6 +157,18 @@ pub fn read_at<T: Copy>(address: u64) -> T {
     unsafe {
         bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
         value.assume_init()
+    }
+}
+
+/// Copies some words from any kernel address; zeros when they cannot be read.
+#[inline(always)]
+pub fn read_words<const N: usize>(address: u64) -> [u64; N] {
+    let mut words = MaybeUninit::<[u64; N]>::uninit();
+    // SAFETY: all of the words are written.
+    unsafe {
+        clear(words.as_mut_ptr());
+        bpf_probe_read_kernel(words.as_mut_ptr().cast(), (N * 8) as u32, address as *const c_void);
+        words.assume_init()
     }
 }
 

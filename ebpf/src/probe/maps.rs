@@ -1,14 +1,18 @@
 //! What the programs keep, and how records leave the kernel.
 
 use core::ffi::c_void;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ptr;
 
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use aya_ebpf::macros::btf_map;
-use nrtrace_ebpf::layout::Aim;
-use nrtrace_ebpf::table::{CALLS, Operands};
+use nrtrace_ebpf::layout::{Aim, Turn};
+use nrtrace_ebpf::record::{FOLDS, Tally};
+use nrtrace_ebpf::table::{CALLS, Entry, Operands};
 
+use crate::fold::Told;
 use crate::text::Scratch;
 
 /// The records; the loader sets its size.
@@ -17,11 +21,11 @@ static RECORDS: RingBuf<u8, 0x0100_0000> = RingBuf::new();
 
 /// Operands of the native system calls, by number.
 #[btf_map]
-static NATIVE: Array<Operands, { CALLS }> = Array::new();
+static NATIVE: Array<Entry, { CALLS }> = Array::new();
 
 /// Operands of the 32-bit system calls, by number.
 #[btf_map]
-static COMPAT: Array<Operands, { CALLS }> = Array::new();
+static COMPAT: Array<Entry, { CALLS }> = Array::new();
 
 /// Where records are put together, by [`Slot`].
 #[btf_map]
@@ -34,6 +38,23 @@ static AIM: Array<Aim, 1> = Array::new();
 /// Records that did not fit into the ring buffer, by [`Slot`].
 #[btf_map]
 static LOST: PerCpuArray<u64, 3> = PerCpuArray::new();
+
+/// How many tasks have something to be told when their call returns, whatever it was: a capability was consulted, or
+/// another program runs. A task that ends within its call may be counted for ever, which costs time and nothing else.
+#[btf_map]
+static PENDING: Array<u64, 1> = Array::new();
+
+/// Whether equal calls are told once.
+#[btf_map]
+static TURN: Array<Turn, 1> = Array::new();
+
+/// The calls that each processor has told.
+#[btf_map]
+static TOLD: PerCpuArray<Told, FOLDS> = PerCpuArray::new();
+
+/// How often they were made again.
+#[btf_map]
+static TALLIES: PerCpuArray<[Tally; FOLDS], 1> = PerCpuArray::new();
 
 /// Amount of undelivered data, in bytes, from which on the reader is woken.
 const WAKE_ABOVE: u64 = 512 * 1024;
@@ -60,11 +81,62 @@ pub fn aim() -> Option<&'static mut Aim> {
     AIM.get_ptr_mut(0).and_then(|aim| unsafe { aim.as_mut() })
 }
 
-/// The table's row for a call.
+/// What is known of a call.
+#[inline(always)]
+pub fn entry(nr: i32, compat: bool) -> Option<&'static Entry> {
+    let entry = if compat { COMPAT.get(nr as u32) } else { NATIVE.get(nr as u32) }?;
+    entry.operands.is_row().then_some(entry)
+}
+
+/// Its operands.
 #[inline(always)]
 pub fn operands(nr: i32, compat: bool) -> Option<&'static Operands> {
-    let row = if compat { COMPAT.get(nr as u32) } else { NATIVE.get(nr as u32) }?;
-    row.is_row().then_some(row)
+    entry(nr, compat).map(|entry| &entry.operands)
+}
+
+/// Whether some task has something to be told when its call returns.
+#[inline(always)]
+pub fn is_pending() -> bool {
+    // SAFETY: the map has the one element, a word.
+    PENDING.get_ptr_mut(0).is_none_or(|count| unsafe { ptr::read_volatile(count) != 0 })
+}
+
+/// One task more has.
+#[inline(always)]
+pub fn awaited() {
+    pending(1);
+}
+
+/// One task less has.
+#[inline(always)]
+pub fn settled() {
+    pending(u64::MAX);
+}
+
+#[inline(always)]
+fn pending(by: u64) {
+    if let Some(count) = PENDING.get_ptr_mut(0) {
+        // SAFETY: the map has the one element, which all processors change in this way alone.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, by) };
+    }
+}
+
+/// Whether equal calls are told once.
+#[inline(always)]
+pub fn turn() -> Option<Turn> {
+    TURN.get(0).copied()
+}
+
+/// The current processor's memory of a call that it told.
+#[inline(always)]
+pub fn told(index: u32) -> Option<*mut Told> {
+    TOLD.get_ptr_mut(index)
+}
+
+/// The current processor's counts.
+#[inline(always)]
+pub fn tallies() -> Option<*mut Tally> {
+    TALLIES.get_ptr_mut(0).map(|tallies| tallies.cast())
 }
 
 /// The current processor's scratch memory of `slot`.
@@ -79,21 +151,21 @@ pub fn scratch_at(slot: u32) -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(slot)
 }
 
-/// Counts a lost record.
+/// Counts what was lost.
 #[inline(always)]
-pub fn count_lost(slot: Slot) {
+pub fn count_lost(slot: Slot, many: u64) {
     if let Some(count) = LOST.get_ptr_mut(slot as u32) {
         // SAFETY: the pointer is the current processor's own counter.
-        unsafe { *count += 1 };
+        unsafe { *count += many };
     }
 }
 
 /// Puts a record of `size` bytes at `data`, made at `now`, into the ring buffer.
 ///
 /// Waking the reader for each record would cost more than all the rest: it looks by itself now and then, and is woken
-/// when much has gathered. `looked` is when this processor last looked at how much has.
+/// when much has gathered. False when there was no room. `looked` is when this processor last looked at how much has.
 #[inline(always)]
-pub fn output(slot: Slot, data: *mut c_void, size: u64, now: u64, looked: &mut u64) {
+pub fn output(slot: Slot, data: *mut c_void, size: u64, now: u64, looked: &mut u64) -> bool {
     let map = (&raw const RECORDS).cast_mut().cast::<c_void>();
     let mut wake = BPF_RB_NO_WAKEUP;
     if now.wrapping_sub(*looked) > LOOK_EVERY {
@@ -104,7 +176,9 @@ pub fn output(slot: Slot, data: *mut c_void, size: u64, now: u64, looked: &mut u
         }
     }
     // SAFETY: the verifier checks `data` and `size`.
-    if unsafe { bpf_ringbuf_output(map, data, size, u64::from(wake)) } != 0 {
-        count_lost(slot);
+    let sent = unsafe { bpf_ringbuf_output(map, data, size, u64::from(wake)) } == 0;
+    if !sent {
+        count_lost(slot, 1);
     }
+    sent
 }

@@ -10,8 +10,8 @@ use nrtrace_ebpf::{KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord};
 use crate::aim;
 use crate::call::Call;
 use crate::gather::PROGRAM;
-use crate::head;
-use crate::kernel::{self, Task, load, read};
+use crate::head::{self, Ids};
+use crate::kernel::{self, Task, load, pointer, read};
 use crate::maps::{self, Slot};
 use crate::marks;
 use crate::path::Location;
@@ -27,13 +27,14 @@ pub fn task_newtask(context: BtfTracePointContext) -> i32 {
     let mut inherited = Mark { state: mark.state, level: mark.level, origin: mark.origin, ..ZERO };
     head::number(child, &mut inherited);
     let (pid, tid) = (inherited.pid, inherited.tid);
+    let record = if mark.state == TRACED { start(KIND_FORK, parent, mark) } else { None };
+    // Whoever hears of the fork takes the child to act as its parent does.
+    (inherited.told, inherited.told_ns) = (mark.told, mark.told_ns);
+    inherited.life = if pid == mark.pid { mark.life } else { kernel::now() };
     if marks::set(child, inherited).is_none() {
-        maps::count_lost(Slot::Process);
+        maps::count_lost(Slot::Process, 1);
     }
-    if mark.state != TRACED {
-        return 0;
-    }
-    let Some(record) = start(KIND_FORK, parent, mark) else { return 0 };
+    let Some(record) = record else { return 0 };
     // SAFETY: the fixed part is initialised.
     unsafe {
         (*record.fixed).child_pid = pid;
@@ -49,22 +50,26 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     let task = kernel::current();
     aim::executed(task);
     let Some(mark) = aim::mark(task) else { return 0 };
-    if mark.state == ARMED && aim::mount_namespace(task) == mark.origin {
+    if kernel::attaching() && mark.state == ARMED && aim::mount_namespace(task) == mark.origin {
         return 0;
     }
     mark.state = TRACED;
+    if mark.exec == 0 {
+        maps::awaited();
+    }
     mark.exec = (Call::of(task).nr as u32).wrapping_add(1);
     // A thread that runs a new program takes over its leader's number.
     mark.pid = 0;
+    mark.life = kernel::now();
     let Some(record) = start(KIND_EXEC, task, mark) else { return 0 };
     // SAFETY: the fixed part is initialised.
-    unsafe { (*record.fixed).capabilities = load(load(task, Field::TaskRealCred), Field::CredEffective) };
-    let mm: u64 = load(task, Field::TaskMm);
+    unsafe { (*record.fixed).capabilities = read(pointer(task, Field::TaskRealCred), Field::CredEffective) };
+    let mm = pointer(task, Field::TaskMm);
     let plan = record.plan();
-    plan.path = load(context.arg::<*const c_void>(2), Field::BinprmFilename);
+    plan.path = pointer(context.arg(2), Field::BinprmFilename);
     plan.location = Location::of_file(read(mm, Field::MmExeFile));
     plan.what = PROGRAM;
-    record.send();
+    let _counted = record.send();
     0
 }
 
@@ -73,11 +78,20 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
 pub fn sched_process_exit(_: BtfTracePointContext) -> i32 {
     let task = kernel::current();
     let Some(mark) = aim::mark(task) else { return 0 };
+    // It returns from no call any more.
+    if mark.exec != 0 {
+        mark.exec = 0;
+        maps::settled();
+    }
+    if mark.checked != 0 {
+        maps::settled();
+    }
+    mark.checked = 1;
     if mark.state != TRACED {
         return 0;
     }
     let Some(record) = start(KIND_EXIT, task, mark) else { return 0 };
-    let live: u32 = read(load(task, Field::TaskSignal), Field::SignalLive);
+    let live: u32 = read(pointer(task, Field::TaskSignal), Field::SignalLive);
     // SAFETY: the fixed part is initialised.
     unsafe {
         (*record.fixed).exit_code = load(task, Field::TaskExitCode);
@@ -93,7 +107,7 @@ pub fn sched_process_exit(_: BtfTracePointContext) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 pub extern "C" fn pid_level(_: *mut c_void) -> i32 {
-    let pid: u64 = load(kernel::current(), Field::TaskThreadPid);
+    let pid = pointer(kernel::current(), Field::TaskThreadPid);
     read::<u32>(pid, Field::PidLevel) as i32
 }
 
@@ -109,14 +123,19 @@ pub const ZERO: Mark = Mark {
     root_mnt: 0,
     root_dentry: 0,
     origin: 0,
-    pad: 0,
+    told_ns: 0,
+    told: 0,
+    life: 0,
 };
 
 /// Starts a record without call.
 #[inline(always)]
 pub fn start(kind: u16, task: Task, mark: &mut Mark) -> Option<Record<ProcessRecord>> {
     let record = Record::<ProcessRecord>::start(Slot::Process)?;
-    head::fill(record.head(), kind, 0, task, mark);
+    let ids = Ids::of(task);
+    head::fill(record.head(), (kind, 0), task, mark, ids);
+    record.head().time = kernel::now();
+    ids.note(mark);
     // SAFETY: the fixed part is this program's own memory.
     unsafe {
         (*record.fixed).child_pid = 0;

@@ -9,9 +9,11 @@ use aya_ebpf::helpers::generated::{
 };
 use nrtrace_ebpf::layout::{HASH_SEED, hash_byte};
 use nrtrace_ebpf::table::STRUCTURE_MAX;
-use nrtrace_ebpf::{FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
+use nrtrace_ebpf::{CallRecord, FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
+use crate::call::Call;
 use crate::gather::Plan;
+use crate::kernel;
 use crate::loops;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location, Walk};
@@ -38,6 +40,8 @@ pub struct Scratch {
     /// Hash of the word in progress, and whether one was known; see [`has_word`].
     hash: u64,
     known: u64,
+    /// Number, entry and result of a call; see [`keep`].
+    call: [u64; 3],
     /// Bytes of strings so far.
     length: u64,
     /// `FLAG_` bits that the strings bring.
@@ -70,7 +74,7 @@ impl<R> Record<R> {
             (*scratch).plan.what = 0;
             (*scratch).length = 0;
             (*scratch).flags = 0;
-            (*scratch).strings = [0; STRINGS];
+            kernel::clear(&raw mut (*scratch).strings);
             (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED - size_of::<R>()).cast::<R>()
         };
         Some(Self { scratch, slot, fixed })
@@ -90,9 +94,9 @@ impl<R> Record<R> {
         unsafe { &mut (*self.scratch).plan }
     }
 
-    /// Gathers the strings and sends the record.
+    /// Gathers the strings and sends the record; false when it was lost.
     #[inline(always)]
-    pub fn send(self) {
+    pub fn send(self) -> bool {
         let scratch = self.scratch;
         crate::gather::gather(scratch);
         let head = self.head();
@@ -103,10 +107,10 @@ impl<R> Record<R> {
         }
         let size = length(scratch) + size_of::<R>() as u64;
         if size <= (FIXED + STARTS) as u64 {
-            self.output(size);
-        } else {
-            maps::count_lost(self.slot);
+            return self.output(size);
         }
+        maps::count_lost(self.slot, 1);
+        false
     }
 
     /// Sends the record with a C string of the kernel as its only one.
@@ -118,22 +122,52 @@ impl<R> Record<R> {
         unsafe { head.strings = ptr::read_volatile(&raw const (*self.scratch).strings) };
         let size = length(self.scratch) + size_of::<R>() as u64;
         if size <= (FIXED + STARTS) as u64 {
-            self.output(size);
+            let _counted = self.output(size);
         }
     }
 
     /// Sends the record without strings.
     #[inline(always)]
     pub fn send_bare(self) {
-        self.output(size_of::<R>() as u64);
+        let _counted = self.output(size_of::<R>() as u64);
     }
 
     #[inline(always)]
-    fn output(&self, size: u64) {
+    fn output(&self, size: u64) -> bool {
         // SAFETY: scratch memory belongs to this program until it ends.
         let looked = unsafe { &mut (*self.scratch).looked };
-        maps::output(self.slot, self.fixed.cast(), size, self.head().time, looked);
+        maps::output(self.slot, self.fixed.cast(), size, self.head().time, looked)
     }
+
+    /// Where it is put together.
+    #[inline(always)]
+    pub fn scratch(&self) -> *mut Scratch {
+        self.scratch
+    }
+}
+
+/// The fixed part of the call's record that is put together there.
+#[inline(always)]
+pub fn call(scratch: *mut Scratch) -> *mut CallRecord {
+    // SAFETY: scratch memory belongs to this program until it ends.
+    unsafe { (&raw mut (*scratch).bytes).cast::<u8>().add(FIXED - size_of::<CallRecord>()).cast() }
+}
+
+/// Keeps what was looked at of a call, so that whatever that has shown, the verifier goes on from one state.
+#[inline(always)]
+pub fn keep(scratch: *mut Scratch, call: Call, ret: i64) {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    unsafe {
+        ptr::write_volatile(&raw mut (*scratch).call, [call.nr as u64, u64::from(call.compat), ret as u64]);
+    }
+}
+
+/// The call and its result, as kept; `call` tells where its registers are.
+#[inline(always)]
+pub fn kept(scratch: *mut Scratch, call: Call) -> (Call, i64) {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    let [nr, compat, ret] = unsafe { ptr::read_volatile(&raw const (*scratch).call) };
+    (Call { nr: nr as i32, compat: compat != 0, ..call }, ret as i64)
 }
 
 /// Which scratch memory it is.

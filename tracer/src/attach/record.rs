@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
     /// Attaches to what runs already.
     fn begins(&mut self) -> Result<(), Error> {
         self.feed.sink.started(monotonic());
-        self.feed.sink.set_phase(Phase::Steady);
+        self.feed.set_phase(Phase::Steady);
         let adopted = self.subject.scope.adopt(self.feed.source)?;
         self.meet(&adopted);
         (self.feed.progress)(Progress::Started { pid: self.subject.main.pid as u32 });
@@ -224,6 +224,7 @@ impl<'a> Session<'a> {
             }
         }
         self.feed.drain();
+        self.feed.count();
         Ok(())
     }
 
@@ -261,13 +262,13 @@ impl<'a> Session<'a> {
         let root = self.root;
         match attended.attendant.tick(Tree::Below { root, members: &self.feed.members }, end)? {
             Some(Turn::Ready) => {
-                self.feed.sink.set_phase(Phase::Steady);
+                self.feed.set_phase(Phase::Steady);
                 (self.feed.progress)(Progress::Ready { elapsed: self.feed.start.elapsed() });
             }
             // It ended by itself, and its container with it.
             Some(Turn::Over) if end.is_some() => self.over = true,
             Some(Turn::Over) => {
-                self.feed.sink.set_phase(Phase::Shutdown);
+                self.feed.set_phase(Phase::Shutdown);
                 attended.attendant.stopping();
                 self.stopping = Some(Instant::now());
                 // It may have ended just now.

@@ -97,10 +97,28 @@ impl Store {
     }
 
     fn count(&mut self, index: u32, time: u64) {
-        if let Some(event) = self.events.get_mut(index as usize) {
-            event.count += 1;
-            event.last = event.last.max(time);
+        self.repeat(Some(index), 1, time);
+    }
+
+    /// Counts an event so many times more, the last of them at `time`; or calls that were dropped.
+    pub fn repeat(&mut self, event: Option<u32>, count: u64, time: u64) {
+        match event.and_then(|index| self.events.get_mut(index as usize)) {
+            Some(event) => {
+                event.count += count;
+                event.last = event.last.max(time);
+            }
+            None => self.dropped += count,
         }
+    }
+
+    /// Where the event of that key is.
+    pub fn position(&self, key: u64) -> Option<u32> {
+        self.index.get(&key).copied()
+    }
+
+    /// Whether there is room for another call without check or refusal.
+    pub fn has_room(&self) -> bool {
+        self.calls < self.max_calls
     }
 
     /// Adds an event under the key that [`Store::admit`] called new.

@@ -24,6 +24,7 @@ mod pair;
 mod paths;
 mod process;
 mod program;
+mod repeats;
 mod sockets;
 mod structure;
 pub(crate) mod symbols;
@@ -40,7 +41,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head, KIND_JOIN, read};
+use nrtrace_ebpf::record::{CallRecord, FLAG_NO_RESULT, Former, Head, KIND_CALL, KIND_JOIN, read};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 use nrtrace_profiles::glob::Pattern;
@@ -54,9 +55,11 @@ pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, dec
 use crate::launch::IdentityCall;
 use event::Builder;
 use fold::{Admission, REFUSALS, Store, Worth};
-use identity::{Concluded, Meeting, is_identity};
+pub(crate) use identity::is_identity;
+use identity::{Concluded, Meeting};
 use key::{Keys, Seen};
 use pair::{Paired, Pairing, Pending, is_exec};
+use repeats::{New, Repeats};
 use telling::StandardError;
 use top::Top;
 
@@ -151,6 +154,11 @@ pub struct Collector {
     tail: VecDeque<(StoredOperation, Option<i64>)>,
     counters: Counters,
     malformed: u64,
+    repeats: Repeats,
+    /// Phases that have begun.
+    turn: u32,
+    /// The key of what was concluded last.
+    concluded: Option<u64>,
     /// Calls kept beyond the room for calls.
     wanted: usize,
 }
@@ -172,6 +180,9 @@ impl Collector {
             tail: VecDeque::with_capacity(TAIL),
             counters: Counters::default(),
             malformed: 0,
+            repeats: Repeats::default(),
+            turn: 0,
+            concluded: None,
             wanted: 0,
         }
     }
@@ -206,9 +217,38 @@ impl Collector {
         match decode(bytes) {
             // Of use to who waits for it; one that joins by itself is part of what is recorded.
             None if read::<Head>(bytes).is_some_and(|head| head.kind == KIND_JOIN) => {}
-            Some(observation) => self.observe(self.top.within(observation)),
+            Some(observation) => {
+                self.concluded = None;
+                self.observe(self.top.within(observation));
+                let former = read::<CallRecord>(bytes)
+                    .filter(|call| call.head.kind == KIND_CALL && call.former.place != 0)
+                    .map(|call| call.former);
+                if let Some(former) = former {
+                    let event = self.concluded.and_then(|key| self.store.position(key));
+                    let last = self.repeats.replace(former, event);
+                    self.add_repeats(last);
+                }
+            }
             None => self.malformed += 1,
         }
+    }
+
+    /// A call that the probe told once was made again.
+    pub fn repeated(&mut self, told: Former) {
+        let new = self.repeats.take(told);
+        self.add_repeats(new);
+    }
+
+    fn add_repeats(&mut self, new: Option<New>) {
+        let Some(New { event, count, last }) = new else { return };
+        self.counters.events += count;
+        self.store.repeat(event, count, last.saturating_sub(self.start));
+    }
+
+    /// Under which number the probe may tell equal calls once: each phase has its own. None when there is no room for
+    /// more calls, for then the last ones are kept, equal or not.
+    pub fn turn(&self) -> Option<u32> {
+        self.store.has_room().then_some(self.turn)
     }
 
     /// Takes one observation.
@@ -306,6 +346,7 @@ impl Collector {
     /// What is seen from now on belongs to `phase`.
     pub fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
+        self.turn = self.turn.wrapping_add(1);
     }
 
     /// Concludes what has waited long enough. Cheap; to be called some ten times a second.
@@ -372,6 +413,7 @@ impl Collector {
         let exe = self.builder.processes.get(operation.head.pid).and_then(|known| known.exe.as_ref());
         let seen = Seen { exe, phase: self.phase, ending, checks, row };
         let key = self.keys.event(operation, seen);
+        self.concluded = Some(key);
         let judged = refused || !checks.is_empty();
         let worth = if judged { self.keys.refusal(operation, seen) } else { Worth::Call };
         let time = operation.head.time.saturating_sub(self.start);

@@ -23,23 +23,18 @@ struct Table {
 }
 
 impl Table {
-    fn read(input: impl BufRead) -> Self {
+    fn read(mut input: impl BufRead) -> Self {
         let mut found: Vec<(u64, u32, u32)> = Vec::new();
         let mut table = Self::default();
         let mut all = String::new();
-        for line in input.lines().map_while(Result::ok) {
-            let mut fields = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (fields.next(), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            let Ok(address) = u64::from_str_radix(address, 16) else { continue };
-            // The padding in front of each function is never on a stack.
-            if matches!(kind, "t" | "T" | "w" | "W") && !name.starts_with("__pfx_") {
+        let mut line = String::new();
+        while input.read_line(&mut line).is_ok_and(|length| length > 0) {
+            if let Some((address, name)) = function(&line) {
                 let start = all.len() as u32;
                 all.push_str(plain(name));
                 found.push((address, start, all.len() as u32));
             }
+            line.clear();
         }
         found.sort_by_key(|symbol| symbol.0);
         table.hidden = found.last().is_none_or(|symbol| symbol.0 == 0);
@@ -87,13 +82,43 @@ impl Table {
         (table.starts.is_sorted() && table.starts.iter().all(holds)).then_some(table)
     }
 
+    /// First and last-plus-one address of a function; zeros when the kernel hides its addresses or has none of that name.
+    fn extent(&self, name: &str) -> [u64; 2] {
+        let is_it = |index: &usize| self.name_at(*index) == name;
+        match (0..self.addresses.len()).find(is_it).filter(|_| !self.hidden) {
+            Some(index) => {
+                let start = self.addresses[index];
+                // Others may have the same address.
+                let behind = self.addresses[index..].iter().find(|address| **address > start);
+                [start, behind.copied().unwrap_or(u64::MAX)]
+            }
+            None => [0; 2],
+        }
+    }
+
+    fn name_at(&self, index: usize) -> &str {
+        let start = self.starts[index] as usize;
+        let end = self.starts.get(index + 1).map_or(self.names.len(), |next| *next as usize);
+        &self.names[start..end]
+    }
+
     /// The function that holds `address`.
     fn name(&self, address: u64) -> Option<&str> {
         let index = self.addresses.partition_point(|start| *start <= address).checked_sub(1)?;
-        let start = self.starts[index] as usize;
-        let end = self.starts.get(index + 1).map_or(self.names.len(), |next| *next as usize);
-        Some(&self.names[start..end])
+        Some(self.name_at(index))
     }
+}
+
+/// Address and name of a function, where a line tells of one.
+fn function(line: &str) -> Option<(u64, &str)> {
+    let (address, rest) = line.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ')?;
+    // The padding in front of each function is never on a stack.
+    if !matches!(kind, "t" | "T" | "w" | "W") || rest.starts_with("__pfx_") {
+        return None;
+    }
+    let name = rest.split_ascii_whitespace().next()?;
+    Some((u64::from_str_radix(address, 16).ok()?, name))
 }
 
 /// The name without what the compiler added: `.isra.0`, `.constprop.0`, `.part.0`, `.cold`.
@@ -104,13 +129,20 @@ fn plain(name: &str) -> &str {
 /// Those of the running kernel, read once.
 static KERNEL: OnceLock<Table> = OnceLock::new();
 
+/// Reads the symbols, unless that was done.
+pub fn read() {
+    KERNEL.get_or_init(Table::load);
+}
+
+/// First and last-plus-one address of a function of the kernel; zeros where that is not to be known.
+pub fn extent(name: &str) -> [u64; 2] {
+    KERNEL.get_or_init(Table::load).extent(name)
+}
+
 /// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
 pub fn prefetch() {
     if KERNEL.get().is_none() {
         // Without a thread, the first stack reads them itself.
-        let read = || {
-            KERNEL.get_or_init(Table::load);
-        };
         let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
     }
 }
@@ -283,6 +315,16 @@ ffffffffc0000100 t ovl_permission\t[overlay]
             assert!(Table::from_bytes(damaged).is_none(), "{damaged:?}");
         }
         assert!(Table::from_bytes(&Table::default().to_bytes()).unwrap().hidden);
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_one_starts() {
+        let table = Table::read(KALLSYMS.as_bytes());
+        assert_eq!(table.extent("generic_permission"), [0xffff_ffff_8100_0100, 0xffff_ffff_8100_0200]);
+        assert_eq!(table.extent("some_data"), [0; 2]);
+        let hidden =
+            Table::read("0000000000000000 T generic_permission\n0000000000000000 T next\n".as_bytes());
+        assert_eq!(hidden.extent("generic_permission"), [0; 2]);
     }
 
     #[test]

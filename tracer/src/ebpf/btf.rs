@@ -14,6 +14,7 @@ const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
@@ -25,6 +26,11 @@ const KIND_DATASEC: u32 = 15;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
+
+/// Length of the header that is written here.
+const HEADER: u32 = 24;
+/// What the type of a tracepoint's arguments is called, before its own name.
+const TRACEPOINT: &[u8] = b"btf_trace_";
 
 /// Anonymous structures nest this deep at most, as do qualifiers of a type.
 const NESTING: u32 = 16;
@@ -112,6 +118,34 @@ impl<'a> Types<'a> {
             id = target;
         }
         (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// A BTF of its own with the tracepoints and these functions alone, each under the number that it has here: to look
+    /// numbers up, a loader would else read all types once more.
+    pub fn excerpt(&self, functions: &[&str]) -> Vec<u8> {
+        let wanted = |record: &Record| match record.kind {
+            KIND_TYPEDEF => self.name(record.name).starts_with(TRACEPOINT),
+            KIND_FUNC => functions.iter().any(|name| name.as_bytes() == self.name(record.name)),
+            _ => false,
+        };
+        let (mut types, mut names) = (Vec::new(), vec![0]);
+        let mut length = 0;
+        for record in self.records.iter().skip(1).filter_map(|at| self.record_at(*at)) {
+            let kept = wanted(&record);
+            // What is left out is a declaration without a name.
+            let name = if kept { names.len() as u32 } else { 0 };
+            let kind = if kept { record.kind } else { KIND_FWD };
+            types.extend([name, kind << 24, 0].into_iter().flat_map(u32::to_ne_bytes));
+            if kept {
+                names.extend_from_slice(self.name(record.name));
+                names.push(0);
+                length = types.len();
+            }
+        }
+        types.truncate(length);
+        let version = u32::from(MAGIC) | 1 << 16;
+        let header = [version, HEADER, 0, length as u32, length as u32, names.len() as u32];
+        header.into_iter().flat_map(u32::to_ne_bytes).chain(types).chain(names).collect()
     }
 
     /// Size in bytes of a structure or union.
@@ -246,6 +280,32 @@ mod tests {
         for (structure, member) in [("outer", "x"), ("outer", "a.x"), ("missing", "a"), ("outer", "")] {
             assert_eq!(types.offset(structure, member), None, "{structure}.{member}");
         }
+    }
+
+    #[test]
+    fn an_excerpt_has_the_numbers_of_the_whole() {
+        let Ok(bytes) = std::fs::read(VMLINUX) else { return };
+        let whole = Types::parse(&bytes).unwrap();
+        let excerpt = whole.excerpt(&["cap_capable"]);
+        assert!(excerpt.len() < bytes.len() / 2);
+        assert!(aya::Btf::parse(&excerpt, aya::Endianness::default()).is_ok());
+        let excerpt = Types::parse(&excerpt).unwrap();
+        for (name, kind) in [
+            ("btf_trace_sys_exit", KIND_TYPEDEF),
+            ("btf_trace_task_newtask", KIND_TYPEDEF),
+            ("cap_capable", KIND_FUNC),
+        ] {
+            let number = |types: &Types<'_>| {
+                types.records.iter().position(|at| {
+                    types.record_at(*at).is_some_and(|record| {
+                        record.kind == kind && types.name(record.name) == name.as_bytes()
+                    })
+                })
+            };
+            assert!(number(&excerpt).is_some(), "{name}");
+            assert_eq!(number(&excerpt), number(&whole), "{name}");
+        }
+        assert_eq!(excerpt.offset("task_struct", "comm"), None);
     }
 
     #[test]

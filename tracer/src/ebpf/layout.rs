@@ -110,47 +110,9 @@ pub fn distances(types: &Types<'_>) -> Vec<u64> {
     all.flatten().map(u64::from).collect()
 }
 
-/// First and last-plus-one address of the kernel function that accounts for overcommitted memory; zeros where
-/// `/proc/kallsyms` hides the addresses.
-pub fn accounting(kallsyms: &str) -> [u64; 2] {
-    let mut start = 0;
-    let mut end = u64::MAX;
-    let addresses = || {
-        kallsyms.lines().filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let address = u64::from_str_radix(fields.next()?, 16).ok()?;
-            Some((address, fields.nth(1)?))
-        })
-    };
-    for (address, name) in addresses() {
-        if name == "cap_vm_enough_memory" {
-            start = address;
-        }
-    }
-    if start == 0 {
-        return [0; 2];
-    }
-    for (address, _) in addresses() {
-        if address > start && address < end {
-            end = address;
-        }
-    }
-    [start, end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn accounting_ends_where_the_next_symbol_starts() {
-        let shown =
-            "ffffffff81000010 T next\nffffffff81000000 t cap_vm_enough_memory\nffffffff81000020 T later\n";
-        assert_eq!(accounting(shown), [0xffff_ffff_8100_0000, 0xffff_ffff_8100_0010]);
-        let hidden = "0000000000000000 t cap_vm_enough_memory\n0000000000000000 T next\n";
-        assert_eq!(accounting(hidden), [0, 0]);
-        assert_eq!(accounting(""), [0, 0]);
-    }
 
     #[test]
     fn the_running_kernel_has_all_members() {

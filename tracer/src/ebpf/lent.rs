@@ -9,8 +9,10 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::Program;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nrtrace_ebpf::layout::{Mark, WAITING};
+use nrtrace_ebpf::record::Former;
 use serde::{Deserialize, Serialize};
 
+use super::folding::Folding;
 use super::marks::{Inherited, Marks};
 use super::probe::{KPROBES, count_lost, map_error};
 use super::{Error, Hooks, Lost, Options, Probe, sys};
@@ -25,6 +27,7 @@ pub struct Kept {
     records: OwnedFd,
     marks: Marks,
     lost: OwnedFd,
+    folding: [OwnedFd; 2],
     symbols: Option<OwnedFd>,
     hooks: Hooks,
     level: u32,
@@ -40,6 +43,7 @@ pub struct Numbers {
     records: RawFd,
     marks: Inherited,
     lost: RawFd,
+    folding: [RawFd; 2],
     symbols: Option<RawFd>,
     hooks: Hooks,
     level: u32,
@@ -56,10 +60,15 @@ impl Kept {
         let failed = |map: &'static str| {
             move |source: io::Error| Error::Map { action: "pass on the descriptor of", map, source }
         };
-        let Some(Map::PerCpuArray(lost)) = probe.ebpf.map("LOST") else {
-            return Err(Error::Missing("map LOST"));
+        let map = |name: &'static str| -> Result<OwnedFd, Error> {
+            let (Map::Array(data) | Map::PerCpuArray(data)) =
+                probe.ebpf.map(name).ok_or(Error::Missing(name))?
+            else {
+                return Err(Error::Missing(name));
+            };
+            data.fd().as_fd().try_clone_to_owned().map_err(failed(name))
         };
-        let lost = lost.fd().as_fd().try_clone_to_owned().map_err(failed("LOST"))?;
+        let [turn, tallies] = Folding::MAPS;
         // Those on no tracepoint are run when the probe is loaded, or to mark a task.
         let loaded =
             probe.ebpf.programs().filter(|(_, program)| !matches!(program, Program::RawTracePoint(_)));
@@ -71,7 +80,8 @@ impl Kept {
             programs: programs.collect(),
             records: probe.records.as_fd().try_clone_to_owned().map_err(failed("RECORDS"))?,
             marks: Marks::of(&probe.ebpf)?,
-            lost,
+            lost: map("LOST")?,
+            folding: [map(turn)?, map(tallies)?],
             symbols: written(&symbols::written()).ok(),
             hooks: probe.hooks(),
             level: probe.level,
@@ -86,6 +96,7 @@ impl Kept {
             records: self.records.as_raw_fd(),
             marks: self.marks.numbers(),
             lost: self.lost.as_raw_fd(),
+            folding: self.folding.each_ref().map(AsRawFd::as_raw_fd),
             symbols: self.symbols.as_ref().map(AsRawFd::as_raw_fd),
             hooks: self.hooks,
             level: self.level + deeper,
@@ -107,6 +118,7 @@ impl Numbers {
             .map(|(program, _)| *program)
             .chain([self.records, self.lost])
             .chain(self.marks.all().iter().copied())
+            .chain(self.folding)
             .chain(self.symbols)
             .collect()
     }
@@ -117,6 +129,7 @@ pub struct Lent {
     records: RingBuf<MapData>,
     marks: Marks,
     lost: PerCpuArray<MapData, u64>,
+    folding: Folding,
     before: Lost,
     hooks: Hooks,
     level: u32,
@@ -136,6 +149,8 @@ impl Lent {
             |number, name| MapData::from_fd(owned(number)).and_then(Map::from_map_data).map_err(opened(name));
         let records = RingBuf::try_from(map(numbers.records, "RECORDS")?).map_err(opened("RECORDS"))?;
         let lost = PerCpuArray::try_from(map(numbers.lost, "LOST")?).map_err(opened("LOST"))?;
+        let [turn, tallies] = numbers.folding;
+        let folding = Folding::open(map(turn, "TURN")?, map(tallies, "TALLIES")?)?;
         if let Some(number) = numbers.symbols {
             symbols::preset(File::from(owned(number)));
         }
@@ -153,6 +168,7 @@ impl Lent {
             records,
             marks: Marks::inherited(&numbers.marks).ok_or(Error::Missing("map MARKS"))?,
             before: Lost::default(),
+            folding,
             lost,
             hooks: numbers.hooks,
             level: numbers.level,
@@ -160,6 +176,7 @@ impl Lent {
         };
         // Of an earlier run, whose tree is gone.
         lent.drain(&mut |_| {});
+        lent.folding.set(None);
         lent.before = count_lost(&lent.lost)?;
         Ok(lent)
     }
@@ -188,6 +205,14 @@ impl Source for Lent {
         while let Some(record) = self.records.next() {
             sink(&record);
         }
+    }
+
+    fn fold(&mut self, turn: Option<u32>) {
+        self.folding.set(turn);
+    }
+
+    fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        self.folding.repeats(sink);
     }
 
     fn lost(&self) -> u64 {

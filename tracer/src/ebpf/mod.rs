@@ -13,6 +13,7 @@
 mod attach;
 mod btf;
 mod error;
+mod folding;
 mod layout;
 mod lent;
 mod marks;

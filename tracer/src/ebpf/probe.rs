@@ -2,20 +2,23 @@
 
 use std::borrow::Borrow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::raw_trace_point::RawTracePoint;
 use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePointRunOptions, TestRun};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
+use nrtrace_ebpf::layout::{Mark, TRACED, WAITING, WORDS_OF_REGISTERS};
+use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::event::Record;
 
 use super::btf::{Types, VMLINUX};
+use super::folding::Folding;
 use super::marks::{self, Marks};
 use super::sys::Kprobe;
 use super::{Error, layout, support, sys, table};
+use crate::collect::symbols;
 
 /// The programs, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
@@ -106,6 +109,7 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     pub(super) btf: Btf,
     pub(super) records: RingBuf<MapData>,
+    pub(super) folding: Folding,
     pub(super) marks: Marks,
     /// What attaches programs to functions without trampolines.
     _kprobes: Vec<OwnedFd>,
@@ -145,7 +149,8 @@ impl Probe {
         let Loaded { mut ebpf, btf, kprobes } = loaded;
         let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
         let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
-        Ok(Self { ebpf, btf, records, marks, _kprobes: kprobes, hooks, level, expecting: false })
+        let folding = Folding::of(&ebpf)?;
+        Ok(Self { ebpf, btf, records, folding, marks, _kprobes: kprobes, hooks, level, expecting: false })
     }
 
     /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
@@ -196,6 +201,16 @@ impl Probe {
         }
     }
 
+    /// Has equal calls told once from now on, as [`Source::fold`](crate::session::Source::fold).
+    pub fn fold(&mut self, turn: Option<u32>) {
+        self.folding.set(turn);
+    }
+
+    /// Hands over how often what was told once was made again.
+    pub fn repeats(&self, sink: &mut dyn FnMut(Former)) {
+        self.folding.repeats(sink);
+    }
+
     /// How many records found no room so far.
     ///
     /// # Errors
@@ -227,20 +242,52 @@ pub(super) struct Loaded {
     kprobes: Vec<OwnedFd>,
 }
 
+/// What is read of the kernel's types.
+struct Found {
+    loader: EbpfLoader<'static>,
+    members: Vec<u32>,
+    registers: [u32; WORDS_OF_REGISTERS],
+    inode_argument: u32,
+    distances: Vec<u64>,
+    btf: Btf,
+}
+
+impl Found {
+    fn of_kernel() -> Result<Self, Error> {
+        // A new one reads all types for relocations, which the probe has none of.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
+        let types = Types::parse(&vmlinux)?;
+        Ok(Self {
+            loader,
+            members: layout::members(&types)?,
+            registers: layout::words(&layout::registers(&types)?),
+            inode_argument: layout::inode_argument(&types),
+            distances: layout::distances(&types),
+            btf: Btf::parse(&types.excerpt(&FUNCTIONS), Endianness::default())?,
+        })
+    }
+}
+
+/// The functions that programs are attached to.
+const FUNCTIONS: [&str; 2] = ["cap_capable", "capable_wrt_inode_uidgid"];
+
 impl Loaded {
     /// Makes the maps, with a ring buffer of `buffer` bytes; with `attach`, for what already runs.
     pub(super) fn new(buffer: usize, attach: bool, variant: Variant) -> Result<Self, Error> {
-        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
-        let types = Types::parse(&vmlinux)?;
-        let members = layout::members(&types)?;
-        let registers = layout::words(&layout::registers(&types)?);
-        let accounting = layout::accounting(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
-        let btf = Btf::parse(&vmlinux, Endianness::default())?;
-        let (attaching, inode_argument) = (u32::from(attach), layout::inode_argument(&types));
+        // Reading the symbols takes as long as all that is done meanwhile.
+        let found = thread::scope(|scope| {
+            let _read = thread::Builder::new().name("kallsyms".into()).spawn_scoped(scope, symbols::read);
+            Found::of_kernel()
+        });
+        let Found { loader, members, registers, inode_argument, distances, btf } = found?;
+        let mut loader: EbpfLoader<'_> = loader;
+        let accounting = symbols::extent("cap_vm_enough_memory");
+        let attaching = u32::from(attach);
         let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
         let object = if variant == Variant::Current { OBJECT } else { PORTABLE };
-        let ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+        let ebpf = loader
             .allow_unsupported_maps()
             .map_max_entries("RECORDS", buffer)
             .override_global("LAYOUT", members.as_slice(), true)
@@ -255,7 +302,7 @@ impl Loaded {
             })?;
         let mut this = Self { ebpf, btf, kprobes: Vec::new() };
         if variant == Variant::Portable {
-            this.find_places(&layout::distances(&types))?;
+            this.find_places(&distances)?;
         }
         Ok(this)
     }
@@ -365,9 +412,14 @@ where
 }
 
 /// Writes rows of the table of system calls to a map.
-fn fill(ebpf: &mut Ebpf, map: &'static str, rows: impl Iterator<Item = (u32, [u8; 8])>) -> Result<(), Error> {
+fn fill(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    rows: impl Iterator<Item = (u32, table::Bytes)>,
+) -> Result<(), Error> {
     let found = ebpf.map_mut(map).ok_or(Error::Missing(map))?;
-    let mut array = Array::<_, [u8; 8]>::try_from(found).map_err(|error| map_error("open", map, error))?;
+    let mut array =
+        Array::<_, table::Bytes>::try_from(found).map_err(|error| map_error("open", map, error))?;
     for (number, operands) in rows {
         array.set(number, operands, 0).map_err(|error| map_error("fill", map, error))?;
     }

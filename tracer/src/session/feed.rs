@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use nrtrace_profiles::event::Phase;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -23,6 +24,8 @@ pub(crate) struct Feed<'a, S: Sink + ?Sized> {
     pub(crate) members: Members,
     pub(crate) start: Instant,
     ticks: u32,
+    /// What the source was told of equal calls.
+    turn: Option<u32>,
 }
 
 /// What there is to be done.
@@ -52,7 +55,32 @@ impl<'a, S: Sink + ?Sized> Feed<'a, S> {
         progress: &'a mut dyn FnMut(Progress),
         main: u32,
     ) -> Self {
-        Self { source, sink, progress, members: Members::new(main), start: Instant::now(), ticks: 0 }
+        let members = Members::new(main);
+        let mut feed = Self { source, sink, progress, members, start: Instant::now(), ticks: 0, turn: None };
+        feed.fold();
+        feed
+    }
+
+    /// Tells the source whether equal calls are to be told once, when that has changed.
+    fn fold(&mut self) {
+        let turn = self.sink.turn();
+        if turn != self.turn {
+            self.turn = turn;
+            self.source.fold(turn);
+        }
+    }
+
+    /// Takes in how often what was told once was made again.
+    pub(crate) fn count(&mut self) {
+        let sink = &mut *self.sink;
+        self.source.repeats(&mut |told| sink.repeated(told));
+    }
+
+    /// Another phase begins; the records of what was before have been handed over.
+    pub(crate) fn set_phase(&mut self, phase: Phase) {
+        self.count();
+        self.sink.set_phase(phase);
+        self.fold();
     }
 
     /// Hands over all records there are.
@@ -62,12 +90,14 @@ impl<'a, S: Sink + ?Sized> Feed<'a, S> {
             members.take(bytes);
             sink.record(bytes);
         });
+        self.fold();
     }
 
     /// Whether it is time to tell how it comes along; that is told then.
     pub(crate) fn tell(&mut self) -> bool {
         let told = self.ticks.is_multiple_of(TOLD);
         if told {
+            self.count();
             let (counters, lost) = (self.sink.counters(), self.source.lost());
             (self.progress)(Progress::Running { elapsed: self.start.elapsed(), counters, lost });
         }

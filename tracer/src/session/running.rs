@@ -104,6 +104,7 @@ impl<'a, 's> Running<'a, 's> {
             );
         }
         self.drain();
+        self.feed.count();
         for call in self.supervisor.take().map(Supervisor::finish).unwrap_or_default() {
             self.feed.sink.identity_call(call);
         }
@@ -218,7 +219,7 @@ impl<'a, 's> Running<'a, 's> {
             Some(Turn::Ready) => {
                 self.drain();
                 if self.stop.stage() == Stage::Running {
-                    self.feed.sink.set_phase(Phase::Steady);
+                    self.feed.set_phase(Phase::Steady);
                 }
                 (self.feed.progress)(Progress::Ready { elapsed: self.feed.start.elapsed() });
             }
@@ -236,7 +237,7 @@ impl<'a, 's> Running<'a, 's> {
         }
         if self.stop.advance(stage, Instant::now()) {
             if was_running {
-                self.feed.sink.set_phase(Phase::Shutdown);
+                self.feed.set_phase(Phase::Shutdown);
                 self.attendant.stopping();
             }
             self.entered();

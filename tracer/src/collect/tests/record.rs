@@ -88,7 +88,14 @@ impl Sketch {
     pub fn call(&self) -> Vec<u8> {
         let head = self.head(KIND_CALL);
         let nr = self.nr as i32;
-        self.finish(CallRecord { head, nr, pad: 0, ret: self.ret, args: self.args, socket: self.socket })
+        self.finish(CallRecord {
+            head,
+            nr,
+            ret: self.ret,
+            args: self.args,
+            socket: self.socket,
+            ..CallRecord::default()
+        })
     }
 
     pub fn check(&self, cap: u32) -> Vec<u8> {
