@@ -24,7 +24,8 @@ const COMMENTS: [&str; 3] = ["#", ";", "//"];
 const LONGEST: usize = 4096;
 
 impl Edit {
-    /// Sets a key: in the one line that sets it today, else at the end. `None` where it is set so already, or in several lines.
+    /// Sets a key: in the one line that sets it today, else at the end, as lines that come together always are. `None` where it is set so
+    /// already, or in several lines.
     pub fn set(file: &RawText, text: &str, key: &str, with: &str) -> Option<Self> {
         let edit = |line| Self { file: file.clone(), line, with: with.to_owned() };
         if edit(None).is_done(text) {
@@ -34,7 +35,7 @@ impl Edit {
             let rest = line.trim_start().strip_prefix(key);
             rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || "_-.".contains(c)))
         };
-        let mut now = text.lines().filter(sets);
+        let mut now = text.lines().filter(|_| !with.contains('\n')).filter(sets);
         match (now.next(), now.next()) {
             (None, _) => Some(edit(None)),
             (Some(line), None) => {
@@ -169,10 +170,11 @@ mod tests {
     #[test]
     fn several_lines_are_added_and_taken_away_as_one() {
         let with = "user = a\nservice b {\n  chroot =\n}";
-        let edit = Edit::set(&file(), "x\n}\n", "user", with).unwrap();
-        let text = edit.apply("x\n}\n").unwrap();
-        assert_eq!(text, format!("x\n}}\n{with}\n"));
-        assert_eq!(edit.revert(&text).as_deref(), Some("x\n}\n"));
+        let before = "user = x\n}\n";
+        let edit = Edit::set(&file(), before, "user", with).unwrap();
+        let text = edit.apply(before).unwrap();
+        assert_eq!(text, format!("{before}{with}\n"));
+        assert_eq!(edit.revert(&text).as_deref(), Some(before));
         assert_eq!(edit.revert("user = a\n}\n"), None, "somebody has changed them since");
         assert_eq!(edit.text(), "put `user = a` and 3 more lines into /etc/a.conf");
     }

@@ -195,6 +195,11 @@ fn etcd_with_group_root_reads_every_key_today() {
     assert!(!etcd.paths.contains(&RawText::from("/etc/kubernetes/pki/etcd/server.key")));
     let page = emit::markdown(&arrangement, "control-plane");
     assert!(page.contains("etcd can read what it does not use, because it runs with group root"), "{page}");
+    assert!(page.contains("- kas, kcm, ks run as root: each can read and write all files above"), "{page}");
+    // One alone is told of with its files.
+    components.truncate(2);
+    let two = emit::markdown(&plan(&components, &control_plane_options()).unwrap(), "control-plane");
+    assert!(two.contains("- kas can write what it does not change, because it runs as root: /etc"), "{two}");
     assert!(
         page.contains("| /etc/kubernetes/pki/sa.key | kas, kcm | 0640 root kubeadm-pki-readers |"),
         "{page}"

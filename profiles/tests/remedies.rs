@@ -168,6 +168,7 @@ fn a_line_of_the_configuration_is_written_once_a_trial_has_shown_it() {
     let file = RawText::from("/etc/nginx/nginx.conf");
     let text = "user www-data;\npid /var/run/nginx.pid;\n".to_owned();
     let mut profile = nginx();
+    assert_eq!(moved(&profile, &[("/etc/environment".into(), text.clone())]), [], "others obey it, too");
     profile.knowledge = moved(&profile, &[(file.clone(), text)]);
     let facts: Vec<&str> =
         profile.knowledge.iter().flat_map(|fact| &fact.needs).map(String::as_str).collect();

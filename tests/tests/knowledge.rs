@@ -145,7 +145,7 @@ fn unbound() {
         prepare: "mkdir -p /var/lib/unbound; /usr/libexec/unbound-helper root_trust_anchor_update",
         command: "-- unbound -d",
         need: Some("path:/run/unbound.pid"),
-        remedy: "put `pidfile: \"\"` into /etc/unbound/unbound.conf",
+        remedy: "put `server:`, `pidfile: \"\"` into /etc/unbound/unbound.conf",
         change: "rm -f /run/unbound.*; printf 'server:\\n  pidfile: \"\"\\n' >/etc/unbound/unbound.conf.d/pid.conf",
         changed: "-- unbound -d",
     }

@@ -6,7 +6,7 @@ use super::{Fact, Setting};
 use crate::RawText;
 use crate::edit::Edit;
 use crate::grants::safe_name;
-use crate::place::{World, parent, real};
+use crate::place::{Whose, World, parent, real};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 
@@ -17,6 +17,10 @@ const OWN: [&str; 4] = ["/run", "/var/log", "/var/lib", "/var/cache"];
 /// there that can name another place.
 pub fn moved(profile: &Profile, files: &[(RawText, String)]) -> Vec<Fact> {
     let world = World::of(profile, &profile.identity.user);
+    // What bears no name of the program may be obeyed by others.
+    let is_own =
+        |file: &RawText| matches!(world.place(file), Whose::Private(_)) || profile.command.contains(file);
+    let files: Vec<&(RawText, String)> = files.iter().filter(|(file, _)| is_own(file)).collect();
     let made = profile.requirements.iter().filter(|need| need.severity == Severity::Required);
     made.filter_map(|requirement| {
         let (path, holder) = in_shared(requirement, &world)?;

@@ -278,8 +278,8 @@ pub struct Reader {
 pub struct Excess {
     /// The component; `None` for every user of the machine.
     pub component: Option<usize>,
-    /// Whether it can write, not only read.
-    pub writes: bool,
+    /// What it can do, as permission bits.
+    pub bits: u32,
     /// Why it can.
     pub because: String,
     /// The files.

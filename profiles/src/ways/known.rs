@@ -13,7 +13,8 @@ use crate::text::printable;
 pub(super) fn offer(profile: &Profile, grants: &mut Grants) {
     for (requirement, fact) in told(profile) {
         let settings = fact.remedies.iter().filter(|setting| setting.changes(&requirement.need));
-        let ways: Vec<Way> = settings.map(|setting| way(fact, setting, false, grants)).collect();
+        let ways: Vec<Way> =
+            settings.map(|setting| way(fact, setting, is_configured(requirement), grants)).collect();
         grants.offer(&requirement.id, ways);
     }
 }

@@ -67,7 +67,8 @@ pub fn apply(
     private_network: bool,
     group: Result<&Group, &str>,
 ) -> Result<Applied, Error> {
-    let mut not_applied = Vec::new();
+    // While the directories are still root's.
+    let mut not_applied = change(artefacts.changes, Part::Configuration);
     consume("systemd-sysusers", &["-"], artefacts.sysusers, sysusers::apply, &mut not_applied);
     consume("systemd-tmpfiles", &["--create", "-"], artefacts.tmpfiles, tmpfiles::apply, &mut not_applied);
     sysctls(artefacts.sysctl, private_network, &mut not_applied);
@@ -91,7 +92,6 @@ pub fn apply(
         (confined.ambient, confined.no_new_privs) = (0, false);
         not_applied.extend(change(artefacts.changes, Part::Capabilities));
     }
-    not_applied.extend(change(artefacts.changes, Part::Configuration));
     applied.not_applied = not_applied;
     Ok(applied)
 }

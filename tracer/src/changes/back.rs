@@ -30,9 +30,6 @@ impl Job<'_> {
         for name in &held.sysctls {
             stuck.note(self.release_parameter(name))?;
         }
-        for edit in &held.edits {
-            stuck.note(self.release_edit(edit))?;
-        }
         let mut left = false;
         for path in held.paths.iter().rev() {
             // What holds something that is still held is not removed.
@@ -44,6 +41,10 @@ impl Job<'_> {
             stuck.paths.extend(released.is_err().then(|| path.clone()));
             left |= !matches!(released, Ok(Rest::Nothing));
             stuck.note(released.map(drop))?;
+        }
+        // Once the directories are root's again.
+        for edit in &held.edits {
+            stuck.note(self.release_edit(edit))?;
         }
         for name in &held.members {
             stuck.note(self.release_member(name))?;

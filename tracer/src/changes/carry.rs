@@ -17,14 +17,15 @@ impl Job<'_> {
         let stale = self.stale(&plan);
         self.hold(&plan)?;
         self.store.save(&self.state)?;
+        // While the directories are still root's.
+        for edit in plan.edits.keys() {
+            self.edit(edit)?;
+        }
         if self.selection.part == Part::All {
             self.accounts(&plan)?;
         }
         for path in plan.paths.keys() {
             self.establish(path)?;
-        }
-        for edit in plan.edits.keys() {
-            self.edit(edit)?;
         }
         for name in plan.sysctls.keys() {
             self.set_parameter(name)?;

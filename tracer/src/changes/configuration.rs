@@ -14,14 +14,16 @@ use super::{Error, Job};
 
 /// No configuration file that is changed is longer.
 const MOST: u64 = 1 << 20;
+const NOT_ROOTS: &str = "can be replaced by others than root, or has another name: change it by hand";
 
 /// What a file holds, and where it is.
 struct Text {
     place: DirectoryEntry,
     text: String,
+    /// Whether root alone can put another file in its place.
+    is_roots: bool,
 }
 
-/// Reads a file that root alone can change.
 fn read(path: &RawText) -> Result<Text, Error> {
     let fail = |reason: &str| Error::Path { path: path.clone(), reason: reason.into() };
     let place = place::find(path)?;
@@ -30,22 +32,23 @@ fn read(path: &RawText) -> Result<Text, Error> {
     if facts.kind != Kind::Regular {
         return Err(fail("is not a regular file"));
     }
-    if place.exposed || facts.links > 1 {
-        return Err(fail("can be replaced by others than root, or has another name: change it by hand"));
-    }
+    let is_roots = !place.exposed && facts.links == 1;
     let opened = File::open(node.magic()).map_err(|error| fail(&error.to_string()))?;
     let mut text = String::new();
     let length = opened.take(MOST + 1).read_to_string(&mut text).map_err(|error| fail(&error.to_string()))?;
     if length as u64 > MOST {
         return Err(fail("is too long for a configuration"));
     }
-    Ok(Text { place, text })
+    Ok(Text { place, text, is_roots })
 }
 
 /// Puts a file with another text in its place, with the same owner, mode and ACL; which inode that is.
-fn write(Text { place, .. }: &Text, text: &str) -> Result<(u64, u64), Error> {
-    let path = &place.path;
-    let fail = |reason: String| Error::Path { path: path.clone(), reason };
+fn write(read: &Text, text: &str) -> Result<(u64, u64), Error> {
+    let place = &read.place;
+    let fail = |reason: String| Error::Path { path: place.path.clone(), reason };
+    if !read.is_roots {
+        return Err(fail(NOT_ROOTS.into()));
+    }
     let (Some((directory, name)), Some(node)) = (&place.entry, &place.node) else {
         return Err(fail("is not there".into()));
     };
@@ -78,6 +81,9 @@ pub(super) fn look(edit: &Edit) -> Result<bool, Error> {
     let read = read(&edit.file)?;
     if edit.is_done(&read.text) {
         return Ok(true);
+    }
+    if !read.is_roots {
+        return Err(Error::Path { path: edit.file.clone(), reason: NOT_ROOTS.into() });
     }
     edit.apply(&read.text).map(|_| false).ok_or_else(|| Error::Path {
         path: edit.file.clone(),
@@ -146,6 +152,10 @@ impl Job<'_> {
             }
         };
         match edit.revert(&read.text) {
+            Some(_) if !read.is_roots => {
+                self.tell(format!("{}: {NOT_ROOTS}; left as it is", edit.file));
+                Ok(())
+            }
             Some(text) => {
                 self.step()?;
                 let inode = write(&read, &text)?;
@@ -175,7 +185,7 @@ pub(super) fn line(edit: &Edit) -> String {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     use nrtrace_profiles::changes::{Action, Change, Changes, SCHEMA};
 
@@ -185,13 +195,13 @@ mod tests {
     const BEFORE: &str = "# one\nuser = root\n";
 
     /// A configuration file where root alone can put one, and a place for the state.
-    struct Machine(tempfile::TempDir);
+    struct Machine(tempfile::TempDir, tempfile::TempDir);
 
     impl Machine {
         fn new() -> Self {
             let directory = tempfile::tempdir_in("/var/lib").unwrap();
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            let machine = Self(directory);
+            let machine = Self(directory, tempfile::tempdir().unwrap());
             fs::write(machine.file(), BEFORE).unwrap();
             fs::set_permissions(machine.file(), fs::Permissions::from_mode(0o640)).unwrap();
             machine
@@ -222,9 +232,8 @@ mod tests {
         }
 
         fn job(&self, changes: &Changes, undo: bool) -> Result<Vec<String>, Error> {
-            let state: &Path = &self.0.path().join("state");
             let mut step = || Ok(());
-            let job = Job::open(changes, Selection::default(), state, &mut step)?;
+            let job = Job::open(changes, Selection::default(), &self.1.path().join("state"), &mut step)?;
             if undo { job.undo() } else { job.apply() }
         }
 
@@ -253,6 +262,20 @@ mod tests {
         assert_eq!((machine.text().as_str(), after.mode() & 0o7777), (BEFORE, 0o640));
         let names: Vec<_> = fs::read_dir(machine.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["a.conf"], "nothing is left");
+    }
+
+    #[test]
+    fn a_directory_that_changes_hands_does_not_keep_the_line_from_changing() {
+        let machine = Machine::new();
+        let directory = RawText::from(machine.0.path().to_str().unwrap());
+        let own = Action::Directory { path: directory, mode: 0o755, group: None };
+        let changes = machine.changes("a", vec![own, machine.edit(Some("user = root"), "user = a")]);
+        for _ in 0..2 {
+            machine.job(&changes, false).unwrap();
+            assert_eq!(machine.text(), "# one\nuser = a\n");
+        }
+        machine.job(&changes, true).unwrap();
+        assert_eq!((machine.text().as_str(), fs::metadata(machine.0.path()).unwrap().uid()), (BEFORE, 0));
     }
 
     #[test]

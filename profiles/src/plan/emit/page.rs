@@ -1,6 +1,10 @@
 //! The page for people: the table as KEP-2568 has it, and what is to be known besides.
 
-use super::super::model::{Arrangement, GroupOf, Remark};
+use std::collections::BTreeSet;
+
+use super::super::matrix::{READ, WRITE};
+use super::super::model::{Arrangement, GroupOf, Remark, Surplus};
+use super::super::today::AS_ROOT;
 use super::parts::{components, line};
 use crate::event::FileType;
 use crate::text::{letters, printable};
@@ -90,7 +94,18 @@ fn surplus(out: &mut String, arrangement: &Arrangement) {
         return;
     }
     line(out, "\n## Allowed beyond what is done\n");
+    let mut alike: Vec<(&Surplus, Vec<String>)> = Vec::new();
     for surplus in &arrangement.surplus {
+        let same = |known: &Surplus| {
+            (known.component, known.bits, &known.why) == (surplus.component, surplus.bits, &surplus.why)
+        };
+        let path = cell(&surplus.path.to_text());
+        match alike.iter_mut().find(|(known, _)| same(known)) {
+            Some((_, paths)) => paths.push(path),
+            None => alike.push((surplus, vec![path])),
+        }
+    }
+    for (surplus, paths) in alike {
         let name = arrangement.components.get(surplus.component).map_or("", String::as_str);
         let what = match surplus.bits {
             0 => "remove or replace".to_owned(),
@@ -106,12 +121,7 @@ fn surplus(out: &mut String, arrangement: &Arrangement) {
         };
         line(
             out,
-            &format!(
-                "- {} could {what} {}, as it {}",
-                cell(name),
-                cell(&surplus.path.to_text()),
-                cell(&surplus.why)
-            ),
+            &format!("- {} could {what} {}, as it {}", cell(name), paths.join(", "), cell(&surplus.why)),
         );
     }
 }
@@ -121,21 +131,32 @@ fn today(out: &mut String, arrangement: &Arrangement) {
         return;
     }
     line(out, "\n## What today's arrangement grants too much\n");
-    for excess in &arrangement.today {
+    let (roots, others): (Vec<_>, Vec<_>) =
+        arrangement.today.iter().partition(|excess| excess.because == AS_ROOT && excess.component.is_some());
+    let names: BTreeSet<usize> = roots.iter().filter_map(|excess| excess.component).collect();
+    // All the same for each but its own files, which the table above tells.
+    if names.len() > 1 {
+        let names = cell(&components(arrangement, &names));
+        line(
+            out,
+            &format!("- {names} run as root: each can read and write all files above, whoever uses them"),
+        );
+    }
+    let single = if names.len() > 1 { Vec::new() } else { roots };
+    for excess in single.into_iter().chain(others) {
         let who = match excess.component {
             Some(component) => arrangement.components.get(component).map_or("", String::as_str),
             None => "every user of the machine",
         };
-        let verb = if excess.writes { "read and write" } else { "read" };
+        let what = match excess.bits & (READ | WRITE) {
+            READ => "read what it does not use",
+            WRITE => "write what it does not change",
+            _ => "read and write what it does not use",
+        };
         let paths: Vec<String> = excess.paths.iter().map(|path| cell(&path.to_text())).collect();
         line(
             out,
-            &format!(
-                "- {} can {verb} what it does not use, because {}: {}",
-                cell(who),
-                cell(&excess.because),
-                paths.join(", ")
-            ),
+            &format!("- {} can {what}, because {}: {}", cell(who), cell(&excess.because), paths.join(", ")),
         );
     }
 }

@@ -81,7 +81,8 @@ fn files(arrangement: &Arrangement) -> String {
     if left > 0 {
         parts.push(format!("{left} left as they are, since everybody may read them"));
     }
-    format!("{} files: {}", own + shared + left, parts.join(", "))
+    let all = own + shared + left;
+    format!("{all} file{}: {}", if all == 1 { "" } else { "s" }, parts.join(", "))
 }
 
 /// Columns as wide as their widest cell; the last one is not filled up.
