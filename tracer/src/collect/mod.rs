@@ -41,7 +41,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use nix::time::{ClockId, clock_gettime};
-use nrtrace_ebpf::record::{CallRecord, FLAG_NO_RESULT, Former, Head, KIND_CALL, KIND_JOIN, read};
+use nrtrace_ebpf::record::{FLAG_NO_RESULT, Head, KIND_JOIN, read};
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::event::{Accounts, Backend, Check, Event, Identity, Mode, Phase, Record};
 use nrtrace_profiles::glob::Pattern;
@@ -59,7 +59,7 @@ pub(crate) use identity::is_identity;
 use identity::{Concluded, Meeting};
 use key::{Keys, Seen};
 use pair::{Paired, Pairing, Pending, is_exec};
-use repeats::{New, Repeats};
+use repeats::Repeats;
 use telling::StandardError;
 use top::Top;
 
@@ -220,35 +220,10 @@ impl Collector {
             Some(observation) => {
                 self.concluded = None;
                 self.observe(self.top.within(observation));
-                let former = read::<CallRecord>(bytes)
-                    .filter(|call| call.head.kind == KIND_CALL && call.former.place != 0)
-                    .map(|call| call.former);
-                if let Some(former) = former {
-                    let event = self.concluded.and_then(|key| self.store.position(key));
-                    let last = self.repeats.replace(former, event);
-                    self.add_repeats(last);
-                }
+                self.replaced(bytes);
             }
             None => self.malformed += 1,
         }
-    }
-
-    /// A call that the probe told once was made again.
-    pub fn repeated(&mut self, told: Former) {
-        let new = self.repeats.take(told);
-        self.add_repeats(new);
-    }
-
-    fn add_repeats(&mut self, new: Option<New>) {
-        let Some(New { event, count, last }) = new else { return };
-        self.counters.events += count;
-        self.store.repeat(event, count, last.saturating_sub(self.start));
-    }
-
-    /// Under which number the probe may tell equal calls once: each phase has its own. None when there is no room for
-    /// more calls, for then the last ones are kept, equal or not.
-    pub fn turn(&self) -> Option<u32> {
-        self.store.has_room().then_some(self.turn)
     }
 
     /// Takes one observation.

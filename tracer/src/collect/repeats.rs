@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use nrtrace_ebpf::record::Former;
+use nrtrace_ebpf::record::{CallRecord, Former, KIND_CALL, read};
+
+use super::Collector;
 
 /// The calls that have a place in the probe, by that.
 #[derive(Debug, Default)]
@@ -44,6 +46,38 @@ impl Repeats {
         let last = self.take(Former { serial: former.serial.wrapping_sub(1), ..former });
         self.places.insert(former.place, Place { serial: former.serial, event, taken: 0 });
         last
+    }
+}
+
+impl Collector {
+    /// A record was taken in; if its call has a place in the probe now, the former one's last repetitions are as well.
+    pub(super) fn replaced(&mut self, bytes: &[u8]) {
+        let former = read::<CallRecord>(bytes)
+            .filter(|call| call.head.kind == KIND_CALL && call.former.place != 0)
+            .map(|call| call.former);
+        if let Some(former) = former {
+            let event = self.concluded.and_then(|key| self.store.position(key));
+            let last = self.repeats.replace(former, event);
+            self.add_repeats(last);
+        }
+    }
+
+    /// A call that the probe told once was made again.
+    pub fn repeated(&mut self, told: Former) {
+        let new = self.repeats.take(told);
+        self.add_repeats(new);
+    }
+
+    fn add_repeats(&mut self, new: Option<New>) {
+        let Some(New { event, count, last }) = new else { return };
+        self.counters.events += count;
+        self.store.repeat(event, count, last.saturating_sub(self.start));
+    }
+
+    /// Under which number the probe may tell equal calls once: each phase has its own. None when there is no room for
+    /// more calls, for then the last ones are kept, equal or not.
+    pub fn turn(&self) -> Option<u32> {
+        self.store.has_room().then_some(self.turn)
     }
 }
 
