@@ -73,6 +73,8 @@ kubectl create namespace nrtrace-try >/dev/null
 until_ 60 "the account of a namespace" has_account
 record job nrtrace-job
 until_ 30 "the end of the Job" succeeded
+# As docs/nodes.md fetches it, from a pod that has ended.
+logs nrtrace-job | sed '1,/^nrtrace: the profile:$/d' | grep -q '"/nrtrace-tried"' || { echo "try.sh: the Job's log has no profile" >&2; exit 1; }
 kubectl -n nrtrace delete job nrtrace --wait=true >/dev/null
 record daemonset nrtrace
 echo "try.sh: both work"

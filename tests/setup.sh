@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
     # The services that are traced.
-    apache2 bind9 containerd dnsmasq etcd-server haproxy knot lighttpd mosquitto nginx openssh-server postgresql
+    apache2 bind9 containerd dnsmasq dovecot-imapd etcd-server haproxy knot lighttpd mosquitto nginx openssh-server postgresql
     redis-server squid ssl-cert unbound vsftpd
     # Containers.
     docker.io podman runc conmon containernetworking-plugins golang-github-containers-common

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::changes::{self, Changes};
 use nrtrace_profiles::text::printable;
-use nrtrace_tracer::changes::{Error, Job, STATE, Selection};
+use nrtrace_tracer::changes::{Error, Job, Part, STATE, Selection};
 use nrtrace_tracer::launch::signals::Signals;
 
 use crate::args::{ApplyArgs, UndoArgs, WhatArgs};
@@ -61,7 +61,8 @@ fn work(
     if !geteuid().is_root() {
         anyhow::bail!("this takes root: start it with sudo");
     }
-    let selection = Selection { only_capabilities: args.only.is_some(), binary };
+    let part = if args.only.is_some() { Part::Capabilities } else { Part::All };
+    let selection = Selection { part, binary };
     let signals = Signals::take()?;
     let mut step = || if signals.have_ended() { Err(Error::Interrupted) } else { Ok(()) };
     let job = Job::open(&changes, selection, Path::new(STATE), &mut step)?;

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod compare;
 mod complete;
+mod configuration;
 mod doctor;
 mod emit;
 mod engine;

@@ -1,35 +1,22 @@
 //! Where a path or a port comes from: the command, the environment, or a line of a file that the run read.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::event::{Object, Outcome, Trace};
+use nrtrace_profiles::event::Trace;
+use nrtrace_profiles::place::real;
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Requirement};
-use nrtrace_tracer::files::read_regular;
 
-/// No configuration is longer.
-const LONGEST: u64 = 256 << 10;
-/// Files that are looked into.
-const FILES: usize = 64;
+use crate::configuration;
+
 /// Places that are told of one need.
 const TOLD: usize = 2;
-
-/// A text that was read: its name, and its lines.
-struct Text {
-    path: String,
-    lines: Vec<String>,
-}
 
 /// Notes with each path and port where it is written, for a program that ran on this machine's files.
 pub fn note(profile: &mut Profile, trace: &Trace) {
     let command: Vec<String> = profile.command.iter().map(RawText::to_text).collect();
     let environment: Vec<(String, String)> =
         profile.run.environment.iter().map(|(name, value)| (name.to_text(), value.to_text())).collect();
-    let texts = texts(trace, &command);
+    let texts = configuration::files(trace);
     for requirement in &mut profile.requirements {
         let found = match subject(requirement) {
             Some(wanted) => origins(&wanted, &command, &environment, &texts),
@@ -60,7 +47,7 @@ fn origins(
     wanted: &Sought,
     command: &[String],
     environment: &[(String, String)],
-    texts: &[Text],
+    texts: &[(RawText, String)],
 ) -> Vec<String> {
     let mut out = Vec::new();
     for (place, word) in command.iter().enumerate().skip(1) {
@@ -74,9 +61,9 @@ fn origins(
     }
     let variables = environment.iter().filter(|(_, value)| is_it(wanted, value));
     out.extend(variables.map(|(name, _)| format!("{name} in the environment")));
-    for text in texts {
-        let lines = text.lines.iter().enumerate().filter(|(_, line)| says(wanted, line));
-        out.extend(lines.map(|(number, _)| format!("{}:{}", text.path, number + 1)));
+    for (path, text) in texts {
+        let lines = text.lines().enumerate().filter(|(_, line)| says(wanted, line));
+        out.extend(lines.map(|(number, _)| format!("{path}:{}", number + 1)));
     }
     out
 }
@@ -84,7 +71,7 @@ fn origins(
 /// Whether a value is the path, or ends with the port: `80`, `0.0.0.0:80`, `[::]:80`.
 fn is_it(wanted: &Sought, value: &str) -> bool {
     match wanted {
-        Sought::Path(path) => value == path,
+        Sought::Path(path) => real(&RawText::from(value)).as_str() == Some(path),
         Sought::Port(port) => value.rsplit(':').next() == Some(port.to_string().as_str()),
     }
 }
@@ -102,32 +89,6 @@ fn says(wanted: &Sought, line: &str) -> bool {
     speaks && line.split(separators).any(|word| is_it(wanted, word))
 }
 
-/// The configuration that the run read: what lies below `/etc`, and what its command names.
-fn texts(trace: &Trace, command: &[String]) -> Vec<Text> {
-    let mut known: BTreeSet<&RawText> = BTreeSet::new();
-    let read = |event: &nrtrace_profiles::event::Event| matches!(event.outcome, Outcome::Success { .. });
-    for event in
-        trace.events.iter().filter(|event| nrtrace_profiles::calls::opens(&event.call.name) && read(event))
-    {
-        if let Object::Path(object) = &event.object {
-            let text = object.path.to_text();
-            if text.starts_with("/etc/") || command.contains(&text) {
-                known.insert(&object.path);
-            }
-        }
-    }
-    let mut out = Vec::new();
-    for path in known.into_iter().take(FILES) {
-        let bytes = read_regular(Path::new(OsStr::from_bytes(path.as_bytes())), LONGEST);
-        if let Some(text) =
-            bytes.ok().filter(|bytes| !bytes.contains(&0)).and_then(|bytes| String::from_utf8(bytes).ok())
-        {
-            out.push(Text { path: path.to_text(), lines: text.lines().map(str::to_owned).collect() });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,12 +100,12 @@ mod tests {
         let environment = [("X_LOG".to_owned(), "/var/log/x".to_owned())];
         let lines = [
             "# pid /run/x.pid",
-            "pid \"/run/x.pid\";",
+            "pid \"/var/run/x.pid\";",
             "workers 80",
             "listen [::]:80 default;",
             "port = 443",
         ];
-        let texts = [Text { path: "/etc/x.conf".into(), lines: lines.map(String::from).to_vec() }];
+        let texts = [(RawText::from("/etc/x.conf"), lines.join("\n"))];
         let find = |wanted: Sought| origins(&wanted, &command, &environment, &texts);
         assert_eq!(find(Sought::Path("/run/x.pid".into())), ["--pid in the command", "/etc/x.conf:2"]);
         assert_eq!(find(Sought::Port(80)), ["--port in the command", "/etc/x.conf:4"]);

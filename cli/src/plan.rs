@@ -2,25 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::accesses::Accesses;
+use nrtrace_profiles::emit::PatchError;
+use nrtrace_profiles::emit::escape::shell;
 use nrtrace_profiles::event::Identity;
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Reader, User, emit};
+use nrtrace_profiles::plan::{self, Component, Grouping, Options, Owners, Public, Reader, User, emit};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::requirement::{Need, Severity};
 use nrtrace_profiles::ways::grants;
 use nrtrace_profiles::{Capability, RawText};
 use nrtrace_tracer::accounts;
 
-use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+use crate::args::{GroupsArg, OwnerArg, PlanArgs, PlanFormat, PublicArg};
 use crate::artefacts::Guard;
 use crate::failure::BadInput;
 use crate::output::{Losses, OutputDir};
 use crate::{input, terminal};
 
+/// What a manifest can hold: far more than an API server takes as one object.
+const MANIFEST: u64 = 16 << 20;
 /// There are conflicts.
 const FOUND: u8 = 1;
 
@@ -29,21 +34,24 @@ pub fn run(args: &PlanArgs) -> Result<ExitCode> {
     let (components, recorded) = components(args)?;
     let paths = if args.paths.is_empty() { recorded } else { args.paths.clone() };
     let options = options(args, &components, paths)?;
+    let pods = pods(args, &components)?;
     let arrangement = plan::plan(&components, &options).map_err(|error| BadInput(error.to_string()))?;
     let mut losses = Losses::default();
     match &args.output {
         Some(path) => {
             let output = OutputDir::open(path)?;
-            Guard::of(&output, args.force).write(&emit::files(&arrangement, &args.name), &mut losses);
+            let files = emit::files(&arrangement, &args.name, &pods);
+            Guard::of(&output, args.force).write(&files, &mut losses);
+            terminal::print(&emit::screen(&arrangement))?;
             if losses.is_empty() {
-                terminal::tell(format_args!("The plan is in {}", path.display()));
+                terminal::print(&next(path, args))?;
             }
         }
         None => terminal::print(&match args.format {
             PlanFormat::Markdown => emit::markdown(&arrangement, &args.name),
             PlanFormat::Sysusers => emit::sysusers(&arrangement, &args.name),
             PlanFormat::Tmpfiles => emit::tmpfiles(&arrangement, &args.name),
-            PlanFormat::Kubernetes => emit::kubernetes(&arrangement),
+            PlanFormat::Kubernetes => emit::kubernetes(&arrangement, &pods),
         })?,
     }
     if arrangement.conflicts.is_empty() {
@@ -105,13 +113,61 @@ fn components(args: &PlanArgs) -> Result<(Vec<Component>, Vec<Pattern>)> {
 
 /// Options about a component that is not there are mistakes.
 fn named_components(args: &PlanArgs, components: &[Component]) -> Result<()> {
-    let named = args.ids.iter().map(|(name, ..)| name).chain(args.today.iter().map(|(name, _)| name));
-    for name in named {
+    let ids = args.ids.iter().map(|(name, ..)| name);
+    let today = args.today.iter().map(|(name, _)| name);
+    let manifests = args.manifests.iter().map(|(name, _)| name);
+    for name in ids.chain(today).chain(manifests) {
         if components.iter().all(|component| component.name != *name) {
             return Err(BadInput(format!("no component is called {name:?}")).into());
         }
     }
     Ok(())
+}
+
+/// The manifests that are given, by their components.
+fn pods(args: &PlanArgs, components: &[Component]) -> Result<emit::Pods> {
+    let mut pods = emit::Pods::new();
+    for (name, path) in &args.manifests {
+        let bad = |error: PatchError| BadInput(format!("{}: {error}", path.display()));
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let pod = emit::Pod::read(&file, &input::text(path, MANIFEST)?, name).map_err(bad)?;
+        let index = components.iter().position(|component| component.name == *name);
+        if index.is_some_and(|index| pods.insert(index, pod).is_some()) {
+            return Err(BadInput(format!("manifests for {name:?} are given twice")).into());
+        }
+    }
+    Ok(pods)
+}
+
+/// What to do with the files that were written.
+fn next(path: &Path, args: &PlanArgs) -> String {
+    let (name, at) = (&args.name, word(path));
+    let mut steps = vec![
+        format!("systemd-sysusers {at}/sysusers.d/nrtrace-{name}.conf"),
+        format!("systemd-tmpfiles --create {at}/tmpfiles.d/nrtrace-{name}.conf"),
+    ];
+    if args.manifests.is_empty() {
+        steps.push(format!("cp -r {at}/*.service.d /etc/systemd/system/ && sudo systemctl daemon-reload"));
+    }
+    let mut folders: Vec<String> =
+        args.manifests.iter().map(|(_, file)| word(file.parent().unwrap_or(Path::new(".")))).collect();
+    folders.dedup();
+    if let [folder] = folders.as_slice() {
+        steps.push(format!("cp {at}/manifests/*.yaml {folder}/"));
+    }
+    let steps: Vec<String> = steps.iter().map(|step| format!("  sudo {step}\n")).collect();
+    let page = format!("\nEvery file, with its owner and mode, is in {at}/{name}.md. To bring it about:\n");
+    page + &steps.concat()
+}
+
+/// A path as a shell takes it.
+fn word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    shell::readable(match text.trim_end_matches('/') {
+        "" if text.starts_with('/') => "/",
+        "" => ".",
+        text => text,
+    })
 }
 
 fn component(name: &str, profile: &Profile, args: &PlanArgs) -> Component {
@@ -207,6 +263,10 @@ fn options(args: &PlanArgs, components: &[Component], paths: Vec<Pattern>) -> Re
         grouping: match args.groups {
             GroupsArg::Set => Grouping::Set,
             GroupsArg::File => Grouping::File,
+        },
+        public: match args.public {
+            PublicArg::Close => Public::Close,
+            PublicArg::Leave => Public::Leave,
         },
         paths,
     })

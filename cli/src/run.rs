@@ -16,6 +16,7 @@ use nrtrace_tracer::recording::{self, Recorded};
 
 use crate::args::{RunArgs, Talk};
 use crate::client;
+use crate::configuration;
 use crate::engine;
 use crate::failure::{BROKEN, BadInput};
 use crate::origin;
@@ -97,7 +98,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         let saved = replay::saved(&recorded, &settled.name, profile.executable.as_ref());
         losses.unless(target.write(&saved));
     }
-    settled.library.annotate(&mut profile);
+    configuration::annotate(&mut profile, &recorded.trace, &settled.library);
     origin::note(&mut profile, &recorded.trace);
     programs::note(&mut profile);
     rotated::note(&mut profile, &args.results.shape.choices());

@@ -59,6 +59,14 @@ layout! {
     TaskSignal = "task_struct" "signal";
     /// Wait status.
     TaskExitCode = "task_struct" "exit_code";
+    /// The kernel's stack of a task.
+    TaskStack = "task_struct" "stack";
+    /// A task's link in the list of those with its number.
+    TaskPidLinks = "task_struct" "pid_links";
+    /// The tasks with a number.
+    PidTasks = "pid" "tasks";
+    /// What the filesystem keeps with an inode.
+    InodePrivate = "inode" "i_private";
     /// Threads of the process that still live.
     SignalLive = "signal_struct" "live";
     /// The executable.
@@ -200,7 +208,14 @@ pub struct Registers {
     pub compat_word: u32,
     /// The bits of it that do; zero where there are no 32-bit calls.
     pub compat_mask: u32,
+    /// Arguments of a function of the kernel.
+    pub function: [u32; 4],
+    /// Its result.
+    pub result: u32,
 }
+
+/// How many words [`Registers`] has.
+pub const WORDS_OF_REGISTERS: usize = 20;
 
 /// [`Mark::state`]: the task is to be traced from its first execve(2) on.
 pub const WAITING: u32 = 1;
@@ -289,6 +304,6 @@ pub const fn hash(word: &[u8]) -> u64 {
     hash
 }
 
-const _: () = assert!(size_of::<Registers>() == 15 * 4);
+const _: () = assert!(size_of::<Registers>() == WORDS_OF_REGISTERS * 4);
 const _: () = assert!(size_of::<Mark>() == 56);
 const _: () = assert!(size_of::<Aim>() == 8 + 8 * WORDS + 8 * 4);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::edit::Edit;
 use crate::grants::{FileKind, Grants, Why, carriers};
 use crate::interpreter::is_interpreter;
 use crate::profile::Profile;
@@ -121,6 +122,8 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Lines of a configuration file are changed.
+    Edit(Edit),
     /// An executable file carries capabilities beside those it has.
     FileCapabilities {
         /// The executable; `None` where the run did not tell which it was.
@@ -238,6 +241,9 @@ fn changes(grants: &Grants) -> Vec<Change> {
     }
     for (path, acl) in &grants.acls {
         add(&acl.why, Action::Acl { path: path.clone(), bits: acl.bits });
+    }
+    for (edit, why) in &grants.edits {
+        add(why, Action::Edit(edit.clone()));
     }
     for (name, sysctl) in &grants.sysctls {
         add(&sysctl.why, Action::Sysctl { name: name.clone(), value: sysctl.value.clone() });

@@ -12,6 +12,7 @@ pub mod classify;
 pub mod container;
 pub mod describe;
 pub mod diff;
+pub mod edit;
 pub mod emit;
 pub mod event;
 pub mod explain;

@@ -7,7 +7,9 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::accesses::FileAccess;
 use nrtrace_profiles::event::{FileType, Inode};
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::plan::{Arrangement, Component, Grouping, Options, Owner, Owners, Reader, emit, plan};
+use nrtrace_profiles::plan::{
+    Arrangement, Component, Grouping, Options, Owner, Owners, Public, Reader, emit, plan,
+};
 use nrtrace_profiles::requirement::Access;
 use proptest::prelude::*;
 
@@ -37,6 +39,7 @@ fn options(prefix: &str, paths: &[&str]) -> Options {
         given: BTreeMap::new(),
         owners: Owners::Component,
         grouping: Grouping::Set,
+        public: Public::Close,
         paths: paths.iter().map(|path| Pattern::new(&RawText::from(*path)).unwrap()).collect(),
     }
 }
@@ -154,7 +157,7 @@ fn a_group_for_each_file_as_the_kep_has_it() {
     assert_eq!(found[&format!("{PKI}/ca.crt")], "0640 root kubeadm-ca-crt-readers");
     assert_eq!(found[&format!("{PKI}/sa.key")], "0640 root kubeadm-sa-key-readers");
     // kubeadm-front-proxy-ca-crt-readers is longer than a name can be.
-    assert_eq!(found[&format!("{PKI}/front-proxy-ca.crt")], "0640 root kubeadm-front-proxy-ca-crt-rd");
+    assert_eq!(found[&format!("{PKI}/front-proxy-ca.crt")], "0640 root kubeadm-front-proxy-ca-readers");
     assert_eq!(found[&format!("{PKI}/etcd/ca.crt")], "0640 root kubeadm-etcd-ca-crt-readers");
     assert_eq!(arrangement.groups.len(), 4);
 }
@@ -333,7 +336,7 @@ proptest! {
         let files = |what: Access| names.iter().filter(|n| *n != "." && *n != "..").map(|n| file(&format!("/srv/{n}"), &[what])).collect::<Vec<_>>();
         let components = [component("a", files(Access::Read)), component("b", files(Access::Write))];
         let arrangement = plan(&components, &options("", &["/srv"])).unwrap();
-        for emitted in emit::files(&arrangement, "plan") {
+        for emitted in emit::files(&arrangement, "plan", &emit::Pods::new()) {
             let control = emitted.text.chars().any(|c| c.is_control() && c != '\n');
             prop_assert!(!control, "{:?}", emitted.text);
             if emitted.file_name.starts_with("tmpfiles") {

@@ -12,7 +12,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::accesses::FileAccess;
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::plan::{Component, Grouping, Options, Owners, emit, plan};
+use nrtrace_profiles::plan::{Arrangement, Component, Grouping, Options, Owners, Public, emit, plan};
 use nrtrace_profiles::requirement::Access;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -80,8 +80,8 @@ fn same_recorder(document: &Value) {
     );
 }
 
-#[test]
-fn the_patches_of_a_plan() {
+/// Two components of a control plane that share two files.
+fn arrangement() -> Arrangement {
     let file = |path: &str, file_type, access: &[Access]| FileAccess {
         path: path.into(),
         file_type,
@@ -109,12 +109,18 @@ fn the_patches_of_a_plan() {
         given: BTreeMap::new(),
         owners: Owners::Component,
         grouping: Grouping::Set,
+        public: Public::Close,
         paths: ["/etc/kubernetes", "/var/lib/etcd", "/run/it"]
             .map(|path| Pattern::new(&RawText::from(path)).unwrap())
             .into(),
     };
-    let arrangement = plan(&components, &options).unwrap();
-    let patches = documents(&emit::kubernetes(&arrangement));
+    plan(&components, &options).unwrap()
+}
+
+#[test]
+fn the_patches_of_a_plan() {
+    let arrangement = arrangement();
+    let patches = documents(&emit::kubernetes(&arrangement, &emit::Pods::new()));
     assert_eq!(patches.len(), 2);
     patches.iter().for_each(check);
     let kas = &patches[0]["spec"];
@@ -128,4 +134,80 @@ fn the_patches_of_a_plan() {
         .collect();
     let known = [("/etc/kubernetes/pki", true), ("/run/it", false), ("/var/lib/etcd", false)];
     assert_eq!(mounts, known.into());
+}
+
+/// A static pod as kubeadm writes it, with a container that is root by its own word.
+const STATIC: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: kube-apiserver, namespace: kube-system, labels: {tier: control-plane}}
+spec:
+  hostNetwork: true
+  containers:
+  - name: kube-apiserver
+    image: registry.k8s.io/kube-apiserver:v1.36.0
+    command: [kube-apiserver, --secure-port=6443]
+    securityContext: {runAsUser: 0, privileged: true, readOnlyRootFilesystem: true}
+    volumeMounts:
+    - {name: k8s-certs, mountPath: /etc/kubernetes/pki, readOnly: true}
+    - {name: data, mountPath: /var/lib/etcd, readOnly: true}
+  securityContext: {supplementalGroups: [42]}
+  volumes:
+  - {name: k8s-certs, hostPath: {path: /etc/kubernetes/pki, type: DirectoryOrCreate}}
+  - {name: data, hostPath: {path: /var/lib/etcd, type: DirectoryOrCreate}}
+"#;
+
+#[test]
+fn a_static_pod_is_written_as_the_kep_has_it() {
+    let arrangement = arrangement();
+    let pod = emit::Pod::read("kube-apiserver.yaml", STATIC, "kas").unwrap();
+    let files = emit::files(&arrangement, "plan", &BTreeMap::from([(0, pod)]));
+    let text = |name: &str| &files.iter().find(|file| file.file_name == name).unwrap().text;
+    let whole = documents(text("manifests/kube-apiserver.yaml")).remove(0);
+    check(&whole);
+    let (user, group) = (&arrangement.users[0], &arrangement.groups[0]);
+    assert_eq!(
+        whole["spec"]["securityContext"],
+        serde_json::json!({ "supplementalGroups": [42, group.gid] })
+    );
+    let container = &whole["spec"]["containers"][0];
+    let context = serde_json::json!({
+        "runAsNonRoot": true,
+        "runAsUser": user.uid,
+        "runAsGroup": user.gid,
+        "readOnlyRootFilesystem": true,
+        "allowPrivilegeEscalation": false,
+        "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    assert_eq!(container["securityContext"], context);
+    // What is mounted already is mounted once, and can be written where that is done; what is not is mounted besides.
+    let mounts: Vec<(&str, bool)> = container["volumeMounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| (mount["mountPath"].as_str().unwrap(), mount["readOnly"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(mounts, [("/etc/kubernetes/pki", true), ("/var/lib/etcd", false), ("/run/it", false)]);
+    assert_eq!(whole["metadata"]["labels"]["tier"], "control-plane");
+    assert_eq!(container["command"][1], "--secure-port=6443");
+
+    // kubeadm finds a patch by the name of its target, and the container by its own.
+    let patch = documents(text("kubernetes/kube-apiserver.yaml")).remove(0);
+    check(&patch);
+    assert_eq!(patch["spec"]["containers"][0]["name"], "kube-apiserver");
+    assert_eq!(patch["spec"]["containers"][0]["securityContext"]["runAsUser"], user.uid);
+    assert_eq!(patch["metadata"]["namespace"], "kube-system");
+    let mounts = patch["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().all(|mount| mount["mountPath"] != "/etc/kubernetes/pki"), "{mounts:?}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_a_components() {
+    let none = emit::Pod::read("x.yaml", "kind: ConfigMap\n", "kas").unwrap_err();
+    assert!(none.to_string().contains("holds no Pod"), "{none}");
+    let two = "kind: Pod\nspec: {containers: [{name: a}, {name: b}]}\n";
+    assert!(emit::Pod::read("x.yaml", two, "b").is_ok());
+    let which = emit::Pod::read("x.yaml", two, "kas").unwrap_err();
+    assert!(which.to_string().contains("it has: a, b"), "{which}");
 }

@@ -3,13 +3,16 @@
 
 mod samples;
 
-use nrtrace_profiles::Capability;
+use nrtrace_profiles::changes::{Action, Changes};
+use nrtrace_profiles::edit::Edit;
 use nrtrace_profiles::emit::{Remedy, Treatment, remedies, verdict};
 use nrtrace_profiles::event::Protocol;
 use nrtrace_profiles::grants::{Choices, Grade, Grants, Method};
-use nrtrace_profiles::knowledge::{Fact, Setting};
+use nrtrace_profiles::knowledge::{Fact, Setting, moved};
 use nrtrace_profiles::profile::Profile;
+use nrtrace_profiles::prove::ways;
 use nrtrace_profiles::ways::{grants, plan};
+use nrtrace_profiles::{Capability, RawText};
 use samples::*;
 
 fn prefer(methods: &[Method]) -> Choices {
@@ -130,6 +133,7 @@ fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_gra
         is: "a temporary kubeconfig".into(),
         fatal,
         remedies: vec![Setting {
+            edit: None,
             text: "set XDG_RUNTIME_DIR=/run/k0s; TMPDIR is not used for this file".into(),
             variable: Some(("XDG_RUNTIME_DIR".into(), "/run/k0s".into())),
             directive: None,
@@ -156,6 +160,36 @@ fn what_is_known_of_a_program_comes_first_and_is_taken_for_what_nothing_else_gra
     // What the program lives without is not granted.
     profile.knowledge = vec![known(CONFIG, Some(false))];
     assert_eq!(plan(&profile, &Choices::default()).optional.len(), 1);
+}
+
+#[test]
+fn a_line_of_the_configuration_is_written_once_a_trial_has_shown_it() {
+    const PID: &str = "path:/run/nginx.pid";
+    let file = RawText::from("/etc/nginx/nginx.conf");
+    let text = "user www-data;\npid /var/run/nginx.pid;\n".to_owned();
+    let mut profile = nginx();
+    profile.knowledge = moved(&profile, &[(file.clone(), text)]);
+    let facts: Vec<&str> =
+        profile.knowledge.iter().flat_map(|fact| &fact.needs).map(String::as_str).collect();
+    assert_eq!(facts, [PID], "what lies in a directory of its own stays there");
+    let edits = |profile: &Profile| plan(profile, &Choices::default()).edits.into_keys().collect::<Vec<_>>();
+    assert_eq!(edits(&profile), [], "nobody has tried it");
+    // The last of the ways, after all that changes nothing of the program's own.
+    let mut tried = ways::next(&profile, PID, &Choices::default());
+    while let Some(other) = tried.take_if(|other| edits(other).is_empty()) {
+        tried = ways::next(&other, PID, &Choices::default());
+    }
+    let tried = tried.unwrap();
+    assert!(ways::next(&tried, PID, &Choices::default()).is_none());
+    let line = Some("pid /var/run/nginx.pid;".to_owned());
+    assert_eq!(edits(&tried), [Edit { file, line, with: "pid /run/nginx/nginx.pid;".into() }]);
+    let grants = plan(&tried, &Choices::default());
+    assert!(grants.directories.contains_key(&"/run/nginx".into()) && grants.advice.is_empty());
+    assert!(!grants.files.contains_key(&"/run/nginx.pid".into()));
+    let written = Changes::of(&tried, &grants).changes;
+    assert!(
+        written.iter().any(|change| matches!(&change.action, Action::Edit(_)) && change.needs.contains(PID))
+    );
 }
 
 #[test]

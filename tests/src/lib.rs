@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod compose;
 pub mod enter;
+pub mod kep2568;
 pub mod page;
 pub mod podman;
 pub mod readers;

@@ -12,7 +12,7 @@ use nrtrace_profiles::explain::explain;
 use nrtrace_profiles::glob::Pattern;
 use nrtrace_profiles::knowledge::Library;
 use nrtrace_profiles::merge::merge;
-use nrtrace_profiles::plan::{Component, Grouping, Options, Owners, plan};
+use nrtrace_profiles::plan::{Component, Grouping, Options, Owners, Public, plan};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::trace::SavedTrace;
 use nrtrace_profiles::ways::grants;
@@ -110,6 +110,7 @@ fn plan_for(profile: &Profile) {
         given: Default::default(),
         owners: Owners::default(),
         grouping: Grouping::default(),
+        public: Public::default(),
         paths: accesses.paths.iter().filter_map(|text| Pattern::new(text).ok()).collect(),
     };
     // Whether there is one does not matter here.

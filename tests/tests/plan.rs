@@ -10,7 +10,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::accesses::FileAccess;
 use nrtrace_profiles::event::FileType;
 use nrtrace_profiles::glob::Pattern;
-use nrtrace_profiles::plan::{Arrangement, Component, Grouping, Options, Owner, Owners, emit, plan};
+use nrtrace_profiles::plan::{Arrangement, Component, Grouping, Options, Owner, Owners, Public, emit, plan};
 use nrtrace_profiles::requirement::Access;
 use nrtrace_tests::sandbox::{BIN, OUT, Sandbox};
 
@@ -134,6 +134,7 @@ fn options(prefix: &str, root: &str, owners: Owners, taken: &BTreeSet<u32>) -> O
         given: BTreeMap::new(),
         owners,
         grouping: Grouping::Set,
+        public: Public::Close,
         paths: vec![Pattern::new(&RawText::from(format!("{root}/**").as_str())).unwrap()],
     }
 }

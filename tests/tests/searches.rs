@@ -72,6 +72,56 @@ print "serving\n"; sleep 60"#;
     assert!(!told.contains("refused all the same"), "{told}");
 }
 
+/// Reads its configuration, and makes its pid file anew where that says.
+const CONFIGURED: &str = r#"
+use Fcntl;
+open C, '<', '/etc/watcher.conf' or die "conf: $!\n";
+my ($pid) = map { /^\s*pid = (\S+)/ } <C>;
+unlink $pid;
+sysopen F, $pid, O_WRONLY|O_CREAT|O_EXCL or die "create $pid: $!\n";
+print "serving\n"; sleep 60"#;
+
+const CONFIGURATION: &str = "# pid = /run/other.pid\n  pid = /var/run/watcher.pid\n";
+
+#[test]
+fn a_file_that_its_configuration_names_is_put_elsewhere_by_that() {
+    let prepare = format!("printf '{}' >/etc/watcher.conf", CONFIGURATION.replace('\n', "\\n"));
+    let (profile, finished) = searched(&prepare, CONFIGURED, READY);
+    assert!(ended_with(&finished, 0) && profile.proof.as_ref().unwrap().lives, "{finished}");
+    let told = String::from_utf8_lossy(&finished.stderr);
+    let words =
+        "change `pid = /var/run/watcher.pid` to `pid = /run/watcher/watcher.pid` in /etc/watcher.conf";
+    assert!(told.contains(words), "{told}");
+    let grants = nrtrace_profiles::ways::grants(&profile);
+    let edit = grants.edits.keys().next().unwrap();
+    assert_eq!(
+        edit.apply(CONFIGURATION).unwrap(),
+        "# pid = /run/other.pid\n  pid = /run/watcher/watcher.pid\n"
+    );
+    assert!(grants.directories.contains_key(&"/run/watcher".into()), "{finished}");
+}
+
+#[test]
+fn what_is_written_into_a_configuration_is_taken_back() {
+    let sandbox = Sandbox::new().unwrap().deadline(Duration::from_secs(240));
+    let written = CONFIGURATION.replace('\n', "\\n");
+    let finished = sandbox
+        .script(&format!(
+            "printf '{written}' >/etc/watcher.conf; cp /etc/watcher.conf /tmp/before\n\
+             cat >/usr/local/sbin/watcher <<'X'\n#!/usr/bin/perl\n$| = 1;\n{CONFIGURED}\nX\n\
+             chmod 755 /usr/local/sbin/watcher; cd /\n\
+             {BIN}/nrtrace run --minimize -q {READY} -o {OUT}/result -- /usr/local/sbin/watcher\n\
+             cmp /etc/watcher.conf /tmp/before && echo 'a trial leaves it alone'\n\
+             NRTRACE={BIN}/nrtrace sh {OUT}/result/apply.sh; cat /etc/watcher.conf\n\
+             NRTRACE={BIN}/nrtrace sh {OUT}/result/undo.sh; cmp /etc/watcher.conf /tmp/before && echo 'as before'\n"
+        ))
+        .unwrap();
+    let told = String::from_utf8_lossy(&finished.stdout);
+    for words in ["a trial leaves it alone", "  pid = /run/watcher/watcher.pid", "as before"] {
+        assert!(told.contains(words), "{words}: {finished}");
+    }
+}
+
 #[test]
 fn a_directory_that_was_only_looked_for_is_made() {
     let script = r#"-d '/run/watcher' or die "no valid directory\n"; print "serving\n"; sleep 60"#;

@@ -1,6 +1,6 @@
-//! `cargo xtask build-ebpf`: makes `tracer/src/ebpf/nrtrace-probe.bpf.o`.
+//! `cargo xtask build-ebpf`: makes `tracer/src/ebpf/nrtrace-probe*.bpf.o`.
 //!
-//! The object is committed, so that building nrtrace needs neither LLVM nor a second compiler; it is byte for byte
+//! The objects are committed, so that building nrtrace needs neither LLVM nor a second compiler; each is byte for byte
 //! the same wherever it is built, so that CI can tell whether it belongs to the source. For that, the tools'
 //! versions are fixed, and all paths that end up in the object are replaced.
 
@@ -21,11 +21,15 @@ const LINKER: &str = "bpf-linker";
 const LINKER_VERSION: &str = "0.10.3";
 const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "nrtrace-probe";
-const OBJECT: &str = "tracer/src/ebpf/nrtrace-probe.bpf.o";
+/// The objects, and the feature that each is built with.
+const OBJECTS: [(&str, &str); 2] = [
+    ("tracer/src/ebpf/nrtrace-probe.bpf.o", "probe"),
+    ("tracer/src/ebpf/nrtrace-probe-portable.bpf.o", "portable"),
+];
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build, and fail if the committed object differs, instead of replacing it.
+    /// Build, and fail if a committed object differs, instead of replacing it.
     #[arg(long)]
     check: bool,
     /// Install the compiler (with apt-get, as root) and the linker (with cargo) if they are missing.
@@ -33,29 +37,36 @@ pub struct Args {
     install: bool,
 }
 
-/// Builds the object and replaces or compares the committed one.
+/// Builds the objects and replaces or compares the committed ones.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = workspace()?;
     prepare_compiler(args.install)?;
     prepare_linker(args.install)?;
-    let built = compile(&workspace)?;
-    let object = finish(&fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?)?;
-    let committed = workspace.join(OBJECT);
-    if args.check {
-        let found = fs::read(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
+    for (name, feature) in OBJECTS {
+        let built = compile(&workspace, feature)?;
+        let linked = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        place(&workspace.join(name), name, &finish(&linked)?, args.check)?;
+    }
+    Ok(())
+}
+
+/// Replaces the committed object, or with `check` compares it.
+fn place(committed: &Path, name: &str, object: &[u8], check: bool) -> Result<()> {
+    if check {
+        let found = fs::read(committed).with_context(|| format!("cannot read {}", committed.display()))?;
         ensure!(
             found == object,
-            "{OBJECT} does not belong to the source (committed {} bytes, built {}); run `cargo xtask build-ebpf` and \
+            "{name} does not belong to the source (committed {} bytes, built {}); run `cargo xtask build-ebpf` and \
              commit the result. Built with {} and {LINKER} {LINKER_VERSION}",
             found.len(),
             object.len(),
             output(Command::new(COMPILER).arg("--version"))?.trim(),
         );
-        println!("{OBJECT} belongs to the source");
+        println!("{name} belongs to the source");
         return Ok(());
     }
-    fs::write(&committed, &object).with_context(|| format!("cannot write {}", committed.display()))?;
-    println!("{OBJECT}: {} bytes", object.len());
+    fs::write(committed, object).with_context(|| format!("cannot write {}", committed.display()))?;
+    println!("{name}: {} bytes", object.len());
     Ok(())
 }
 
@@ -99,8 +110,8 @@ fn prepare_linker(install: bool) -> Result<()> {
     )
 }
 
-/// Compiles and links the programs; returns the linker's result.
-fn compile(workspace: &Path) -> Result<PathBuf> {
+/// Compiles and links the programs with a feature; returns the linker's result.
+fn compile(workspace: &Path, feature: &str) -> Result<PathBuf> {
     let target = workspace.join("target/bpf");
     let registry = cargo_home()?.join("registry/src");
     let mut flags = vec![
@@ -123,7 +134,15 @@ fn compile(workspace: &Path) -> Result<PathBuf> {
     succeed(
         cargo
             .current_dir(workspace)
-            .args(["build", "--quiet", "--locked", "--release", "--package=nrtrace-ebpf", "--features=probe"])
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--release",
+                "--package=nrtrace-ebpf",
+                "--features",
+                feature,
+            ])
             .args(["--bin", BINARY, "--target", TARGET])
             .arg("--target-dir")
             .arg(&target)

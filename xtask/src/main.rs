@@ -4,12 +4,14 @@ mod bench;
 mod build_ebpf;
 mod ci;
 mod circles;
+mod cross;
 mod demo;
 mod dist;
 mod docs;
 mod fuzz;
 mod k0s;
 mod names;
+mod plan;
 mod proofs;
 mod schema;
 mod vm;
@@ -49,6 +51,8 @@ enum Task {
     Bench(bench::Options),
     /// Compares the page on k0s with a k0s that is given
     K0s(k0s::Options),
+    /// Plans the control plane whose programs are given, compares the plan with KEP-2568, and starts it so
+    Plan(plan::Options),
     /// Traces one fixture on this kernel and, under QEMU, on Debian's older ones, and compares what it needs
     Vm(vm::Options),
     /// What `bench` measures
@@ -77,6 +81,7 @@ fn main() -> anyhow::Result<()> {
         Task::Schema(options) => schema::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::K0s(options) => k0s::run(&options),
+        Task::Plan(options) => plan::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::Workload { workload, scale, result } => workload.run(scale, &result),
     }

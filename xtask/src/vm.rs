@@ -10,26 +10,42 @@ mod image;
 mod kernel;
 mod recorded;
 mod report;
+mod sources;
 mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::cross::Arch;
 use crate::vm::guest::{Machine, Outcome};
 use crate::vm::kernel::Kernel;
+use crate::vm::sources::Sources;
 
 /// Debian's packages that a run needs.
-const PACKAGES: [&str; 4] = ["qemu-system-x86", "busybox-static", "cpio", "binutils"];
+const PACKAGES: [&str; 5] =
+    ["qemu-system-x86", "busybox-static", "cpio", "binutils", "debian-archive-keyring"];
 
 /// Options of `vm`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Debian's kernel of this version (such as 6.1), or a package file [default: each of 6.1 and 6.12 that apt offers]
-    #[arg(long, value_name = "VERSION|PATH.deb")]
+    /// Debian's kernel of this version, with /arm64 for that machine, or a package file [default: 5.10, 6.1 and 6.12]
+    #[arg(long, value_name = "VERSION[/arm64]|PATH.deb")]
     kernel: Vec<String>,
+
+    /// The kernels for 64-bit ARM as well
+    #[arg(long)]
+    arm64: bool,
+
+    /// Build nrtrace for debugging, which takes less time
+    #[arg(long)]
+    dev: bool,
+
+    /// Leave out this kernel
+    #[arg(long)]
+    only: bool,
 
     /// Write what was seen to docs/kernels.md
     #[arg(long)]
@@ -48,37 +64,59 @@ pub struct Options {
     nrtrace: Option<PathBuf>,
 }
 
-/// Versions tried by default; the first one must be there.
-const VERSIONS: [&str; 2] = ["6.1", "6.12"];
+/// Versions tried by default.
+const VERSIONS: [&str; 3] = ["5.10", "6.1", "6.12"];
+/// Those of 64-bit ARM.
+const ARM64: [&str; 2] = ["6.1/arm64", "6.12/arm64"];
+/// The version under which a whole Debian is tried.
+const STABLE: &str = "6.1";
 /// The longest a machine may run at all.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Runs the fixture on this kernel and on each asked for, and fails when any of them differs.
 pub fn run(options: &Options) -> Result<()> {
-    ensure!(cfg!(target_arch = "x86_64"), "`cargo xtask vm` knows Debian's kernels for x86-64 only");
+    ensure!(Arch::HOST == Arch::Amd64, "`cargo xtask vm` takes an x86-64 machine");
     let directory = std::env::current_dir()?.join("target/vm");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let mut packages = Packages { directory: &directory, sources: Vec::new() };
     if options.systemd || options.recorded {
-        let package = package(options.kernel.first().map_or(VERSIONS[0], String::as_str), &directory)?;
+        let package = packages.kernel(options.kernel.first().map_or(STABLE, String::as_str))?;
         let try_in = if options.recorded { recorded::run } else { systemd::run };
         return try_in(&package, options.nrtrace.as_deref(), &directory, options.write);
     }
-    let kernels = kernels(&options.kernel, &directory)?;
-    let image = image::build(&directory)?;
-    let mut outcomes = vec![guest::here(&image, &directory)?];
-    let (image, directory) = (&image, directory.as_path());
-    outcomes.extend(std::thread::scope(|scope| -> Result<Vec<Outcome>> {
-        let boot = |kernel| scope.spawn(move || boot(kernel, image, directory));
-        let machines: Vec<_> = kernels.iter().map(boot).collect();
-        machines
-            .into_iter()
-            .map(|machine| machine.join().map_err(|_| anyhow!("a thread panicked"))?)
-            .collect()
-    })?);
+    let mut kernels = Vec::new();
+    for version in wanted(options) {
+        kernels.push(kernel::unpack(&packages.kernel(version)?, &directory)?);
+    }
+    let mut images = Vec::new();
+    for arch in [Arch::Amd64, Arch::Arm64] {
+        let here = arch == Arch::HOST && !options.only;
+        if here || kernels.iter().any(|kernel| kernel.arch == arch) {
+            let foreign = if arch == Arch::HOST { Vec::new() } else { packages.userland(arch)? };
+            images.push((arch, image::build(arch, &foreign, options.dev, &directory)?));
+        }
+    }
+    let image = |arch| images.iter().find(|(known, _)| *known == arch).map(|(_, image)| image);
+    let mut outcomes = Vec::new();
+    if !options.only
+        && let Some(image) = image(Arch::HOST)
+    {
+        outcomes.push(guest::here(image, &directory)?);
+    }
+    // One after the other: two emulated machines take each other's time.
+    for kernel in &kernels {
+        let image = image(kernel.arch).context("a machine without a tree")?;
+        outcomes.push(boot(kernel, image, &directory)?);
+    }
+    judge(&outcomes, options.write, &directory)
+}
+
+/// Compares all that was seen with what is right.
+fn judge(outcomes: &[Outcome], writes: bool, directory: &Path) -> Result<()> {
     let findings: Vec<_> = outcomes.iter().map(compare::compare).collect::<Result<_>>()?;
-    println!("\n{}", report::table(&outcomes, &findings));
-    if options.write {
-        report::write(Path::new("docs/kernels.md"), &outcomes, &findings)?;
+    println!("\n{}", report::table(outcomes, &findings));
+    if writes {
+        report::write(Path::new("docs/kernels.md"), outcomes, &findings)?;
     }
     let mut wrong = 0;
     for (Outcome { kernel, .. }, findings) in outcomes.iter().zip(&findings) {
@@ -95,42 +133,62 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The kernels asked for.
+fn wanted(options: &Options) -> Vec<&str> {
+    let asked = options.kernel.iter().map(String::as_str);
+    let usual = VERSIONS.into_iter().filter(|_| options.kernel.is_empty());
+    asked.chain(usual).chain(ARM64.into_iter().filter(|_| options.arm64)).collect()
+}
+
 /// Runs the fixture in a machine with a kernel.
 fn boot(kernel: &Kernel, image: &image::Image, directory: &Path) -> Result<Outcome> {
     let machine = Machine { name: &kernel.name, archive: &image.archive, memory: 1024, limit: LIMIT };
     guest::boot(kernel, machine, directory)
 }
 
-/// The packages asked for, or those of [`VERSIONS`] that there are, unpacked.
-fn kernels(asked: &[String], directory: &Path) -> Result<Vec<Kernel>> {
-    let mut kernels = Vec::new();
-    let versions: Vec<&str> =
-        if asked.is_empty() { VERSIONS.to_vec() } else { asked.iter().map(String::as_str).collect() };
-    for (index, version) in versions.into_iter().enumerate() {
-        if asked.is_empty() && index > 0 && kernel::offered(version)?.is_none() {
-            println!("== the package sources offer no kernel {version}: left out");
-            continue;
-        }
-        kernels.push(kernel::unpack(&package(version, directory)?, directory)?);
-    }
-    Ok(kernels)
+/// Debian's packages, whose lists are fetched when one of them is not there.
+struct Packages<'a> {
+    directory: &'a Path,
+    sources: Vec<(Arch, Sources)>,
 }
 
-/// The package of a kernel: Debian's of that version, or a file.
-fn package(version: &str, directory: &Path) -> Result<PathBuf> {
-    if Path::new(version).extension().is_some_and(|extension| extension == "deb") {
-        return Ok(version.into());
+impl Packages<'_> {
+    fn sources(&mut self, arch: Arch) -> Result<&Sources> {
+        if !self.sources.iter().any(|(known, _)| *known == arch) {
+            self.sources.push((arch, Sources::update(arch, self.directory)?));
+        }
+        let found = self.sources.iter().find(|(known, _)| *known == arch);
+        found.map(|(_, sources)| sources).context("no sources")
     }
-    match kernel::offered(version)? {
-        Some(name) => kernel::download(&name, &directory.join("packages")),
-        None => bail!(
-            "the package sources offer no linux-image-{version}.*-cloud-amd64; run `apt-get update`, or give a .deb"
-        ),
+
+    /// The package of a kernel: Debian's of that version, or a file.
+    fn kernel(&mut self, version: &str) -> Result<PathBuf> {
+        if Path::new(version).extension().is_some_and(|extension| extension == "deb") {
+            return Ok(version.into());
+        }
+        let (version, arch) = version.split_once('/').unwrap_or((version, Arch::HOST.debian()));
+        let (arch, packages) = (Arch::named(arch)?, self.directory.join("packages"));
+        let sources = self.sources(arch)?;
+        let name = sources.kernel(version)?.with_context(|| {
+            format!(
+                "the package sources offer no linux-image-{version}.*-cloud-{}; give a .deb",
+                arch.debian()
+            )
+        })?;
+        sources.download(&name, None, &packages)
+    }
+
+    /// What runs beside nrtrace in a machine of another kind.
+    fn userland(&mut self, arch: Arch) -> Result<Vec<PathBuf>> {
+        let packages = self.directory.join("packages");
+        let sources = self.sources(arch)?;
+        let download = |name: &&str| sources.download(name, Some(image::RELEASE), &packages);
+        image::FOREIGN.iter().map(download).collect()
     }
 }
 
 /// What `ci` runs: the packages first, then the default kernels.
 pub fn ci() -> Result<()> {
     kernel::install(&PACKAGES)?;
-    run(&Options { kernel: Vec::new(), write: false, systemd: false, recorded: false, nrtrace: None })
+    run(&Options::default())
 }

@@ -30,7 +30,7 @@ pub use course::CourseArgs;
 pub use generate::{CompletionsArgs, ManualArgs, SchemaArgs, SchemaKind, Shell};
 pub use knowledge::{KnowledgeArgs, KnowledgeCommand, KnowledgeDirs};
 pub use oci::OciArgs;
-pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat};
+pub use plan::{GroupsArg, OwnerArg, PlanArgs, PlanFormat, PublicArg};
 pub use pod::PodArgs;
 pub use prove::{ManagerArg, MinimizeArgs, NetworkArg, ProveArgs, SandboxArgs, SearchArgs, VerifyArgs};
 pub use run::{IdentityArg, RunArgs};

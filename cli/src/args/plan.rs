@@ -17,6 +17,10 @@ Examples:
   # All files: sysusers.d, tmpfiles.d, a drop-in and a Kubernetes patch for each component, the page
   nrtrace plan --prefix kubeadm- -o plan/ etcd=etcd.json kas=kas1.json kas=kas2.json kcm=kcm.json
 
+  # The control plane as KEP-2568 has it, with kubeadm's manifests patched
+  nrtrace plan --prefix kubeadm- --public leave --manifest kas=/etc/kubernetes/manifests/kube-apiserver.yaml \\
+      -o plan/ etcd=etcd.json kas=kas.json kcm=kcm.json ks=ks.json
+
   # What etcd can read too much today, where it runs as user etcd with group root
   nrtrace plan --today etcd=etcd:root etcd=etcd.json kas=kas.json
 
@@ -64,6 +68,15 @@ pub struct PlanArgs {
     #[arg(long, value_enum, default_value_t = GroupsArg::Set)]
     pub groups: GroupsArg,
 
+    /// What becomes of what everybody may read today: `close` it to all but the components that use it, or `leave` it
+    /// as it is, since certificates are no secrets
+    #[arg(long, value_enum, default_value_t = PublicArg::Close)]
+    pub public: PublicArg,
+
+    /// The manifest of a component's (static) pod: it is written as it is to be, too, and the patch fits it
+    #[arg(long = "manifest", value_name = "NAME=FILE", value_parser = value::component)]
+    pub manifests: Vec<(String, PathBuf)>,
+
     /// What to print
     #[arg(long, value_enum, default_value_t = PlanFormat::Markdown, conflicts_with = "output")]
     pub format: PlanFormat,
@@ -97,6 +110,15 @@ pub enum GroupsArg {
     Set,
     /// One for each shared file
     File,
+}
+
+/// `--public`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublicArg {
+    /// For nobody but the components that use it
+    Close,
+    /// As it is
+    Leave,
 }
 
 /// `--format` of `plan`

@@ -9,7 +9,7 @@ use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::{Identity, Mode, Protocol};
 use nrtrace_profiles::profile::Profile;
-use nrtrace_profiles::prove::{judge, suspects, users};
+use nrtrace_profiles::prove::{judge, suspects, users, ways};
 use nrtrace_profiles::requirement::{Basis, Need, Requirement, Severity};
 use nrtrace_tracer::course::{Capture, FIRST_CHOSEN, Failure, Greets, Verdict};
 use nrtrace_tracer::launch::IdentityPolicy;
@@ -23,6 +23,7 @@ use super::prover::{Prover, TrialPlace, end_again};
 use super::task::ProofTask;
 use super::users::{Candidate, made, others};
 use super::verify::{self, Hints, Verified, ready_timeout};
+use crate::configuration;
 use crate::hidden;
 use crate::origin;
 use crate::programs;
@@ -190,6 +191,9 @@ fn live(wanted: &ProofTask<'_>, prover: &Prover, mut recorded: Recorded) -> Resu
     let hints = Hints { made, suspected };
     let verified = verify::verify(&prover, &mut profile, Some(&hints), &wanted.args.results.talk)?;
     if verified.lives() {
+        if greeted::improved(&mut profile, &verified.report) {
+            prover.course.greets = Greets::As(profile.run.greetings.clone());
+        }
         prover.course.ready_timeout = ready_timeout(&prover, &profile, Some(&verified));
     }
     seen.push(profile.clone());
@@ -273,7 +277,7 @@ fn record(
     let program = std::fs::canonicalize(&report.program).ok();
     profile.executable = program.map(|path| RawText::new(path.into_os_string().into_encoded_bytes()));
     profile.notes.extend(report.remarks.iter().cloned().chain(hidden::services(&report.trace)));
-    wanted.library.annotate(&mut profile);
+    configuration::annotate(&mut profile, &report.trace, &wanted.library);
     programs::note(&mut profile);
     let failure = match report.verdict.clone() {
         Some(Verdict::Failed(failure)) => Some(failure),
@@ -306,6 +310,12 @@ fn repeat(wanted: &ProofTask<'_>, prover: &Prover, first: Recorded, made: &[RawT
             None => repeated.until_it_lives(&shown)?,
             lives => lives,
         };
+        // A setting of its own is better than to believe what is not so.
+        if let Some(lives) = &mut found
+            && let Some(other) = ways::next(&lives.profile, &root.id, &prover.choices)
+        {
+            lives.profile = other;
+        }
     }
     if found.is_none() && !repeated.suspected.is_empty() {
         shown.note(&format!("tried in vain: {}", repeated.suspected.join(", ")));
@@ -397,6 +407,7 @@ impl<'a> Repeated<'a> {
             .iter()
             .filter(kept)
             .for_each(|known| judge::add(&mut again.profile, known));
+        configuration::annotate_known(&mut again.profile, &self.wanted.library);
         let Some(failure) = &again.failure else { return Ok(Some(again)) };
         shown.say(&format!("it {failure}: {}", last_words(&again.report)));
         self.waited = failure.is_timeout();

@@ -33,17 +33,23 @@ pub fn wanted(profile: &Profile, as_root: &[Greeting]) -> Vec<Greeting> {
     let listens = |port| {
         profile.listens.iter().any(|listen| listen.protocol == Protocol::Tcp && listen.port == Some(port))
     };
-    for greeting in as_root.iter().filter(|greeting| listens(greeting.port) && !is_error(&greeting.status)) {
+    for greeting in as_root.iter().filter(|greeting| listens(greeting.port) && !greeting.is_error()) {
         wanted.retain(|known| known.port != greeting.port);
         wanted.push(greeting.clone());
     }
     wanted
 }
 
-/// Codes as HTTP, SMTP and FTP have them: 4 and 5 for what went wrong.
-fn is_error(status: &str) -> bool {
-    let code = status.strip_prefix("HTTP ").unwrap_or(status);
-    code.len() == 3 && code.starts_with(['4', '5'])
+/// What is wanted from now on, of a program that has answered better than it did: no error where there was one.
+pub fn improved(profile: &mut Profile, report: &Report) -> bool {
+    let before = profile.run.greetings.clone();
+    for wanted in profile.run.greetings.iter_mut().filter(|wanted| wanted.is_error()) {
+        let mut answers = report.trace.end.greetings.iter();
+        if let Some(better) = answers.find(|answer| wanted.is_met_by(answer)) {
+            wanted.clone_from(better);
+        }
+    }
+    before != profile.run.greetings
 }
 
 /// Whether it ended by itself once a client had come that was only to learn how it answers.
@@ -51,15 +57,4 @@ pub fn is_ended_by_client(report: &Report) -> bool {
     let end = &report.trace.end;
     let asked = end.milestones.is_some_and(|reached| reached.asked.is_some());
     asked && !end.daemon && !matches!(end.exit, Exit::Stopped { .. })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_is_told_by_its_code() {
-        assert!(is_error("HTTP 503") && is_error("500") && is_error("421"));
-        assert!(!is_error("HTTP 200") && !is_error("220") && !is_error("-ERR") && !is_error("4ever"));
-    }
 }

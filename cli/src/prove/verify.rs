@@ -11,6 +11,7 @@ use anyhow::Result;
 use nrtrace_profiles::RawText;
 use nrtrace_profiles::classify;
 use nrtrace_profiles::event::FileType;
+use nrtrace_profiles::grants::Method;
 use nrtrace_profiles::profile::{Profile, Written};
 use nrtrace_profiles::proof::ProfileProof;
 use nrtrace_profiles::prove::{self, Trial, conclude, judge, refused, suspects, without};
@@ -166,16 +167,38 @@ impl Growth {
             return Some("leaving writable what it would write to".to_owned());
         }
         if self.suspicions == MOST_SUSPICIONS {
-            return None;
+            return self.without_root(profile);
         }
         self.suspicions += 1;
         let suspects = suspects::suspects(profile, seen, &hints.made, &self.tried);
+        if suspects.is_empty() {
+            return self.without_root(profile);
+        }
         suspects.iter().for_each(|suspect| judge::add(profile, suspect));
         self.added.extend(suspects.iter().map(|suspect| suspect.id.clone()));
         self.tried.extend(suspects.iter().map(|suspect| suspect.id.clone()));
         let words: Vec<String> = suspects.iter().map(suspects::words).collect();
-        (!words.is_empty())
-            .then(|| format!("nothing was refused that explains it; trying {}", words.join(", ")))
+        Some(format!("nothing was refused that explains it; trying {}", words.join(", ")))
+    }
+
+    /// What lets a run go on that is refused nothing may be what ends a trial: a program that believes to be root asks for
+    /// what only root has.
+    fn without_root(&mut self, profile: &mut Profile) -> Option<String> {
+        let root = suspects::root();
+        let of_root = profile.requirements.iter_mut().find(|known| known.id == root.id);
+        if let Some(known) = of_root.filter(|known| known.way == Some(Method::Configure)) {
+            known.way = root.way;
+            return Some(
+                "trying without its own setting for who is not root, but telling it that it is".into(),
+            );
+        }
+        let root = root.id;
+        if !self.tried.remove(&root) {
+            return None;
+        }
+        self.added.retain(|id| *id != root);
+        profile.requirements.retain(|known| known.id != root);
+        Some("trying without telling it that it is root".to_owned())
     }
 
     /// What was suspected is refuted by the end.

@@ -16,6 +16,7 @@ use nrtrace_ebpf::{KIND_JOIN, STR_PATH};
 use crate::head;
 use crate::kernel::{self, Task, load, read};
 use crate::maps::{self, Slot};
+use crate::marks;
 use crate::path::Location;
 use crate::process::{self, ZERO};
 use crate::text;
@@ -26,15 +27,15 @@ const ANCESTORS: usize = 8;
 /// The mark of `task`, the current one; one that belongs to what is attached to gets it now.
 #[inline(always)]
 pub fn mark(task: Task) -> Option<&'static mut Mark> {
-    let found = maps::mark(task);
+    let found = marks::mark(task);
     if found.is_some() || !kernel::attaching() {
         return found;
     }
     let leader: Task = load(task, Field::TaskGroupLeader);
     if leader != task
-        && let Some(known) = maps::mark(leader)
+        && let Some(known) = marks::mark(leader)
     {
-        return maps::set_mark(task, copy(known));
+        return marks::set(task, copy(known));
     }
     let aim = maps::aim()?;
     if aim.cgroup == 0 || !is_in(aim) {
@@ -42,7 +43,7 @@ pub fn mark(task: Task) -> Option<&'static mut Mark> {
     }
     let namespace = mount_namespace(task);
     let state = if namespace == aim.mnt_ns { TRACED } else { aim.found };
-    maps::set_mark(task, Mark { state, level: aim.level, origin: namespace, ..ZERO })
+    marks::set(task, Mark { state, level: aim.level, origin: namespace, ..ZERO })
 }
 
 /// Whether the current task is in the control group.
@@ -66,8 +67,8 @@ pub fn by_ancestor(task: Task) -> Option<&'static mut Mark> {
     let mut ancestor = task;
     for _ in 0..ANCESTORS {
         ancestor = load(ancestor, Field::TaskParent);
-        if let Some(known) = maps::mark(ancestor) {
-            return maps::set_mark(task, copy(known));
+        if let Some(known) = marks::mark(ancestor) {
+            return marks::set(task, copy(known));
         }
     }
     None
@@ -104,7 +105,7 @@ pub fn executed(task: Task) {
         return;
     }
     let origin = mount_namespace(task);
-    if let Some(known) = maps::mark(task)
+    if let Some(known) = marks::mark(task)
         && (known.state != ARMED || known.origin == origin || !has_root_of_parent(task))
     {
         return;
@@ -115,7 +116,7 @@ pub fn executed(task: Task) {
     let end: u64 = read(mm, Field::MmArgEnd);
     let length = text::arguments(scratch, start, end.wrapping_sub(start));
     if text::has_word(scratch, length, false)
-        && let Some(mark) = maps::set_mark(task, Mark { state: ARMED, level: aim.level, origin, ..ZERO })
+        && let Some(mark) = marks::set(task, Mark { state: ARMED, level: aim.level, origin, ..ZERO })
     {
         mark.origin = origin;
     }
@@ -140,7 +141,7 @@ pub fn cgroup_attach_task(context: BtfTracePointContext) -> i32 {
     let mut joining = Mark { state: aim.joins, level: aim.level, origin: mount_namespace(task), ..ZERO };
     head::number(task, &mut joining);
     let (pid, tid) = (joining.pid, joining.tid);
-    if maps::set_mark(task, joining).is_none() {
+    if marks::set(task, joining).is_none() {
         maps::count_lost(Slot::Process);
     }
     let mut mover = Mark { level: aim.level, ..ZERO };

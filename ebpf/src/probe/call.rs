@@ -1,6 +1,5 @@
 //! The system call in progress: number, arguments, and what they point to.
 
-use aya_ebpf::helpers::generated::bpf_task_pt_regs;
 use core::ffi::c_void;
 use core::hint::black_box;
 
@@ -9,6 +8,8 @@ use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2
 use nrtrace_ebpf::{FLAG_SOCKET, SocketRecord};
 
 use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT, STRUCTURE};
+#[cfg(feature = "portable")]
+use crate::kernel::load;
 use crate::kernel::{Task, load_at, read, registers};
 use crate::path::{self, Location};
 use crate::text::Record;
@@ -36,8 +37,7 @@ impl Call {
     /// The call that `task`, the current one, is in.
     #[inline(always)]
     pub fn of(task: Task) -> Self {
-        // SAFETY: the task is valid.
-        let registers = unsafe { bpf_task_pt_regs(task.cast_mut().cast()) } as *const c_void;
+        let registers = registers_of(task);
         let mask = registers!(compat_mask);
         let word: u32 = load_at(task, registers!(compat_word));
         Self {
@@ -72,6 +72,22 @@ impl Call {
             ]
         }
     }
+}
+
+/// The registers that a task, the current one, has entered the kernel with.
+#[cfg(not(feature = "portable"))]
+#[inline(always)]
+fn registers_of(task: Task) -> *const c_void {
+    // SAFETY: the task is valid.
+    (unsafe { aya_ebpf::helpers::generated::bpf_task_pt_regs(task.cast_mut().cast()) }) as *const c_void
+}
+
+/// The same: they are at the far end of its stack.
+#[cfg(feature = "portable")]
+#[inline(always)]
+fn registers_of(task: Task) -> *const c_void {
+    let stack: u64 = load(task, Field::TaskStack);
+    stack.wrapping_add(crate::places::registers()) as *const c_void
 }
 
 /// Argument `index` of the arguments in a record.

@@ -21,6 +21,7 @@ use crate::functions;
 use crate::gather::{COMPONENT, COMPONENT_BESIDE};
 use crate::head;
 use crate::kernel::{self, Task, is_accounting, load, offset, read};
+use crate::kprobes::Asked;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location};
 use crate::text::Record;
@@ -47,8 +48,16 @@ pub struct Question {
     pub ret: i32,
     /// `CAP_OPT_` bits, where they are known.
     pub opts: Option<u32>,
-    /// Innermost frames of the kernel's stack that belong to the probe itself.
-    pub own_frames: u64,
+    /// How the kernel came to ask.
+    pub stack: Stack,
+}
+
+/// Where the kernel's stack is taken from.
+pub enum Stack {
+    /// It is this program's, but for the innermost frames, which belong to the probe itself.
+    Here(*mut c_void, u64),
+    /// It was taken before.
+    Kept(&'static Asked),
 }
 
 /// A capability was consulted (tracepoint, Linux 6.14).
@@ -62,16 +71,16 @@ pub fn cap_capable(context: BtfTracePointContext) -> i32 {
             cap: context.arg(3),
             ret: context.arg(4),
             opts: None,
-            own_frames: OWN_FRAMES,
+            stack: Stack::Here(context.as_ptr(), OWN_FRAMES),
         };
-        consulted(context.as_ptr(), task, mark, &question);
+        consulted(task, mark, &question);
     }
     0
 }
 
 /// Records a consultation by the current task.
 #[inline(always)]
-pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Question) {
+pub fn consulted(task: Task, mark: &mut Mark, question: &Question) {
     let this = Call::of(task);
     let row = maps::operands(this.nr, this.compat).copied().unwrap_or(Operands::NONE);
     let traits = row.traits;
@@ -84,7 +93,7 @@ pub fn consulted(context: *mut c_void, task: Task, mark: &mut Mark, question: &Q
     }
     let Some(record) = Record::<CheckRecord>::start(Slot::Check) else { return };
     let fixed = record.fixed;
-    if !stack(context, question.own_frames, fixed) {
+    if !stack(&question.stack, fixed) {
         return;
     }
     let mut flags = if this.compat { FLAG_COMPAT } else { 0 };
@@ -170,11 +179,20 @@ fn is_overcommit(nr: i32, traits: u8, first_arg: u64) -> bool {
 
 /// Takes the kernel's stack; false when it shows that memory is being accounted for.
 #[inline(always)]
-fn stack(context: *mut c_void, skip: u64, fixed: *mut CheckRecord) -> bool {
+fn stack(stack: &Stack, fixed: *mut CheckRecord) -> bool {
     // SAFETY: the fixed part is this program's own memory.
     unsafe {
-        let size = bpf_get_stack(context, (&raw mut (*fixed).stack).cast(), (STACK_MAX * 8) as u32, skip);
-        (*fixed).stack_len = if size > 0 { size as u32 / 8 } else { 0 };
+        match *stack {
+            Stack::Here(context, skip) => {
+                let into = (&raw mut (*fixed).stack).cast();
+                let size = bpf_get_stack(context, into, (STACK_MAX * 8) as u32, skip);
+                (*fixed).stack_len = if size > 0 { size as u32 / 8 } else { 0 };
+            }
+            Stack::Kept(asked) => {
+                (*fixed).stack = asked.stack;
+                (*fixed).stack_len = asked.length as u32;
+            }
+        }
         for index in 0..ACCOUNTING_DEPTH {
             if is_accounting((*fixed).stack[index]) {
                 return false;

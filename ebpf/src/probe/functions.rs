@@ -8,7 +8,7 @@ use nrtrace_ebpf::CAP_OPT_NOAUDIT;
 use nrtrace_ebpf::layout::Field;
 
 use crate::aim;
-use crate::check::{self, Question};
+use crate::check::{self, Question, Stack};
 use crate::kernel::{self, Task, has, offset, read};
 use crate::path::Location;
 
@@ -20,31 +20,48 @@ const OWN_FRAMES: u64 = 2;
 /// `no_new_privs`. Which it was, the stack tells.
 const DECIDES_UNAUDITED: [i32; 2] = [12, 21];
 
+/// Whether the answer decides anything.
+#[inline(always)]
+pub fn decides(cap: i32, opts: u32) -> bool {
+    opts & CAP_OPT_NOAUDIT == 0 || DECIDES_UNAUDITED.contains(&cap)
+}
+
+/// Which argument of `capable_wrt_inode_uidgid` the inode is: before Linux 5.12, mounts mapped no users.
+#[unsafe(no_mangle)]
+static INODE_ARGUMENT: u32 = 1;
+
+/// The same, a constant for the verifier.
+#[inline(always)]
+pub fn inode_argument() -> u32 {
+    // SAFETY: the loader writes the constant before the program is loaded.
+    unsafe { core::ptr::read_volatile(&raw const INODE_ARGUMENT) }
+}
+
 /// `cap_capable(cred, namespace, cap, opts)` has answered.
 #[fexit(function = "cap_capable")]
 pub fn cap_capable_exit(context: FExitContext) -> i32 {
     let task = kernel::current();
     let Some(mark) = aim::mark(task) else { return 0 };
     let (cap, opts): (i32, u32) = (context.arg(2), context.arg(3));
-    if opts & CAP_OPT_NOAUDIT == 0 || DECIDES_UNAUDITED.contains(&cap) {
+    if decides(cap, opts) {
         let question = Question {
             cred: context.arg(0),
             namespace: context.arg(1),
             cap,
             ret: context.arg(4),
             opts: Some(opts),
-            own_frames: OWN_FRAMES,
+            stack: Stack::Here(context.as_ptr(), OWN_FRAMES),
         };
-        check::consulted(context.as_ptr(), task, mark, &question);
+        check::consulted(task, mark, &question);
     }
     0
 }
 
-/// `capable_wrt_inode_uidgid(idmap, inode, cap)` is about to consult a capability for an inode.
+/// `capable_wrt_inode_uidgid` is about to consult a capability for an inode.
 #[fentry(function = "capable_wrt_inode_uidgid")]
 pub fn inode_capable_entry(context: FEntryContext) -> i32 {
     if let Some(mark) = aim::mark(kernel::current()) {
-        mark.inode = context.arg(1);
+        mark.inode = if inode_argument() == 0 { context.arg(0) } else { context.arg(1) };
     }
     0
 }

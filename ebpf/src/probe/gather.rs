@@ -8,7 +8,7 @@ use core::ptr;
 use nrtrace_ebpf::{FLAG_FD_ONLY, STR_BASE, STR_BASE2, STR_DATA, STR_PATH, STR_PATH2, STR_ROOT};
 
 use crate::kernel;
-use crate::maps;
+use crate::marks;
 use crate::path::{self, Location};
 use crate::text::{self, Scratch};
 
@@ -142,7 +142,7 @@ fn root(scratch: *mut Scratch) {
     let task = kernel::current();
     let root = Location::root(task);
     if text::location(scratch, STR_ROOT, root) == 0
-        && let Some(mark) = maps::mark(task)
+        && let Some(mark) = marks::mark(task)
     {
         mark.root_mnt = root.mnt;
         mark.root_dentry = root.dentry;

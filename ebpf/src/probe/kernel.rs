@@ -8,7 +8,11 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel};
+#[cfg(feature = "portable")]
+use aya_ebpf::helpers::generated::bpf_get_current_task;
+#[cfg(not(feature = "portable"))]
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use nrtrace_ebpf::layout::{ABSENT, FIELDS, Field, Registers};
 
 /// Offsets of the members, by [`Field`].
@@ -17,8 +21,15 @@ static LAYOUT: [u32; FIELDS] = [ABSENT; FIELDS];
 
 /// Where the registers of a call are.
 #[unsafe(no_mangle)]
-pub static REGISTERS: Registers =
-    Registers { number: 0, args: [0; 6], compat_args: [0; 6], compat_word: 0, compat_mask: 0 };
+pub static REGISTERS: Registers = Registers {
+    number: 0,
+    args: [0; 6],
+    compat_args: [0; 6],
+    compat_word: 0,
+    compat_mask: 0,
+    function: [0; 4],
+    result: 0,
+};
 
 /// First address of the function that accounts for overcommitted memory, and the first one behind it; both zero
 /// where the kernel hides its symbols.
@@ -33,10 +44,19 @@ static ATTACHING: u32 = 0;
 pub type Task = *const c_void;
 
 /// The task that runs.
+#[cfg(not(feature = "portable"))]
 #[inline(always)]
 pub fn current() -> Task {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
+}
+
+/// The task that runs; its type is not known to the verifier before Linux 5.11.
+#[cfg(feature = "portable")]
+#[inline(always)]
+pub fn current() -> Task {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() as Task }
 }
 
 /// Whether tasks without a mark may belong to what is traced; a constant for the verifier, which leaves out what is
@@ -81,7 +101,15 @@ pub fn is_accounting(address: u64) -> bool {
     address >= start && address < end
 }
 
+/// Reads the value `offset` bytes into what `base` points to, which need not be typed for the verifier.
+#[cfg(feature = "portable")]
+#[inline(always)]
+pub fn load_at<T: Copy>(base: *const c_void, offset: u64) -> T {
+    read_at((base as u64).wrapping_add(offset))
+}
+
 /// Reads the value `offset` bytes into what `base` points to; `base` must be typed for the verifier.
+#[cfg(not(feature = "portable"))]
 #[inline(always)]
 pub fn load_at<T: Copy>(base: *const c_void, offset: u64) -> T {
     // SAFETY: the verifier only accepts typed pointers here, and the kernel turns a fault into zero.

@@ -30,8 +30,13 @@ mod functions;
 mod gather;
 mod head;
 mod kernel;
+mod kprobes;
+mod loops;
 mod maps;
+mod marks;
 mod path;
+#[cfg(feature = "portable")]
+mod places;
 mod process;
 mod text;
 

@@ -1,51 +1,15 @@
 //! What the programs keep, and how records leave the kernel.
 
 use core::ffi::c_void;
-use core::ptr;
 
-use aya_ebpf::bindings::{
-    BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP,
-    BPF_RB_NO_WAKEUP, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE,
-};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::btf_maps::{Array, PerCpuArray, RingBuf};
-use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query, bpf_task_storage_get};
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use aya_ebpf::macros::btf_map;
-use nrtrace_ebpf::layout::{Aim, Mark};
+use nrtrace_ebpf::layout::Aim;
 use nrtrace_ebpf::table::{CALLS, Operands};
 
-use crate::kernel::Task;
 use crate::text::Scratch;
-
-/// A map of a value for each task (`BPF_MAP_TYPE_TASK_STORAGE`): found without a search, gone with the task.
-///
-/// The fields are never read; their types tell the loader what map to make.
-#[repr(C)]
-pub struct TaskStorage<T> {
-    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
-}
-
-// SAFETY: nothing reads the fields, and the kernel synchronises access to the map.
-unsafe impl<T> Sync for TaskStorage<T> {}
-
-impl<T> TaskStorage<T> {
-    const fn new() -> Self {
-        Self {
-            r#type: ptr::null(),
-            key: ptr::null(),
-            value: ptr::null(),
-            max_entries: ptr::null(),
-            map_flags: ptr::null(),
-        }
-    }
-}
-
-/// The traced tasks.
-#[btf_map]
-static MARKS: TaskStorage<Mark> = TaskStorage::new();
 
 /// The records; the loader sets its size.
 #[btf_map]
@@ -89,39 +53,11 @@ pub enum Slot {
     Process = 2,
 }
 
-/// The mark of `task`, if it has one.
-#[inline(always)]
-pub fn mark(task: Task) -> Option<&'static mut Mark> {
-    // SAFETY: the map and the task are valid; the value lives as long as the program runs.
-    unsafe {
-        bpf_task_storage_get((&raw const MARKS).cast_mut().cast(), task.cast_mut().cast(), ptr::null_mut(), 0)
-            .cast::<Mark>()
-            .as_mut()
-    }
-}
-
 /// What is attached to.
 #[inline(always)]
 pub fn aim() -> Option<&'static mut Aim> {
     // SAFETY: the map has the one element; the kernel and the tracer write whole words of it.
     AIM.get_ptr_mut(0).and_then(|aim| unsafe { aim.as_mut() })
-}
-
-/// Marks `task`, unless it has a mark already; the mark it has now, none when there is no memory for it.
-#[inline(always)]
-pub fn set_mark(task: Task, mut value: Mark) -> Option<&'static mut Mark> {
-    let map = (&raw const MARKS).cast_mut().cast::<c_void>();
-    // SAFETY: as in `mark`; the kernel copies the value.
-    unsafe {
-        bpf_task_storage_get(
-            map,
-            task.cast_mut().cast(),
-            (&raw mut value).cast(),
-            u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
-        )
-        .cast::<Mark>()
-        .as_mut()
-    }
 }
 
 /// The table's row for a call.
@@ -134,7 +70,13 @@ pub fn operands(nr: i32, compat: bool) -> Option<&'static Operands> {
 /// The current processor's scratch memory of `slot`.
 #[inline(always)]
 pub fn scratch(slot: Slot) -> Option<*mut Scratch> {
-    SCRATCH.get_ptr_mut(slot as u32)
+    scratch_at(slot as u32)
+}
+
+/// The same by number.
+#[inline(always)]
+pub fn scratch_at(slot: u32) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(slot)
 }
 
 /// Counts a lost record.

@@ -1,16 +1,16 @@
 //! Files: from descriptors to locations, and from locations to paths.
 
-use aya_ebpf::helpers::generated::bpf_loop;
 use core::ffi::c_void;
 
 use nrtrace_ebpf::layout::Field;
 use nrtrace_ebpf::{FLAG_DEEP, FLAG_TRUNCATED, InodeRecord, PATH_MAX};
 
 use crate::kernel::{Task, load, load_at, offset, read, read_at};
+use crate::loops;
 use crate::text::{self, Scratch};
 
 /// Steps a walk takes at most: a path can have half as many components as bytes, and some mounts.
-const STEPS: u32 = PATH_MAX as u32 / 2 + 64;
+pub const STEPS: u32 = PATH_MAX as u32 / 2 + 64;
 
 /// A directory entry on a mount (`struct path`).
 #[derive(Clone, Copy)]
@@ -90,19 +90,16 @@ pub fn walk(scratch: *mut Scratch, location: Location) -> u16 {
     walk.root = read(location.mnt, Field::VfsmountRoot);
     walk.start = start;
     walk.flags = u64::from(FLAG_DEEP);
-    let mut context = scratch;
-    // SAFETY: the callback gets the address of `context`, which lives until the loop ends.
-    unsafe { bpf_loop(STEPS, step as *mut c_void, (&raw mut context).cast(), 0) };
+    loops::walk(scratch);
     walk.flags as u16
 }
 
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
 
-/// Takes one step of a walk. As a callback, it is proved once, not once for each step.
-extern "C" fn step(_: u32, context: *mut *mut Scratch) -> i64 {
-    // SAFETY: `walk` passes a pointer to the scratch memory.
-    let scratch = unsafe { *context };
+/// Takes one step of a walk; whether it was the last.
+#[inline(always)]
+pub fn step(scratch: *mut Scratch) -> i64 {
     let walk = text::walk(scratch);
     if walk.dentry == walk.root {
         let mount = walk.mnt.wrapping_sub(offset(Field::MountMnt));

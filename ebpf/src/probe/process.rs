@@ -13,6 +13,7 @@ use crate::gather::PROGRAM;
 use crate::head;
 use crate::kernel::{self, Task, load, read};
 use crate::maps::{self, Slot};
+use crate::marks;
 use crate::path::Location;
 use crate::text::Record;
 
@@ -26,7 +27,7 @@ pub fn task_newtask(context: BtfTracePointContext) -> i32 {
     let mut inherited = Mark { state: mark.state, level: mark.level, origin: mark.origin, ..ZERO };
     head::number(child, &mut inherited);
     let (pid, tid) = (inherited.pid, inherited.tid);
-    if maps::set_mark(child, inherited).is_none() {
+    if marks::set(child, inherited).is_none() {
         maps::count_lost(Slot::Process);
     }
     if mark.state != TRACED {

@@ -5,13 +5,14 @@ use core::hint::black_box;
 use core::ptr;
 
 use aya_ebpf::helpers::generated::{
-    bpf_loop, bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user, bpf_probe_read_user_str,
 };
 use nrtrace_ebpf::layout::{HASH_SEED, hash_byte};
 use nrtrace_ebpf::table::STRUCTURE_MAX;
 use nrtrace_ebpf::{FLAG_TRUNCATED, FLAG_UNREADABLE, Head, PATH_MAX, STRINGS};
 
 use crate::gather::Plan;
+use crate::loops;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location, Walk};
 
@@ -41,7 +42,8 @@ pub struct Scratch {
     length: u64,
     /// `FLAG_` bits that the strings bring.
     flags: u16,
-    pad: u16,
+    /// The [`Slot`] it is.
+    slot: u16,
     /// Lengths of the strings.
     strings: [u16; STRINGS],
     /// The fixed part, which ends at [`FIXED`], then the strings.
@@ -64,6 +66,7 @@ impl<R> Record<R> {
         let scratch = maps::scratch(slot)?;
         // SAFETY: scratch memory belongs to this program until it ends.
         let fixed = unsafe {
+            (*scratch).slot = slot as u16;
             (*scratch).plan.what = 0;
             (*scratch).length = 0;
             (*scratch).flags = 0;
@@ -131,6 +134,14 @@ impl<R> Record<R> {
         let looked = unsafe { &mut (*self.scratch).looked };
         maps::output(self.slot, self.fixed.cast(), size, self.head().time, looked);
     }
+}
+
+/// Which scratch memory it is.
+#[cfg(feature = "portable")]
+#[inline(always)]
+pub fn slot(scratch: *mut Scratch) -> u32 {
+    // SAFETY: scratch memory belongs to the program until it ends.
+    u32::from(unsafe { ptr::read_volatile(&raw const (*scratch).slot) })
 }
 
 /// The walk in progress.
@@ -317,32 +328,23 @@ pub fn name(scratch: *mut Scratch, address: u64) -> u64 {
 pub fn has_word(scratch: *mut Scratch, length: u64, slashes: bool) -> bool {
     // SAFETY: scratch memory belongs to the program until it ends.
     unsafe {
+        (*scratch).slot = Slot::Process as u16;
         (*scratch).hash = HASH_SEED;
         (*scratch).known = 0;
     }
-    let mut context = scratch;
     let count = if length > PATH_MAX as u64 { PATH_MAX as u64 } else { length } as u32;
-    let step = if slashes { component as *mut c_void } else { argument as *mut c_void };
-    // SAFETY: the callback gets the address of `context`, which lives until the loop ends.
-    unsafe {
-        bpf_loop(count, step, (&raw mut context).cast(), 0);
-        ptr::read_volatile(&raw const (*scratch).known) != 0
+    if slashes {
+        loops::component(scratch, count);
+    } else {
+        loops::argument(scratch, count);
     }
-}
-
-extern "C" fn component(index: u32, context: *mut *mut Scratch) -> i64 {
-    // SAFETY: `has_word` passes a pointer to the scratch memory.
-    word(unsafe { *context }, index, b'/')
-}
-
-extern "C" fn argument(index: u32, context: *mut *mut Scratch) -> i64 {
     // SAFETY: as above.
-    word(unsafe { *context }, index, 0)
+    unsafe { ptr::read_volatile(&raw const (*scratch).known) != 0 }
 }
 
 /// Takes the byte at `index` to the word in progress; stops at one that is known.
 #[inline(always)]
-fn word(scratch: *mut Scratch, index: u32, separator: u8) -> i64 {
+pub fn word(scratch: *mut Scratch, index: u32, separator: u8) -> i64 {
     let at = FIXED + (black_box(index) & PATH_MAX as u32) as usize;
     // SAFETY: scratch memory belongs to the program until it ends, and the mask keeps the offset in it.
     let byte = unsafe { *(&raw const (*scratch).bytes).cast::<u8>().add(at) };

@@ -7,6 +7,7 @@ use crate::accesses::{Accesses, FileAccess};
 use crate::calls::{File, Operation, Socket};
 use crate::event::{Event, FileType, Inode, Object, Outcome, PathObject};
 use crate::glob::Pattern;
+use crate::paths::is_below;
 use crate::requirement::Access;
 
 use super::context::Context;
@@ -22,6 +23,7 @@ pub fn gather(events: &[&Event], context: &Context<'_>) -> Option<Accesses> {
     let mut found = Accessed {
         patterns,
         files: BTreeMap::new(),
+        renamed: Vec::new(),
         dropped: context.end.dropped_calls,
         uid: context.run.identity.uid,
     };
@@ -62,6 +64,8 @@ type Seen = (FileType, BTreeSet<Access>, Option<Inode>);
 struct Accessed {
     patterns: Vec<Pattern>,
     files: BTreeMap<RawText, Seen>,
+    /// Old and new names, in their order.
+    renamed: Vec<(RawText, RawText)>,
     dropped: u64,
     uid: u32,
 }
@@ -80,6 +84,7 @@ impl Accessed {
                 Operation::File(File::Rename) => {
                     self.add(from, file_type, [Access::Delete]);
                     self.add(to, file_type, [Access::Create]);
+                    self.renamed.push((from.path.clone(), to.path.clone()));
                 }
                 _ => {}
             }
@@ -178,7 +183,8 @@ impl Accessed {
         seen.1.extend(access);
     }
 
-    /// What was made and removed again is a matter of its directory alone.
+    /// What was made and removed again is a matter of its directory alone; what was made in a directory that was given its
+    /// name later is there under that name.
     fn fold_temporary(&mut self) {
         let is_temporary = |(_, (file_type, access, _)): &(&RawText, &Seen)| {
             *file_type != FileType::Socket
@@ -187,10 +193,35 @@ impl Accessed {
         };
         let temporary: Vec<RawText> =
             self.files.iter().filter(is_temporary).map(|(path, _)| path.clone()).collect();
-        for path in temporary {
-            let removed = self.files.remove(&path);
+        let renamed = std::mem::take(&mut self.renamed);
+        for (from, to) in renamed.iter().filter(|(from, _)| temporary.contains(from)) {
+            self.move_below(from, to);
+        }
+        // What is in a directory before the directory itself, which would come back otherwise.
+        for path in temporary.iter().rev() {
+            let removed = self.files.remove(path);
             if removed.is_some() {
-                self.note(&files::parent(&path), FileType::Directory, BTreeSet::from([Access::Write]), None);
+                self.note(&files::parent(path), FileType::Directory, BTreeSet::from([Access::Write]), None);
+            }
+        }
+    }
+
+    /// Takes what is in a directory to the directory's new name, but for what was removed there.
+    fn move_below(&mut self, from: &RawText, to: &RawText) {
+        let below: Vec<RawText> =
+            self.files.keys().filter(|path| is_below(path.as_bytes(), from.as_bytes())).cloned().collect();
+        for path in below {
+            let Some((file_type, access, inode)) = self.files.remove(&path) else { continue };
+            let rest = &path.as_bytes()[from.as_bytes().len()..];
+            let moved = RawText::from([to.as_bytes(), rest].concat().as_slice());
+            if access.contains(&Access::Delete) {
+                self.note(&files::parent(&moved), FileType::Directory, BTreeSet::from([Access::Write]), None);
+            } else {
+                self.note(&moved, file_type, access, inode.as_ref());
+            }
+            // Its type is not known by a name that was never opened.
+            if let Some(directory) = self.files.get_mut(to) {
+                directory.0 = FileType::Directory;
             }
         }
     }

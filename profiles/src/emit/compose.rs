@@ -65,7 +65,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
         }),
     );
     not_here(&mut page, grants);
-    page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
+    page.section("To change in the program's own configuration:", grants.to_configure().map(reason));
     let unmet: Vec<Unmet> =
         grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
     page.finish_with("compose.yaml".into(), &unmet)

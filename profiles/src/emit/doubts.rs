@@ -2,6 +2,7 @@
 
 use super::table::groups::few;
 use crate::event::Mode;
+use crate::grants::Method;
 use crate::profile::Profile;
 use crate::proof::ProfileProof;
 use crate::requirement::{IdentityOperation, Need, Severity};
@@ -87,7 +88,8 @@ fn not_applied(proof: &ProfileProof) -> Option<String> {
 fn believes(profile: &Profile, proof: &ProfileProof) -> Option<String> {
     let told = profile.requirements.iter().any(|known| {
         let root = matches!(&known.need, Need::Identity { operation: IdentityOperation::BeRoot, .. });
-        root && known.severity == Severity::Required
+        // A setting of its own does without.
+        root && known.severity == Severity::Required && known.way == Some(Method::Unit)
     });
     if !told || proof.exercise.is_some() {
         return None;

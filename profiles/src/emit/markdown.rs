@@ -219,9 +219,10 @@ impl Markdown {
             }));
             self.table(&["Variable", "Value", "Why"], rows);
         }
-        if !grants.advice.is_empty() {
+        let to_configure: Vec<Why> = grants.to_configure().cloned().collect();
+        if !to_configure.is_empty() {
             self.heading(2, "Configuration to change");
-            self.list(each(profile, &grants.advice));
+            self.list(each(profile, &to_configure));
         }
     }
 

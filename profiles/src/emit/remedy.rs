@@ -150,6 +150,9 @@ fn words(way: &Way, grants: &Grants, requirement: &Requirement) -> Words {
         Act::Variable(name, variable) => by_unit(format!("Environment={name}={}", variable.value)),
         Act::Directive(name, value) => by_unit(format!("{name}={value}")),
         Act::Delegate => by_unit("Delegate=yes".into()),
+        Act::Edit(edit) => {
+            Words { begins_with_place: false, ..Words::granted(on_host("its configuration"), edit.text()) }
+        }
         Act::Setting => Words::without(Treatment::Advice, way.because.clone()),
         Act::Withhold(_) => Words::without(Treatment::Withheld, format!("nothing yet: {}", way.because)),
         Act::Nothing => Words::without(Treatment::Optional, format!("nothing: it {}", way.because)),

@@ -95,6 +95,19 @@ pub struct Greeting {
     pub status: String,
 }
 
+impl Greeting {
+    /// Whether it says that something went wrong: codes as HTTP, SMTP and FTP have them, 4 and 5 first.
+    pub fn is_error(&self) -> bool {
+        let code = self.status.strip_prefix("HTTP ").unwrap_or(&self.status);
+        code.len() == 3 && code.starts_with(['4', '5'])
+    }
+
+    /// Whether an answer is as good: the same, or one that is no error where this is one.
+    pub fn is_met_by(&self, answer: &Self) -> bool {
+        answer.port == self.port && (answer == self || self.is_error() && !answer.is_error())
+    }
+}
+
 /// When a run came to what was waited for, in nanoseconds from the program's start; `None` for what it did not come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Milestones {
@@ -113,4 +126,23 @@ pub struct Milestones {
     /// It said itself that it was ready, as in sd_notify(3).
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub notified: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Greeting;
+
+    #[test]
+    fn an_answer_is_as_good_where_it_is_the_same_or_no_error_any_more() {
+        let of = |status: &str| Greeting { port: 21, waits: false, status: status.into() };
+        for status in ["HTTP 503", "500", "421"] {
+            assert!(of(status).is_error() && of(status).is_met_by(&of("220")), "{status}");
+        }
+        for status in ["HTTP 200", "220", "-ERR", "4ever"] {
+            assert!(!of(status).is_error() && !of(status).is_met_by(&of("230")), "{status}");
+        }
+        assert!(of("500").is_met_by(&of("500")) && !of("500").is_met_by(&of("421")));
+        assert!(!of("220").is_met_by(&of("500")));
+        assert!(!of("500").is_met_by(&Greeting { port: 22, ..of("220") }));
+    }
 }

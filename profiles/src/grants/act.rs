@@ -4,6 +4,7 @@ use super::grade::{Grade, Reach};
 use super::parts::{
     Acl, CapabilityGrant, Credential, Device, Directory, File, LimitGrant, Membership, Sysctl, Variable,
 };
+use crate::edit::Edit;
 use crate::method::Method;
 use crate::requirement::Limit;
 use crate::{Capability, RawText};
@@ -51,6 +52,8 @@ pub enum Act {
     Directive(String, String),
     /// The service manages the control groups below its own.
     Delegate,
+    /// Lines of the program's own configuration are changed.
+    Edit(Edit),
     /// Somebody changes the program's own configuration or start, as [`Way::because`] says.
     Setting,
     /// Nothing until a trial without the capability has failed.
@@ -85,7 +88,7 @@ impl Act {
             | Self::OomScore(_)
             | Self::Directive(..)
             | Self::Delegate => Method::Unit,
-            Self::Variable(..) | Self::Setting => Method::Configure,
+            Self::Variable(..) | Self::Edit(_) | Self::Setting => Method::Configure,
             Self::Withhold(_) | Self::Nothing => Method::Nothing,
             Self::Refuse(_) => return None,
         })

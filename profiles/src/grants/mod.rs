@@ -16,6 +16,7 @@ mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::edit::Edit;
 use crate::event::Attached;
 use crate::place::World;
 use crate::profile::Profile;
@@ -91,6 +92,8 @@ pub struct Grants {
     pub environment: BTreeMap<String, Variable>,
     /// Further directives of the unit, by name and value.
     pub directives: BTreeMap<(String, String), Why>,
+    /// What is changed in the program's own configuration, as trials showed it to be of use.
+    pub edits: BTreeMap<Edit, Why>,
     /// Set when the service manages its own control groups.
     pub delegate: Option<Why>,
     /// What to change in the program's own configuration or start.
@@ -165,6 +168,7 @@ impl Grants {
             modules: BTreeMap::new(),
             environment: BTreeMap::new(),
             directives: BTreeMap::new(),
+            edits: BTreeMap::new(),
             delegate: None,
             advice: Vec::new(),
             present_owners: BTreeMap::new(),
@@ -253,10 +257,18 @@ impl Grants {
             self.groups.len() + self.capabilities.len() + self.kept().count() + self.executes.gains.len();
         let machine = self.sysctls.len() + self.modules.len() + self.before_start.len() + ports;
         let one = |is_there: bool| usize::from(is_there);
-        let unit =
-            self.limits.len() + self.credentials.len() + self.environment.len() + self.directives.len();
+        let unit = self.limits.len()
+            + self.credentials.len()
+            + self.environment.len()
+            + self.directives.len()
+            + self.edits.len();
         let single = one(self.nice.is_some()) + one(self.oom_score.is_some()) + one(self.delegate.is_some());
         files + rights + machine + unit + single
+    }
+
+    /// All that is changed in the program's own configuration, by whomever.
+    pub(crate) fn to_configure(&self) -> impl Iterator<Item = &Why> {
+        self.edits.values().chain(&self.advice)
     }
 
     /// Whether processes of the service may gain what the files of programs give: no `NoNewPrivileges=`, nor anything that
@@ -293,6 +305,7 @@ impl Grants {
             Act::OomScore(value) => put_one(&mut self.oom_score, value, why),
             Act::Variable(name, variable) => put(&mut self.environment, name, variable, why),
             Act::Directive(name, value) => put(&mut self.directives, (name, value), Why::default(), why),
+            Act::Edit(edit) => put(&mut self.edits, edit, Why::default(), why),
             Act::Delegate => match &mut self.delegate {
                 Some(present) => present.also(why),
                 None => self.delegate = Some(why),

@@ -159,8 +159,9 @@ fn remedy(remedy: &Remedy) -> Result<(), String> {
     if names.len() > 1 {
         return Err("a remedy names one of option, variable, key and directive".into());
     }
-    if names.iter().any(|name| !is_line(name)) || !is_line(&remedy.write) {
-        return Err("a remedy is one line of text".into());
+    let is_text = if remedy.key.is_some() { is_lines } else { is_line };
+    if names.iter().any(|name| !is_line(name)) || !is_text(&remedy.write) {
+        return Err("a remedy is one line of text, or for a key some".into());
     }
     if let Some(option) = &remedy.option
         && !remedy.write.contains(option.as_str())
@@ -210,6 +211,12 @@ fn template(text: &str) -> Result<(), String> {
 
 fn is_line(text: &str) -> bool {
     !text.trim().is_empty() && !text.chars().any(char::is_control) && text.chars().count() <= 500
+}
+
+/// Lines of a configuration file.
+fn is_lines(text: &str) -> bool {
+    let mut lines = text.lines();
+    !text.ends_with('\n') && lines.clone().count() <= 30 && lines.all(is_line)
 }
 
 fn is_source(text: &str) -> bool {

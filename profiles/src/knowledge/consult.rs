@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::schema::{CheckFact, Program, Recognise, Remedy, Told};
 use super::{Fact, Library, Setting};
 use crate::RawText;
+use crate::edit::Edit;
 use crate::event::Protocol;
 use crate::glob::{Pattern, matches_text};
 use crate::profile::{GaveUp, Profile};
@@ -14,8 +15,9 @@ use crate::requirement::{Need, Requirement};
 const COMM: usize = 15;
 
 impl Library {
-    /// What is known of the profile's needs and of what made the program give up, in order.
-    pub fn consult(&self, profile: &Profile) -> Vec<Fact> {
+    /// What is known of the profile's needs and of what made the program give up, in order. `read` has the text of
+    /// configuration files, where they are those of the run.
+    fn consult(&self, profile: &Profile, read: Read<'_>) -> Vec<Fact> {
         let mut found: BTreeMap<(String, usize), Fact> = BTreeMap::new();
         for program in self.programs() {
             let main = program.recognise.iter().any(|way| starts(way, profile));
@@ -26,14 +28,14 @@ impl Library {
                 for (index, told) in facts(program, &requirement.need, &subjects(requirement)) {
                     let fact = found
                         .entry((program.name.clone(), index))
-                        .or_insert_with(|| fact(program, told, profile));
+                        .or_insert_with(|| fact(program, told, profile, read));
                     fact.needs.insert(requirement.id.clone());
                 }
             }
             let Some(gave_up) = profile.gave_up.as_ref().filter(|_| main) else { continue };
             for (index, check) in program.checks.iter().enumerate().filter(|(_, check)| fits(check, gave_up))
             {
-                let fact = fact(program, &check.told, profile);
+                let fact = fact(program, &check.told, profile, read);
                 found.insert(
                     (program.name.clone(), usize::MAX - index),
                     Fact { checks: Some(check.checks), ..fact },
@@ -43,14 +45,29 @@ impl Library {
         found.into_values().collect()
     }
 
-    /// Puts what is known into the profile, in place of what was there of the programs of this library.
+    /// Puts what is known into the profile, in place of what was there of the programs of this library; what the
+    /// configuration of the run said stays.
     pub fn annotate(&self, profile: &mut Profile) {
-        let known = self.consult(profile);
+        let before: BTreeMap<String, Edit> = (profile.knowledge.iter().flat_map(|fact| &fact.remedies))
+            .filter_map(|setting| Some((setting.text.clone(), setting.edit.clone()?)))
+            .collect();
+        self.annotate_by(profile, &|_| None);
+        for setting in profile.knowledge.iter_mut().flat_map(|fact| &mut fact.remedies) {
+            setting.edit = setting.edit.take().or_else(|| before.get(&setting.text).cloned());
+        }
+    }
+
+    /// The same, where the configuration of the run is at hand: `read` has the text of its files.
+    pub fn annotate_by(&self, profile: &mut Profile, read: Read<'_>) {
+        let known = self.consult(profile, read);
         profile.knowledge.retain(|fact| self.text(&fact.program).is_none());
         profile.knowledge.extend(known);
         profile.knowledge.sort();
     }
 }
+
+/// Reads a configuration file; `None` where there is none.
+pub type Read<'a> = &'a dyn Fn(&RawText) -> Option<String>;
 
 /// Whether the command of the run is such a program.
 fn starts(way: &Recognise, profile: &Profile) -> bool {
@@ -124,7 +141,7 @@ fn fits(check: &CheckFact, gave_up: &GaveUp) -> bool {
     says || (looks && (check.says.is_empty() || gave_up.stderr.is_empty()))
 }
 
-fn fact(program: &Program, told: &Told, profile: &Profile) -> Fact {
+fn fact(program: &Program, told: &Told, profile: &Profile, read: Read<'_>) -> Fact {
     Fact {
         program: program.name.clone(),
         needs: BTreeSet::new(),
@@ -135,7 +152,7 @@ fn fact(program: &Program, told: &Told, profile: &Profile) -> Fact {
             .remedies
             .iter()
             .filter(|remedy| is_there(remedy, profile))
-            .map(|remedy| setting(remedy, profile))
+            .map(|remedy| setting(remedy, profile, read))
             .collect(),
         note: told.note.clone(),
         sources: told.sources.clone(),
@@ -152,7 +169,7 @@ fn is_there(remedy: &Remedy, profile: &Profile) -> bool {
 }
 
 /// A remedy, with the names of this profile in it.
-fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
+fn setting(remedy: &Remedy, profile: &Profile, read: Read<'_>) -> Setting {
     let identity = &profile.identity;
     // The number of a user made up for the run is not the one it will have.
     let uid = if identity.exists { identity.uid.to_string() } else { "UID".to_owned() };
@@ -165,17 +182,22 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
     let file = remedy.file.as_deref().unwrap_or("its configuration");
     if let Some(name) = remedy.directive.clone() {
         let text = format!("put `{name}={write}` into its unit");
-        return Setting { text, variable: None, directive: Some((name, write)), directory: None };
+        return Setting { text, variable: None, directive: Some((name, write)), directory: None, edit: None };
     }
     let text = match (&remedy.option, &remedy.variable, &remedy.key, remedy.remove) {
         (Some(_), _, _, false) => format!("start it with `{write}`"),
         (Some(_), _, _, true) => format!("start it without `{write}`"),
         (_, Some(name), _, false) => format!("set `{name}={write}` in its environment"),
         (_, Some(name), _, true) => format!("leave `{name}` out of its environment"),
-        (_, _, Some(_), false) => format!("put `{write}` into {file}"),
+        (_, _, Some(_), false) => format!("put {} into {file}", lines(&write)),
         (_, _, Some(_), true) => format!("remove `{write}` from {file}, where it is set"),
         _ => write.clone(),
     };
+    let literal = remedy.key.as_ref().filter(|key| !remedy.remove && is_literal(key, &write));
+    let edit = literal.and_then(|key| {
+        let file = RawText::from(file);
+        Edit::set(&file, &read(&file)?, key, &write)
+    });
     let variable = remedy.variable.as_ref().filter(|_| !remedy.remove);
     let value = remedy.unit.as_deref().map_or(write, fill);
     Setting {
@@ -183,7 +205,18 @@ fn setting(remedy: &Remedy, profile: &Profile) -> Setting {
         variable: variable.map(|name| (name.clone(), value)),
         directive: None,
         directory: remedy.directory.as_deref().map(|directory| RawText::from(fill(directory).as_str())),
+        edit,
     }
+}
+
+/// Whether this is what a file is to hold, and not told in words.
+fn is_literal(key: &str, write: &str) -> bool {
+    write.starts_with(key) && !write.contains('…')
+}
+
+/// The lines of a text, as words in a sentence.
+fn lines(text: &str) -> String {
+    text.lines().map(|line| format!("`{}`", line.trim())).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! finds what is known of the needs of a profile; [`check`] finds what is wrong with a file.
 
 mod check;
+mod configured;
 mod consult;
 pub mod schema;
 
@@ -13,8 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::RawText;
+use crate::edit::Edit;
 use crate::requirement::Need;
 pub use check::{LARGEST, check};
+pub use configured::moved;
 use schema::{Checked, Program};
 
 /// The files that are part of nrtrace, by name.
@@ -22,6 +25,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("apache2", include_str!("../../knowledge/apache2.toml")),
     ("containerd", include_str!("../../knowledge/containerd.toml")),
     ("dnsmasq", include_str!("../../knowledge/dnsmasq.toml")),
+    ("dovecot", include_str!("../../knowledge/dovecot.toml")),
     ("etcd", include_str!("../../knowledge/etcd.toml")),
     ("haproxy", include_str!("../../knowledge/haproxy.toml")),
     ("k0s", include_str!("../../knowledge/k0s.toml")),
@@ -136,6 +140,9 @@ pub struct Setting {
     /// The directory that things are in then, which the service has to be given.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub directory: Option<RawText>,
+    /// What that changes in the configuration of the machine of the run, where it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub edit: Option<Edit>,
 }
 
 impl Setting {
@@ -182,8 +189,13 @@ mod tests {
             access: BTreeSet::new(),
             pattern: false,
         };
-        let setting =
-            |text: &str| Setting { text: text.into(), variable: None, directive: None, directory: None };
+        let setting = |text: &str| Setting {
+            text: text.into(),
+            variable: None,
+            directive: None,
+            directory: None,
+            edit: None,
+        };
         let body = setting("put `client_body_temp_path /var/lib/nginx/body;` into /etc/nginx/nginx.conf");
         assert!(!body.changes(&need("/var/lib/nginx/body")));
         assert!(

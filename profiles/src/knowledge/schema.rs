@@ -175,8 +175,8 @@ pub struct Remedy {
     /// The configuration file, for a key.
     #[serde(default)]
     pub file: Option<String>,
-    /// What to write, for an option or a key whole (`pid /run/nginx/nginx.pid;`), for a variable or a directive its value. `{name}` stands for
-    /// the service's name, `{user}`, `{group}` and `{uid}` for its identity.
+    /// What to write, for an option or a key whole (`pid /run/nginx/nginx.pid;`), for a variable or a directive its value. For a key it may be
+    /// several lines, of which the first begins with the key; trials then try what the file is to hold. `{name}` stands for the service's name, `{user}`, `{group}` and `{uid}` for its identity.
     pub write: String,
     /// Whether it is to be removed instead.
     #[serde(default)]

@@ -39,6 +39,14 @@ impl Node {
         self.file_type == Some(FileType::Directory)
     }
 
+    /// Whether everybody may do what is done with it today, and no component has to own or make it.
+    pub fn is_open(&self) -> bool {
+        let Some(inode) = &self.inode else { return false };
+        let all = inode.mode & inode.mode >> 3 & inode.mode >> 6 & 7;
+        let claimed = [&self.own, &self.makers, &self.removers].iter().any(|set| !set.is_empty());
+        !claimed && self.uses.values().all(|bits| bits & !all == 0)
+    }
+
     fn grant(&mut self, component: usize, bits: u32) {
         if bits != 0 {
             *self.uses.entry(component).or_default() |= bits;

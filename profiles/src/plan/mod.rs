@@ -15,7 +15,7 @@ mod today;
 
 pub use model::{
     Arrangement, Component, Entry, Excess, Group, GroupOf, Grouping, Options, Owner, Owners, PlanError,
-    Reader, Remark, Surplus, User,
+    Public, Reader, Remark, Surplus, User,
 };
 
 /// Makes the arrangement. Total but for the ids: what cannot be arranged is in [`Arrangement::conflicts`].
@@ -33,7 +33,7 @@ pub fn plan(components: &[Component], options: &Options) -> Result<Arrangement, 
         components: components.iter().map(|component| component.name.clone()).collect(),
         capabilities: components.iter().map(|component| component.capabilities.clone()).collect(),
         executes: components.iter().map(|component| component.executes.clone()).collect(),
-        today: today::excess(&matrix, components),
+        today: today::excess(&matrix, components, options),
         users,
         groups,
         entries: settled.entries,

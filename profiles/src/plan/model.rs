@@ -1,5 +1,6 @@
 //! What an arrangement is made from, and what it says.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
@@ -71,6 +72,8 @@ pub struct Options {
     pub owners: Owners,
     /// What groups are made for.
     pub grouping: Grouping,
+    /// What becomes of what everybody may use.
+    pub public: Public,
     /// The files that are arranged.
     pub paths: Vec<Pattern>,
 }
@@ -93,6 +96,16 @@ pub enum Grouping {
     Set,
     /// One for each file that is shared.
     File,
+}
+
+/// What becomes of files that everybody may read today, as certificates, and directories that everybody may pass through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Public {
+    /// They are closed to all but the components that use them.
+    #[default]
+    Close,
+    /// They are left as they are, and no group is made for them.
+    Leave,
 }
 
 /// Who owns something.
@@ -134,6 +147,8 @@ pub struct Entry {
     pub uses: BTreeMap<usize, u32>,
     /// Whether a component makes it, so that it need not be there.
     pub made: bool,
+    /// Whether it is left as it is, since everybody may use it so.
+    pub left: bool,
     /// What it was like.
     pub before: Option<Inode>,
 }
@@ -214,19 +229,27 @@ pub enum PlanError {
 
 impl Arrangement {
     /// Name of an entry's owner.
-    pub fn owner(&self, entry: &Entry) -> &str {
-        match entry.owner {
-            Owner::Root => "root",
-            Owner::Component(index) => self.users.get(index).map_or("root", |user| &user.name),
+    pub fn owner(&self, entry: &Entry) -> Cow<'_, str> {
+        match (&entry.before, entry.owner) {
+            (Some(inode), _) if entry.left => present(inode.user.as_deref(), inode.uid),
+            (_, Owner::Root) => "root".into(),
+            (_, Owner::Component(index)) => {
+                self.users.get(index).map_or("root", |user| user.name.as_str()).into()
+            }
         }
     }
 
     /// Name of an entry's group.
-    pub fn group(&self, entry: &Entry) -> &str {
-        match entry.group {
-            GroupOf::Root => "root",
-            GroupOf::Component(index) => self.users.get(index).map_or("root", |user| &user.group),
-            GroupOf::Shared(index) => self.groups.get(index).map_or("root", |group| &group.name),
+    pub fn group(&self, entry: &Entry) -> Cow<'_, str> {
+        match (&entry.before, entry.group) {
+            (Some(inode), _) if entry.left => present(inode.group.as_deref(), inode.gid),
+            (_, GroupOf::Root) => "root".into(),
+            (_, GroupOf::Component(index)) => {
+                self.users.get(index).map_or("root", |user| user.group.as_str()).into()
+            }
+            (_, GroupOf::Shared(index)) => {
+                self.groups.get(index).map_or("root", |group| group.name.as_str()).into()
+            }
         }
     }
 
@@ -234,6 +257,11 @@ impl Arrangement {
     pub fn groups_of(&self, component: usize) -> impl Iterator<Item = &Group> {
         self.groups.iter().filter(move |group| group.members.contains(&component))
     }
+}
+
+/// The name of a user or group that is there, else its number.
+fn present(name: Option<&str>, id: u32) -> Cow<'static, str> {
+    Cow::Owned(name.map_or_else(|| id.to_string(), str::to_owned))
 }
 
 /// Whom a component runs as.

@@ -11,8 +11,19 @@ use crate::paths::parent;
 /// Longest name that sysusers.d(5) accepts.
 const LONGEST: usize = 31;
 
-/// The groups that the ways need: names and members, in order of what they were made for.
-pub fn groups(ways: &[(&RawText, &Way)], matrix: &Matrix, options: &Options) -> Vec<(String, Set)> {
+/// A group that is made.
+#[derive(Clone, Debug)]
+pub struct Named<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its members.
+    pub members: Set,
+    /// What it is made for.
+    paths: Vec<&'a RawText>,
+}
+
+/// The groups that the ways need, in order of what they were made for.
+pub fn groups<'a>(ways: &[(&'a RawText, &Way)], matrix: &Matrix, options: &Options) -> Vec<Named<'a>> {
     let mut sets: Vec<(Set, Vec<&RawText>)> = Vec::new();
     for (path, way) in ways.iter().filter(|(_, way)| way.group.len() > 1) {
         let directory = matrix.nodes.get(*path).is_some_and(|node| node.is_directory());
@@ -30,10 +41,10 @@ pub fn groups(ways: &[(&RawText, &Way)], matrix: &Matrix, options: &Options) -> 
     }
     let mut taken: BTreeSet<String> = BTreeSet::new();
     let mut out = Vec::new();
-    for (set, paths) in sets {
-        let name = name(&paths, &set, matrix, options, &taken);
+    for (members, paths) in sets {
+        let name = name(&paths, &members, matrix, options, &taken);
         taken.insert(name.clone());
-        out.push((name, set));
+        out.push(Named { name, members, paths });
     }
     out
 }
@@ -42,22 +53,10 @@ fn has_file(paths: &[&RawText], matrix: &Matrix) -> bool {
     paths.iter().any(|path| matrix.nodes.get(*path).is_some_and(|node| !node.is_directory()))
 }
 
-/// The group of a set, for a path: with one group for each file, the one named after it.
-pub fn find(groups: &[(String, Set)], set: &Set, path: &RawText, options: &Options) -> usize {
-    let of_set = || groups.iter().enumerate().filter(|(_, (_, members))| members == set);
-    let short = stem(&[path], 1);
-    let long = stem(&[path], 2);
-    let named = |stem: &String| {
-        of_set().find(|(_, (name, _))| {
-            name.strip_prefix(options.prefix.as_str())
-                .is_some_and(|rest| rest.rsplit_once('-').is_some_and(|(start, _)| start == stem.as_str()))
-        })
-    };
-    let chosen = match options.grouping {
-        Grouping::File => named(&long).or_else(|| named(&short)),
-        Grouping::Set => None,
-    };
-    chosen.or_else(|| of_set().next()).map_or(0, |(index, _)| index)
+/// The group of a set, for a path: with one group for each file, the file's own.
+pub fn find(groups: &[Named<'_>], set: &Set, path: &RawText) -> usize {
+    let own = groups.iter().position(|group| group.members == *set && group.paths.contains(&path));
+    own.or_else(|| groups.iter().position(|group| group.members == *set)).unwrap_or(0)
 }
 
 fn name(
@@ -77,30 +76,51 @@ fn name(
         let node = matrix.nodes.get(*path);
         node.is_some_and(|node| node.uses.iter().any(|(user, bits)| set.contains(user) && bits & WRITE != 0))
     });
-    let endings: [&str; 2] = if files.is_empty() || writes { ["users", "us"] } else { ["readers", "rd"] };
+    let ending = if files.is_empty() || writes { "users" } else { "readers" };
+    let fits = |name: &String| name.len() <= LONGEST && !taken.contains(name);
     // A name that is told apart by its directory, when another file has the same.
-    for depth in [1, 2, 3] {
-        let stem = stem(subject, depth);
-        for ending in endings {
-            let name = format!("{}{stem}-{ending}", options.prefix);
-            let ambiguous = depth == 1 && subject.len() == 1 && is_ambiguous(subject[0], matrix);
-            if name.len() <= LONGEST && !taken.contains(&name) && !ambiguous {
-                return name;
-            }
-        }
+    let from = if subject.len() == 1 && is_ambiguous(subject[0], matrix) { 2 } else { 1 };
+    let full = (from..=3).map(|depth| format!("{}{}-{ending}", options.prefix, stem(subject, depth)));
+    // Else without what kind of file it is, where no other is called so, and without what the group may do.
+    let short = without_ending(subject, matrix);
+    let short = short.into_iter().map(|stem| format!("{}{stem}-{ending}", options.prefix));
+    let plain = (from..=3).map(|depth| format!("{}{}", options.prefix, stem(subject, depth)));
+    if let Some(name) = full.chain(short).chain(plain).find(fits) {
+        return name;
     }
     let stem = stem(subject, 1);
-    let cut = |room: usize| stem.chars().take(room).collect::<String>();
-    let mut number = 1;
-    loop {
-        let ending = if number == 1 { format!("-{}", endings[1]) } else { format!("-{number}") };
+    let numbered = |number: usize| {
+        let ending = if number == 1 { format!("-{ending}") } else { format!("-{number}") };
         let room = LONGEST.saturating_sub(options.prefix.len() + ending.len());
-        let name = format!("{}{}{ending}", options.prefix, cut(room));
-        if !taken.contains(&name) {
-            return name;
-        }
-        number += 1;
+        format!("{}{}{ending}", options.prefix, whole_words(&stem, room))
+    };
+    (1..).map(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
+}
+
+/// As many whole words of a name as there is room for; of a single long one its beginning.
+fn whole_words(stem: &str, room: usize) -> &str {
+    // A stem is ASCII.
+    let cut = stem.get(..room).unwrap_or(stem);
+    let broken = stem.get(room..).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('-'));
+    match cut.rsplit_once('-') {
+        Some((whole, _)) if broken => whole,
+        _ => cut.trim_end_matches('-'),
     }
+}
+
+/// The name of a file without its ending, if no other file beside it is called so.
+fn without_ending(paths: &[&RawText], matrix: &Matrix) -> Option<String> {
+    let [path] = paths else { return None };
+    let cut = |path: &RawText| {
+        let bytes = path.as_bytes();
+        let name = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+        let dot = bytes.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > name)?;
+        Some(RawText::from(&bytes[..dot]))
+    };
+    let own = cut(path)?;
+    let shared = matrix.nodes.iter().filter(|(other, node)| *other != *path && node.uses.len() > 1);
+    let alone = shared.into_iter().all(|(other, _)| cut(other).as_ref() != Some(&own));
+    alone.then(|| stem(&[&own], 1))
 }
 
 /// Whether another shared file has the same name.

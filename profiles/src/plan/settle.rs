@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::matrix::{Matrix, Node, PASS, READ, WRITE};
-use super::model::{Component, Entry, GroupOf, Options, Owner, Owners, Remark, Surplus};
-use super::names;
+use super::model::{Component, Entry, GroupOf, Options, Owner, Owners, Public, Remark, Surplus};
+use super::names::{self, Named};
 use super::solve::{self, Set, Way};
 use crate::RawText;
 use crate::event::FileType;
@@ -32,8 +32,11 @@ pub struct Settled {
 /// Settles everything.
 pub fn settle(matrix: &Matrix, components: &[Component], options: &Options) -> Settled {
     let mut settled = Settled::default();
-    let used: Vec<(&RawText, &Node)> =
-        matrix.nodes.iter().filter(|(_, node)| !node.uses.is_empty() || !node.own.is_empty()).collect();
+    let (left, used): (Vec<(&RawText, &Node)>, Vec<_>) = matrix
+        .nodes
+        .iter()
+        .filter(|(_, node)| !node.uses.is_empty() || !node.own.is_empty())
+        .partition(|(_, node)| options.public == Public::Leave && node.is_open());
     let mut ownership =
         Ownership { matrix, components, options, owned: BTreeMap::new(), conflicts: Vec::new() };
     let ways: Vec<Vec<Way>> =
@@ -41,11 +44,12 @@ pub fn settle(matrix: &Matrix, components: &[Component], options: &Options) -> S
     settled.conflicts = ownership.conflicts;
     let chosen = solve::choose(&ways);
     let shared: Vec<(&RawText, &Way)> = used.iter().map(|(path, _)| *path).zip(&chosen).collect();
-    settled.groups = names::groups(&shared, matrix, options);
+    let groups = names::groups(&shared, matrix, options);
     for ((path, node), way) in used.iter().zip(&chosen) {
-        let entry = entry(path, node, way, &settled.groups, options);
-        settled.entries.insert((*path).clone(), entry);
+        settled.entries.insert((*path).clone(), entry(path, node, way, &groups));
     }
+    settled.entries.extend(left.iter().filter_map(|(path, node)| Some(((*path).clone(), left_as_is(node)?))));
+    settled.groups = groups.into_iter().map(|group| (group.name, group.members)).collect();
     let settling = Settling { matrix, components };
     settling.directories(&mut settled);
     settling.remark(&mut settled);
@@ -155,7 +159,7 @@ impl Ownership<'_> {
     }
 }
 
-fn entry(path: &RawText, node: &Node, way: &Way, groups: &[(String, Set)], options: &Options) -> Entry {
+fn entry(path: &RawText, node: &Node, way: &Way, groups: &[Named<'_>]) -> Entry {
     let bits_of = |user: usize| node.uses.get(&user).copied().unwrap_or(0);
     let any: u32 = node.uses.values().fold(0, |all, bits| all | bits);
     let pass = if node.is_directory() { PASS } else { any & PASS };
@@ -170,7 +174,7 @@ fn entry(path: &RawText, node: &Node, way: &Way, groups: &[(String, Set)], optio
             Owner::Component(user) => GroupOf::Component(user),
         },
         [one] => GroupOf::Component(**one),
-        _ => GroupOf::Shared(names::find(groups, &way.group, path, options)),
+        _ => GroupOf::Shared(names::find(groups, &way.group, path)),
     };
     let group_bits = if way.group.is_empty() { 0 } else { way.bits };
     // With ACL entries the group's digit is the mask.
@@ -183,9 +187,28 @@ fn entry(path: &RawText, node: &Node, way: &Way, groups: &[(String, Set)], optio
         group_bits,
         acl: way.acl.clone(),
         uses: node.uses.clone(),
-        made: !node.makers.is_empty() && node.inode.is_none(),
+        // A directory is made but once; a file that is opened to be made may have been there.
+        made: !node.makers.is_empty() && (node.is_directory() || node.inode.is_none()),
+        left: false,
         before: node.inode.clone(),
     }
+}
+
+/// What stays as it is.
+fn left_as_is(node: &Node) -> Option<Entry> {
+    let inode = node.inode.as_ref()?;
+    Some(Entry {
+        file_type: inode.file_type,
+        owner: Owner::Root,
+        group: GroupOf::Root,
+        mode: inode.mode,
+        group_bits: inode.mode >> 3 & 7,
+        acl: BTreeMap::new(),
+        uses: node.uses.clone(),
+        made: false,
+        left: true,
+        before: node.inode.clone(),
+    })
 }
 
 struct Settling<'a> {
@@ -199,7 +222,7 @@ impl Settling<'_> {
         let directories: Vec<RawText> = settled
             .entries
             .iter()
-            .filter(|(_, entry)| entry.file_type == FileType::Directory)
+            .filter(|(_, entry)| entry.file_type == FileType::Directory && !entry.left)
             .map(|(path, _)| path.clone())
             .collect();
         for path in directories {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::matrix::{Matrix, READ, WRITE};
-use super::model::{Component, Excess};
+use super::model::{Component, Excess, Options, Public};
 use crate::RawText;
 
 /// Who can read or write today what it does not.
-pub fn excess(matrix: &Matrix, components: &[Component]) -> Vec<Excess> {
+pub fn excess(matrix: &Matrix, components: &[Component], options: &Options) -> Vec<Excess> {
     let mut found: Vec<Excess> = Vec::new();
     let mut note = |component: Option<usize>, writes: bool, because: String, path: &RawText| {
         let same = |excess: &&mut Excess| {
@@ -22,7 +22,7 @@ pub fn excess(matrix: &Matrix, components: &[Component]) -> Vec<Excess> {
     };
     for (path, node) in matrix.nodes.iter().filter(|(_, node)| !node.is_directory()) {
         let Some(inode) = &node.inode else { continue };
-        if inode.mode & READ != 0 {
+        if inode.mode & READ != 0 && (options.public == Public::Close || !node.is_open()) {
             note(None, inode.mode & WRITE != 0, "it is open to everybody".into(), path);
         }
         for (index, component) in components.iter().enumerate() {

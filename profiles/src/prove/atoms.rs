@@ -99,6 +99,7 @@ fn items(grants: &Grants) -> Vec<(&Why, Risk, String)> {
         (&variable.why, Risk::Setting, format!("Environment={name}={}", variable.value))
     }));
     items.extend(grants.directives.iter().map(|((name, _), why)| (why, Risk::Setting, format!("{name}="))));
+    items.extend(grants.edits.iter().map(|(edit, why)| (why, Risk::Setting, edit.text())));
     items.extend(grants.nice.iter().map(|(_, why)| (why, Risk::Limit, "Nice=".to_owned())));
     items.extend(grants.oom_score.iter().map(|(_, why)| (why, Risk::Limit, "OOMScoreAdjust=".to_owned())));
     items

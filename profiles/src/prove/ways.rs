@@ -6,8 +6,15 @@ use crate::requirement::Need;
 use crate::ways::plan;
 
 /// The ways that are worth a trial, least first. A capability never stands in for a path or an identity.
-const ORDER: [Method; 6] =
-    [Method::Make, Method::Group, Method::Own, Method::Acl, Method::Credential, Method::Unit];
+const ORDER: [Method; 7] = [
+    Method::Make,
+    Method::Group,
+    Method::Own,
+    Method::Acl,
+    Method::Credential,
+    Method::Unit,
+    Method::Configure,
+];
 
 /// The profile with the next way for a need that was refused although something was done about it; `None` when no other
 /// way changes what is granted.
@@ -42,7 +49,7 @@ fn without_way(profile: &Profile, place: usize) -> Option<Profile> {
 }
 
 fn differs(one: &Grants, other: &Grants) -> bool {
-    (&one.directories, &one.files, &one.acls, &one.groups, &one.credentials, &one.directives)
+    (&one.directories, &one.files, &one.acls, &one.groups, &one.credentials, &one.directives, &one.edits)
         != (
             &other.directories,
             &other.files,
@@ -50,6 +57,7 @@ fn differs(one: &Grants, other: &Grants) -> bool {
             &other.groups,
             &other.credentials,
             &other.directives,
+            &other.edits,
         )
 }
 

@@ -2,7 +2,7 @@
 
 use super::capability::{is_proved, withhold};
 use super::make::new_directory;
-use crate::grants::{Act, Choices, Grants, Variable, Way, Why};
+use crate::grants::{Act, Choices, Grants, Method, Variable, Way, Why};
 use crate::knowledge::{Fact, Setting};
 use crate::place::{self, Whose};
 use crate::profile::Profile;
@@ -13,7 +13,7 @@ use crate::text::printable;
 pub(super) fn offer(profile: &Profile, grants: &mut Grants) {
     for (requirement, fact) in told(profile) {
         let settings = fact.remedies.iter().filter(|setting| setting.changes(&requirement.need));
-        let ways: Vec<Way> = settings.map(|setting| way(fact, setting, grants)).collect();
+        let ways: Vec<Way> = settings.map(|setting| way(fact, setting, false, grants)).collect();
         grants.offer(&requirement.id, ways);
     }
 }
@@ -36,11 +36,16 @@ fn told(profile: &Profile) -> impl Iterator<Item = (&Requirement, &Fact)> {
     })
 }
 
-fn way(fact: &Fact, setting: &Setting, grants: &Grants) -> Way {
+fn way(fact: &Fact, setting: &Setting, tried: bool, grants: &Grants) -> Way {
     let source = fact.sources.first().cloned();
     // What the unit says by itself is not to be changed by hand.
     let directive = setting.directive.as_ref().filter(|_| grants.world.setting == place::Setting::Host);
-    let act = directive.map_or(Act::Setting, |(name, value)| Act::Directive(name.clone(), value.clone()));
+    let act = match (directive, &setting.edit) {
+        (Some((name, value)), _) => Act::Directive(name.clone(), value.clone()),
+        // A line that nobody has tried is told, and not written.
+        (None, Some(edit)) if tried => Act::Edit(edit.clone()),
+        (None, _) => Act::Setting,
+    };
     Way { source, ..Way::new(act, format!("{}: {}", setting.text, fact.is)) }
 }
 
@@ -76,28 +81,30 @@ pub(super) fn is_left_to_configuration(
     let settles = |fact: &Fact| {
         fact.checks.is_none() && fact.needs.contains(&requirement.id) && best(fact, requirement).is_some()
     };
-    choices.prefers_configuration() && profile.knowledge.iter().any(settles)
+    (choices.prefers_configuration() || is_configured(requirement)) && profile.knowledge.iter().any(settles)
 }
 
 /// What is done about one need that something is known of.
 fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
     let id = requirement.id.as_str();
-    if goes_on_without(requirement, fact, grants) {
+    if goes_on_without(requirement, fact, grants) || is_settled(id, grants) {
         return;
     }
     let best = best(fact, requirement);
-    let refused = grants.is_refused(id) || (grants.choices.prefers_configuration() && best.is_some());
+    let tried = is_configured(requirement);
+    let refused =
+        grants.is_refused(id) || ((tried || grants.choices.prefers_configuration()) && best.is_some());
     let advised = matches!(requirement.need, Need::Identity { .. });
     let open = |act: &Act| matches!(act, Act::Refuse(_) | Act::Setting);
     match best {
-        _ if fact.fatal == Some(false) && (refused || advised) => {
+        _ if fact.fatal == Some(false) && !tried && (refused || advised) => {
             let note = fact.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
-            let is = best.map_or_else(|| fact.is.clone(), |best| way(fact, best, grants).because);
+            let is = best.map_or_else(|| fact.is.clone(), |best| way(fact, best, tried, grants).because);
             let because = format!("is refused, and {} is known to go on: {is}{note}", fact.program);
             grants.replace(id, open, Way::new(Act::Nothing, because));
         }
         Some(best) if refused || advised => {
-            grants.replace(id, open, way(fact, best, grants));
+            grants.replace(id, open, way(fact, best, tried, grants));
             settle(id, best, grants);
         }
         None if refused => {
@@ -110,6 +117,12 @@ fn meet(requirement: &Requirement, fact: &Fact, grants: &mut Grants) {
         }
         _ => {}
     }
+}
+
+/// Whether a line of the configuration is changed for it already.
+fn is_settled(id: &str, grants: &Grants) -> bool {
+    let mut ways = grants.ways.get(id).into_iter().flatten();
+    ways.any(|way| way.chosen && matches!(way.act, Act::Edit(_)))
 }
 
 /// Takes back a capability that serves this need alone and that the program is known to go on without.
@@ -130,9 +143,18 @@ fn goes_on_without(requirement: &Requirement, fact: &Fact, grants: &mut Grants) 
     true
 }
 
-/// The first remedy that changes something for the need.
+/// The remedy that trials took, else the first that changes something for the need.
 fn best<'a>(fact: &'a Fact, requirement: &Requirement) -> Option<&'a Setting> {
-    fact.remedies.iter().find(|setting| setting.changes(&requirement.need))
+    let mut settings = fact.remedies.iter().filter(|setting| setting.changes(&requirement.need));
+    if is_configured(requirement) {
+        return settings.find(|setting| setting.edit.is_some());
+    }
+    settings.next()
+}
+
+/// Whether trials chose a line of the program's own configuration.
+fn is_configured(requirement: &Requirement) -> bool {
+    requirement.way == Some(Method::Configure)
 }
 
 /// What follows from a remedy: a variable in the unit, a directory for what is moved.

@@ -21,7 +21,7 @@ use nrtrace_profiles::changes::Changes;
 use nrtrace_profiles::event::Identity;
 
 use crate::accounts;
-use crate::changes::{Job, STATE, Selection};
+use crate::changes::{Job, Part, STATE, Selection};
 use crate::launch::environment::{self, SERVICE_PATH};
 use crate::launch::{Confined, Error};
 use crate::sandbox::Group;
@@ -41,8 +41,10 @@ pub struct Artefacts<'a> {
     pub sysctl: &'a str,
     /// modules-load.d(5)
     pub modules: &'a str,
-    /// Whose file capabilities are to be used in place of ambient ones.
-    pub file_capabilities: Option<&'a Changes>,
+    /// What `nrtrace apply` is to do.
+    pub changes: &'a Changes,
+    /// Whether file capabilities are to be used in place of ambient ones.
+    pub on_file: bool,
 }
 
 /// What the program is started with, once everything is in place.
@@ -65,7 +67,8 @@ pub fn apply(
     private_network: bool,
     group: Result<&Group, &str>,
 ) -> Result<Applied, Error> {
-    let mut not_applied = Vec::new();
+    // While the directories are still root's.
+    let mut not_applied = change(artefacts.changes, Part::Configuration);
     consume("systemd-sysusers", &["-"], artefacts.sysusers, sysusers::apply, &mut not_applied);
     consume("systemd-tmpfiles", &["--create", "-"], artefacts.tmpfiles, tmpfiles::apply, &mut not_applied);
     sysctls(artefacts.sysctl, private_network, &mut not_applied);
@@ -85,21 +88,26 @@ pub fn apply(
         // Where the run was, as what follows the command may be a relative path.
         confined.fence.directory = std::env::current_dir().ok().filter(|path| path.is_dir());
     }
-    if let Some(changes) = artefacts.file_capabilities {
+    if artefacts.on_file {
         (confined.ambient, confined.no_new_privs) = (0, false);
-        let selection = Selection { only_capabilities: true, ..Selection::default() };
-        let job = Job::open(changes, selection, Path::new(STATE), &mut || Ok(())).and_then(Job::apply);
-        not_applied.extend(job.unwrap_or_else(|error| vec![error.to_string()]));
+        not_applied.extend(change(artefacts.changes, Part::Capabilities));
     }
     applied.not_applied = not_applied;
     Ok(applied)
 }
 
+/// Has one kind of changes made; what could not be done, in words.
+fn change(changes: &Changes, part: Part) -> Vec<String> {
+    let selection = Selection { part, ..Selection::default() };
+    let job = Job::open(changes, selection, Path::new(STATE), &mut || Ok(())).and_then(Job::apply);
+    job.unwrap_or_else(|error| vec![error.to_string()])
+}
+
 /// Makes and gives what these files name, and nothing else; what could not be done, in words.
 ///
 /// To be called as root, in a sandbox.
-pub fn files(tmpfiles: &str, unit: &str, identity: &Identity) -> Vec<String> {
-    let mut not_applied = Vec::new();
+pub fn files(tmpfiles: &str, unit: &str, changes: &Changes, identity: &Identity) -> Vec<String> {
+    let mut not_applied = change(changes, Part::Configuration);
     consume("systemd-tmpfiles", &["--create", "-"], tmpfiles, tmpfiles::apply, &mut not_applied);
     Unit::parse(unit).make_directories(identity, &mut not_applied);
     not_applied

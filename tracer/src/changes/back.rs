@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::edit::Edit;
 use rustix::fs::{AtFlags, unlinkat};
 
 use super::carry::fail;
@@ -11,7 +12,7 @@ use super::node::{Kind, Node, NodeFacts};
 use super::place::{self, DirectoryEntry};
 use super::plan::{Identity, identify};
 use super::state::{Kept, KeptPath};
-use super::{Error, Job, accounts, kernel};
+use super::{Error, Job, Part, accounts, kernel};
 
 impl Job<'_> {
     pub(super) fn take_back(&mut self) -> Result<(), Error> {
@@ -41,6 +42,10 @@ impl Job<'_> {
             left |= !matches!(released, Ok(Rest::Nothing));
             stuck.note(released.map(drop))?;
         }
+        // Once the directories are root's again.
+        for edit in &held.edits {
+            stuck.note(self.release_edit(edit))?;
+        }
         for name in &held.members {
             stuck.note(self.release_member(name))?;
         }
@@ -60,7 +65,7 @@ impl Job<'_> {
         let key = self.key.clone();
         let Some(kept) = self.state.paths.get(path).cloned() else { return Ok(Rest::Nothing) };
         let mut rest = kept.clone();
-        if self.selection.only_capabilities {
+        if self.selection.part == Part::Capabilities {
             rest.kept.holds.entry(key.clone()).and_modify(|hold| hold.capabilities = 0);
             rest.kept.holds.retain(|of, hold| *of != key || *hold != Hold::default());
         } else {
@@ -271,6 +276,7 @@ pub(super) struct Held {
     pub members: BTreeSet<String>,
     pub sysctls: BTreeSet<String>,
     pub modules: BTreeSet<String>,
+    pub edits: BTreeSet<Edit>,
 }
 
 impl Held {
@@ -278,11 +284,15 @@ impl Held {
         let (state, key) = (&job.state, &job.key);
         let held = |path: &KeptPath| {
             let hold = path.kept.holds.get(key);
-            hold.is_some_and(|hold| !job.selection.only_capabilities || hold.capabilities != 0)
+            hold.is_some_and(|hold| job.selection.part != Part::Capabilities || hold.capabilities != 0)
         };
         let paths = state.paths.iter().filter(|(_, path)| held(path)).map(|(path, _)| path.clone()).collect();
-        if job.selection.only_capabilities {
-            return Self { paths, ..Self::default() };
+        let of_key = state.edits.iter().filter(|kept| kept.kept.holds.contains_key(key));
+        let edits = of_key.map(|kept| kept.edit.clone()).collect();
+        match job.selection.part {
+            Part::All => {}
+            Part::Capabilities => return Self { paths, ..Self::default() },
+            Part::Configuration => return Self { edits, ..Self::default() },
         }
         Self {
             paths,
@@ -291,6 +301,7 @@ impl Held {
             members: names(&state.members, key),
             sysctls: names(&state.sysctls, key),
             modules: names(&state.modules, key),
+            edits,
         }
     }
 }
@@ -310,12 +321,14 @@ pub(super) fn lines(job: &Job<'_>, held: &Held) -> Vec<String> {
     };
     let state = &job.state;
     let paths = held.paths.iter().map(before);
+    let with = |edit: &Edit| edit.with.lines().next().unwrap_or_default().trim().to_owned();
+    let edits = held.edits.iter().map(|edit| format!("~ {}: `{}` as before", edit.file, with(edit)));
     let sysctls = held.sysctls.iter().map(|name| format!("~ {name}: as before"));
     let modules = gone("module", &held.modules, &state.modules);
     let members = gone("membership", &held.members, &state.members);
     let users = gone("user", &held.users, &state.users);
     let groups = gone("group", &held.groups, &state.groups);
-    paths.chain(sysctls).chain(modules).chain(members).chain(users).chain(groups).collect()
+    paths.chain(edits).chain(sysctls).chain(modules).chain(members).chain(users).chain(groups).collect()
 }
 
 /// What was not there before anybody held it, and is held by nobody else.

@@ -8,7 +8,7 @@ use super::node::{Kind, Node, Rights};
 use super::place::{self, DirectoryEntry};
 use super::plan::{Identity, Plan, check, identify};
 use super::state::{Kept, KeptPath, Present};
-use super::{Error, Job, accounts, kernel};
+use super::{Error, Job, Part, accounts, kernel};
 
 impl Job<'_> {
     /// Writes down what there was and who holds it now, and then makes it so.
@@ -17,7 +17,11 @@ impl Job<'_> {
         let stale = self.stale(&plan);
         self.hold(&plan)?;
         self.store.save(&self.state)?;
-        if !self.selection.only_capabilities {
+        // While the directories are still root's.
+        for edit in plan.edits.keys() {
+            self.edit(edit)?;
+        }
+        if self.selection.part == Part::All {
             self.accounts(&plan)?;
         }
         for path in plan.paths.keys() {
@@ -38,7 +42,7 @@ impl Job<'_> {
     /// Enters what the plan holds, with what there is before it.
     fn hold(&mut self, plan: &Plan) -> Result<(), Error> {
         let (key, changes) = (self.key.clone(), self.changes);
-        let all = !self.selection.only_capabilities;
+        let all = self.selection.part == Part::All;
         let groups = plan.joins.iter().chain([&changes.group].into_iter().filter(|_| all));
         for group in groups {
             let before = || Present::when(accounts::has_group(group));
@@ -76,6 +80,9 @@ impl Job<'_> {
             } else {
                 kept.kept.holds.entry(key.clone()).or_default().capabilities = hold.capabilities;
             }
+        }
+        for (edit, done) in &plan.edits {
+            self.hold_edit(edit, *done);
         }
         for (name, value) in &plan.sysctls {
             let before =
@@ -183,7 +190,7 @@ impl Job<'_> {
     /// Paths that an earlier profile of the same program held, and this one does not.
     pub(super) fn stale(&self, plan: &Plan) -> Held {
         let mut held = Held::of(self);
-        if self.selection.only_capabilities {
+        if self.selection.part != Part::All {
             return Held::default();
         }
         held.paths.retain(|path| !plan.paths.contains_key(path));
@@ -193,6 +200,7 @@ impl Job<'_> {
         held.users.clear();
         held.sysctls.retain(|name| !plan.sysctls.contains_key(name));
         held.modules.retain(|name| !plan.modules.contains(name));
+        held.edits.retain(|edit| !plan.edits.contains_key(edit));
         held
     }
 }

@@ -6,6 +6,7 @@
 mod accounts;
 mod back;
 mod carry;
+mod configuration;
 mod hold;
 mod kernel;
 pub(crate) mod node;
@@ -86,11 +87,23 @@ pub fn applied(directory: &Path) -> BTreeSet<String> {
     State::read(directory).map(|state| state.keys()).unwrap_or_default()
 }
 
+/// Which kinds of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of them; file capabilities only where they are to be done with all else.
+    #[default]
+    All,
+    /// File capabilities alone.
+    Capabilities,
+    /// Lines of the program's configuration alone.
+    Configuration,
+}
+
 /// Which of the changes.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// File capabilities alone.
-    pub only_capabilities: bool,
+    /// Which kinds of them.
+    pub part: Part,
     /// The executable to carry capabilities, where the run did not tell which it was.
     pub binary: Option<RawText>,
 }

@@ -55,7 +55,7 @@ pub struct NodeFacts {
     /// What it is.
     pub kind: Kind,
     /// How many names it has.
-    pub links: u64,
+    pub links: libc::nlink_t,
     /// Who may do what with it.
     pub rights: Rights,
 }
@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// The name by which calls reach it that take no such descriptor. It leads to the very thing, wherever that is by now.
-    fn magic(&self) -> String {
+    pub fn magic(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nrtrace_profiles::changes::{Action, Change, Make};
+use nrtrace_profiles::edit::Edit;
 use nrtrace_profiles::text::letters;
 use nrtrace_profiles::{Capability, RawText};
 
@@ -10,7 +11,7 @@ use super::hold::{Hold, bits, conflict, uid, wanted};
 use super::node::{Kind, Node, NodeFacts};
 use super::place::{self, DirectoryEntry};
 use super::state::KeptPath;
-use super::{Error, Job, accounts, kernel};
+use super::{Error, Job, Part, accounts, configuration, kernel};
 use crate::acl::Tag;
 
 /// What one profile wants of this machine.
@@ -24,6 +25,8 @@ pub struct Plan {
     pub sysctls: BTreeMap<String, String>,
     /// Modules.
     pub modules: BTreeSet<String>,
+    /// Lines of configuration files, and whether they are so already.
+    pub edits: BTreeMap<Edit, bool>,
     /// What is left out, in words.
     pub notes: Vec<String>,
     problems: Vec<String>,
@@ -37,9 +40,17 @@ impl Plan {
     /// [`Error::Refused`], with all reasons.
     pub fn make(job: &Job<'_>) -> Result<Self, Error> {
         let mut plan = Self::default();
-        let only = job.selection.only_capabilities;
-        let others = job.changes.changes.iter().filter(|_| !only);
-        let on_files = job.changes.file_capabilities.iter().filter(|_| only || job.changes.on_file);
+        let part = job.selection.part;
+        let others = job.changes.changes.iter().filter(|change| match part {
+            Part::All => true,
+            Part::Capabilities => false,
+            Part::Configuration => matches!(change.action, Action::Edit(_)),
+        });
+        let on_files = job.changes.file_capabilities.iter().filter(|_| match part {
+            Part::All => job.changes.on_file,
+            Part::Capabilities => true,
+            Part::Configuration => false,
+        });
         for change in others.chain(on_files) {
             if let Err(error) = plan.take(change, job) {
                 plan.problems.push(error.to_string());
@@ -93,6 +104,7 @@ impl Plan {
             }
             Action::Module { name } if kernel::is_module(name) => drop(self.modules.insert(name.clone())),
             Action::Module { name } => return Err(other(name, "is no name of a module")),
+            Action::Edit(edit) => drop(self.edits.insert(edit.clone(), configuration::look(edit)?)),
             Action::FileCapabilities { path, capabilities } => {
                 self.carry(path.as_ref(), capabilities, job)?
             }
@@ -194,7 +206,7 @@ impl Plan {
     pub fn lines(&self, job: &Job<'_>) -> Vec<String> {
         let changes = job.changes;
         let mut lines = Vec::new();
-        if !job.selection.only_capabilities {
+        if job.selection.part == Part::All {
             if !accounts::has_group(&changes.group) {
                 lines.push(format!("+ group {}", changes.group));
             }
@@ -205,6 +217,8 @@ impl Plan {
         let joins = self.joins.iter().filter(|group| !accounts::is_member(&changes.user, group));
         lines.extend(joins.map(|group| format!("+ {} in group {group}", changes.user)));
         lines.extend(self.paths.iter().filter_map(|(path, (hold, facts))| line(path, hold, facts.as_ref())));
+        let edits = self.edits.iter().filter(|(_, done)| !**done);
+        lines.extend(edits.map(|(edit, _)| configuration::line(edit)));
         for (name, value) in &self.sysctls {
             let now = kernel::value(name).unwrap_or_default();
             if now != kernel::plain(value) {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nrtrace_profiles::RawText;
+use nrtrace_profiles::edit::Edit;
 use nrtrace_profiles::version::Format;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,16 @@ pub struct KeptPath {
     pub made: Option<(u64, u64)>,
 }
 
+/// A line of a configuration file that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptEdit {
+    /// What is changed.
+    pub edit: Edit,
+    /// Whether it was so before, and who wants it.
+    #[serde(flatten)]
+    pub kept: Kept<Present, ()>,
+}
+
 /// Everything that is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,6 +96,9 @@ pub struct State {
     pub sysctls: BTreeMap<String, Kept<String, String>>,
     /// Modules, by name.
     pub modules: BTreeMap<String, Kept<Present, ()>>,
+    /// Lines of configuration files.
+    #[serde(default)]
+    pub edits: Vec<KeptEdit>,
 }
 
 impl Default for State {
@@ -97,6 +111,7 @@ impl Default for State {
             members: BTreeMap::new(),
             sysctls: BTreeMap::new(),
             modules: BTreeMap::new(),
+            edits: Vec::new(),
         }
     }
 }
@@ -135,7 +150,8 @@ impl State {
         }
         let paths = self.paths.values().flat_map(|path| of(&path.kept));
         let accounts = self.groups.values().chain(self.users.values()).chain(self.members.values());
-        let others = accounts.chain(self.modules.values()).flat_map(of);
+        let edits = self.edits.iter().map(|kept| &kept.kept);
+        let others = accounts.chain(self.modules.values()).chain(edits).flat_map(of);
         paths.chain(others).chain(self.sysctls.values().flat_map(of)).cloned().collect()
     }
 }

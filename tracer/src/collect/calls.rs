@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use nrtrace_profiles::calls::{self, Row};
 
+use crate::seccomp::arch::Compat;
+
 /// The system calls, by number.
 #[derive(Debug, Default)]
 pub struct Calls {
@@ -47,10 +49,7 @@ fn describe(nr: i32, compat: bool) -> (Arc<str>, &'static Row) {
 
 fn name(number: usize, compat: bool) -> Option<&'static str> {
     if compat {
-        #[cfg(target_arch = "x86_64")]
-        return syscalls::x86::Sysno::new(number).map(|call| call.name());
-        #[cfg(not(target_arch = "x86_64"))]
-        return None;
+        return Compat::new(number).map(|call| call.name());
     }
     syscalls::Sysno::new(number).map(|call| call.name())
 }

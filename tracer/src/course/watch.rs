@@ -231,11 +231,9 @@ impl Watch {
     fn greet(&mut self, tree: Tree<'_>) -> Option<Turn> {
         let Stage::Greeting { asking, times } = &mut self.stage else { return None };
         let (answers, times) = (asking.answers()?, *times);
-        let Greets::As(wanted) = &self.course.greets else {
-            self.greetings = answers.into_iter().map(|answer| answer.greeting).collect();
-            return self.over(Verdict::Lived);
-        };
-        let is_met = |wanted: &&Greeting| answers.iter().any(|answer| answer.greeting == **wanted);
+        self.greetings = answers.iter().map(|answer| answer.greeting.clone()).collect();
+        let Greets::As(wanted) = &self.course.greets else { return self.over(Verdict::Lived) };
+        let is_met = |wanted: &&Greeting| answers.iter().any(|answer| wanted.is_met_by(&answer.greeting));
         let Some(wanted) = wanted.iter().find(|wanted| !is_met(wanted)).cloned() else {
             return self.over(Verdict::Lived);
         };

@@ -69,7 +69,7 @@ impl Probe {
         }
         // SAFETY: the descriptor is new and belongs to nobody else.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-        match self.set_mark(fd.as_fd(), state, origin)? {
+        match self.set_mark(fd.as_fd(), state, origin) {
             Ok(()) => Ok(Adopted::New),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ESRCH | libc::ENOENT)) => {
                 Ok(Adopted::NotNew)

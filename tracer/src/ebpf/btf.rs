@@ -18,6 +18,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -111,6 +112,23 @@ impl<'a> Types<'a> {
             id = target;
         }
         (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Size in bytes of a structure or union.
+    pub fn size(&self, structure: &str) -> Option<u32> {
+        let id = *self.structures.get(structure.as_bytes())?;
+        word(self.types, *self.records.get(id as usize)? + 8)
+    }
+
+    /// Which parameter of a function has this name.
+    pub fn parameter(&self, function: &str, parameter: &str) -> Option<u32> {
+        let is_it =
+            |record: &Record| record.kind == KIND_FUNC && self.name(record.name) == function.as_bytes();
+        let found = self.records.iter().skip(1).filter_map(|at| self.record_at(*at)).find(is_it)?;
+        let signature = self.record_at(*self.records.get(found.target as usize)?)?;
+        let name = |index: usize| word(self.types, signature.rest + index * 8).map(|name| self.name(name));
+        let index = (0..signature.count).find(|index| name(*index) == Some(parameter.as_bytes()))?;
+        u32::try_from(index).ok()
     }
 
     /// Offset in bits and type of a member.

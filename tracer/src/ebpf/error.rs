@@ -78,9 +78,26 @@ pub enum Error {
     /// Neither way to see capability checks works.
     #[error(
         "this kernel lets no eBPF program see capability checks: it has no cap_capable tracepoint (Linux 6.14), and \
-         attaching to the function failed: {0}; use a newer kernel, or one with BPF trampolines"
+         attaching to the function failed, by a trampoline ({functions}) and by a kprobe ({kprobes}); use a newer \
+         kernel, or one with either"
     )]
-    NoHook(#[source] Box<Error>),
+    NoHook {
+        /// Why the function is not watched by a trampoline.
+        functions: Box<Error>,
+        /// Why not by a kprobe.
+        kprobes: Box<Error>,
+    },
+    /// Functions cannot be watched by kprobes.
+    #[error("no kprobe on capability checks: {source}; use a kernel built with CONFIG_KPROBE_EVENTS")]
+    NoKprobe {
+        /// Why not.
+        source: io::Error,
+    },
+    /// The portable probe cannot tell what system call it is in.
+    #[error(
+        "cannot find the registers of system calls on this kernel's stacks; please report the kernel's version"
+    )]
+    NoRegisters,
     /// The object lacks something the loader expects.
     #[error("the probe's object has no {0}; rebuild it with `cargo xtask build-ebpf`")]
     Missing(&'static str),
@@ -104,7 +121,9 @@ impl Error {
                 ProgramError::LoadError { verifier_log, .. } => Some(verifier_log.to_string()),
                 _ => None,
             },
-            Self::NoHook(source) => source.verifier_log(),
+            Self::NoHook { functions, kprobes } => {
+                kprobes.verifier_log().or_else(|| functions.verifier_log())
+            }
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! What the probe must be told about the running kernel.
 
-use nrtrace_ebpf::layout::{ABSENT, MEMBERS, Registers};
+use nrtrace_ebpf::layout::{ABSENT, MEMBERS, Registers, WORDS_OF_REGISTERS};
 
 use super::Error;
 use super::btf::Types;
@@ -32,6 +32,10 @@ mod machine {
     pub const COMPAT_WORD: &str = "thread_info.status";
     /// `TS_COMPAT` of `arch/x86/include/asm/thread_info.h`.
     pub const COMPAT_MASK: u32 = 2;
+    /// Arguments of a function of the kernel, as of any other by the ABI.
+    pub const FUNCTION: [&str; 4] = ["di", "si", "dx", "cx"];
+    /// Its result.
+    pub const RESULT: &str = "ax";
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -43,6 +47,8 @@ mod machine {
     pub const COMPAT_WORD: &str = "thread_info.flags";
     /// `_TIF_32BIT` of `arch/arm64/include/asm/thread_info.h`.
     pub const COMPAT_MASK: u32 = 1 << 22;
+    pub const FUNCTION: [&str; 4] = ["regs"; 4];
+    pub const RESULT: &str = "regs";
 }
 
 /// Where the registers of a system call are.
@@ -52,32 +58,56 @@ mod machine {
 pub fn registers(types: &Types<'_>) -> Result<Registers, Error> {
     let offset =
         |structure, member| types.offset(structure, member).ok_or(Error::MissingMember { structure, member });
-    let all = |names: [&'static str; 6]| -> Result<[u32; 6], Error> {
-        let mut offsets = [0; 6];
-        for (index, (to, name)) in offsets.iter_mut().zip(names).enumerate() {
-            *to = offset("pt_regs", name)? + if machine::INDEXED { index as u32 * 8 } else { 0 };
+    fn all<const N: usize>(types: &Types<'_>, names: [&'static str; N]) -> Result<[u32; N], Error> {
+        let mut offsets = [0; N];
+        for (index, (to, member)) in offsets.iter_mut().zip(names).enumerate() {
+            let structure = "pt_regs";
+            let start = types.offset(structure, member).ok_or(Error::MissingMember { structure, member })?;
+            *to = start + if machine::INDEXED { index as u32 * 8 } else { 0 };
         }
         Ok(offsets)
-    };
+    }
     Ok(Registers {
         number: offset("pt_regs", machine::NUMBER)?,
-        args: all(machine::ARGS)?,
-        compat_args: all(machine::COMPAT_ARGS)?,
+        args: all(types, machine::ARGS)?,
+        compat_args: all(types, machine::COMPAT_ARGS)?,
         compat_word: offset("task_struct", machine::COMPAT_WORD)?,
         compat_mask: machine::COMPAT_MASK,
+        function: all(types, machine::FUNCTION)?,
+        result: offset("pt_regs", machine::RESULT)?,
     })
 }
 
 /// The registers as the words the probe holds.
-pub fn words(registers: &Registers) -> [u32; 15] {
-    let Registers { number, args, compat_args, compat_word, compat_mask } = registers;
-    let mut words = [0; 15];
+pub fn words(registers: &Registers) -> [u32; WORDS_OF_REGISTERS] {
+    let Registers { number, args, compat_args, compat_word, compat_mask, function, result } = registers;
+    let mut words = [0; WORDS_OF_REGISTERS];
     words[0] = *number;
     words[1..7].copy_from_slice(args);
     words[7..13].copy_from_slice(compat_args);
     words[13] = *compat_word;
     words[14] = *compat_mask;
+    words[15..19].copy_from_slice(function);
+    words[19] = *result;
     words
+}
+
+/// Which argument of `capable_wrt_inode_uidgid` the inode is; the second one where the type information tells of no
+/// functions.
+pub fn inode_argument(types: &Types<'_>) -> u32 {
+    types.parameter("capable_wrt_inode_uidgid", "inode").unwrap_or(1)
+}
+
+/// How far into a task's stack its registers may be: they end where the stack does, but for what some kernels leave free
+/// there.
+pub fn distances(types: &Types<'_>) -> Vec<u64> {
+    const PAGE: u32 = 4096;
+    const LEFT_FREE: [u32; 2] = [0, 16];
+    let Some(registers) = types.size("pt_regs") else { return Vec::new() };
+    let told = types.size("thread_union");
+    let stacks = told.into_iter().chain([4, 8, 2, 16, 32].map(|pages| pages * PAGE));
+    let all = stacks.flat_map(|stack| LEFT_FREE.map(|free| stack.checked_sub(registers + free)));
+    all.flatten().map(u64::from).collect()
 }
 
 /// First and last-plus-one address of the kernel function that accounts for overcommitted memory; zeros where

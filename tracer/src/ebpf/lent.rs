@@ -6,25 +6,24 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::Program;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nrtrace_ebpf::layout::{Mark, WAITING};
 use serde::{Deserialize, Serialize};
 
-use super::probe::{count_lost, map_error};
+use super::marks::{Inherited, Marks};
+use super::probe::{KPROBES, count_lost, map_error};
 use super::{Error, Hooks, Lost, Options, Probe, sys};
 use crate::collect::symbols;
 use crate::launch;
 use crate::session::Source;
 
-/// The program that is run once, when the probe is loaded, and attached to nothing.
-const LEVEL: &str = "pid_level";
-
 /// A probe that is loaded, and attached to nothing.
 #[derive(Debug)]
 pub struct Kept {
-    programs: Vec<OwnedFd>,
+    programs: Vec<(OwnedFd, Option<usize>)>,
     records: OwnedFd,
-    marks: OwnedFd,
+    marks: Marks,
     lost: OwnedFd,
     symbols: Option<OwnedFd>,
     hooks: Hooks,
@@ -34,9 +33,12 @@ pub struct Kept {
 /// The same as descriptors that a process inherits, by their numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Numbers {
-    programs: Vec<RawFd>,
+    /// With its number in [`KPROBES`], for one of these.
+    programs: Vec<(RawFd, Option<usize>)>,
+    /// The kind of these.
+    kprobe_kind: u32,
     records: RawFd,
-    marks: RawFd,
+    marks: Inherited,
     lost: RawFd,
     symbols: Option<RawFd>,
     hooks: Hooks,
@@ -54,20 +56,22 @@ impl Kept {
         let failed = |map: &'static str| {
             move |source: io::Error| Error::Map { action: "pass on the descriptor of", map, source }
         };
-        let map = |name: &'static str| -> Result<OwnedFd, Error> {
-            let map = probe.ebpf.map(name).ok_or(Error::Missing(name))?;
-            let (Map::Unsupported(data) | Map::PerCpuArray(data)) = map else {
-                return Err(Error::Missing(name));
-            };
-            data.fd().as_fd().try_clone_to_owned().map_err(failed(name))
+        let Some(Map::PerCpuArray(lost)) = probe.ebpf.map("LOST") else {
+            return Err(Error::Missing("map LOST"));
         };
-        let loaded = probe.ebpf.programs().filter(|(name, _)| *name != LEVEL);
-        let programs = loaded.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
+        let lost = lost.fd().as_fd().try_clone_to_owned().map_err(failed("LOST"))?;
+        // Those on no tracepoint are run when the probe is loaded, or to mark a task.
+        let loaded =
+            probe.ebpf.programs().filter(|(_, program)| !matches!(program, Program::RawTracePoint(_)));
+        let programs = loaded.filter_map(|(name, program)| {
+            let kprobe = KPROBES.iter().position(|(known, _)| *known == name);
+            Some((program.fd().ok()?.as_fd().try_clone_to_owned().ok()?, kprobe))
+        });
         Ok(Self {
             programs: programs.collect(),
             records: probe.records.as_fd().try_clone_to_owned().map_err(failed("RECORDS"))?,
-            marks: map("MARKS")?,
-            lost: map("LOST")?,
+            marks: Marks::of(&probe.ebpf)?,
+            lost,
             symbols: written(&symbols::written()).ok(),
             hooks: probe.hooks(),
             level: probe.level,
@@ -77,9 +81,10 @@ impl Kept {
     /// For a process that inherits the descriptors, so many pid namespaces deeper than this one.
     pub fn numbers(&self, deeper: u32) -> Numbers {
         Numbers {
-            programs: self.programs.iter().map(AsRawFd::as_raw_fd).collect(),
+            programs: self.programs.iter().map(|(program, kprobe)| (program.as_raw_fd(), *kprobe)).collect(),
+            kprobe_kind: sys::kprobe_kind().unwrap_or(0),
             records: self.records.as_raw_fd(),
-            marks: self.marks.as_raw_fd(),
+            marks: self.marks.numbers(),
             lost: self.lost.as_raw_fd(),
             symbols: self.symbols.as_ref().map(AsRawFd::as_raw_fd),
             hooks: self.hooks,
@@ -99,8 +104,9 @@ impl Numbers {
     pub fn all(&self) -> Vec<RawFd> {
         self.programs
             .iter()
-            .copied()
-            .chain([self.records, self.marks, self.lost])
+            .map(|(program, _)| *program)
+            .chain([self.records, self.lost])
+            .chain(self.marks.all().iter().copied())
             .chain(self.symbols)
             .collect()
     }
@@ -109,7 +115,7 @@ impl Numbers {
 /// A probe that was loaded by another process, attached for one run. Dropping it detaches it.
 pub struct Lent {
     records: RingBuf<MapData>,
-    marks: OwnedFd,
+    marks: Marks,
     lost: PerCpuArray<MapData, u64>,
     before: Lost,
     hooks: Hooks,
@@ -133,14 +139,19 @@ impl Lent {
         if let Some(number) = numbers.symbols {
             symbols::preset(File::from(owned(number)));
         }
-        let attach = |number: &RawFd| {
+        let attach = |(number, kprobe): &(RawFd, Option<usize>)| {
             let failed =
                 |source| Error::Map { action: "attach a program that fills", map: "RECORDS", source };
-            sys::attach(owned(*number).as_fd()).map_err(failed)
+            let program = owned(*number);
+            match kprobe.and_then(|index| KPROBES.get(index)) {
+                Some((_, kprobe)) => sys::attach_kprobe(program.as_fd(), *kprobe, numbers.kprobe_kind),
+                None => sys::attach(program.as_fd()),
+            }
+            .map_err(failed)
         };
         let mut lent = Self {
             records,
-            marks: owned(numbers.marks),
+            marks: Marks::inherited(&numbers.marks).ok_or(Error::Missing("map MARKS"))?,
             before: Lost::default(),
             lost,
             hooks: numbers.hooks,
@@ -162,11 +173,11 @@ impl Lent {
 impl Source for Lent {
     fn watch(&mut self, child: BorrowedFd<'_>) -> Result<(), launch::Error> {
         let mark = Mark { state: WAITING, level: self.level, ..Mark::default() };
-        sys::set_mark(self.marks.as_fd(), child, &mark).map_err(launch::Error::source)
+        self.marks.set(child, &mark).map_err(launch::Error::source)
     }
 
     fn watches(&self, _pid: i32, pidfd: BorrowedFd<'_>) -> bool {
-        sys::has_mark(self.marks.as_fd(), pidfd)
+        self.marks.has(pidfd)
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {

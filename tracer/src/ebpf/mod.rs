@@ -3,11 +3,11 @@
 //! ```text
 //! /sys/kernel/btf/vmlinux ─▶ btf, layout ─┐
 //!            table of system calls ─▶ table ─┼─▶ probe ─▶ kernel
-//!              nrtrace-probe.bpf.o (committed) ─┘     ◀── records
+//!             nrtrace-probe*.bpf.o (committed) ─┘     ◀── records
 //! ```
 //!
-//! The probe is a committed object; `cargo xtask build-ebpf` makes it from the package `nrtrace-ebpf`, whose
-//! `src/probe/main.rs` tells how it works. Loading it takes BTF, CAP_BPF and CAP_PERFMON. What it can attach to is
+//! The probe is a committed object, and another one for kernels that lack what the first one takes (before Linux 5.17);
+//! `cargo xtask build-ebpf` makes both from the package `nrtrace-ebpf`, whose `src/probe/main.rs` tells how they work. Loading it takes BTF, CAP_BPF and CAP_PERFMON. What it can attach to is
 //! found by trying, not from the kernel's version.
 
 mod attach;
@@ -15,6 +15,7 @@ mod btf;
 mod error;
 mod layout;
 mod lent;
+mod marks;
 mod probe;
 mod support;
 pub(crate) mod sys;

@@ -1,22 +1,40 @@
 //! The loaded probe.
 
 use std::borrow::Borrow;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{fs, io};
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::raw_trace_point::RawTracePoint;
-use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, RawTracePointRunOptions, TestRun};
+use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePointRunOptions, TestRun};
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
 use nrtrace_profiles::event::Record;
 
 use super::btf::{Types, VMLINUX};
+use super::marks::{self, Marks};
+use super::sys::Kprobe;
 use super::{Error, layout, support, sys, table};
 
 /// The programs, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
+/// The same for kernels without `bpf_loop`, task storage, or types of the current task.
+static PORTABLE: &[u8] = aya::include_bytes_aligned!("nrtrace-probe-portable.bpf.o");
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// What takes the least time.
+    Current,
+    /// What takes the least of the kernel.
+    Portable,
+}
+
+impl Variant {
+    /// In the order they are tried.
+    pub(super) const ALL: [Self; 2] = [Self::Current, Self::Portable];
+}
 
 /// How the probe is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +52,14 @@ impl Default for Options {
         Self { record: Record::Calls, buffer: 8 << 20, attach: false }
     }
 }
+
+/// The programs on functions that need no trampolines; what is at a return first, so that it finds nothing half begun.
+pub(super) const KPROBES: [(&str, Kprobe); 4] = [
+    ("cap_capable_answered", Kprobe { function: c"cap_capable", returns: true }),
+    ("cap_capable_asked", Kprobe { function: c"cap_capable", returns: false }),
+    ("inode_capable_answered", Kprobe { function: c"capable_wrt_inode_uidgid", returns: true }),
+    ("inode_capable_asked", Kprobe { function: c"capable_wrt_inode_uidgid", returns: false }),
+];
 
 /// Records that were written but found no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +86,8 @@ pub enum Hooks {
     Tracepoint,
     /// The functions `cap_capable` and `capable_wrt_inode_uidgid` themselves.
     Functions,
+    /// The same, where there are no BPF trampolines.
+    Kprobes,
 }
 
 impl Hooks {
@@ -68,6 +96,7 @@ impl Hooks {
         match self {
             Self::Tracepoint => "tracepoint cap_capable",
             Self::Functions => "functions cap_capable and capable_wrt_inode_uidgid (fentry, fexit)",
+            Self::Kprobes => "functions cap_capable and capable_wrt_inode_uidgid (kprobe, kretprobe)",
         }
     }
 }
@@ -77,6 +106,9 @@ pub struct Probe {
     pub(super) ebpf: Ebpf,
     pub(super) btf: Btf,
     pub(super) records: RingBuf<MapData>,
+    pub(super) marks: Marks,
+    /// What attaches programs to functions without trampolines.
+    _kprobes: Vec<OwnedFd>,
     hooks: Hooks,
     /// Depth of this process's pid namespace.
     pub(super) level: u32,
@@ -91,9 +123,18 @@ impl Probe {
     /// When permission, type information or a hook is missing, or the kernel refuses a program; the message says
     /// what to do.
     pub fn load(options: &Options) -> Result<Self, Error> {
-        let mut loaded = Loaded::new(options.buffer, options.attach)?;
+        // Whatever else the kernel refuses in the first one, it would refuse in the second.
+        match Self::load_variant(options, Variant::Current) {
+            Err(Error::Object(_) | Error::Program { .. }) => Self::load_variant(options, Variant::Portable),
+            done => done,
+        }
+    }
+
+    fn load_variant(options: &Options, variant: Variant) -> Result<Self, Error> {
+        let mut loaded = Loaded::new(options.buffer, options.attach, variant)?;
         let level = loaded.pid_level()?;
         loaded.fill_table()?;
+        let marks = Marks::of(&loaded.ebpf)?;
         let hooks = loaded.attach_hooks()?;
         if options.record == Record::Calls {
             loaded.tracepoint("sys_exit")?;
@@ -101,10 +142,10 @@ impl Probe {
         for name in ["sched_process_exec", "sched_process_exit", "task_newtask"] {
             loaded.tracepoint(name)?;
         }
-        let Loaded { mut ebpf, btf } = loaded;
+        let Loaded { mut ebpf, btf, kprobes } = loaded;
         let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
         let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
-        Ok(Self { ebpf, btf, records, hooks, level, expecting: false })
+        Ok(Self { ebpf, btf, records, marks, _kprobes: kprobes, hooks, level, expecting: false })
     }
 
     /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
@@ -125,33 +166,21 @@ impl Probe {
     }
 
     fn mark(&mut self, child: BorrowedFd<'_>, state: u32) -> Result<(), Error> {
-        self.set_mark(child, state, 0)?.map_err(|source| Error::Map {
+        self.set_mark(child, state, 0).map_err(|source| Error::Map {
             action: "mark the program's process in",
             map: "MARKS",
             source,
         })
     }
 
-    /// Marks the task behind a pidfd; the inner result is the kernel's.
-    pub(super) fn set_mark(
-        &self,
-        task: BorrowedFd<'_>,
-        state: u32,
-        origin: u32,
-    ) -> Result<io::Result<()>, Error> {
-        let Some(Map::Unsupported(marks)) = self.ebpf.map("MARKS") else {
-            return Err(Error::Missing("map MARKS"));
-        };
-        let mark = Mark { state, level: self.level, origin, ..Mark::default() };
-        Ok(sys::set_mark(marks.fd().as_fd(), task, &mark))
+    /// Marks the task behind a pidfd.
+    pub(super) fn set_mark(&self, task: BorrowedFd<'_>, state: u32, origin: u32) -> io::Result<()> {
+        self.marks.set(task, &Mark { state, level: self.level, origin, ..Mark::default() })
     }
 
     /// Whether the process behind a pidfd is marked: it was watched, or descends from what was.
     pub fn watches(&self, process: BorrowedFd<'_>) -> bool {
-        match self.ebpf.map("MARKS") {
-            Some(Map::Unsupported(marks)) => sys::has_mark(marks.fd().as_fd(), process),
-            _ => false,
-        }
+        self.marks.has(process)
     }
 
     /// The ring buffer, for epoll(7). It becomes readable only when much has gathered: call [`Probe::drain`] every
@@ -195,19 +224,21 @@ pub(super) fn count_lost<T: Borrow<MapData>>(counters: &PerCpuArray<T, u64>) -> 
 pub(super) struct Loaded {
     ebpf: Ebpf,
     btf: Btf,
+    kprobes: Vec<OwnedFd>,
 }
 
 impl Loaded {
     /// Makes the maps, with a ring buffer of `buffer` bytes; with `attach`, for what already runs.
-    pub(super) fn new(buffer: usize, attach: bool) -> Result<Self, Error> {
+    pub(super) fn new(buffer: usize, attach: bool, variant: Variant) -> Result<Self, Error> {
         let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
         let types = Types::parse(&vmlinux)?;
         let members = layout::members(&types)?;
         let registers = layout::words(&layout::registers(&types)?);
         let accounting = layout::accounting(&fs::read_to_string("/proc/kallsyms").unwrap_or_default());
         let btf = Btf::parse(&vmlinux, Endianness::default())?;
-        let attaching = u32::from(attach);
+        let (attaching, inode_argument) = (u32::from(attach), layout::inode_argument(&types));
         let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
+        let object = if variant == Variant::Current { OBJECT } else { PORTABLE };
         let ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .allow_unsupported_maps()
@@ -216,12 +247,27 @@ impl Loaded {
             .override_global("REGISTERS", registers.as_slice(), true)
             .override_global("ACCOUNTING", accounting.as_slice(), true)
             .override_global("ATTACHING", &attaching, true)
-            .load(OBJECT)
+            .override_global("INODE_ARGUMENT", &inode_argument, true)
+            .load(object)
             .map_err(|error| {
                 let why = is_permission(&error).then(support::why_not_permitted).flatten();
                 why.unwrap_or_else(|| Error::Object(Box::new(error)))
             })?;
-        Ok(Self { ebpf, btf })
+        let mut this = Self { ebpf, btf, kprobes: Vec::new() };
+        if variant == Variant::Portable {
+            this.find_places(&layout::distances(&types))?;
+        }
+        Ok(this)
+    }
+
+    /// Loads what only the portable probe has.
+    fn find_places(&mut self, distances: &[u64]) -> Result<(), Error> {
+        for name in ["number_at", "task_of"] {
+            let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
+            program.load().map_err(|error| refused(name, error))?;
+        }
+        marks::find_registers(&mut self.ebpf, distances)?;
+        self.tracepoint("sched_process_free")
     }
 
     /// Tells the probe the numbers of the system calls.
@@ -237,12 +283,18 @@ impl Loaded {
             Err(Error::NoTracepoint(_)) => {}
             Err(error) => return Err(error),
         }
-        match self.functions() {
-            Ok(()) => Ok(Hooks::Functions),
-            Err(error @ (Error::Program { .. } | Error::Forbidden { .. })) => {
-                Err(Error::NoHook(Box::new(error)))
-            }
-            Err(error) => Err(error),
+        let functions = match self.functions() {
+            Ok(()) => return Ok(Hooks::Functions),
+            Err(error @ (Error::Program { .. } | Error::Forbidden { .. })) => error,
+            Err(error) => return Err(error),
+        };
+        // One of them may be attached already, and would tell everything twice.
+        for name in ["cap_capable_exit", "inode_capable_exit"] {
+            let _ = program::<FExit>(&mut self.ebpf, name).map(FExit::unload);
+        }
+        match self.kprobes() {
+            Ok(()) => Ok(Hooks::Kprobes),
+            Err(kprobes) => Err(Error::NoHook { functions: Box::new(functions), kprobes: Box::new(kprobes) }),
         }
     }
 
@@ -253,7 +305,7 @@ impl Loaded {
 
     /// Loads and attaches the programs on functions.
     pub(super) fn functions(&mut self) -> Result<(), Error> {
-        let Self { ebpf, btf } = self;
+        let Self { ebpf, btf, .. } = self;
         for (name, function) in
             [("cap_capable_exit", "cap_capable"), ("inode_capable_exit", "capable_wrt_inode_uidgid")]
         {
@@ -267,6 +319,19 @@ impl Loaded {
         let program: &mut FEntry = program(ebpf, name)?;
         let loaded = program.load("capable_wrt_inode_uidgid", btf);
         loaded.and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
+        Ok(())
+    }
+
+    /// Loads the programs that need no trampolines, and attaches them to the functions.
+    pub(super) fn kprobes(&mut self) -> Result<(), Error> {
+        let failed = |source| Error::NoKprobe { source };
+        let kind = sys::kprobe_kind().map_err(failed)?;
+        for (name, probe) in KPROBES {
+            let program: &mut KProbe = program(&mut self.ebpf, name)?;
+            program.load().map_err(|error| refused(name, error))?;
+            let fd = program.fd().map_err(|error| refused(name, error))?;
+            self.kprobes.push(sys::attach_kprobe(fd.as_fd(), probe, kind).map_err(failed)?);
+        }
         Ok(())
     }
 
@@ -336,4 +401,34 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+
+    #[test]
+    fn both_variants_mark_a_process_once() {
+        for variant in Variant::ALL {
+            let probe = Probe::load_variant(&Options::default(), variant);
+            let mut probe =
+                probe.unwrap_or_else(|error| panic!("{variant:?}: {error}: {:?}", error.verifier_log()));
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            // SAFETY: a plain system call; the result is checked.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+            assert!(fd >= 0);
+            // SAFETY: the descriptor is new and belongs to nobody else.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+            assert!(!probe.watches(pidfd.as_fd()), "{variant:?}");
+            probe.watch(pidfd.as_fd()).unwrap();
+            assert!(probe.watches(pidfd.as_fd()), "{variant:?}");
+            let twice = probe.set_mark(pidfd.as_fd(), TRACED, 0).unwrap_err();
+            assert_eq!(twice.raw_os_error(), Some(libc::EEXIST), "{variant:?}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(!probe.watches(pidfd.as_fd()), "{variant:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use nrtrace_profiles::Capability;
 
 use super::Error;
 use super::btf::VMLINUX;
-use super::probe::Loaded;
+use super::probe::{Loaded, Variant};
 use crate::status::Status;
 
 /// Something the probe needs or can use.
@@ -36,13 +36,14 @@ pub fn support() -> Vec<Feature> {
         capability(Capability::BPF, "load eBPF programs"),
         capability(Capability::PERFMON, "attach them, and read kernel memory"),
     ];
-    let hooks: [(&str, &str, Attach); 4] = [
+    let hooks: [(&str, &str, Attach); 5] = [
         ("tp_btf/cap_capable", "capability checks (Linux 6.14)", |probe| probe.tracepoint("cap_capable")),
         ("fexit/cap_capable", "capability checks where the tracepoint is missing", Loaded::functions),
+        ("kprobe/cap_capable", "the same where there are no BPF trampolines", Loaded::kprobes),
         ("tp_btf/sys_exit", "calls and their results (--record calls)", |probe| probe.tracepoint("sys_exit")),
         ("tp_btf/task_newtask", "following children and threads", |probe| probe.tracepoint("task_newtask")),
     ];
-    match Loaded::new(1 << 16, false) {
+    match best() {
         Ok(mut probe) => features.extend(hooks.map(|(name, purpose, attach)| Feature {
             name,
             purpose,
@@ -55,6 +56,19 @@ pub fn support() -> Vec<Feature> {
         })),
     }
     features
+}
+
+/// The variant of the probe that works here, with its maps made.
+fn best() -> Result<Loaded, Error> {
+    let mut best = Err(Error::Missing("variant"));
+    for variant in Variant::ALL {
+        best = Loaded::new(1 << 16, false, variant);
+        let mut tried = Loaded::new(1 << 16, false, variant);
+        if tried.as_mut().is_ok_and(|probe| probe.tracepoint("sys_exit").is_ok()) {
+            return best;
+        }
+    }
+    best
 }
 
 /// Whether this process has a capability, or CAP_SYS_ADMIN, which stands for both that the probe needs.

@@ -195,7 +195,8 @@ impl Engine {
     fn seccomp(&mut self, stopped: Stopped) -> Result<(), Died> {
         let info = stopped.syscall()?;
         if info.op != sys::OP_SECCOMP || info.ret_data() != MARK {
-            refuse(&stopped)?;
+            // As the kernel would have without this tracer: a filter of the tracee itself asked for one (seccomp(2)).
+            stopped.refuse_call()?;
         } else {
             self.entered(&stopped, &info)?;
         }
@@ -390,13 +391,4 @@ fn outcome(result: i64) -> u8 {
             }
             _ => WHEN_FAILED,
         }
-}
-
-/// Answers a call as the kernel would have without this tracer: a filter of the tracee itself asked for a tracer,
-/// and there is none (`ENOSYS`, seccomp(2)).
-fn refuse(stopped: &Stopped) -> Result<(), Died> {
-    stopped.edit_registers(|regs| {
-        regs.orig_rax = u64::MAX;
-        regs.rax = -i64::from(libc::ENOSYS) as u64;
-    })
 }

@@ -69,9 +69,7 @@ impl Fixup {
 
     fn set(&self, stopped: &Stopped) -> Result<(), Died> {
         match *self {
-            Self::Register { compat, value } => stopped.edit_registers(|regs| {
-                *if compat { &mut regs.rbx } else { &mut regs.rdi } = value;
-            }),
+            Self::Register { compat, value } => stopped.set_first_argument(compat, value),
             // Read-only flags stay as they are: the child goes its way untraced.
             Self::Memory { address, value } => {
                 let _ = stopped.write_memory(address, &value.to_ne_bytes());

@@ -30,6 +30,7 @@ mod judge;
 mod memory;
 mod nearness;
 mod process;
+mod registers;
 mod ring;
 pub(crate) mod socket;
 mod support;

@@ -66,7 +66,8 @@ impl SyscallInfo {
     }
 }
 
-fn request(request: c_long, tid: pid_t, addr: usize, data: usize) -> io::Result<c_long> {
+/// ptrace(2).
+pub fn request(request: c_long, tid: pid_t, addr: usize, data: usize) -> io::Result<c_long> {
     // SAFETY: the callers pass, where the request reads or writes memory, a pointer to a live value of its type.
     match unsafe { libc::syscall(libc::SYS_ptrace, request, tid as c_long, addr, data) } {
         -1 => Err(io::Error::last_os_error()),
@@ -101,19 +102,6 @@ pub fn syscall_info(tid: pid_t) -> io::Result<SyscallInfo> {
     let mut info = SyscallInfo::default();
     request(PTRACE_GET_SYSCALL_INFO, tid, size_of::<SyscallInfo>(), &raw mut info as usize)?;
     Ok(info)
-}
-
-/// `PTRACE_GETREGS`.
-pub fn registers(tid: pid_t) -> io::Result<libc::user_regs_struct> {
-    // SAFETY: the structure consists of integers, for which zero is a value.
-    let mut regs: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    request(libc::PTRACE_GETREGS as c_long, tid, 0, &raw mut regs as usize)?;
-    Ok(regs)
-}
-
-/// `PTRACE_SETREGS`.
-pub fn set_registers(tid: pid_t, regs: &libc::user_regs_struct) -> io::Result<()> {
-    request(libc::PTRACE_SETREGS as c_long, tid, 0, std::ptr::from_ref(regs) as usize).map(drop)
 }
 
 /// Waits for any child or tracee; with `block` false, `None` when none has news.

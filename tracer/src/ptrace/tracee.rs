@@ -4,6 +4,7 @@ use std::io;
 
 use libc::{c_int, c_long, pid_t};
 
+use super::registers;
 use super::sys::{self, SyscallInfo};
 
 /// The tracee is gone: somebody killed it while it was stopped. wait(2) will bring its status.
@@ -122,14 +123,20 @@ impl Stopped {
         sys::event_message(self.tid).map(|message| message as pid_t).map_err(|_| Died)
     }
 
-    /// Changes registers.
+    /// Changes the first argument of the call it is about to make; of a 32-bit one with `compat`.
     ///
     /// # Errors
     /// [`Died`] when it no longer exists.
-    pub fn edit_registers(&self, edit: impl FnOnce(&mut libc::user_regs_struct)) -> Result<(), Died> {
-        let mut regs = sys::registers(self.tid).map_err(|_| Died)?;
-        edit(&mut regs);
-        sys::set_registers(self.tid, &regs).map_err(|_| Died)
+    pub fn set_first_argument(&self, compat: bool, value: u64) -> Result<(), Died> {
+        registers::set_first_argument(self.tid, compat, value).map_err(|_| Died)
+    }
+
+    /// Leaves out the call it is about to make, which fails with `ENOSYS`.
+    ///
+    /// # Errors
+    /// [`Died`] when it no longer exists.
+    pub fn refuse_call(&self) -> Result<(), Died> {
+        registers::refuse(self.tid).map_err(|_| Died)
     }
 
     /// Overwrites memory.

@@ -311,7 +311,6 @@ fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> R
     }
     let text = |format: Format| format.emit(profile, &grants).text;
     let on_file = grants.on_file && !grants.capabilities.is_empty();
-    let file_capabilities = on_file.then(|| Changes::of(profile, &grants));
     let elsewhere = without(profile, &on_shares);
     let artefacts = Artefacts {
         sysusers: &text(Format::Sysusers),
@@ -319,7 +318,8 @@ fn prepare(request: &Request, shares: &Shares, group: Result<&Group, &str>) -> R
         unit: &unit_of(request, &text(Format::SystemdDropIn)),
         sysctl: &text(Format::Sysctl),
         modules: &text(Format::ModulesLoad),
-        file_capabilities: file_capabilities.as_ref(),
+        changes: &Changes::of(profile, &grants),
+        on_file,
     };
     let applied = apply::apply(&artefacts, request.layout.private_network, group)?;
     let delegates = !applied.not_applied.iter().any(|text| text.starts_with("Delegate="));
@@ -354,7 +354,8 @@ fn prepare_files(profile: &Profile, shares: &Shares) -> Vec<String> {
     let elsewhere = without(profile, &on_shares(profile, shares));
     let grants = plan(&elsewhere, &Choices::default());
     let text = |format: Format| format.emit(&elsewhere, &grants).text;
-    apply::files(&text(Format::Tmpfiles), &text(Format::SystemdDropIn), &profile.identity)
+    let changes = Changes::of(&elsewhere, &grants);
+    apply::files(&text(Format::Tmpfiles), &text(Format::SystemdDropIn), &changes, &profile.identity)
 }
 
 /// For a run that shows what is needed.

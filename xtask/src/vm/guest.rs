@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::image::Image;
 use super::kernel::{Kernel, succeed};
+use crate::cross::Arch;
 
 /// The longest a machine may be silent. All of it takes about a minute, but ten times as long on a host that is busy with
 /// other things as well.
@@ -56,24 +57,32 @@ pub fn boot(kernel: &Kernel, machine: Machine<'_>, directory: &Path) -> Result<O
     let results = fresh(directory, machine.name)?;
     let (console, archive) = (results.join("console"), results.join("results.tar"));
     println!("== {}", machine.name);
-    let child = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", &machine.memory.to_string()])
+    let emulator = format!("qemu-system-{}", kernel.arch.kernel());
+    let (board, terminal, second): (&[_], _, _) = match kernel.arch {
+        Arch::Amd64 => (&["-cpu", "max"], "ttyS0", "isa-serial,chardev=results,index=1"),
+        // Its one serial port on the board is the console.
+        Arch::Arm64 => (&["-machine", "virt", "-cpu", "cortex-a72"], "ttyAMA0", "pci-serial,chardev=results"),
+    };
+    let child = Command::new(&emulator)
+        .args(["-accel", "tcg", "-smp", "2", "-m", &machine.memory.to_string()])
+        .args(board)
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(machine.archive)
         // On a host that is busy, timer ticks come too late for the kernel's own test of the timer.
-        .args(["-append", "console=ttyS0 panic=-1 quiet no_timer_check"])
+        .args(["-append", &format!("console={terminal} panic=-1 quiet no_timer_check")])
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
-        .arg("-serial")
-        .arg(format!("file:{}", archive.display()))
+        .arg("-chardev")
+        .arg(format!("file,id=results,path={}", archive.display()))
+        .args(["-device", second])
         .stdin(Stdio::null())
         .spawn()
-        .context(
-            "cannot start qemu-system-x86_64; run `apt-get install qemu-system-x86 busybox-static cpio`",
-        )?;
+        .with_context(|| {
+            format!("cannot start {emulator}; run `apt-get install qemu-system-x86 qemu-system-arm busybox-static cpio`")
+        })?;
     wait(child, &console, machine.limit)
         .with_context(|| format!("what the kernel said is in {}", console.display()))?;
     let unpacked = Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&results).status()?;

@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::kernel::{output, succeed};
+use super::sources;
+use crate::cross::Arch;
 
 /// Where the fixture finds busybox's programs; `/usr/bin` has the host's own, which the probe's tests run.
 const APPLETS: &str = "busybox";
@@ -26,6 +28,10 @@ const PROGRAMS: [&str; 12] = [
 ];
 /// Modules that come with perl itself (package perl-base).
 const PERL: &str = "/usr/lib/x86_64-linux-gnu/perl-base";
+/// The release of Debian whose programs run in machines of another kind…
+pub const RELEASE: &str = "bookworm";
+/// …and the packages of these.
+pub const FOREIGN: [&str; 4] = ["busybox-static", "perl-base", "libc6", "libcrypt1"];
 const SCRIPTS: [(&str, &str); 3] = [
     ("init", include_str!("init.sh")),
     ("guest.sh", include_str!("guest.sh")),
@@ -40,30 +46,65 @@ pub struct Image {
     pub archive: PathBuf,
 }
 
-/// Builds nrtrace and the tests of its probe, and puts them into a new tree.
-pub fn build(directory: &Path) -> Result<Image> {
-    succeed(Command::new("cargo").args(["build", "--release", "--package", "nrtrace"]))?;
-    let tests = probe_tests()?;
-    let root = directory.join("root");
+/// Builds nrtrace and the tests of its probe for a kind of machine, and puts them into a new tree, with what is in packages if
+/// it is of another kind than this one.
+pub fn build(arch: Arch, foreign: &[PathBuf], dev: bool, directory: &Path) -> Result<Image> {
+    let native = arch == Arch::HOST;
+    let mut cargo = if native { Command::new("cargo") } else { arch.cargo("build")? };
+    if native {
+        cargo.arg("build");
+    }
+    let (profile, built) = if dev { ("dev", "debug") } else { ("release", "release") };
+    succeed(cargo.args(["--profile", profile, "--package", "nrtrace"]))?;
+    let built = if native { Path::new("target").join(built) } else { arch.built(built) };
+    let tests = probe_tests(arch)?;
+    let root = directory.join(format!("root-{}", arch.debian()));
     if root.exists() {
         std::fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
     }
     skeleton(&root)?;
-    for program in PROGRAMS {
-        add(&root, Path::new(program), program)?;
+    if native {
+        add(&root, Path::new("/bin/busybox"), "/bin/busybox")?;
+        for program in PROGRAMS {
+            add(&root, Path::new(program), program)?;
+        }
+        succeed(Command::new("cp").args(["-a", "--parents", PERL]).arg(&root))?;
+    } else {
+        add_foreign(foreign, &root, directory)?;
     }
-    succeed(Command::new("cp").args(["-a", "--parents", PERL]).arg(&root))?;
-    add(&root, Path::new("target/release/nrtrace"), "/usr/bin/nrtrace")?;
+    add(&root, &built.join("nrtrace"), "/usr/bin/nrtrace")?;
     add(&root, &tests, "/usr/bin/probe-tests")?;
-    // The tests' symbols are of no use there, and most of the image.
-    succeed(Command::new("strip").arg(root.join("usr/bin/probe-tests")))?;
+    // Symbols are of no use there, and most of the image.
+    for name in ["nrtrace", "probe-tests"] {
+        succeed(Command::new(arch.tool("strip")).arg(root.join("usr/bin").join(name)))?;
+    }
     for (name, text) in SCRIPTS {
         write(&root.join(name), text, 0o755)?;
     }
-    let archive = directory.join("root.cpio");
+    let archive = directory.join(format!("root-{}.cpio", arch.debian()));
     let pack = "cd \"$1\" && find . | cpio --quiet --create --format newc >\"$2\"";
     succeed(Command::new("sh").args(["-c", pack, "sh"]).arg(&root).arg(&archive))?;
     Ok(Image { root, archive })
+}
+
+/// perl and what it is linked with, and busybox in place of all other programs.
+fn add_foreign(packages: &[PathBuf], root: &Path, directory: &Path) -> Result<()> {
+    let unpacked = directory.join("foreign");
+    if unpacked.exists() {
+        std::fs::remove_dir_all(&unpacked)
+            .with_context(|| format!("cannot remove {}", unpacked.display()))?;
+    }
+    sources::unpack(packages, &unpacked)?;
+    copy(&unpacked.join("bin/busybox"), &root.join("bin/busybox"))?;
+    copy(&unpacked.join("usr/bin/perl"), &root.join("usr/bin/perl"))?;
+    for name in ["lib", "usr/lib"] {
+        let from = unpacked.join(name);
+        succeed(Command::new("cp").args(["-a", "-T"]).arg(&from).arg(root.join("usr/lib")))?;
+    }
+    for program in PROGRAMS.into_iter().filter(|program| *program != "/usr/bin/perl") {
+        symlink("busybox", root.join(program.trim_start_matches('/')))?;
+    }
+    Ok(())
 }
 
 /// Directories, accounts, and busybox under all its names.
@@ -95,7 +136,7 @@ fn skeleton(root: &Path) -> Result<()> {
     write(&root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n", 0o644)?;
     write(&root.join("etc/group"), "root:x:0:\n", 0o644)?;
     write(&root.join("etc/shadow"), "root:*:::::::\n", 0o640)?;
-    add(root, Path::new("/bin/busybox"), "/bin/busybox")?;
+    // A busybox for another machine cannot be asked here.
     for applet in output(Command::new("/bin/busybox").arg("--list"))?.lines() {
         symlink("../bin/busybox", root.join(APPLETS).join(applet))?;
     }
@@ -127,10 +168,14 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 }
 
 /// Builds the tests of the probe; where they are.
-fn probe_tests() -> Result<PathBuf> {
+fn probe_tests(arch: Arch) -> Result<PathBuf> {
+    let mut cargo = if arch == Arch::HOST { Command::new("cargo") } else { arch.cargo("test")? };
+    if arch == Arch::HOST {
+        cargo.arg("test");
+    }
     let arguments =
-        ["test", "--package", "nrtrace-tracer", "--test", "probe", "--no-run", "--message-format", "json"];
-    let messages = output(Command::new("cargo").args(arguments))?;
+        ["--package", "nrtrace-tracer", "--test", "probe", "--no-run", "--message-format", "json"];
+    let messages = output(cargo.args(arguments))?;
     let found = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_it = message.pointer("/target/name")?.as_str()? == "probe";

@@ -1,9 +1,11 @@
-//! Debian's kernel packages: found, downloaded, unpacked.
+//! A kernel out of its package, and commands.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::cross::Arch;
 
 /// A kernel to boot.
 pub struct Kernel {
@@ -11,42 +13,8 @@ pub struct Kernel {
     pub name: String,
     /// The compressed image.
     pub image: PathBuf,
-}
-
-/// The newest cloud kernel of a version (such as `6.1`) that the configured sources offer, by the name of its package.
-pub fn offered(version: &str) -> Result<Option<String>> {
-    let pattern = format!(r"^linux-image-{}\.[0-9].*-cloud-amd64$", version.replace('.', r"\."));
-    let listed = output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
-    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.max_by_key(|name| numbers(name)).map(str::to_owned))
-}
-
-/// The numbers in a name, by which versions are ordered.
-fn numbers(name: &str) -> Vec<u32> {
-    name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
-}
-
-/// Downloads a package to `directory`, unless it is there.
-pub fn download(package: &str, directory: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let start = format!("{package}_");
-    let find = || -> Result<Option<PathBuf>> {
-        for entry in std::fs::read_dir(directory)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with(&start) && name.ends_with(".deb") {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
-    };
-    if let Some(found) = find()? {
-        return Ok(found);
-    }
-    // The directory need not be open to apt's own user.
-    let arguments = ["-q", "-o", "APT::Sandbox::User=root", "download", package];
-    succeed(Command::new("apt-get").args(arguments).current_dir(directory))?;
-    find()?.with_context(|| format!("apt-get did not download {package}; run `apt-get update` and try again"))
+    /// The machine it is for.
+    pub arch: Arch,
 }
 
 /// Takes the kernel out of a package.
@@ -67,7 +35,8 @@ pub fn unpack(package: &Path, directory: &Path) -> Result<Kernel> {
     succeed(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).arg(member))?;
     std::fs::remove_file(&archive)?;
     let name = member.rsplit_once("vmlinuz-").map(|(_, name)| name).unwrap_or_default();
-    Ok(Kernel { name: name.to_owned(), image: directory.join(member) })
+    let arch = output(Command::new("dpkg-deb").arg("--field").arg(package).arg("Architecture"))?;
+    Ok(Kernel { name: name.to_owned(), image: directory.join(member), arch: Arch::named(arch.trim())? })
 }
 
 /// Installs packages that are missing, after having the list of packages brought up to date.

@@ -10,6 +10,7 @@ ask() {
 
 case $1 in
 nginx | lighttpd) ask 80 'GET / HTTP/1.0\r\n\r\n' | grep -q 'HTTP/1.* 200' ;;
+vsftpd) ask 21 '' | grep -q '^220' ;;
 redis-server) ask 6379 'PING\r\n' | grep -q PONG ;;
 dnsmasq)
     # A question for localhost, over TCP: its length, then it; the answer holds 127.0.0.1.

@@ -16,10 +16,11 @@ use super::image::{copy, write};
 use super::kernel::{self, output, succeed};
 use super::report;
 
-/// As their packages ship them. memcached's is started by a wrapper that ends for anybody but root.
-const SERVICES: [&str; 4] = ["nginx", "lighttpd", "redis-server", "dnsmasq"];
+/// As their packages ship them. memcached's is started by a wrapper that ends for anybody but root; vsftpd lives by a line of
+/// its configuration.
+const SERVICES: [&str; 5] = ["nginx", "lighttpd", "redis-server", "dnsmasq", "vsftpd"];
 /// What is in the tree beside Debian's essential packages, without dependencies.
-const PACKAGES: &str = "systemd,systemd-sysv,procps,nginx-light,lighttpd,redis-server,dnsmasq";
+const PACKAGES: &str = "systemd,systemd-sysv,procps,nginx-light,lighttpd,redis-server,dnsmasq,vsftpd";
 /// Modules of the kernel's that sandboxes take.
 const MODULES: [&str; 2] = ["*/overlayfs/overlay.ko*", "*/net/dummy.ko*"];
 const SCRIPT: &str = include_str!("systemd.sh");
@@ -117,7 +118,8 @@ pub fn image(package: &Path, nrtrace: Option<&Path>, directory: &Path, script: &
 /// Debian's tree as an archive; made anew where there is none.
 fn tree(directory: &Path) -> Result<PathBuf> {
     let archive = directory.join("debian.tar");
-    if archive.exists() {
+    let holds = directory.join("debian.packages");
+    if archive.exists() && std::fs::read_to_string(&holds).is_ok_and(|held| held == PACKAGES) {
         return Ok(archive);
     }
     // What nrtrace is linked with here is to be there.
@@ -137,6 +139,7 @@ fn tree(directory: &Path) -> Result<PathBuf> {
     command.args(["doc", "man", "locale"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
     succeed(command.arg(suite).arg(&made)).context("is the package mmdebstrap installed?")?;
     std::fs::rename(&made, &archive).with_context(|| format!("cannot rename {}", made.display()))?;
+    write(&holds, PACKAGES, 0o644)?;
     Ok(archive)
 }
 

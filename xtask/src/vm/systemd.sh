@@ -72,6 +72,7 @@ check nginx 80 /usr/sbin/nginx -g 'daemon on; master_process on;'
 check lighttpd 80 /usr/sbin/lighttpd -D -f /etc/lighttpd/lighttpd.conf
 check redis-server 6379 /usr/bin/redis-server /etc/redis/redis.conf --supervised systemd --daemonize no
 check dnsmasq 53 /usr/share/dnsmasq/systemd-helper exec
+check vsftpd 21 /usr/sbin/vsftpd /etc/vsftpd.conf
 interrupted
 say end
 stty -F /dev/ttyS1 raw

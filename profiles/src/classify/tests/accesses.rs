@@ -49,3 +49,21 @@ fn temporary_names_are_a_matter_of_their_directory() {
     ]);
     assert_eq!(found, ["/srv/data directory write", "/srv/data/x file create"]);
 }
+
+#[test]
+fn a_directory_that_gets_its_name_later_has_what_was_made_in_it() {
+    let found = gathered(vec![
+        call("mkdir", &[0, 0o700]).on("/srv/data/wal.tmp"),
+        open("/srv/data/wal.tmp/0.tmp", O_WRONLY | O_CREAT | O_EXCL),
+        call("rename", &[]).two("/srv/data/wal.tmp/0.tmp", "/srv/data/wal.tmp/0.wal"),
+        call("rename", &[]).two("/srv/data/wal.tmp", "/srv/data/wal"),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "/srv/data directory write",
+            "/srv/data/wal directory write,create",
+            "/srv/data/wal/0.wal file create"
+        ]
+    );
+}

@@ -64,8 +64,7 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     parts.mounts(&mut page, At(6));
     parts.volumes(&mut page, At(2));
     parts.remarks(&mut page);
-    let advice: Vec<String> = grants.advice.iter().map(reason).collect();
-    page.section("To change in the program's own configuration:", advice);
+    page.section("To change in the program's own configuration:", grants.to_configure().map(reason));
     page.section("Not granted, as the program does not depend on it:", grants.optional.iter().map(reason));
     let unmet: Vec<Unmet> =
         grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();

@@ -106,7 +106,7 @@ pub fn patch(profile: &Profile, grants: &Grants, target: &Target<'_>) -> Result<
     body(&mut page, &parts, &found, depth);
     page.section("On the manifest's own mounts:", notes);
     parts.remarks(&mut page);
-    page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
+    page.section("To change in the program's own configuration:", grants.to_configure().map(reason));
     let unmet: Vec<Unmet> =
         grants.unmet.iter().filter(|unmet| !volumes.met.contains(unmet)).cloned().collect();
     let name = if target.kustomize.is_some() { "kustomization.yaml" } else { "kubernetes-patch.yaml" };

@@ -77,8 +77,9 @@ pub(super) fn remarks(page: &mut Page, grants: &Grants) {
             "Instead of CAP_NET_BIND_SERVICE: a higher port, or a socket unit that hands the port over.",
         );
     }
-    let advice: Vec<String> = grants.advice.iter().map(reason).collect();
-    page.section("To change in the program's own configuration:", advice);
+    let edits = grants.edits.values().map(reason);
+    page.section("Its configuration says this, which nrtrace apply sees to:", edits);
+    page.section("To change in the program's own configuration:", grants.advice.iter().map(reason));
     page.section("Withheld until it is proved:", grants.withheld.iter().map(reason));
     let tips = grants.present_owners.iter().map(|(owner, present)| present.tip(owner, grants.user_option));
     page.section("Worth knowing:", tips);

@@ -1,27 +1,17 @@
 //! A patch for the (static) pod of a component: `securityContext`, groups, and the host's files that it mounts.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::super::matrix::WRITE;
 use super::super::model::Arrangement;
+use super::mounts::{Mount, capabilities_of, gains, mountable, mounts_of};
 use super::parts::{comment, emitted, file_name, line};
-use crate::RawText;
+use super::pod::Pod;
 use crate::emit::Emitted;
 use crate::emit::escape::yaml::string;
-use crate::event::FileType;
-use crate::paths::parent;
 
-/// What is mounted from the host.
-struct Mount {
-    read_only: bool,
-    /// The `type` of a hostPath volume.
-    kind: &'static str,
-}
-
-/// A strategic merge patch, which is also a whole Pod but for the image.
-pub(super) fn patch(arrangement: &Arrangement, component: usize) -> Emitted {
+/// A strategic merge patch: for the manifest that is given, else for one that is called as the component; then it is also a
+/// whole Pod but for the image.
+pub(super) fn patch(arrangement: &Arrangement, component: usize, pod: Option<&Pod>) -> Emitted {
     let component_name = arrangement.components.get(component).map_or("component", String::as_str);
-    let name = label(component_name);
+    let name = pod.map_or_else(|| label(component_name), |pod| pod.name().to_owned());
     let mut out = String::new();
     comment(&mut out, 0, &format!("Patch for the pod of {component_name}: user, groups and mounts."));
     comment(
@@ -29,15 +19,34 @@ pub(super) fn patch(arrangement: &Arrangement, component: usize) -> Emitted {
         0,
         "fsGroup has no effect on hostPath volumes: sysusers.d and tmpfiles.d go to each node first.",
     );
-    line(&mut out, "apiVersion: v1");
-    line(&mut out, "kind: Pod");
+    let (api, kind) = pod.map_or(("v1", "Pod"), Pod::kind);
+    line(&mut out, &format!("apiVersion: {}\nkind: {}", plain(api), plain(kind)));
     line(&mut out, &format!("metadata:\n  name: {}", string(&name)));
-    line(&mut out, "spec:\n  securityContext:\n    runAsNonRoot: true");
-    if let Some(user) = arrangement.users.get(component) {
-        line(&mut out, &format!("    runAsUser: {}", user.uid));
-        line(&mut out, &format!("    runAsGroup: {}", user.gid));
+    if let Some(namespace) = pod.and_then(Pod::namespace) {
+        line(&mut out, &format!("  namespace: {}", string(namespace)));
     }
+    let path = pod.map_or(&["spec"][..], Pod::path);
+    for (depth, key) in path.iter().enumerate() {
+        line(&mut out, &format!("{:indent$}{key}:", "", indent = 2 * depth));
+    }
+    let deeper = " ".repeat(2 * path.len() - 2);
+    for text in specification(arrangement, component, pod).lines() {
+        line(&mut out, &format!("{deeper}{text}"));
+    }
+    let file = pod.map_or_else(|| file_name(component_name), |pod| file_name(pod.name()));
+    emitted(format!("kubernetes/{file}.yaml"), out)
+}
+
+/// What of a pod's specification is said, two blanks in.
+fn specification(arrangement: &Arrangement, component: usize, pod: Option<&Pod>) -> String {
+    let mut out = String::new();
     let groups: Vec<_> = arrangement.groups_of(component).collect();
+    if pod.is_none() || !groups.is_empty() {
+        line(&mut out, "  securityContext:");
+    }
+    if pod.is_none() {
+        identity(&mut out, arrangement, component, 4);
+    }
     if !groups.is_empty() {
         line(&mut out, "    supplementalGroups:");
     }
@@ -45,48 +54,58 @@ pub(super) fn patch(arrangement: &Arrangement, component: usize) -> Emitted {
         comment(&mut out, 6, &group.name);
         line(&mut out, &format!("      - {}", group.gid));
     }
-    line(&mut out, "    seccompProfile:\n      type: RuntimeDefault");
-    line(&mut out, &format!("  containers:\n    - name: {}", string(&name)));
-    let gains = arrangement.executes.get(component).map_or(&[][..], |executes| &executes.gains);
+    let component_name = arrangement.components.get(component).map_or("component", String::as_str);
+    let container = pod.map_or_else(|| label(component_name), |pod| pod.container_name().to_owned());
+    line(&mut out, &format!("  containers:\n    - name: {}", string(&container)));
     line(&mut out, "      securityContext:");
+    if pod.is_some() {
+        identity(&mut out, arrangement, component, 8);
+    }
+    let gains = gains(arrangement, component);
     gains.iter().for_each(|why| comment(&mut out, 8, &why.reason));
     line(&mut out, &format!("        allowPrivilegeEscalation: {}", !gains.is_empty()));
     line(&mut out, "        capabilities:\n          drop: [\"ALL\"]");
-    capabilities(&mut out, arrangement, component);
-    mounts(&mut out, arrangement, component);
-    emitted(format!("kubernetes/{}.yaml", file_name(component_name)), out)
+    let capabilities = capabilities_of(arrangement, component);
+    if !capabilities.is_empty() {
+        comment(
+            &mut out,
+            10,
+            "They reach a process that is not root only through a file capability in the image (KEP-2763).",
+        );
+        line(&mut out, "          add:");
+    }
+    capabilities.iter().for_each(|name| line(&mut out, &format!("            - {}", string(name))));
+    mounts(&mut out, arrangement, component, pod);
+    out
 }
 
-fn capabilities(out: &mut String, arrangement: &Arrangement, component: usize) {
-    let wanted = arrangement.capabilities.get(component).into_iter().flatten();
-    let kept = arrangement.executes.get(component).into_iter().flat_map(|executes| executes.kept.keys());
-    let wanted: BTreeSet<_> = wanted.chain(kept).collect();
-    if wanted.is_empty() {
-        return;
+fn identity(out: &mut String, arrangement: &Arrangement, component: usize, indent: usize) {
+    let mut put = |text: &str| line(out, &format!("{:indent$}{text}", ""));
+    put("runAsNonRoot: true");
+    if let Some(user) = arrangement.users.get(component) {
+        put(&format!("runAsUser: {}", user.uid));
+        put(&format!("runAsGroup: {}", user.gid));
     }
-    comment(
-        out,
-        10,
-        "They reach a process that is not root only through a file capability in the image (KEP-2763).",
-    );
-    line(out, "          add:");
-    for capability in wanted {
-        let name = capability.to_string();
-        line(out, &format!("            - {}", string(name.trim_start_matches("CAP_"))));
-    }
+    put("seccompProfile:");
+    put("  type: RuntimeDefault");
 }
 
-fn mounts(out: &mut String, arrangement: &Arrangement, component: usize) {
-    let mounts = plan(arrangement, component);
+/// An API or a kind, bare where it is plain.
+fn plain(text: &str) -> String {
+    let bare = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.'));
+    if bare && !text.is_empty() { text.to_owned() } else { string(text) }
+}
+
+fn mounts(out: &mut String, arrangement: &Arrangement, component: usize, pod: Option<&Pod>) {
+    let mut mounts = mounts_of(arrangement, component);
+    mounts.retain(|path, mount| pod.is_none_or(|pod| !pod.mounts(path, mount)));
     let named: Vec<(String, &str, &Mount)> = mounts
         .iter()
-        .filter_map(|(path, mount)| Some((path.as_str()?, mount)))
-        // Kubernetes refuses a colon and dots upwards in mount paths.
-        .filter(|(path, _)| !path.contains(':'))
+        .filter_map(|(path, mount)| Some((mountable(path)?, mount)))
         .enumerate()
         .map(|(n, (path, mount))| (format!("host-{}", n + 1), path, mount))
         .collect();
-    for path in mounts.keys().filter(|path| named.iter().all(|(_, known, _)| path.as_str() != Some(known))) {
+    for path in mounts.keys().filter(|path| mountable(path).is_none()) {
         comment(out, 6, &format!("{path} cannot be mounted under this name"));
     }
     if named.is_empty() {
@@ -105,59 +124,6 @@ fn mounts(out: &mut String, arrangement: &Arrangement, component: usize) {
         line(out, &format!("        path: {}", string(path)));
         line(out, &format!("        type: {}", mount.kind));
     }
-}
-
-/// What the component mounts: a directory that it changes, or of which it uses several files, and single files elsewhere.
-/// Nothing is mounted twice.
-fn plan(arrangement: &Arrangement, component: usize) -> BTreeMap<RawText, Mount> {
-    let uses = |path: &RawText| {
-        let entry = arrangement.entries.get(path)?;
-        entry.uses.get(&component).map(|bits| (entry, *bits))
-    };
-    let mut wanted: BTreeMap<RawText, Mount> = BTreeMap::new();
-    let mut in_directory: BTreeMap<RawText, usize> = BTreeMap::new();
-    for (path, entry) in &arrangement.entries {
-        if entry.file_type != FileType::Directory && entry.uses.contains_key(&component) {
-            *in_directory.entry(parent(path)).or_default() += 1;
-        }
-    }
-    for (path, entry) in &arrangement.entries {
-        let Some(bits) = entry.uses.get(&component) else { continue };
-        let writes = bits & WRITE != 0;
-        let directory = parent(path);
-        let together =
-            uses(&directory).is_some() && in_directory.get(&directory).is_some_and(|count| *count > 1);
-        let socket = entry.file_type == FileType::Socket || entry.made;
-        let (at, kind, read_only) = match entry.file_type {
-            FileType::Directory if writes => (path.clone(), "Directory", false),
-            // A directory passed through is mounted for what is in it; one that is listed, as a whole.
-            FileType::Directory if bits & 4 != 0 => (path.clone(), "Directory", true),
-            FileType::Directory => continue,
-            _ if socket => (directory, "Directory", false),
-            _ if together && !writes => (directory, "Directory", true),
-            _ => (path.clone(), "File", !writes),
-        };
-        let mount = wanted.entry(at).or_insert(Mount { read_only, kind });
-        mount.read_only &= read_only;
-    }
-    let covered = |path: &RawText| {
-        let mut at = parent(path);
-        while at.as_bytes().len() > 1 {
-            let above = wanted.get(&at).filter(|mount| mount.kind == "Directory");
-            if above
-                .is_some_and(|mount| !mount.read_only || wanted.get(path).is_some_and(|own| own.read_only))
-            {
-                return true;
-            }
-            at = parent(&at);
-        }
-        false
-    };
-    let hidden: Vec<RawText> = wanted.keys().filter(|path| covered(path)).cloned().collect();
-    hidden.iter().for_each(|path| {
-        wanted.remove(path);
-    });
-    wanted
 }
 
 /// A DNS label, RFC 1123.

@@ -24,15 +24,16 @@ pub fn markdown(arrangement: &Arrangement, name: &str) -> String {
             })
             .collect();
         let acl = if acl.is_empty() { String::new() } else { format!(" and ACL {}", acl.join(" ")) };
+        let left = if entry.left { ", as it is" } else { "" };
         line(
             &mut out,
             &format!(
-                "| {}{slash} | {} | {:04o} {} {}{acl} |",
+                "| {}{slash} | {} | {:04o} {} {}{acl}{left} |",
                 cell(&path.to_text()),
                 cell(&components),
                 entry.mode,
-                arrangement.owner(entry),
-                arrangement.group(entry)
+                cell(&arrangement.owner(entry)),
+                cell(&arrangement.group(entry))
             ),
         );
     }

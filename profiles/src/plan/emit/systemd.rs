@@ -1,11 +1,13 @@
 //! sysusers.d(5), tmpfiles.d(5), and drop-ins.
 
-use super::super::model::{Arrangement, Entry};
+use super::super::model::{Arrangement, Entry, GroupOf};
 use super::parts::{comment, components, emitted, file_name, is_kept, is_root, line, users};
+use crate::RawText;
 use crate::emit::Emitted;
 use crate::emit::escape::tmpfiles::{field, glob_field, is_portable};
 use crate::event::FileType;
 use crate::grants::Why;
+use crate::paths::{is_below, parent};
 use crate::text::letters;
 
 /// Users and groups, with the ids that the Kubernetes patches name too.
@@ -48,8 +50,13 @@ pub(super) fn tmpfiles(arrangement: &Arrangement, name: &str) -> Emitted {
         comment(&mut out, 0, &format!("used by {}", users(arrangement, entry)));
         let (owner, group) = (arrangement.owner(entry), arrangement.group(entry));
         let shown = format!("{:04o} {owner} {group}", entry.mode);
+        if entry.left {
+            comment(&mut out, 0, &format!("{path} stays as it is, {shown}: everybody may use it so"));
+            continue;
+        }
         if !is_kept(entry) {
             comment(&mut out, 0, &format!("{path} is made by the component itself, as {shown}"));
+            made(&mut out, arrangement, path, entry);
             continue;
         }
         let directory = entry.file_type == FileType::Directory;
@@ -76,6 +83,25 @@ pub(super) fn tmpfiles(arrangement: &Arrangement, name: &str) -> Emitted {
         }
     }
     emitted(format!("tmpfiles.d/nrtrace-{name}.conf"), out)
+}
+
+/// A directory that its component makes is not made beforehand, but where it is there already, it gets its owner, with all that
+/// is in it.
+fn made(out: &mut String, arrangement: &Arrangement, path: &RawText, entry: &Entry) {
+    let alone = |entry: &Entry| entry.acl.is_empty() && matches!(entry.group, GroupOf::Component(_));
+    let mut below =
+        arrangement.entries.iter().filter(|(other, _)| is_below(other.as_bytes(), path.as_bytes()));
+    let whole = alone(entry) && below.all(|(_, other)| other.owner == entry.owner && alone(other));
+    let directory = entry.file_type == FileType::Directory;
+    let above = arrangement.entries.get(&parent(path));
+    // With the directory above all of it is given already.
+    if above.is_some_and(|above| above.made && above.owner == entry.owner) {
+        return;
+    }
+    if directory && whole && is_portable(path.as_bytes()) {
+        let (owner, group) = (arrangement.owner(entry), arrangement.group(entry));
+        line(out, &format!("Z {} - {owner} {group}", glob_field(path.as_bytes())));
+    }
 }
 
 /// The whole ACL: with entries for some, the group's digit in the mode is the mask for all of them.

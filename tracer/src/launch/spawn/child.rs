@@ -72,7 +72,8 @@ impl Before {
         // SAFETY: system calls whose pointers lead to memory of `self` or of this frame. The C library's fork would run
         // handlers that are not async-signal-safe.
         unsafe {
-            let child = libc::syscall(libc::SYS_fork) as libc::pid_t;
+            // Not every machine has fork(2).
+            let child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) as libc::pid_t;
             if child == 0 {
                 libc::execve(self.program.as_ptr(), self.argv.as_ptr(), envp.as_ptr());
                 libc::_exit(CANNOT_EXECUTE);
