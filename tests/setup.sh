@@ -8,7 +8,7 @@ packages=(
     apache2 bind9 containerd dnsmasq dovecot-imapd etcd-server haproxy knot lighttpd mosquitto nginx openssh-server postgresql
     redis-server squid ssl-cert unbound vsftpd
     # Containers.
-    podman runc conmon containernetworking-plugins golang-github-containers-common
+    docker.io podman runc conmon containernetworking-plugins golang-github-containers-common
     # What the tests try them and prepare their files with.
     acl busybox-static curl dpkg-dev fish libxml2-utils libcap2-bin lintian procps redis-tools strace systemd util-linux zsh
 )

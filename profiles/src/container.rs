@@ -3,6 +3,8 @@
 //! The remedy for a path differs with its place: an image's layer is mended in the Containerfile, a bind mount on the
 //! host, an `emptyDir` by the pod's `fsGroup`.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,14 @@ pub struct Container {
     /// What is mounted in it, the innermost mount of each place.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mounts: Vec<Mounted>,
+    /// Of `/var/run` and `/var/lock`, which are links to `/run` and `/run/lock` on most systems, those that are directories
+    /// here.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub apart: BTreeSet<RawText>,
+    /// Directories for what does not outlive a start (`/run`, `/tmp`, `/var/log` and those below) in which the image holds
+    /// something.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub holds: BTreeSet<RawText>,
 }
 
 /// A pod.

@@ -162,7 +162,7 @@ pub struct ProfileProof {
     pub not_applied: Vec<String>,
 }
 
-/// An image whose containers trials were.
+/// An image whose containers, or pods, trials were.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TriedImage {
     /// Its name.
@@ -170,6 +170,9 @@ pub struct TriedImage {
     /// Whether it held what the lines of `Containerfile` say; else it was as it is.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub built: bool,
+    /// The namespace of the cluster in which pods of it were trials; else they were containers of podman's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -98,7 +98,7 @@ fn proof() -> ProfileProof {
         took: None,
         flaked: 0,
         hardening: BTreeSet::new(),
-        image: Some(TriedImage { name: "web".into(), built: false }),
+        image: Some(TriedImage { name: "web".into(), built: false, namespace: None }),
         not_applied: vec!["path:/cfg/passwd is on what the host mounts".into()],
     }
 }

@@ -84,7 +84,7 @@ fn an_image_is_proved_in_its_own_containers() {
     assert_eq!((profile.run.mode, profile.identity.uid), (Mode::Permissive, 10_001));
     let proof = profile.proof.as_ref().unwrap();
     assert!(proof.lives && proof.minimal, "{proof:?}");
-    assert_eq!(proof.image, Some(TriedImage { name: "nginx".into(), built: false }));
+    assert_eq!(proof.image, Some(TriedImage { name: "nginx".into(), built: false, namespace: None }));
     let ids = granted(&profile);
     for id in ["path:/var/cache/nginx/client_temp", "port:tcp:0.0.0.0:80"] {
         assert!(ids.contains(&id), "{id} in {ids:?}");
@@ -109,6 +109,33 @@ fn an_image_is_proved_in_its_own_containers() {
     );
     assert!(screen.contains(&answer), "{answer} in {screen}");
     assert!(read(&sandbox, "again").contains("Proved: "), "{}", read(&sandbox, "again"));
+}
+
+/// What the image has in a directory that starts anew on a host, and `/var/run` where it is no link.
+#[test]
+fn what_an_image_holds_where_volumes_come_is_kept() {
+    let sandbox = script(
+        r#"
+        image apart --change 'CMD ["/serve"]' <<'END'
+#!/bin/sh
+if [ ! -e /var/run/app ]; then mkdir -p /var/run/app; echo kept >/var/run/app/given; exit 0; fi
+cat /var/run/app/given || exit 1
+mkdir -p /var/run/more && echo 1 >/var/run/app/pid && echo ready && exec sleep 100
+END
+        # Its own first start makes what the image is to hold; there is no /run in it.
+        podman run --network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --name made apart
+        podman commit -q made apart >/dev/null; podman rm made >/dev/null
+        nrtrace run --verify --ready-log '^ready' --settle 300ms -o "$OUT"/apart -- $run apart 2>"$OUT"/log || { cat "$OUT"/log; exit 1; }
+        nothing_left
+        "#,
+    );
+    let profile = profile(&sandbox, "apart");
+    assert!(profile.proof.as_ref().unwrap().lives);
+    let pod = read(&sandbox, "apart/kubernetes.yaml");
+    for line in ["mountPath: \"/var/run/app\"", "mountPath: \"/var/run/more\"", "cp -RPp"] {
+        assert!(pod.contains(line), "{line} in {pod}");
+    }
+    assert!(!pod.contains("mountPath: \"/run"), "{pod}");
 }
 
 /// A profile that was saved is made smaller in containers, too, and a client is one of the container.

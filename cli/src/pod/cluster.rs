@@ -140,9 +140,11 @@ impl Work<'_> {
             copies += 1;
             self.tell(&format!("starting a copy with the patch in namespace {namespace}"));
             let outcome = self.tried(&patched.workload, place)?;
-            let Outcome::Failed(why) = &outcome else { return Ok(Tried { outcome, copies }) };
+            let Outcome::Failed(why) = &outcome else {
+                return Ok(Tried { outcome, copies, namespace: self.namespace.clone() });
+            };
             if copies == MOST {
-                return Ok(Tried { outcome, copies });
+                return Ok(Tried { outcome, copies, namespace: self.namespace.clone() });
             }
             self.tell(&format!("with the patch, {why}; recording what it is refused"));
             let (_, seen) = self.recorded(&patched.workload, place, Rights::Writable, &BTreeMap::new())?;
@@ -154,7 +156,7 @@ impl Work<'_> {
             }
             let more = written::patched(self.kubectl, &self.workload, &self.containers, profiles, self.args)?;
             if more.workload.object == patched.workload.object {
-                return Ok(Tried { outcome, copies });
+                return Ok(Tried { outcome, copies, namespace: self.namespace.clone() });
             }
             *patched = more;
         }

@@ -49,12 +49,18 @@ pub struct Tried {
     pub outcome: Outcome,
     /// So many were started.
     pub copies: u32,
+    /// Where.
+    pub namespace: String,
 }
 
 /// Has the profiles tell of it.
 pub fn proved(profiles: &mut BTreeMap<String, Profile>, workload: &Workload, tried: &Tried, args: &PodArgs) {
     for (name, profile) in profiles {
-        let image = workload.image(name).map(|name| TriedImage { name: name.to_owned(), built: false });
+        let image = workload.image(name).map(|name| TriedImage {
+            name: name.to_owned(),
+            built: false,
+            namespace: Some(tried.namespace.clone()),
+        });
         profile.proof = Some(ProfileProof {
             lives: !matches!(tried.outcome, Outcome::Failed(_)),
             minimal: false,

@@ -12,6 +12,7 @@ use nrtrace_tracer::course::{Capture, FIRST_CHOSEN, Failure, Verdict};
 use nrtrace_tracer::image::{Image, Request, Rights};
 use nrtrace_tracer::trial::Report;
 
+use super::bench::last_words;
 use super::choose::{self, Chosen, Tried, best, without_trial};
 use super::given::course;
 use super::prover::Prover;
@@ -74,7 +75,8 @@ fn live(
     if ended(&recorded) && !judge::gives_more(&recorded.profile, &prover.choices) && image.build() {
         // It may look its user up, which the image does not know.
         let again = record(wanted, &prover, image, user, Capture::Keep)?;
-        match ended(&again) {
+        // One that ends for another reason tells more than one that did not find its user.
+        match ended(&again) && last_words(&again.report) == last_words(&recorded.report) {
             true => image.leave(),
             false => recorded = again,
         }

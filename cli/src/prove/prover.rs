@@ -107,7 +107,7 @@ impl Prover {
     /// The image that trials were made of, for the proof.
     pub(super) fn tried_image(&self) -> Option<TriedImage> {
         let image = self.place.image()?;
-        Some(TriedImage { name: image.spec().image.clone(), built: image.is_built() })
+        Some(TriedImage { name: image.spec().image.clone(), built: image.is_built(), namespace: None })
     }
 
     /// One trial with what the profile grants.

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::writable;
+use super::writable::{self, where_it_is};
 use crate::RawText;
 use crate::container::{Place, Placement};
 use crate::event::FileType;
 use crate::grants::{File, FileKind, Grants, Unmet, Why};
 use crate::paths::{is_at_or_below, is_below, parent};
-use crate::place::{self, Class, World, real};
+use crate::place::{self, Class, World};
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
 
@@ -48,11 +48,15 @@ pub(super) struct Volumes {
     pub(super) met: Vec<Unmet>,
     /// Why the root file system cannot be read-only; empty when it can.
     pub(super) not_read_only: Vec<String>,
+    /// Directories in which the image holds what a volume would hide.
+    held: BTreeSet<RawText>,
 }
 
 /// Trees that hold a service's own data, with the number of components from which on they are one service's.
 const OWN: &[(&str, usize)] = &[
     ("/run", 1),
+    // Where it is no link to /run.
+    ("/var/run", 2),
     ("/tmp", 1),
     ("/var/tmp", 2),
     ("/var/log", 2),
@@ -66,7 +70,8 @@ const OWN: &[(&str, usize)] = &[
 
 /// Plans the volumes for what is to be made, for what only a host has to refuse, and for what the run wrote anyway.
 pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
-    let mut volumes = Volumes::default();
+    let held = profile.container.as_ref().map(|container| container.holds.clone()).unwrap_or_default();
+    let mut volumes = Volumes { held, ..Volumes::default() };
     volumes.not_read_only.extend(writable::doubt(profile).map(str::to_owned));
     for (path, directory) in &grants.directories {
         if volumes.is_mounted(profile, path, &directory.why) {
@@ -90,7 +95,7 @@ pub(super) fn plan(profile: &Profile, grants: &Grants) -> Volumes {
     }
     for (path, file) in grants.files.iter().filter(|(_, file)| file.kind != FileKind::Attribute) {
         if !volumes.is_mounted(profile, path, &file.why) {
-            volumes.file(path, file, grants);
+            volumes.file(profile, path, file, grants);
         }
     }
     for (path, acl) in grants.acls.iter().filter(|(path, _)| !path.as_bytes().starts_with(b"/dev/")) {
@@ -185,6 +190,7 @@ impl Volumes {
             self.not_read_only.push(format!("no volume can be mounted on {path}"));
             return self.unnameable.push(why);
         }
+        let copied = copied || self.held.contains(&path);
         let volume = self.mounts.entry(path).or_insert_with(|| Volume {
             why: Why { needs: Default::default(), ..why.clone() },
             memory: class == Class::Runtime,
@@ -199,8 +205,8 @@ impl Volumes {
         volume.owned |= owned;
     }
 
-    fn file(&mut self, path: &RawText, file: &File, grants: &Grants) {
-        let holder = real(&parent(path));
+    fn file(&mut self, profile: &Profile, path: &RawText, file: &File, grants: &Grants) {
+        let holder = where_it_is(profile, &parent(path));
         let needed = |other: &RawText| is_below(other.as_bytes(), holder.as_bytes()) && other != path;
         let hides = grants.acls.keys().any(needed)
             || grants.files.iter().any(|(other, file)| has_contents(other, file) && needed(other));
@@ -314,13 +320,14 @@ fn only_made(profile: &Profile, id: &str) -> Option<RawText> {
         Need::Path { path, access, file_type: FileType::Directory, .. }
             if requirement.severity == Severity::Required && access.iter().eq([&Access::Write]) =>
         {
-            Some(real(path))
+            Some(where_it_is(profile, path))
         }
         Need::Path { path, access, .. } if requirement.severity == Severity::Required => {
             let makes = access.iter().all(|access| matches!(access, Access::Create | Access::Delete));
             let varies = path.as_bytes().iter().filter(|byte| **byte == b'*').count();
             let in_name = parent(path).as_bytes().iter().all(|byte| !matches!(byte, b'*' | b'?' | b'['));
-            (makes && !access.is_empty() && varies <= 1 && in_name).then(|| real(&parent(path)))
+            (makes && !access.is_empty() && varies <= 1 && in_name)
+                .then(|| where_it_is(profile, &parent(path)))
         }
         _ => None,
     }

@@ -7,7 +7,7 @@ use crate::RawText;
 use crate::calls::{self, File};
 use crate::event::{FileType, Mode, Record};
 use crate::grants::{self, FileKind, Grants, Why};
-use crate::paths::{is_below, parent};
+use crate::paths::{is_at_or_below, is_below, parent};
 use crate::place::real;
 use crate::profile::Profile;
 use crate::requirement::{Access, Need, Requirement, Severity};
@@ -38,11 +38,24 @@ pub(super) struct WritablePath {
     pub(super) why: Why,
 }
 
+/// Where a path of the program really is: in its container, what is a link elsewhere may be a directory of its own.
+pub(super) fn where_it_is(profile: &Profile, path: &RawText) -> RawText {
+    let apart = profile.container.iter().flat_map(|container| &container.apart);
+    match apart.into_iter().any(|own| is_at_or_below(path.as_bytes(), own.as_bytes())) {
+        true => path.clone(),
+        false => real(path),
+    }
+}
+
 /// The places, none inside another one.
 pub(super) fn places(profile: &Profile, grants: &Grants) -> BTreeMap<RawText, WritablePath> {
     let mut all: BTreeMap<RawText, WritablePath> = BTreeMap::new();
     let mut add = |path: &RawText, directory: bool, made: bool, why: Why| {
-        let place = all.entry(real(path)).or_insert(WritablePath { directory, made, why: why.clone() });
+        let place = all.entry(where_it_is(profile, path)).or_insert(WritablePath {
+            directory,
+            made,
+            why: why.clone(),
+        });
         place.directory |= directory;
         place.why.needs.extend(why.needs);
     };

@@ -15,14 +15,12 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde_json::Value;
 
-use super::process;
+use super::monitor;
 use super::state::{Known, docker_pod, is_trusted, text};
 use crate::status::Status;
 
-/// Programs that serve it.
-const SERVERS: [&str; 2] = ["dockerd", "podman"];
 /// For so long an answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Most bytes of an answer that are read.
 const LONGEST: u64 = 16 << 20;
 /// Most headers of an answer.
@@ -48,11 +46,7 @@ pub(super) struct Api {
 
 /// Those that there are now.
 pub(super) fn all() -> Vec<Api> {
-    let serves = |pid: &i32| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        SERVERS.contains(&name.trim_end())
-    };
-    let mut found: Vec<Api> = process::all().into_iter().filter(serves).flat_map(of_server).collect();
+    let mut found: Vec<Api> = monitor::engines().servers.into_iter().flat_map(of_server).collect();
     found.sort_by_key(|api| api.inode);
     found.dedup_by_key(|api| api.inode);
     let others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,33 +89,32 @@ fn listening(table: &str) -> impl Iterator<Item = (u64, &str)> {
 }
 
 impl Api {
-    /// The containers that the engine tells of.
+    /// The containers that the engine tells of; one that is busy has told of those before.
     pub(super) fn containers(&self) -> Vec<Known> {
         let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = told.get(&self.inode).filter(|(when, _)| when.elapsed() < FRESH) {
+        let before = told.get(&self.inode);
+        if let Some((_, known)) = before.filter(|(when, _)| when.elapsed() < FRESH) {
             return known.clone();
         }
-        let Some((engine, Value::Array(list))) = self.ask("/containers/json?all=1") else {
-            return Vec::new();
-        };
-        let known: Vec<Known> = list.iter().filter_map(|entry| container(entry, engine)).collect();
-        told.insert(self.inode, (Instant::now(), known.clone()));
-        known
+        let answer = exchange(&self.path, "/containers/json?all=1").ok().and_then(|bytes| read(&bytes));
+        match (answer, before) {
+            (Some((engine, Value::Array(list))), _) => {
+                let known: Vec<Known> = list.iter().filter_map(|entry| container(entry, engine)).collect();
+                told.insert(self.inode, (Instant::now(), known.clone()));
+                known
+            }
+            (_, Some((_, known))) => known.clone(),
+            (_, None) => {
+                OTHERS.lock().unwrap_or_else(PoisonError::into_inner).insert(self.inode);
+                Vec::new()
+            }
+        }
     }
 
     /// Where it keeps what it knows of them, if it tells that.
     pub(super) fn directory(&self) -> Option<PathBuf> {
-        let (_, told) = self.ask("/info")?;
+        let (_, told) = read(&exchange(&self.path, "/info").ok()?)?;
         Some(Path::new(text(&told, "/DockerRootDir")?).join("containers"))
-    }
-
-    /// What is answered, and by which engine.
-    fn ask(&self, what: &str) -> Option<(&'static str, Value)> {
-        let answer = exchange(&self.path, what).ok().and_then(|bytes| read(&bytes));
-        if answer.is_none() {
-            OTHERS.lock().unwrap_or_else(PoisonError::into_inner).insert(self.inode);
-        }
-        answer
     }
 }
 

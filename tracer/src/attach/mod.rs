@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod container;
 pub mod engine;
 pub mod held;
+pub mod inside;
 mod judged;
 mod monitor;
 mod mounts;
@@ -24,6 +25,7 @@ mod scope;
 pub mod state;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use nrtrace_profiles::container::{Container, Mounted};
@@ -284,6 +286,9 @@ fn surroundings(
             .filter(|seen| !seen.is_empty())
             .or(known.map(|known| known.mounts))
             .unwrap_or_default(),
+        apart: inside::apart(&PathBuf::from(format!("/proc/{}/root", main.pid))),
+        // What is there by now may be the program's own.
+        holds: BTreeSet::new(),
     })
 }
 

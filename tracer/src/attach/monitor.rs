@@ -3,7 +3,10 @@
 //! Each has been told where the container's bundle is, so that those are found, too, whose engine keeps its state elsewhere:
 //! another `--root` or `--state`, a user's own, a namespace of containerd.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nrtrace_profiles::RawText;
 
@@ -14,17 +17,51 @@ use crate::status::Status;
 /// What the kernel calls them: the first 15 bytes of their names.
 const SHIM: &str = "containerd-shim";
 const CONMON: &str = "conmon";
+/// Programs that serve docker's API.
+const SERVERS: [&str; 2] = ["dockerd", "podman"];
+/// For so long a look at all processes is good: a container's start takes no longer.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// The processes of engines.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Engines {
+    /// Those that serve docker's API.
+    pub(super) servers: Vec<i32>,
+    shims: Vec<i32>,
+    conmons: Vec<i32>,
+}
+
+/// What was found last, and when.
+static LAST: Mutex<Option<(Instant, Engines)>> = Mutex::new(None);
+
+/// Those that run.
+pub(super) fn engines() -> Engines {
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, found)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
+        return found.clone();
+    }
+    let mut found = Engines::default();
+    for pid in process::all() {
+        match std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end() {
+            SHIM => found.shims.push(pid),
+            CONMON => found.conmons.push(pid),
+            name if SERVERS.contains(&name) => found.servers.push(pid),
+            _ => {}
+        }
+    }
+    *last = Some((Instant::now(), found.clone()));
+    found
+}
 
 /// Directories with a bundle for each container, in one for each namespace, as the shims say.
 pub(super) fn shims() -> Vec<PathBuf> {
-    let mut roots: Vec<PathBuf> = process::all()
-        .into_iter()
-        .filter(|pid| is(*pid, SHIM))
-        .filter_map(Facts::read)
-        .filter(|shim| is_trusted(shim.uid))
+    let root = |pid: i32| {
+        std::fs::metadata(format!("/proc/{pid}")).ok().filter(|facts| is_trusted(facts.uid()))?;
         // Its working directory is ROOT/NAMESPACE/ID.
-        .filter_map(|shim| Some(Path::new(process::os(&shim.cwd)).parent()?.parent()?.to_owned()))
-        .collect();
+        let bundle = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        Some(bundle.parent()?.parent()?.to_owned())
+    };
+    let mut roots: Vec<PathBuf> = engines().shims.into_iter().filter_map(root).collect();
     roots.sort();
     roots.dedup();
     roots
@@ -32,15 +69,14 @@ pub(super) fn shims() -> Vec<PathBuf> {
 
 /// Containers that a conmon watches.
 pub(super) fn watched() -> Vec<Known> {
-    let all: Vec<i32> = process::all();
-    let monitors = all.iter().copied().filter(|pid| is(*pid, CONMON)).filter_map(Facts::read);
+    let monitors = engines().conmons.into_iter().filter_map(Facts::read);
     let told: Vec<(i32, Told)> =
         monitors.filter_map(|monitor| Some((monitor.pid, Told::of(&monitor.command)?))).collect();
     if told.is_empty() {
         return Vec::new();
     }
     let parents: Vec<(i32, i32)> =
-        all.into_iter().filter_map(|pid| Some((pid, Status::of(pid)?.number("PPid")?))).collect();
+        process::all().into_iter().filter_map(|pid| Some((pid, Status::of(pid)?.number("PPid")?))).collect();
     let known = |(monitor, told): (i32, Told)| {
         // Its own child, whatever a file says: who may write that is another question.
         let child = parents.iter().find(|(_, parent)| *parent == monitor).map(|(pid, _)| *pid);
@@ -55,10 +91,6 @@ pub(super) fn watched() -> Vec<Known> {
         Known { pid: child, image: known.image.or(stored), ..known }
     };
     told.into_iter().map(known).collect()
-}
-
-fn is(pid: i32, name: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|text| text.trim_end() == name)
 }
 
 /// What a conmon was told.

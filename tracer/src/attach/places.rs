@@ -45,6 +45,11 @@ impl Places {
         Self { asked, bundles: state::bundle_roots(), docker }
     }
 
+    /// Whether an engine is asked, of which nothing but its answers tells what was made.
+    pub fn has_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// The times of their directories.
     pub fn stamp(&self) -> Stamp {
         let namespaces = self.bundles.iter().flat_map(|root| directories(root));

@@ -84,7 +84,9 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
         let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
         let idle = age.is_none() && matches!(target, Target::Container(_));
         if !is_brief
-            && (changed || waiting.is_near() || looks.is_multiple_of(if idle { IDLE } else { STATE }))
+            && ((changed && places.has_asked())
+                || waiting.is_near()
+                || looks.is_multiple_of(if idle { IDLE } else { STATE }))
         {
             waiting.look(source)?;
         }

@@ -7,6 +7,7 @@ use nrtrace_profiles::container::{Container, Mounted, Place};
 use nrtrace_profiles::event::{Attached, Backend, Exit, Identity, Mode, Record, RunFacts, Trace, TraceEnd};
 
 use super::trial::{Outcome, Rights, Trial};
+use crate::attach::inside;
 use crate::trial::Report;
 
 /// What is said of a need on what the host mounts.
@@ -28,6 +29,8 @@ impl Trial<'_> {
         });
         let container = run.container.get_or_insert_with(Container::default);
         (container.id, container.name, container.image) = (None, None, Some(spec.image.clone()));
+        (container.apart, container.holds) =
+            (inside::apart(&self.image.root), inside::holds(&self.image.root));
         for volume in &spec.volumes {
             let at = raw(&volume.target);
             container.mounts.retain(|mounted| mounted.at != at);

@@ -30,10 +30,15 @@ pub(super) fn emit(profile: &Profile, grants: &Grants) -> Emitted {
     let tried = proof.and_then(|proof| proof.image.as_ref());
     if let Some((proof, image)) = proof.zip(tried) {
         let built = if image.built { " with the lines of Containerfile" } else { ", as it is" };
+        let what = match &image.namespace {
+            Some(namespace) => {
+                format!("the patch of a pod of {} in namespace {namespace} of the cluster", image.name)
+            }
+            None => format!("a container of {}{built}", image.name),
+        };
         page.comment(&format!(
-            "Proved in {}, as a container of {}{built}: it lives with this{}.",
+            "Proved in {}, as {what}: it lives with this{}.",
             trials(proof.trials),
-            image.name,
             untried(&proof.not_applied)
         ));
     }

@@ -6,6 +6,18 @@ use crate::container::Place;
 use crate::emit::page::{Page, reason};
 use crate::emit::volumes;
 
+/// How a device node reaches a pod, and what to do for it: a `hostPath` of one is there and cannot be opened, as the
+/// container's device control group forbids it.
+fn device_in_a_pod(block: bool) -> (&'static str, &'static str) {
+    if block {
+        let hint = "claim a volume with volumeMode: Block, and name it under volumeDevices with this path as its devicePath";
+        return ("a block device reaches a pod as a raw block volume, not as a hostPath", hint);
+    }
+    let hint = "a device plugin offers it as a resource under limits; device_ownership_from_security_context = true in containerd \
+                or CRI-O makes it the user's";
+    ("a device reaches a pod through a device plugin, not as a hostPath", hint)
+}
+
 impl Parts<'_> {
     /// What the pod cannot do by itself: in the image, on the node, and not at all.
     pub(super) fn remarks(&self, page: &mut Page) {
@@ -69,7 +81,7 @@ impl Parts<'_> {
                             refused
                         }
                     };
-                    format!("{path} is hostPath {host}: {what}")
+                    format!("{path} is hostPath {host}: {what}; where SELinux enforces, it has to be labelled there: chcon -Rt container_file_t {host}")
                 }
                 Place::Secret | Place::ConfigMap | Place::Projected => {
                     format!(
@@ -105,8 +117,8 @@ impl Parts<'_> {
             );
         }
         for device in grants.devices.values() {
-            let hint = "a device plugin, with device_ownership_from_security_context in containerd";
-            page.cannot(&device.why, "devices reach a pod through a device plugin", hint);
+            let (why, hint) = device_in_a_pod(device.block);
+            page.cannot(&device.why, why, hint);
         }
         for limit in grants.limits.values() {
             let hint = "set them in the container runtime";

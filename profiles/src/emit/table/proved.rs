@@ -40,6 +40,7 @@ pub(super) fn of_profile(profile: &Profile) -> Option<String> {
 pub(in crate::emit) fn in_image(proof: &ProfileProof) -> &'static str {
     match &proof.image {
         None => "",
+        Some(image) if image.namespace.is_some() => ", as a pod of the cluster",
         Some(image) if image.built => ", in its image with the lines of Containerfile",
         Some(_) => ", in its image",
     }
