@@ -110,7 +110,7 @@ pub fn consulted(task: Task, mark: &mut Mark, question: &Question) {
             (*fixed).opts = opts;
             flags |= FLAG_OPTS;
         }
-        (*fixed).user_ns = load(question.namespace, Field::UserNsInum);
+        (*fixed).user_ns = read(question.namespace as u64, Field::UserNsInum);
         (*fixed).args = args;
         (*fixed).component = InodeRecord { ino: 0, dev: 0, rdev: 0, mode: 0, uid: 0, gid: 0, pad: 0 };
         (*fixed).socket = SocketRecord { family: 0, ty: 0, protocol: 0, port: 0 };
@@ -207,9 +207,10 @@ fn stack(stack: &Stack, fixed: *mut CheckRecord) -> bool {
 #[inline(always)]
 fn is_foreign(task: Task, cred: *const c_void) -> bool {
     let own: *const c_void = load(task, Field::TaskRealCred);
-    let address = |cred, field| load::<u64>(cred, field);
-    cred != own
-        && (load::<u32>(cred, Field::CredUid) != load::<u32>(own, Field::CredUid)
-            || address(cred, Field::CredGroupInfo) != address(own, Field::CredGroupInfo)
-            || address(cred, Field::CredUserNs) != address(own, Field::CredUserNs))
+    // Where a kprobe has found it, the verifier does not know the type of what is checked.
+    let cred = cred as u64;
+    cred != own as u64
+        && (read::<u32>(cred, Field::CredUid) != load::<u32>(own, Field::CredUid)
+            || read::<u64>(cred, Field::CredGroupInfo) != load::<u64>(own, Field::CredGroupInfo)
+            || read::<u64>(cred, Field::CredUserNs) != load::<u64>(own, Field::CredUserNs))
 }
