@@ -5,15 +5,19 @@ set -eu
 version=${1:-0.1.0}
 directory=${2:-/usr/local}
 releases=${NRTRACE_RELEASES:-https://github.com/nrtrace/nrtrace/releases/download/v$version}
-archive=nrtrace-$version-x86_64-linux.tar.gz
+machine=$(uname -m)
+archive=nrtrace-$version-$machine-linux.tar.gz
 
 if [ "$("$directory/bin/nrtrace" --version 2>/dev/null)" = "nrtrace $version" ]; then
   exit 0
 fi
-if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
-  echo "install.sh: nrtrace is packaged for Linux on x86-64" >&2
+case $(uname -s)-$machine in
+Linux-x86_64 | Linux-aarch64) ;;
+*)
+  echo "install.sh: nrtrace is packaged for Linux on x86-64 and 64-bit ARM" >&2
   exit 1
-fi
+  ;;
+esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for file in "$archive" SHA256SUMS; do

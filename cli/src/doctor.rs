@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
-use nrtrace_tracer::doctor::{Fitness, Report, Way, examine};
+use nrtrace_tracer::doctor::{Fitness, Mode, Report, Way, examine};
 use tabled::Table;
 use tabled::builder::Builder;
 use tabled::settings::{Style as Borders, Width, object::Columns};
@@ -84,11 +84,24 @@ fn trimmed(table: &Table) -> String {
     rows.join("\n")
 }
 
+/// What to type here, and by what it is done then.
 fn summary(report: &Report) -> String {
-    if report.able() {
-        return "nrtrace run works here.".to_owned();
+    let by = |mode: &Mode| match (&mode.ebpf, &mode.ptrace) {
+        (Way::Works(_), _) => "by eBPF".to_owned(),
+        (_, Way::Works("")) => "by ptrace".to_owned(),
+        (_, Way::Works(remark)) => format!("by ptrace ({remark})"),
+        _ => String::new(),
+    };
+    let mut works = String::new();
+    for mode in report.modes.iter().filter(|mode| mode.works()) {
+        let between = if works.is_empty() { "" } else { ",\n  " };
+        works.push_str(&format!("{between}{} {}", mode.command, by(mode)));
     }
-    let other = report.modes.iter().find(|mode| mode.works());
-    let instead = other.map_or_else(String::new, |mode| format!(", but {} does", mode.command));
-    format!("nrtrace run does not work here yet{instead}: see what is MISSING above.")
+    match (works.is_empty(), report.able()) {
+        (true, _) => "What works for you: nothing yet; see what is MISSING above.".to_owned(),
+        (false, true) => format!("What works for you:\n  {works}."),
+        (false, false) => {
+            format!("What works for you:\n  {works};\n  not yet nrtrace run: see what is MISSING above.")
+        }
+    }
 }

@@ -26,8 +26,8 @@ fn the_package_installs_and_works() {
         sha256sum --check --quiet SHA256SUMS
         # No triggers: the machine's manual need not be indexed for this.
         # The program under test is linked as cargo does by default.
-        lintian --fail-on error,warning ./*.deb
-        dpkg --no-triggers --install ./*.deb >/dev/null
+        lintian --fail-on error,warning ./*_"$(dpkg --print-architecture)".deb
+        dpkg --no-triggers --install ./*_"$(dpkg --print-architecture)".deb >/dev/null
         test "$(dpkg --verify nrtrace)" = ""
         test "$(command -v nrtrace)" = /usr/bin/nrtrace
         nrtrace --version | grep -q '^nrtrace [0-9]'
@@ -46,7 +46,7 @@ fn the_package_installs_and_works() {
         nrtrace report out/profile.json | grep -q /var/lib/packaged
         dpkg --no-triggers --remove nrtrace >/dev/null
         test ! -e /usr/bin/nrtrace
-        tar -C /usr/local --strip-components 1 -xf /srv/dist/*.tar.gz
+        tar -C /usr/local --strip-components 1 -xf /srv/dist/*-"$(uname -m)"-linux.tar.gz
         hash -r; test "$(command -v nrtrace)" = /usr/local/bin/nrtrace
         nrtrace report out/profile.json | grep -q /var/lib/packaged
     "#;

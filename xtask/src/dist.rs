@@ -8,9 +8,15 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cross::Arch;
+
 /// Options of `dist`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
+    /// The machine it is for; may be given for each
+    #[arg(long, value_enum, default_values_t = [Arch::HOST])]
+    arch: Vec<Arch>,
+
     /// Package this program instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -19,65 +25,63 @@ pub struct Options {
 const OUT: &str = "target/dist";
 /// The files of the archive, which are those of the package too.
 const FILES: &str = "target/dist/files";
-const TARGET: &str = "x86_64-unknown-linux-musl";
 const PACKAGER: &str = "cargo-deb";
 const PACKAGER_VERSION: &str = "3.8.0";
 
 /// Builds and packages nrtrace.
 pub fn run(options: &Options) -> Result<()> {
-    let version = env!("CARGO_PKG_VERSION");
-    let program = match &options.binary {
-        Some(path) => path.clone(),
-        None => build()?,
-    };
+    ensure!(
+        options.binary.is_none() || options.arch.len() == 1,
+        "--binary is one program; give one --arch with it"
+    );
     let out = Path::new(OUT);
-    let files = Path::new(FILES);
-    if files.exists() {
-        fs::remove_dir_all(files).with_context(|| format!("cannot remove {FILES}"))?;
+    let mut made = Vec::new();
+    for arch in &options.arch {
+        let program = match &options.binary {
+            Some(path) => path.clone(),
+            None => build(*arch)?,
+        };
+        made.extend(package(*arch, &program, out)?);
     }
-    lay_out(&program, files)?;
-    let archive = format!("nrtrace-{version}-x86_64-linux.tar.gz");
-    let tar = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "-czf"];
-    let below = format!("--transform=s,^\\.,nrtrace-{version},");
-    sh(Command::new("tar").args(tar).arg(out.join(&archive)).arg(below).arg("-C").arg(files).arg("."))?;
-    let package = debian(files, out)?;
-    let sums = Command::new("sha256sum").args([&archive, &package]).current_dir(out).output()?;
+    let sums = Command::new("sha256sum").args(&made).current_dir(out).output()?;
     ensure!(sums.status.success(), "sha256sum: {}", sums.status);
     fs::write(out.join("SHA256SUMS"), sums.stdout)?;
-    for name in [archive.as_str(), &package, "SHA256SUMS"] {
+    for name in made.iter().map(String::as_str).chain(["SHA256SUMS"]) {
         println!("{}", out.join(name).display());
     }
     Ok(())
 }
 
-/// A program that needs no library of the machine it runs on.
-fn build() -> Result<PathBuf> {
-    let found = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output()?;
-    if !Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_dir() {
-        sh(Command::new("rustup").args(["target", "add", TARGET]))
-            .with_context(|| format!("Rust's standard library for {TARGET} is not installed"))?;
+/// Packages a program for a machine; the names of the archive and of the package.
+fn package(arch: Arch, program: &Path, out: &Path) -> Result<[String; 2]> {
+    let version = env!("CARGO_PKG_VERSION");
+    let files = Path::new(FILES);
+    if files.exists() {
+        fs::remove_dir_all(files).with_context(|| format!("cannot remove {FILES}"))?;
     }
-    sh(Command::new("cargo").args([
-        "build",
-        "--locked",
-        "--profile",
-        "dist",
-        "--package",
-        "nrtrace",
-        "--target",
-        TARGET,
-    ]))?;
-    Ok(Path::new("target").join(TARGET).join("dist/nrtrace"))
+    lay_out(arch, program, files)?;
+    let archive = format!("nrtrace-{version}-{}-linux.tar.gz", arch.kernel());
+    let tar = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "-czf"];
+    let below = format!("--transform=s,^\\.,nrtrace-{version},");
+    sh(Command::new("tar").args(tar).arg(out.join(&archive)).arg(below).arg("-C").arg(files).arg("."))?;
+    Ok([archive, debian(arch, files, out)?])
+}
+
+/// A program that needs no library of the machine it runs on.
+fn build(arch: Arch) -> Result<PathBuf> {
+    sh(arch.cargo("build")?.args(["--locked", "--profile", "dist", "--package", "nrtrace"]))?;
+    Ok(arch.built("dist").join("nrtrace"))
 }
 
 /// The files as they are installed below `/usr`.
-fn lay_out(program: &Path, root: &Path) -> Result<()> {
+fn lay_out(arch: Arch, program: &Path, root: &Path) -> Result<()> {
     let install = |from: &Path, to: &str, mode: &str| {
         sh(Command::new("install").args(["-D", "-m", mode]).arg(from).arg(root.join(to)))
     };
     install(program, "bin/nrtrace", "755")?;
-    let program = root.join("bin/nrtrace");
-    sh(Command::new("strip").arg("--strip-unneeded").arg(&program))?;
+    let installed = root.join("bin/nrtrace");
+    sh(Command::new(arch.tool("strip")).arg("--strip-unneeded").arg(&installed))?;
+    let program = speaking(arch, installed)?;
     // kubectl takes it for its plugin.
     std::os::unix::fs::symlink("nrtrace", root.join("bin/kubectl-nrtrace"))?;
     let man = root.join("share/man/man1");
@@ -109,16 +113,30 @@ fn lay_out(program: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The program that writes the manual: one for another machine does not run here, but they all say the same.
+fn speaking(arch: Arch, program: PathBuf) -> Result<PathBuf> {
+    if arch == Arch::HOST {
+        return Ok(program);
+    }
+    let own = PathBuf::from("target/release/nrtrace");
+    sh(Command::new("cargo").args(["build", "--locked", "--release", "--package", "nrtrace"]))?;
+    Ok(own)
+}
+
 /// Turns the files into a package; its name.
-fn debian(files: &Path, out: &Path) -> Result<String> {
+fn debian(arch: Arch, files: &Path, out: &Path) -> Result<String> {
     let packager = packager()?;
     // Where cargo deb looks for what cargo has built.
     let built = env::current_dir()?.join(out).join("built");
-    fs::create_dir_all(built.join("release"))?;
-    fs::copy(files.join("bin/nrtrace"), built.join("release/nrtrace"))?;
+    let place = if arch == Arch::HOST { built.clone() } else { built.join(arch.target()) }.join("release");
+    fs::create_dir_all(&place)?;
+    fs::copy(files.join("bin/nrtrace"), place.join("nrtrace"))?;
     let options = ["--quiet", "--locked", "--no-build", "--no-strip", "--package", "nrtrace", "--output"];
     let mut command = Command::new(packager);
     command.arg("deb").args(options).arg(out).env("CARGO_TARGET_DIR", &built).stderr(Stdio::inherit());
+    if arch != Arch::HOST {
+        command.args(["--target", arch.target()]);
+    }
     let made = command.output().with_context(|| format!("cannot start {command:?}"))?;
     ensure!(made.status.success(), "{command:?}: {}", made.status);
     fs::remove_dir_all(&built)?;

@@ -16,7 +16,7 @@ mod systemd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
 use crate::cross::Arch;
@@ -103,11 +103,18 @@ pub fn run(options: &Options) -> Result<()> {
     {
         outcomes.push(guest::here(image, &directory)?);
     }
-    // One after the other: two emulated machines take each other's time.
-    for kernel in &kernels {
-        let image = image(kernel.arch).context("a machine without a tree")?;
-        outcomes.push(boot(kernel, image, &directory)?);
-    }
+    outcomes.extend(std::thread::scope(|scope| -> Result<Vec<Outcome>> {
+        let mut machines = Vec::new();
+        for kernel in &kernels {
+            let image = image(kernel.arch).context("a machine without a tree")?;
+            let directory = directory.as_path();
+            machines.push(scope.spawn(move || boot(kernel, image, directory)));
+        }
+        machines
+            .into_iter()
+            .map(|machine| machine.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .collect()
+    })?);
     judge(&outcomes, options.write, &directory)
 }
 

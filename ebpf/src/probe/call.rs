@@ -48,7 +48,7 @@ impl Call {
         let word: u32 = load_at(task, registers!(compat_word));
         Self {
             registers,
-            nr: load_at::<u64>(registers, registers!(number)) as i32,
+            nr: load_at::<u32>(registers, registers!(number)) as i32,
             compat: u64::from(word) & mask != 0,
         }
     }

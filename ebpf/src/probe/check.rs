@@ -111,7 +111,7 @@ pub fn consulted(task: Task, mark: &mut Mark, question: &Question) {
             (*fixed).opts = opts;
             flags |= FLAG_OPTS;
         }
-        (*fixed).user_ns = load(question.namespace, Field::UserNsInum);
+        (*fixed).user_ns = read(question.namespace as u64, Field::UserNsInum);
         (*fixed).args = args;
         (*fixed).component = InodeRecord { ino: 0, dev: 0, rdev: 0, mode: 0, uid: 0, gid: 0, pad: 0 };
         (*fixed).socket = SocketRecord { family: 0, ty: 0, protocol: 0, port: 0 };

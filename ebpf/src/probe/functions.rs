@@ -1,5 +1,7 @@
 //! For kernels without the tracepoint in `cap_capable`: the functions themselves are watched.
 
+use core::hint::black_box;
+
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
@@ -61,7 +63,9 @@ pub fn cap_capable_exit(context: FExitContext) -> i32 {
 #[fentry(function = "capable_wrt_inode_uidgid")]
 pub fn inode_capable_entry(context: FEntryContext) -> i32 {
     if let Some(mark) = aim::mark(kernel::current()) {
-        mark.inode = if inode_argument() == 0 { context.arg(0) } else { context.arg(1) };
+        // Both are there on every kernel. Chosen as values: the verifier takes no address that depends on which is meant.
+        let (first, second): (u64, u64) = (black_box(context.arg(0)), black_box(context.arg(1)));
+        mark.inode = if inode_argument() == 0 { first } else { second };
     }
     0
 }

@@ -50,5 +50,5 @@ pub extern "C" fn number_at(context: *const u64) -> i32 {
     // SAFETY: as above.
     let distance = unsafe { *context };
     let stack: u64 = load(kernel::current(), Field::TaskStack);
-    read_at::<u64>(stack.wrapping_add(distance).wrapping_add(registers!(number))) as i32
+    read_at::<u32>(stack.wrapping_add(distance).wrapping_add(registers!(number))) as i32
 }

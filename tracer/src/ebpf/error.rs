@@ -42,7 +42,9 @@ pub enum Error {
     },
     /// The kernel offers no type information.
     #[error(
-        "cannot read the kernel's type information at {VMLINUX}: {0}; use a kernel built with CONFIG_DEBUG_INFO_BTF"
+        "cannot read the kernel's type information at {VMLINUX}: {reason}; {advice}",
+        reason = .0,
+        advice = instead(.0)
     )]
     NoBtf(#[source] io::Error),
     /// The type information makes no sense.
@@ -111,6 +113,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What to do about type information that cannot be read.
+fn instead(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
+        "boot a kernel built with CONFIG_DEBUG_INFO_BTF (of the distributions: from Debian 11, Ubuntu 20.10, RHEL 8.2 and \
+         Fedora 32 on), or mount /sys where it is not; until then --backend ptrace does without"
+    } else {
+        "let nrtrace read it: run it as root"
+    }
 }
 
 impl Error {

@@ -41,8 +41,9 @@ mod machine {
 #[cfg(target_arch = "aarch64")]
 mod machine {
     pub const NUMBER: &str = "syscallno";
-    pub const ARGS: [&str; 6] = ["regs"; 6];
-    pub const COMPAT_ARGS: [&str; 6] = ["regs"; 6];
+    /// The first register has the result once the call is done; its argument stays beside it.
+    pub const ARGS: [&str; 6] = ["orig_x0", "regs", "regs", "regs", "regs", "regs"];
+    pub const COMPAT_ARGS: [&str; 6] = ARGS;
     pub const INDEXED: bool = true;
     pub const COMPAT_WORD: &str = "thread_info.flags";
     /// `_TIF_32BIT` of `arch/arm64/include/asm/thread_info.h`.

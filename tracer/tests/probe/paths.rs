@@ -12,6 +12,11 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_SYS_ADMIN: u32 = 21;
+/// What mkdir(1) calls.
+#[cfg(target_arch = "x86_64")]
+const MKDIR: libc::c_long = libc::SYS_mkdir;
+#[cfg(not(target_arch = "x86_64"))]
+const MKDIR: libc::c_long = libc::SYS_mkdirat;
 
 /// The checks of a capability on a path.
 fn checks<'a>(trace: &'a Trace, cap: u32, path: &str) -> Vec<&'a Record> {
@@ -53,7 +58,7 @@ fn mkdir_in_a_foreign_directory_consults_a_capability_for_the_parent() {
     assert!(["cap_capable", "security_capable"].contains(&&*first), "{first}");
     assert_eq!(made[0].check().unwrap().ret, 0);
     assert_eq!((made[0].head.fsuid, made[0].head.fsgid), (USER, USER));
-    assert_eq!(results(&trace, libc::SYS_mkdir, path), [0]);
+    assert_eq!(results(&trace, MKDIR, path), [0]);
     let call = trace.records.iter().find(|record| record.call().is_some_and(|call| call.nr == 83)).unwrap();
     assert!(call.head.flags & FLAG_CHECKED != 0);
 }

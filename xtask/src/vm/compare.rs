@@ -11,10 +11,15 @@ const EXPECTED: &str = include_str!("expected.txt");
 /// The values of `--record`, each of which the fixture runs with.
 const RECORDS: [&str; 2] = ["needs", "calls"];
 /// Hooks, as `nrtrace doctor` names them.
-const HOOKS: [&str; 4] =
-    ["tp_btf/cap_capable", "fexit/cap_capable", "tp_btf/sys_exit", "tp_btf/task_newtask"];
-/// Either is enough.
-const ALTERNATIVES: [&str; 2] = [HOOKS[0], HOOKS[1]];
+const HOOKS: [&str; 5] = [
+    "tp_btf/cap_capable",
+    "fexit/cap_capable",
+    "kprobe/cap_capable",
+    "tp_btf/sys_exit",
+    "tp_btf/task_newtask",
+];
+/// One of these is enough.
+const ALTERNATIVES: [&str; 3] = [HOOKS[0], HOOKS[1], HOOKS[2]];
 
 /// A row of the table: what was looked at, and how it came out under each of [`BACKENDS`].
 pub struct Row {
