@@ -21,7 +21,7 @@ use crate::functions;
 use crate::gather::{COMPONENT, COMPONENT_BESIDE};
 use crate::head;
 use crate::head::Ids;
-use crate::kernel::{self, Task, is_accounting, load, offset, pointer, read};
+use crate::kernel::{self, Task, is_accounting, offset, pointer, read};
 use crate::kprobes::Asked;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location};
