@@ -1,6 +1,6 @@
 //! What is known of programs: how they are recognised, what their files are, and what moves them.
 //!
-//! One TOML file for each program ([`schema`]), those in `profiles/knowledge/` are part of nrtrace. [`Library::consult`]
+//! One TOML file for each program ([`schema`]), those in `profiles/knowledge/` are part of nrtrace. [`Library::annotate`]
 //! finds what is known of the needs of a profile; [`check`] finds what is wrong with a file.
 
 mod check;
