@@ -120,6 +120,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
     if args.restarts && choice == Choice::Ptrace {
         return Err(BadInput("--restarts takes eBPF, which sees each start".into()).into());
     }
+    let mut sight = attach::Sight::before(target)?;
     if choice != Choice::Ptrace {
         // Whom it is judged for is known when it is there; the probe does not need to know.
         let nobody = identity::resolve(None, &[], "nobody")?;
@@ -128,7 +129,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
             Ok(mut ready) => {
                 told("");
                 notify::ready();
-                let arrival = runtime.block_on(attach::expect(target, ready.source.as_mut()))?;
+                let arrival = runtime.block_on(attach::expect(target, ready.source.as_mut(), &mut sight))?;
                 let arrival = arrival.ok_or_else(interrupted)?;
                 let subject = arrival.subject.clone();
                 let judged = judge(args, &subject)?;
@@ -142,7 +143,7 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
     }
     told(", whose first moments may not be seen without eBPF");
     loop {
-        let (subject, begins) = runtime.block_on(attach::poll(target))?.ok_or_else(interrupted)?;
+        let (subject, begins) = runtime.block_on(attach::poll(target, &mut sight))?.ok_or_else(interrupted)?;
         let judged = judge(args, &subject)?;
         let mut ready = watcher(args, Choice::Ptrace, &judged, &subject)?;
         if begins == Begins::Now {

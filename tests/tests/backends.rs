@@ -151,7 +151,7 @@ fn doctor_tells_an_ordinary_user_what_is_left() {
     assert!(modes[0].starts_with("permissive nrtrace run lacks: privileges,"), "{modes:#?}");
     assert!(modes[1].contains("enforced nrtrace run --enforce lacks: CAP_BPF,"), "{modes:#?}");
     assert!(modes[1].ends_with("works, as yourself"), "{modes:#?}");
-    assert!(text.contains("but nrtrace run --enforce does"), "{text}");
+    assert!(text.contains("What works for you: nrtrace run --enforce by ptrace (as yourself)"), "{text}");
     for fix in ["start nrtrace with sudo", "grant CAP_BPF and CAP_PERFMON", "have no effect below it"] {
         assert!(text.contains(fix), "no word of {fix}: {text}");
     }

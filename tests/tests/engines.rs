@@ -35,6 +35,7 @@ const PRELUDE: &str = r#"
     # waits ARGUMENTS: nrtrace waits for a container.
     waits() {
         : >"$OUT"/log
+        echo "waiting: $*"
         nrtrace attach --wait "$@" 2>>"$OUT"/log & nrtrace=$!
         for _ in $(seq 600); do grep -q 'waiting for' "$OUT"/log && sleep 0.5 && return; sleep 0.05; done
         cat "$OUT"/log; exit 1

@@ -33,7 +33,7 @@ use nrtrace_profiles::container::{Container, Mounted};
 pub use judged::{Judged, judge};
 pub use record::{Attended, Plan, record};
 pub use scope::Scope;
-pub use waiting::{Arrival, PollError, await_start, expect, is_not_there, is_runtime, poll};
+pub use waiting::{Arrival, PollError, Sight, await_start, expect, is_not_there, is_runtime, poll};
 
 use cgroup::Group;
 use process::Facts;

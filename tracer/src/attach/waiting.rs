@@ -55,10 +55,13 @@ pub struct Arrival {
 ///
 /// # Errors
 /// When the source fails, or a container has ended before it could be watched.
-pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<Arrival>, PollError> {
+pub async fn expect(
+    target: &Target,
+    source: &mut dyn Source,
+    sight: &mut Sight,
+) -> Result<Option<Arrival>, PollError> {
     let signals = Signals::take()?;
     let mut waiting = Waiting::of(Some(target));
-    let mut sight = Sight::default();
     waiting.aim(source, state::joined(state::all()))?;
     let mut places = Places::find();
     let (mut looks, mut stamp) = (0u32, places.stamp());
@@ -105,7 +108,7 @@ pub async fn expect(target: &Target, source: &mut dyn Source) -> Result<Option<A
 
 /// What was seen of a container that is waited for, by looking.
 #[derive(Debug, Default)]
-struct Sight {
+pub struct Sight {
     /// The ends of earlier runs, by the container's id; nothing before the first look.
     past: Option<BTreeSet<(String, String)>>,
     /// Whether a runtime knew it.
@@ -117,6 +120,16 @@ struct Sight {
 }
 
 impl Sight {
+    /// What there is before anybody is told that it is waited for: what ends from here on has been waited for.
+    ///
+    /// # Errors
+    /// None but those of a container that has ended, which there is none of yet.
+    pub fn before(target: &Target) -> Result<Self, Error> {
+        let mut sight = Self::default();
+        sight.look(target)?;
+        Ok(sight)
+    }
+
     /// Whether it is still there and has not ended, once it was.
     fn look(&mut self, target: &Target) -> Result<(), Error> {
         let Target::Container(name) = target else { return Ok(()) };
@@ -156,9 +169,8 @@ impl Sight {
 ///
 /// # Errors
 /// When what was named is not clear, or a container has ended before it could be watched.
-pub async fn poll(target: &Target) -> Result<Option<(Subject, Begins)>, PollError> {
+pub async fn poll(target: &Target, sight: &mut Sight) -> Result<Option<(Subject, Begins)>, PollError> {
     let signals = Signals::take()?;
-    let mut sight = Sight::default();
     loop {
         sight.look(target)?;
         match find(target) {
