@@ -143,7 +143,8 @@ fn wait(args: &AttachArgs, target: &Target, runtime: &Runtime) -> Result<Settled
     }
     told(", whose first moments may not be seen without eBPF");
     loop {
-        let (subject, begins) = runtime.block_on(attach::poll(target, &mut sight))?.ok_or_else(interrupted)?;
+        let (subject, begins) =
+            runtime.block_on(attach::poll(target, &mut sight))?.ok_or_else(interrupted)?;
         let judged = judge(args, &subject)?;
         let mut ready = watcher(args, Choice::Ptrace, &judged, &subject)?;
         if begins == Begins::Now {

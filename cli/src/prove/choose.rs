@@ -299,22 +299,20 @@ fn repeat(wanted: &ProofTask<'_>, prover: &Prover, first: Recorded, made: &[RawT
     let mut repeated = Repeated::new(wanted, prover, &first, made);
     let mut found = repeated.until_it_lives(&shown)?;
     if found.is_none() && !repeated.waited && matches!(first.failure, Some(Failure::Ended { .. })) {
-        let seen = repeated.seen;
-        let root = suspects::root();
-        shown.say("it ended by itself; running again, told that it is root");
-        repeated = Repeated::new(wanted, prover, &first, made);
-        (repeated.seen, repeated.policy) = (seen, IdentityPolicy::Root);
-        repeated.suspected.push(root.id.clone());
-        judge::add(&mut repeated.prepared, &root);
-        found = match repeated.once(&shown)? {
-            None => repeated.until_it_lives(&shown)?,
-            lives => lives,
-        };
         // A setting of its own is better than to believe what is not so.
-        if let Some(lives) = &mut found
-            && let Some(other) = ways::next(&lives.profile, &root.id, &prover.choices)
-        {
-            lives.profile = other;
+        for by_setting in [true, false] {
+            if found.is_none() && repeated.as_root(by_setting, &first) {
+                let words = if by_setting {
+                    "by its own setting for who is not root"
+                } else {
+                    "told that it is root"
+                };
+                shown.say(&format!("it ended by itself; running again, {words}"));
+                found = match repeated.once(&shown)? {
+                    None => repeated.until_it_lives(&shown)?,
+                    lives => lives,
+                };
+            }
         }
     }
     if found.is_none() && !repeated.suspected.is_empty() {
@@ -359,6 +357,24 @@ impl<'a> Repeated<'a> {
             suspected: Vec::new(),
             seen: Vec::new(),
         }
+    }
+
+    /// Begins anew, with what serves a program that insists on being root: a setting of its own, or being told that it is. Whether
+    /// there is such a thing.
+    fn as_root(&mut self, by_setting: bool, first: &Recorded) -> bool {
+        let root = suspects::root();
+        let mut prepared = first.profile.clone();
+        judge::add(&mut prepared, &root);
+        let mut policy = IdentityPolicy::Root;
+        if by_setting {
+            configuration::annotate_known(&mut prepared, &self.wanted.library);
+            let Some(other) = ways::next(&prepared, &root.id, &self.prover.choices) else { return false };
+            (prepared, policy) = (other, self.wanted.policy);
+        }
+        let seen = std::mem::take(&mut self.seen);
+        *self = Self { seen, prepared, policy, ..Self::new(self.wanted, self.prover, first, self.made) };
+        self.suspected.push(root.id);
+        true
     }
 
     /// Runs it with more and more, while there is something more.
