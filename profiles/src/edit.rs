@@ -79,9 +79,14 @@ impl Edit {
         replace(text, &self.with, self.line.as_deref())
     }
 
+    /// The first line of what comes, which tells it from others.
+    pub fn first_line(&self) -> &str {
+        self.with.lines().next().unwrap_or_default().trim()
+    }
+
     /// In a few words, what is done.
     pub fn text(&self) -> String {
-        let first = self.with.lines().next().unwrap_or_default().trim();
+        let first = self.first_line();
         let with = match self.with.lines().count() {
             0 | 1 => format!("`{first}`"),
             lines => format!("`{first}` and {} more lines", lines - 1),

@@ -321,8 +321,7 @@ pub(super) fn lines(job: &Job<'_>, held: &Held) -> Vec<String> {
     };
     let state = &job.state;
     let paths = held.paths.iter().map(before);
-    let with = |edit: &Edit| edit.with.lines().next().unwrap_or_default().trim().to_owned();
-    let edits = held.edits.iter().map(|edit| format!("~ {}: `{}` as before", edit.file, with(edit)));
+    let edits = held.edits.iter().map(|edit| format!("~ {}: `{}` as before", edit.file, edit.first_line()));
     let sysctls = held.sysctls.iter().map(|name| format!("~ {name}: as before"));
     let modules = gone("module", &held.modules, &state.modules);
     let members = gone("membership", &held.members, &state.members);

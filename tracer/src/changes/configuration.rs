@@ -162,8 +162,7 @@ impl Job<'_> {
                 self.replaced(&read, inode)
             }
             None => {
-                let with = edit.with.lines().next().unwrap_or_default().trim();
-                self.tell(format!("{}: `{with}` was changed since: left as it is", edit.file));
+                self.tell(format!("{}: `{}` was changed since: left as it is", edit.file, edit.first_line()));
                 Ok(())
             }
         }
