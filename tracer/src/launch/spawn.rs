@@ -168,8 +168,9 @@ pub struct Started {
 const KIND_LISTENER: u8 = 0;
 const KIND_UNSUPERVISED: u8 = 1;
 const KIND_FAILED: u8 = 2;
+const KIND_WAITING: u8 = 3;
 
-/// Forks the guardian and the child, which waits for [`Paused::release`].
+/// Forks the guardian and the child; returns when that waits for [`Paused::release`], and may be traced.
 ///
 /// # Errors
 /// When a process cannot be made, or an argument holds a NUL byte.
@@ -182,6 +183,10 @@ pub fn pause(launch: &Launch<'_>) -> Result<Paused, Error> {
     setup.other_end = ours.as_raw_fd();
     // SAFETY: the child calls async-signal-safe functions alone, on memory made beforehand.
     let (guardian, child) = unsafe { Guardian::start(&subject, &mut |guardian| setup.run(guardian)) }?;
+    // A child that dies here has the last other end.
+    drop(theirs);
+    channel::receive(ours.as_fd(), MsgFlags::empty())
+        .map_err(|error| Error::system("waiting for the child that becomes", &*subject, error))?;
     Ok(Paused { child, channel: ours, guardian, subject })
 }
 

@@ -1,7 +1,8 @@
 //! What this machine offers to the ptrace backend, found by trying: for `nrtrace doctor`.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -53,14 +54,15 @@ fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
         Options { rows, stops: Stops::EntryAndExit, from_exec: false, kill_tree: true, attach: false };
     let mut tracer = Tracer::start(options, None).map_err(io::Error::other)?;
     let launcher = std::process::id() as libc::pid_t;
-    let (wait, go) = nix::unistd::pipe()?;
+    let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the child makes system calls alone, on memory made before, and never returns.
     let child = match unsafe { fork() }? {
         ForkResult::Child => {
             allow_tracer(launcher);
-            drop(go);
+            drop(ours);
+            let _ = (&theirs).write(b"x");
             let mut byte = [0];
-            let status = match nix::unistd::read(&wait, &mut byte) {
+            let status = match (&theirs).read(&mut byte) {
                 Ok(1) => match install(&calls) {
                     Ok(installed) => pass(installed),
                     Err(_) => REFUSED,
@@ -72,15 +74,16 @@ fn try_it() -> io::Result<(Result<(), String>, WaitStatus)> {
         }
         ForkResult::Parent { child } => child,
     };
-    drop(wait);
+    drop(theirs);
+    let _ = (&ours).read(&mut [0])?;
     let tracing = match pidfd(child) {
         Ok(pidfd) => tracer.watch(pidfd.as_fd()).map_err(|error| error.to_string()),
         Err(error) => Err(format!("cannot open a pidfd: {error}")),
     };
     if tracing.is_ok() {
-        nix::unistd::write(&go, b"x")?;
+        let _ = (&ours).write(b"x")?;
     }
-    drop(go);
+    drop(ours);
     Ok((tracing, waitpid(child, None)?))
 }
 

@@ -11,7 +11,9 @@ use libc::{gid_t, sock_filter};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 
-use super::{Confined, Credentials, Fence, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, Launch};
+use super::{
+    Confined, Credentials, Fence, KIND_FAILED, KIND_LISTENER, KIND_UNSUPERVISED, KIND_WAITING, Launch,
+};
 use crate::launch::channel::{self, Message};
 use crate::launch::identity_filter::{self, Caught, IdentityPolicy};
 use crate::launch::{Error, Step};
@@ -201,6 +203,7 @@ impl Setup {
             if !self.traced.is_empty() {
                 ptrace::allow_tracer(self.launcher);
             }
+            let _ = self.tell(KIND_WAITING, 0, 0, -1);
             let mut byte = 0_u8;
             loop {
                 match libc::recv(self.channel, (&raw mut byte).cast(), 1, 0) {
