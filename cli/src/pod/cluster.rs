@@ -270,13 +270,22 @@ impl Work<'_> {
         if written.is_empty() {
             return Ok(());
         }
-        let pods = self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?;
+        // Directories of a node are shared by all namespaces, where one may look at them.
+        let pods = match self.kubectl.object(&["get", "pods", "--all-namespaces"]) {
+            Err(Error::Interrupted(interrupted)) => return Err(interrupted.into()),
+            Err(_) => self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?,
+            Ok(pods) => pods,
+        };
         let ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
         let running: Vec<&Value> =
             pods["items"].as_array().into_iter().flatten().filter(|pod| !ended(pod)).collect();
         for storage in written {
-            let uses =
-                |pod: &&&Value| storage::mounted(&pod["spec"]).iter().any(|other| other.shares(&storage));
+            let is_near = |pod: &Value| {
+                pod["metadata"]["namespace"] == *self.namespace || matches!(storage, Storage::Host(_))
+            };
+            let uses = |pod: &&&Value| {
+                is_near(pod) && storage::mounted(&pod["spec"]).iter().any(|other| other.shares(&storage))
+            };
             let why = match (running.iter().find(uses), &storage) {
                 (Some(pod), _) => {
                     format!("pod {} uses it", pod["metadata"]["name"].as_str().unwrap_or_default())
