@@ -157,6 +157,75 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     );
 }
 
+/// A copy has nothing of what somebody's data is in, unless that is asked for and nobody uses it.
+#[test]
+fn data_is_left_alone() {
+    script(
+        r#"
+        cat >data.yaml <<'END'
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers: [{name: web, image: "web:1", volumeMounts: [{name: c, mountPath: /c}, {name: h, mountPath: /h}]}]
+  volumes: [{name: c, persistentVolumeClaim: {claimName: data}}, {name: h, hostPath: {path: /srv/h}}]
+END
+        claim='{"apiVersion":"v1","kind":"PersistentVolumeClaim","metadata":{"name":"data"}}'
+        { cat data.yaml; echo ---; echo "$claim"; } >both.yaml
+        made() { : >$KUBE/created; is 0 pod "$@" --prove; nothing_left; [ -s $KUBE/created ]; }
+        # It is made for this time.
+        made both.yaml
+        grep -q claimName $KUBE/created
+        echo "$claim" >$KUBE/objects/persistentvolumeclaim.default.data; ls $KUBE/objects >/tmp/before
+        for file in data.yaml both.yaml; do
+            made $file
+            says 'in the place of claim data: it may hold data, and --with-claims tries it'
+            says 'proved: Pod web .* with an empty directory for claim data'
+            if grep claimName $KUBE/created; then exit 1; fi
+            grep -q /srv/h $KUBE/created
+        done
+        made data.yaml --with-claims
+        grep -q claimName $KUBE/created
+        # A pod elsewhere has the directory that this one's is in.
+        cat >$KUBE/objects/pod.shop.other <<'END'
+{"apiVersion":"v1","kind":"Pod","metadata":{"name":"other","namespace":"shop"},"spec":{"containers":[],"volumes":[
+ {"name":"a","hostPath":{"path":"/srv"}},{"name":"b","persistentVolumeClaim":{"claimName":"data"}}]},"status":{"phase":"Running"}}
+END
+        ls $KUBE/objects >/tmp/before
+        made data.yaml --with-claims
+        says 'in the place of hostPath /srv/h: pod other uses it'
+        grep -q claimName $KUBE/created
+        if grep /srv/h $KUBE/created; then exit 1; fi
+        "#,
+    );
+}
+
+#[test]
+fn another_copy_is_recorded_for_the_user_that_the_program_becomes_and_where_a_start_was_missed() {
+    script(
+        r#"
+        nrtrace run -q --name web -o /tmp/other -- sh -c 'mkdir /var/lib/web; setpriv --reuid 5 --regid 60 --clear-groups true'
+        # As the recorder tells it.
+        sed 's/"mode": "permissive"/"mode": "observation"/' /tmp/other/profile.json >$KUBE/profile.json
+        is 0 pod web.yaml -n shop --prove
+        says 'recording a copy for another user: web as 5'
+        says 'proved: Pod web'
+        nothing_left
+        python3 - $KUBE <<'END'
+import json, sys
+profile = json.load(open("/tmp/profile/profile.json"))
+json.dump(profile, open(sys.argv[1] + "/profile.json", "w"))
+profile["run"]["attached"] = {"target": "container web", "from_start": False, "own_refusals": True}
+json.dump(profile, open(sys.argv[1] + "/first.json", "w"))
+END
+        is 0 pod web.yaml -n shop --prove
+        says 'the start of web was missed; recording another copy'
+        says 'proved: Pod web'
+        nothing_left
+        "#,
+    );
+}
+
 /// What a manifest says of a container holds in podman's, too.
 #[test]
 fn a_manifest_is_proved_by_podman_where_there_is_no_cluster() {
