@@ -31,8 +31,8 @@ const PACKAGES: [&str; 5] =
 /// Options of `vm`.
 #[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Debian's kernel of this version, with /arm64 for that machine, or a package file [default: 5.10, 6.1 and 6.12]
-    #[arg(long, value_name = "VERSION[/arm64]|PATH.deb")]
+    /// Debian's kernel of this version, with /arm64 for that machine, or a package file [default: 5.10, 6.1, 6.12 and newest]
+    #[arg(long, value_name = "VERSION[/arm64]|newest|PATH.deb")]
     kernel: Vec<String>,
 
     /// The kernels for 64-bit ARM as well
@@ -65,7 +65,7 @@ pub struct Options {
 }
 
 /// Versions tried by default.
-const VERSIONS: [&str; 3] = ["5.10", "6.1", "6.12"];
+const VERSIONS: [&str; 4] = ["5.10", "6.1", "6.12", sources::NEWEST];
 /// Those of them whose answers are the same in every row.
 const IN_CI: [&str; 2] = ["6.1", "6.12"];
 /// Those of 64-bit ARM.
