@@ -431,7 +431,9 @@ impl Check {
     pub fn is_sticky(&self) -> bool {
         const LETS_GO: [&str; 6] =
             ["__check_sticky", "may_delete", "may_delete_dentry", "vfs_unlink", "vfs_rmdir", "vfs_rename"];
-        let caller = self.frames.iter().find(|frame| !frame.contains("capable"));
+        // Where the function that asks is watched, it is on the stack twice, and something of the probe's between.
+        let asks = self.frames.iter().rposition(|frame| **frame == *"capable_wrt_inode_uidgid");
+        let caller = self.frames.get(asks.map_or(0, |asks| asks + 1));
         self.capability == Capability::FOWNER && caller.is_some_and(|caller| LETS_GO.contains(&&**caller))
     }
 }
