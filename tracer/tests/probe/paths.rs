@@ -51,7 +51,7 @@ fn mkdir_in_a_foreign_directory_consults_a_capability_for_the_parent() {
     let made = checks(&trace, CAP_DAC_OVERRIDE, path);
     assert_eq!(made.len(), 2, "one for mkdir, one for rmdir: {made:?}");
     assert!(frames(made[0]).iter().any(|name| name == "vfs_mkdir"), "{:?}", frames(made[0]));
-    assert!(frames(made[1]).iter().any(|name| name == "may_delete"), "{:?}", frames(made[1]));
+    assert!(frames(made[1]).iter().any(|name| name.starts_with("may_delete")), "{:?}", frames(made[1]));
     // As many of the probe's own frames are left out as there are at most on x86-64; where the kernel calls the only program at a
     // tracepoint directly, there is one less. On 64-bit ARM there is one more, and a kprobe does not see who called the
     // function.
