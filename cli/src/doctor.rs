@@ -90,7 +90,7 @@ fn ways(mode: &Mode) -> String {
         let (part, text) = match way {
             Way::Works("") => (0, format!("by {backend}")),
             Way::Works(remark) => (0, format!("by {backend} ({remark})")),
-            Way::Lacks(subjects) => (1, format!("{backend} lacks {}", subjects.join(", "))),
+            Way::Lacks(subjects) => (1, format!("{backend} lacks {}", listed(subjects))),
         };
         let between = match (parts[part].is_empty(), part) {
             (true, _) => "",
@@ -100,6 +100,15 @@ fn ways(mode: &Mode) -> String {
         parts[part].push_str(&format!("{between}{text}"));
     }
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// The first of them; the rows below have all.
+fn listed(subjects: &[String]) -> String {
+    const MOST: usize = 3;
+    match subjects.get(MOST..) {
+        None | Some([]) => subjects.join(", "),
+        Some(more) => format!("{} and {} more", subjects[..MOST].join(", "), more.len()),
+    }
 }
 
 /// What to type here, and by what it is done then.
