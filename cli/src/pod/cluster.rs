@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::copies::{Place, learn};
 use super::follow::Outcome;
 use super::interrupt;
 use super::kubectl::{Error, Kubectl};
 use super::made::{Made, sweep_leftovers};
-use super::manifest::{Copy, Rights, Workload, claims_of};
+use super::manifest::{Copy, Rights, Workload};
 use super::recorder;
+use super::storage::{self, Storage};
 use super::work::{Work, tell, workload};
 use super::written::{self, Patched, Tried};
 use crate::args::PodArgs;
@@ -71,14 +72,20 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
         }
         if args.prove {
             let proof = work.prove(&mut patched, &mut profiles)?;
-            written::proved(&mut profiles, &work.workload, &proof, args);
+            written::proved(&mut profiles, &work, &proof);
             tried = Some(proof.outcome);
         }
     }
     let namespace = work.described();
+    let spared: Vec<String> = work.without.iter().map(Storage::to_string).collect();
     tell(args, "taking away what was made in the cluster");
     drop(work);
-    let finished = written::Finished { recorded: &recorded, tried: tried.as_ref(), namespace: &namespace };
+    let finished = written::Finished {
+        recorded: &recorded,
+        tried: tried.as_ref(),
+        namespace: &namespace,
+        spared: &spared,
+    };
     written::conclude(args, output.as_ref(), &patched, &profiles, &finished)
 }
 
@@ -95,8 +102,8 @@ impl Work<'_> {
     /// The profile of each container of the pod as it is, and what became of that.
     fn record(&mut self) -> Result<(BTreeMap<String, Profile>, Outcome)> {
         self.own_namespace()?;
-        self.companions()?;
-        self.claims_in_use()?;
+        let fresh = self.companions()?;
+        self.spare(&fresh)?;
         let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
         let away = self.is_refused()?;
         if away {
@@ -185,8 +192,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes what the manifest holds beside the workload, as far as it is not there.
-    fn companions(&mut self) -> Result<()> {
+    /// Makes what the manifest holds beside the workload, as far as it is not there: the storage that is made for this time.
+    fn companions(&mut self) -> Result<BTreeSet<Storage>> {
+        let mut fresh = BTreeSet::new();
         let namespace = self.namespace.clone();
         for mut object in self.workload.companions.clone() {
             let kind = object["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
@@ -199,31 +207,38 @@ impl Work<'_> {
                 made => {
                     made?;
                     self.tell(&format!("{kind} {name} of the manifest is made for this time"));
+                    fresh.extend((kind == "persistentvolumeclaim").then_some(Storage::Claim(name)));
                 }
             }
         }
-        Ok(())
+        Ok(fresh)
     }
 
-    /// A copy does not write to what a pod that runs has mounted.
-    fn claims_in_use(&mut self) -> Result<()> {
-        let claims = self.workload.claims();
-        if claims.is_empty() {
+    /// Has copies leave alone what somebody's data may be in: a claim that was there before, unless it is to be tried, and
+    /// whatever a pod that runs has mounted.
+    fn spare(&mut self, fresh: &BTreeSet<Storage>) -> Result<()> {
+        let written = storage::changed(self.workload.pod());
+        if written.is_empty() {
             return Ok(());
         }
         let pods = self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-            if ["Succeeded", "Failed"].contains(&phase) {
-                continue;
-            }
-            for claim in claims_of(&pod["spec"]).intersection(&claims) {
-                let by = pod["metadata"]["name"].as_str().unwrap_or_default();
-                self.tell(&format!(
-                    "pod {by} uses the claim {claim}: the copy has an empty directory in its place"
-                ));
-                self.without.insert(claim.clone());
-            }
+        let ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let running: Vec<&Value> =
+            pods["items"].as_array().into_iter().flatten().filter(|pod| !ended(pod)).collect();
+        for storage in written {
+            let uses =
+                |pod: &&&Value| storage::mounted(&pod["spec"]).iter().any(|other| other.shares(&storage));
+            let why = match (running.iter().find(uses), &storage) {
+                (Some(pod), _) => {
+                    format!("pod {} uses it", pod["metadata"]["name"].as_str().unwrap_or_default())
+                }
+                (None, Storage::Claim(_)) if !self.args.with_claims && !fresh.contains(&storage) => {
+                    "it may hold data, and --with-claims tries it".to_owned()
+                }
+                (None, _) => continue,
+            };
+            self.tell(&format!("copies have an empty directory in the place of {storage}: {why}"));
+            self.without.insert(storage);
         }
         Ok(())
     }
@@ -242,16 +257,8 @@ impl Work<'_> {
         {
             Ok(_) => Ok(false),
             Err(error) if error.says("violates PodSecurity") => {
-                let claims = self.workload.claims();
-                let instead = match claims.is_empty() {
-                    true => String::new(),
-                    false => format!(
-                        "; an empty directory is in the place of {}",
-                        claims.into_iter().collect::<Vec<_>>().join(", ")
-                    ),
-                };
                 self.tell(&format!(
-                    "namespace {} refuses it as it is, so it is recorded in the recorder's, with copies of its Secrets and ConfigMaps{instead}",
+                    "namespace {} refuses it as it is, so it is recorded in the recorder's, with copies of its Secrets and ConfigMaps and an empty directory for each claim",
                     self.namespace
                 ));
                 Ok(true)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
+use serde_json::Value;
 
 use super::follow::{self, Outcome};
 use super::kubectl::Kubectl;
@@ -76,7 +77,9 @@ impl Work<'_> {
         let recorder = Recorder::start(self.kubectl, &mut self.made, &wanted, self.copies)?;
         let outcome = self.started(workload, place, rights, (&name, Some(&recorder.node)))?;
         // Before it is ended by nrtrace, which is none of its ways to end.
-        let profiles = self.fetched(&recorder, matches!(outcome, Outcome::Ready(_)))?;
+        let pod =
+            self.kubectl.object(&["get", "pod", &name, "--namespace", place.namespace]).unwrap_or_default();
+        let profiles = self.fetched(&recorder, &pod, matches!(outcome, Outcome::Ready(_)))?;
         self.end(place, &name)?;
         recorder.end()?;
         Ok((outcome, profiles))
@@ -128,13 +131,23 @@ impl Work<'_> {
     }
 
     /// What was recorded of each container.
-    fn fetched(&self, recorder: &Recorder<'_>, lives: bool) -> Result<BTreeMap<String, Profile>> {
+    fn fetched(
+        &self,
+        recorder: &Recorder<'_>,
+        pod: &Value,
+        lives: bool,
+    ) -> Result<BTreeMap<String, Profile>> {
         let mut profiles = BTreeMap::new();
         for container in &self.containers {
             match recorder.fetch(container, lives)? {
                 Some(mut profile) => {
                     self.library.annotate(&mut profile);
                     profiles.insert(container.clone(), profile);
+                }
+                None if follow::never_ran(pod, container) => {
+                    self.tell(&format!(
+                        "container {container} was not started, so nothing was recorded of it"
+                    ));
                 }
                 None => {
                     let said = recorder.said(container).map(|said| format!(" ({said})")).unwrap_or_default();

@@ -14,6 +14,7 @@ mod local;
 mod made;
 mod manifest;
 mod recorder;
+mod storage;
 mod work;
 mod written;
 

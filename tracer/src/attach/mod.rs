@@ -22,6 +22,7 @@ mod places;
 pub mod process;
 mod record;
 mod scope;
+mod sight;
 pub mod state;
 mod waiting;
 
@@ -33,7 +34,8 @@ use nrtrace_profiles::container::{Container, Mounted};
 pub use judged::{Judged, judge};
 pub use record::{Attended, Plan, record};
 pub use scope::Scope;
-pub use waiting::{Arrival, PollError, Sight, await_start, expect, is_not_there, is_runtime, poll};
+pub use sight::Sight;
+pub use waiting::{Arrival, PollError, await_start, expect, is_not_there, is_runtime, poll};
 
 use cgroup::Group;
 use process::Facts;
