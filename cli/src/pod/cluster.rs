@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use super::made::{Made, sweep_leftovers};
 use super::manifest::{Copy, Rights, Workload};
 use super::recorder;
 use super::storage::{self, Storage};
+use super::users::{self, Users};
 use super::work::{Work, tell, workload};
 use super::written::{self, Patched, Tried};
 use crate::args::PodArgs;
@@ -59,23 +60,13 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
         namespace,
         recorders,
         without,
+        away: false,
         library,
         copies: 0,
         made,
     };
-    let (mut profiles, recorded) = work.record()?;
-    let mut patched = written::patched(kubectl, &work.workload, &work.containers, &profiles, args)?;
-    let mut tried = None;
-    if !profiles.is_empty() {
-        if args.apply_dry_run {
-            work.dry_run(&patched.workload)?;
-        }
-        if args.prove {
-            let proof = work.prove(&mut patched, &mut profiles)?;
-            written::proved(&mut profiles, &work, &proof);
-            tried = Some(proof.outcome);
-        }
-    }
+    let (first, recorded) = work.record()?;
+    let Settled { profiles, patched, tried } = work.settle(first)?;
     let namespace = work.described();
     let spared: Vec<String> = work.without.iter().map(Storage::to_string).collect();
     tell(args, "taking away what was made in the cluster");
@@ -87,6 +78,14 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
         spared: &spared,
     };
     written::conclude(args, output.as_ref(), &patched, &profiles, &finished)
+}
+
+/// What is to be written.
+struct Settled {
+    profiles: BTreeMap<String, Profile>,
+    patched: Patched,
+    /// What became of it with the patch, where that was asked for.
+    tried: Option<Outcome>,
 }
 
 /// The namespace of kubectl's context.
@@ -106,6 +105,7 @@ impl Work<'_> {
         self.spare(&fresh)?;
         let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
         let away = self.is_refused()?;
+        self.away = away;
         if away {
             self.secrets_for(&own)?;
         }
@@ -138,10 +138,59 @@ impl Work<'_> {
         Ok((profiles, outcome))
     }
 
+    /// From what was recorded to a patch: for the first of the users to try with whom it is proved, else for the first one.
+    fn settle(&mut self, first: BTreeMap<String, Profile>) -> Result<Settled> {
+        let mut best: Option<Settled> = None;
+        for users in users::attempts(&first) {
+            let settled = self.settle_for(&first, &users)?;
+            let is_done = !matches!(settled.tried, Some(Outcome::Failed(_)));
+            if is_done || best.is_none() {
+                best = Some(settled);
+            }
+            if is_done {
+                break;
+            }
+        }
+        best.context("nobody to run it as")
+    }
+
+    /// The same for these users.
+    fn settle_for(&mut self, first: &BTreeMap<String, Profile>, users: &Users) -> Result<Settled> {
+        let mut profiles = first.clone();
+        if !users.is_empty() {
+            let named: Vec<String> = users.iter().map(|(name, user)| format!("{name} as {user}")).collect();
+            self.tell(&format!("recording a copy for another user: {}", named.join(", ")));
+            let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
+            let place = Place { namespace: if self.away { &own } else { &namespace }, away: self.away };
+            let workload = self.workload.clone();
+            let (_, again) = self.recorded(&workload, place, Rights::Own, users)?;
+            profiles.extend(again.into_iter().filter(|(name, _)| users.contains_key(name)));
+        }
+        let mut patched =
+            written::patched(self.kubectl, &self.workload, &self.containers, &profiles, self.args)?;
+        let mut tried = None;
+        if !profiles.is_empty() {
+            if self.args.apply_dry_run {
+                self.dry_run(&patched.workload)?;
+            }
+            if self.args.prove {
+                let proof = self.prove(&mut patched, &mut profiles)?;
+                written::proved(&mut profiles, self, &proof);
+                tried = Some(proof.outcome);
+            }
+        }
+        Ok(Settled { profiles, patched, tried })
+    }
+
     /// Starts a copy with the patch, and adds what it is refused, until it is ready or nothing more comes of it.
     fn prove(&mut self, patched: &mut Patched, profiles: &mut BTreeMap<String, Profile>) -> Result<Tried> {
         let namespace = self.namespace.clone();
         let place = Place { namespace: &namespace, away: false };
+        let is_unknown = |name: &&String| !profiles.contains_key(*name);
+        if let Some(unknown) = self.containers.iter().find(is_unknown) {
+            let why = format!("container {unknown} is as it was, since nothing was recorded of it");
+            return Ok(Tried { outcome: Outcome::Failed(why), copies: 0, namespace });
+        }
         let mut copies = 0;
         loop {
             copies += 1;

@@ -15,6 +15,7 @@ mod made;
 mod manifest;
 mod recorder;
 mod storage;
+mod users;
 mod work;
 mod written;
 

@@ -28,6 +28,8 @@ pub(super) struct Work<'a> {
     pub(super) recorders: String,
     /// What copies have an empty directory in the place of.
     pub(super) without: BTreeSet<Storage>,
+    /// Whether the pod as it is may not be in its own namespace.
+    pub(super) away: bool,
     pub(super) library: Library,
     /// Copies that were started.
     pub(super) copies: u32,
