@@ -13,6 +13,7 @@ mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+mod glance;
 pub mod held;
 pub mod inside;
 mod judged;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::state::{self, Known};
 use super::waiting::is_runtime;
-use super::{Error, Subject, Target, find};
+use super::{Error, Subject, Target};
 
 /// What runs for so long and was not seen to begin was missed.
 const MISSED: Duration = Duration::from_millis(300);
@@ -36,9 +36,14 @@ impl Sight {
 
     /// Whether it is still there and has not ended, once it was.
     pub(super) fn look(&mut self, target: &Target) -> Result<(), Error> {
+        let Target::Container(_) = target else { return Ok(()) };
+        self.saw_all(target, &state::joined(state::all()))
+    }
+
+    /// The same by what all runtimes know now.
+    pub(super) fn saw_all(&mut self, target: &Target, all: &[Known]) -> Result<(), Error> {
         let Target::Container(name) = target else { return Ok(()) };
-        let all = state::joined(state::all());
-        let known: Vec<Known> = all.into_iter().filter(|known| known.is_called(name)).collect();
+        let known: Vec<Known> = all.iter().filter(|known| known.is_called(name)).cloned().collect();
         self.saw(&known);
         match self.gone {
             Some(since) if since.elapsed() > MISSED => Err(Error::Passed { name: name.clone() }),
@@ -61,8 +66,8 @@ impl Sight {
     }
 
     /// What runs, and was not seen to begin.
-    pub(super) fn missed(&mut self, target: &Target) -> Option<Subject> {
-        let subject = find(target).ok().filter(|subject| !is_runtime(&subject.main));
+    pub(super) fn missed<'s>(&mut self, found: Option<&'s Subject>) -> Option<&'s Subject> {
+        let subject = found.filter(|subject| !is_runtime(&subject.main));
         self.runs = self.runs.filter(|_| subject.is_some()).or(subject.is_some().then(Instant::now));
         subject.filter(|_| self.runs.is_some_and(|since| since.elapsed() > MISSED))
     }

@@ -13,6 +13,7 @@ use nrtrace_ebpf::record::{
 use nrtrace_profiles::RawText;
 
 use super::cgroup::Group;
+use super::glance::{Glance, Glances};
 use super::places::Places;
 use super::process::Facts;
 use super::record::asks_to_end;
@@ -30,14 +31,10 @@ use crate::session::{Begins, Source, monotonic};
 const LOOK: Duration = Duration::from_millis(5);
 /// One in so many looks goes through the runtimes' state, which takes longer.
 const STATE: u32 = 10;
-/// One in so many does when it is about to begin: between two, its files are looked for.
-const NEAR: u32 = 3;
 /// One in so many does where nothing was made there for a while.
 const IDLE: u32 = 100;
 /// Something was made there: for so long it is looked for at once.
 const LIVELY: Duration = Duration::from_secs(1);
-/// Between a container's bundle and its program are some 50 ms, in which a look at everything is too long.
-const BRIEF: Duration = Duration::from_millis(100);
 
 /// What was waited for is there.
 #[derive(Debug)]
@@ -76,8 +73,9 @@ pub async fn expect(
     let mut waiting = Waiting::of(Some(target));
     waiting.aim(source, state::joined(state::all()))?;
     let mut places = Places::find();
-    let (mut looks, mut stamp) = (0u32, places.stamp());
-    let (mut lively, mut bundled) = (None::<Instant>, None::<Instant>);
+    let mut glances = Glances::at(target, places.clone())
+        .map_err(|error| launch::Error::system("starting a thread of", "nrtrace", error))?;
+    let (mut looks, mut stamp, mut lively) = (0u32, places.stamp(), None::<Instant>);
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
@@ -89,28 +87,26 @@ pub async fn expect(
         let now = places.stamp();
         let changed = now != stamp;
         if changed {
-            bundled = (now.bundles != stamp.bundles).then(Instant::now).or(bundled);
             (stamp, lively) = (now, Some(Instant::now()));
         }
-        let age = lively.map(|since| since.elapsed()).filter(|age| *age < LIVELY);
-        if age.is_some() {
+        let is_lively = lively.is_some_and(|since| since.elapsed() < LIVELY);
+        if is_lively {
             waiting.hurry(source, &places)?;
         }
-        let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
-        let idle = age.is_none() && matches!(target, Target::Container(_));
-        if !is_brief
-            && ((changed && places.has_asked())
-                || (waiting.is_near() && looks.is_multiple_of(NEAR))
-                || looks.is_multiple_of(if idle { IDLE } else { STATE }))
-        {
-            waiting.look(source)?;
-        }
-        if looks.is_multiple_of(IDLE) && !is_brief {
-            sight.look(target)?;
-            places = places.again();
-            if let Some(subject) = sight.missed(target) {
-                return Ok(Some(Arrival::of(subject, false)));
+        if let Some(glance) = glances.take() {
+            sight.saw_all(target, &glance.all)?;
+            if let Some(subject) = sight.missed(glance.subject.as_ref()) {
+                return Ok(Some(Arrival::of(subject.clone(), false)));
             }
+            places = glance.places.clone();
+            waiting.take(source, glance)?;
+        }
+        let idle = !is_lively && matches!(target, Target::Container(_));
+        if (changed && places.has_asked())
+            || waiting.is_near()
+            || looks.is_multiple_of(if idle { IDLE } else { STATE })
+        {
+            glances.ask();
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
@@ -279,21 +275,16 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
-    /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
-    fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
-        self.aim(source, state::joined(state::all()))?;
-        let Some(target) = self.target.filter(|_| self.adopted.is_none() || self.upcoming.is_none()) else {
-            return Ok(());
-        };
-        let Some(runtime) = find(target).ok().filter(|subject| is_runtime(&subject.main)) else {
-            return Ok(());
-        };
-        if self.upcoming.is_none() {
-            self.upcoming = upcoming(target, &runtime).map(|subject| subject.main);
-        }
-        if self.adopted.is_none() {
-            source.adopt(runtime.main.pid, Begins::WithExec)?;
-            self.adopted = Some(runtime.main.pid);
+    /// Takes in what was seen by looking, which the source cannot have seen: a container that was made before, and waits to be
+    /// started.
+    fn take(&mut self, source: &mut dyn Source, glance: Glance) -> Result<(), launch::Error> {
+        self.aim(source, glance.all)?;
+        self.upcoming = self.upcoming.take().or(glance.upcoming);
+        let runtime = glance.subject.filter(|_| self.adopted.is_none()).map(|subject| subject.main.pid);
+        // By now it may have begun.
+        if let Some(pid) = runtime.filter(|pid| Facts::read(*pid).is_some_and(|facts| is_runtime(&facts))) {
+            source.adopt(pid, Begins::WithExec)?;
+            self.adopted = Some(pid);
         }
         Ok(())
     }
