@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use nrtrace_profiles::emit::Style;
 use nrtrace_tracer::doctor::{Fitness, Mode, Report, Way, examine};
-use tabled::Table;
-use tabled::builder::Builder;
-use tabled::settings::{Style as Borders, Width, object::Columns};
 
 use crate::args::DoctorArgs;
 use crate::terminal;
 
+/// Between two columns.
+const BETWEEN: &str = "  ";
+/// The longest word for whether something works.
+const WORD: usize = "not here".len();
+const HEADING: &str = "WHAT FOR; WHERE MISSING, WHAT TO DO";
 /// The host cannot do a permissive run.
 const UNABLE: u8 = 3;
 
@@ -25,7 +27,8 @@ pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
 }
 
 fn page(report: &Report, style: Style, width: usize) -> String {
-    format!("{}\n\n{}\n\n{}\n", modes(report, style, width), findings(report, style, width), summary(report))
+    let summary = wrapped(&summary(report), width).join("\n");
+    format!("{}\n\n{summary}\n", table(report, style, width))
 }
 
 fn paint(word: &str, code: &str, style: Style) -> String {
@@ -35,73 +38,103 @@ fn paint(word: &str, code: &str, style: Style) -> String {
     }
 }
 
-/// A line for each mode, a column for each backend.
-fn modes(report: &Report, style: Style, width: usize) -> String {
-    let way = |way: &Way| match way {
-        Way::Works("") => paint("works", "32", style),
-        Way::Works(remark) => format!("{}, {remark}", paint("works", "32", style)),
-        Way::Lacks(subjects) => format!("{}: {}", paint("lacks", "33", style), subjects.join(", ")),
-    };
-    let mut builder = Builder::default();
-    builder.push_record(["MODE", "COMMAND", "WITH EBPF", "WITH PTRACE"]);
-    for mode in &report.modes {
-        builder.push_record([
-            mode.name.to_owned(),
-            mode.command.to_owned(),
-            way(&mode.ebpf),
-            way(&mode.ptrace),
-        ]);
-    }
-    let mut table = builder.build();
-    table.with(Borders::blank());
-    // Of the rest, each backend gets half.
-    let half = width.saturating_sub(42) / 2;
-    table.modify(Columns::new(2..), Width::wrap(half.max(18)).keep_words(true));
-    trimmed(&table)
-}
-
-fn findings(report: &Report, style: Style, width: usize) -> String {
-    let mut builder = Builder::default();
-    for finding in &report.findings {
-        let (word, code) = match finding.verdict {
+/// A row for each mode, then one for each thing that they rest on.
+fn table(report: &Report, style: Style, width: usize) -> String {
+    let modes = report.modes.iter().map(|mode| {
+        let verdict = if mode.works() { Fitness::Works } else { Fitness::Missing };
+        (mode.command, verdict, format!("{}: {}", mode.purpose, ways(mode)))
+    });
+    let findings = report.findings.iter();
+    let findings =
+        findings.map(|finding| (finding.subject.as_str(), finding.verdict, finding.detail.clone()));
+    let rows: Vec<_> = modes.chain(findings).collect();
+    // The first two columns take what they need; the rest goes to the explanation.
+    let first = rows.iter().map(|(subject, ..)| subject.chars().count()).max().unwrap_or(0);
+    let rest = width.saturating_sub(first + BETWEEN.len() * 2 + WORD).max(30);
+    let mut lines = vec![format!("{:first$}{BETWEEN}{:WORD$}{BETWEEN}{HEADING}", "", "HERE")];
+    for (subject, verdict, detail) in &rows {
+        let (word, code) = match verdict {
             Fitness::Works => ("works", "32"),
             Fitness::Note => ("note", "36"),
             Fitness::Optional => ("not here", "33"),
             Fitness::Missing => ("MISSING", "31"),
         };
-        builder.push_record([finding.subject.clone(), paint(word, code, style), finding.detail.clone()]);
+        let mut start = format!("{subject:first$}{BETWEEN}{}", paint(&format!("{word:WORD$}"), code, style));
+        for line in wrapped(detail, rest) {
+            lines.push(format!("{start}{BETWEEN}{line}"));
+            start = " ".repeat(first + BETWEEN.len() + WORD);
+        }
     }
-    let mut table = builder.build();
-    table.with(Borders::blank());
-    // The first two columns take what they need; the rest goes to the explanation.
-    let first = report.findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
-    table.modify(Columns::last(), Width::wrap(width.saturating_sub(first + 16).max(30)).keep_words(true));
-    trimmed(&table)
+    lines.join("\n")
 }
 
-fn trimmed(table: &Table) -> String {
-    let rows: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-    rows.join("\n")
+/// Lines of whole words; one that is longer than a line has its own.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// By which backends a mode works, and what the others lack for it.
+fn ways(mode: &Mode) -> String {
+    let mut parts = [String::new(), String::new()];
+    for (backend, way) in [("eBPF", &mode.ebpf), ("ptrace", &mode.ptrace)] {
+        let (part, text) = match way {
+            Way::Works("") => (0, format!("by {backend}")),
+            Way::Works(remark) => (0, format!("by {backend} ({remark})")),
+            Way::Lacks(subjects) => (1, format!("{backend} lacks {}", listed(subjects))),
+        };
+        let between = match (parts[part].is_empty(), part) {
+            (true, _) => "",
+            (false, 0) => " or ",
+            (false, _) => "; ",
+        };
+        parts[part].push_str(&format!("{between}{text}"));
+    }
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// The first of them; the rows below have all.
+fn listed(subjects: &[String]) -> String {
+    const MOST: usize = 3;
+    match subjects.get(MOST..) {
+        None | Some([]) => subjects.join(", "),
+        Some(more) => format!("{} and {} more", subjects[..MOST].join(", "), more.len()),
+    }
 }
 
 /// What to type here, and by what it is done then.
 fn summary(report: &Report) -> String {
     let by = |mode: &Mode| match (&mode.ebpf, &mode.ptrace) {
-        (Way::Works(_), _) => "by eBPF".to_owned(),
-        (_, Way::Works("")) => "by ptrace".to_owned(),
-        (_, Way::Works(remark)) => format!("by ptrace ({remark})"),
-        _ => String::new(),
+        (Way::Works(_), _) => Some(("by eBPF", "")),
+        (_, Way::Works(remark)) => Some(("by ptrace", *remark)),
+        _ => None,
     };
-    let mut works = String::new();
-    for mode in report.modes.iter().filter(|mode| mode.works()) {
-        let between = if works.is_empty() { "" } else { ",\n  " };
-        works.push_str(&format!("{between}{} {}", mode.command, by(mode)));
-    }
-    match (works.is_empty(), report.able()) {
-        (true, _) => "What works for you: nothing yet; see what is MISSING above.".to_owned(),
-        (false, true) => format!("What works for you:\n  {works}."),
-        (false, false) => {
-            format!("What works for you:\n  {works};\n  not yet nrtrace run: see what is MISSING above.")
+    let works: Vec<_> = report.modes.iter().filter_map(|mode| Some((mode.command, by(mode)?))).collect();
+    let say = |(way, remark): (&str, &str)| match remark {
+        "" => way.to_owned(),
+        remark => format!("{way} ({remark})"),
+    };
+    let said = match works.as_slice() {
+        [] => "nothing yet; see what is MISSING above".to_owned(),
+        [(_, first), rest @ ..]
+            if works.len() == report.modes.len() && rest.iter().all(|(_, by)| by.0 == first.0) =>
+        {
+            format!("all of it, {}", say(*first))
         }
-    }
+        works => {
+            let each = works.iter().map(|(command, by)| format!("{command} {}", say(*by)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let more = if report.able() || works.is_empty() { "" } else { "; for the rest, see above" };
+    format!("What works for you: {said}{more}.")
 }

@@ -12,7 +12,7 @@ pub struct Member {
     /// Name of the structure.
     pub structure: &'static str,
     /// Name of the member; `a.b` for member `b` of the structure `a`. Members of anonymous structures and unions
-    /// are named as in C.
+    /// are named as in C. Where kernels differ, the names are told apart by `|`.
     pub member: &'static str,
     /// Whether the probe can do without.
     pub optional: bool,
@@ -142,7 +142,7 @@ layout! {
     /// What the entry names.
     DentryInode = "dentry" "d_inode";
     /// Link in the inode's list of names.
-    DentryAlias = "dentry" "d_u.d_alias";
+    DentryAlias = "dentry" "d_u.d_alias|d_alias";
     /// Root of a mount.
     VfsmountRoot = "vfsmount" "mnt_root";
     /// Filesystem of a mount.

@@ -51,6 +51,25 @@ pub struct Entry {
     pub folding: Folding,
 }
 
+/// `socketcall` of the i386 table, by which programs of the C library make what calls on sockets they make: which, its first
+/// argument says, and theirs are in memory, four bytes each, where the second one points to.
+pub const SOCKETCALL: i32 = 102;
+
+/// The number in the same table of the call that a `socketcall` makes; its own, where none of the calls on sockets that have a
+/// row is meant.
+#[must_use]
+pub const fn in_socketcall(which: u32) -> i32 {
+    match which {
+        // socket; bind, connect and listen; sendto, setsockopt, sendmsg.
+        1 => 359,
+        2..=4 => 359 + which as i32,
+        11 => 369,
+        14 => 366,
+        16 => 370,
+        _ => SOCKETCALL,
+    }
+}
+
 /// No such argument.
 pub const NONE: u8 = 0xff;
 /// Record the call when it succeeds.

@@ -425,6 +425,19 @@ pub struct Check {
     pub predicted: Option<Asked>,
 }
 
+impl Check {
+    /// Whether it was seen to be about what somebody else owns, which a sticky directory is to let go of. Compilers inline
+    /// `__check_sticky` (on Linux 5.10 already): its callers ask for ownership in no other case.
+    pub fn is_sticky(&self) -> bool {
+        const LETS_GO: [&str; 6] =
+            ["__check_sticky", "may_delete", "may_delete_dentry", "vfs_unlink", "vfs_rmdir", "vfs_rename"];
+        // Where the function that asks is watched, it is on the stack twice, and something of the probe's between.
+        let asks = self.frames.iter().rposition(|frame| **frame == *"capable_wrt_inode_uidgid");
+        let caller = self.frames.get(asks.map_or(0, |asks| asks + 1));
+        self.capability == Capability::FOWNER && caller.is_some_and(|caller| LETS_GO.contains(&&**caller))
+    }
+}
+
 /// What a predicted check is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -134,11 +134,12 @@ fn doctor_is_content_with_either_backend() {
     assert!(String::from_utf8_lossy(&one.stdout).contains("auto takes ptrace"), "{one}");
 }
 
-/// What `nrtrace doctor`, started by `script`, says of each mode, with its status and all its words.
+/// What `nrtrace doctor`, started by `script`, says of each mode in the first line, with its status and all its words.
 fn doctor(script: &str) -> (Vec<String>, i32, String) {
     let finished = Sandbox::new().unwrap().script(script).unwrap();
     let text = String::from_utf8_lossy(&finished.stdout).into_owned();
-    let modes = text.lines().map(str::trim).filter(|line| line.contains("nrtrace ") && line.contains("  "));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "too wide: {text}");
+    let modes = text.lines().filter(|line| line.starts_with("nrtrace "));
     let modes = modes.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     (modes, finished.status, text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
@@ -148,12 +149,31 @@ fn doctor_tells_an_ordinary_user_what_is_left() {
     let user = "setpriv --reuid 61190 --regid 61190 --clear-groups --inh-caps=-all --bounding-set=-all";
     let (modes, status, text) = doctor(&format!("{user} nrtrace doctor"));
     assert_eq!(status, 3, "{text}");
-    assert!(modes[0].starts_with("permissive nrtrace run lacks: privileges,"), "{modes:#?}");
-    assert!(modes[1].contains("enforced nrtrace run --enforce lacks: CAP_BPF,"), "{modes:#?}");
-    assert!(modes[1].ends_with("works, as yourself"), "{modes:#?}");
-    assert!(text.contains("What works for you: nrtrace run --enforce by ptrace (as yourself)"), "{text}");
-    for fix in ["start nrtrace with sudo", "grant CAP_BPF and CAP_PERFMON", "have no effect below it"] {
-        assert!(text.contains(fix), "no word of {fix}: {text}");
+    assert!(modes[0].starts_with("nrtrace run MISSING all needs in one run: eBPF lacks"), "{modes:#?}");
+    assert!(modes[1].starts_with("nrtrace run --enforce works"), "{modes:#?}");
+    for words in [
+        "What works for you: nrtrace run --enforce by ptrace (as yourself)",
+        "by ptrace (as yourself); eBPF lacks CAP_BPF, CAP_PERFMON",
+        "eBPF lacks privileges, CAP_BPF, CAP_PERFMON; ptrace lacks privileges",
+        "start nrtrace with sudo",
+        "grant CAP_BPF and CAP_PERFMON",
+        "have no effect below it",
+    ] {
+        assert!(text.contains(words), "no word of {words}: {text}");
+    }
+}
+
+#[test]
+fn doctor_says_what_to_do_without_type_information() {
+    let (modes, status, text) = doctor("mount -t tmpfs none /sys/kernel/btf; nrtrace doctor");
+    assert_eq!((status, modes.len()), (0, 4), "{text}");
+    for words in [
+        "BTF not here",
+        "CONFIG_DEBUG_INFO_BTF",
+        "from Debian 11",
+        "What works for you: all of it, by ptrace (needs are predicted).",
+    ] {
+        assert!(text.contains(words), "no word of {words}: {text}");
     }
 }
 

@@ -211,6 +211,9 @@ pub fn answer(filter: &[sock_filter], audit_arch: u32, nr: u32, args: [u32; 4]) 
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_arch = "x86_64")]
+    use nrtrace_ebpf::table::{SOCKETCALL, in_socketcall};
+
     use super::*;
 
     const PASSED: u32 = libc::SECCOMP_RET_ALLOW;
@@ -237,6 +240,17 @@ mod tests {
         assert_eq!(answer(&filter, 0xdead, native("fchown").unwrap(), [0; 4]), PASSED);
         let variant = native("fchown").unwrap() | arch::VARIANT_BIT;
         assert_eq!(answer(&filter, arch::NATIVE, variant, [0; 4]), refused(libc::ENOSYS));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_socketcall_makes_a_call_of_the_same_table() {
+        let calls = [(1, "socket"), (2, "bind"), (3, "connect"), (4, "listen")];
+        for (which, name) in calls.into_iter().chain([(11, "sendto"), (14, "setsockopt"), (16, "sendmsg")]) {
+            assert_eq!(compat(name), u32::try_from(in_socketcall(which)).ok(), "{name}");
+        }
+        assert_eq!(compat("socketcall"), Some(SOCKETCALL as u32));
+        assert_eq!(in_socketcall(0), SOCKETCALL);
     }
 
     #[test]

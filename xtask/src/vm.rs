@@ -13,10 +13,12 @@ mod report;
 mod sources;
 mod systemd;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::cross::Arch;
@@ -31,8 +33,8 @@ const PACKAGES: [&str; 5] =
 /// Options of `vm`.
 #[derive(Debug, Default, Args)]
 pub struct Options {
-    /// Debian's kernel of this version, with /arm64 for that machine, or a package file [default: 5.10, 6.1 and 6.12]
-    #[arg(long, value_name = "VERSION[/arm64]|PATH.deb")]
+    /// Debian's kernel of this version, with /arm64 for that machine, or a package file [default: 5.10, 6.1, 6.12 and newest]
+    #[arg(long, value_name = "VERSION[/arm64]|newest|PATH.deb")]
     kernel: Vec<String>,
 
     /// The kernels for 64-bit ARM as well
@@ -65,9 +67,9 @@ pub struct Options {
 }
 
 /// Versions tried by default.
-const VERSIONS: [&str; 3] = ["5.10", "6.1", "6.12"];
-/// Those of them whose answers are the same in every row.
-const IN_CI: [&str; 2] = ["6.1", "6.12"];
+const VERSIONS: [&str; 4] = ["5.10", "6.1", "6.12", sources::NEWEST];
+/// Those of them that do not change with Debian's releases.
+const IN_CI: [&str; 3] = ["5.10", "6.1", "6.12"];
 /// Those of 64-bit ARM.
 const ARM64: [&str; 2] = ["6.1/arm64", "6.12/arm64"];
 /// The version under which a whole Debian is tried.
@@ -105,19 +107,29 @@ pub fn run(options: &Options) -> Result<()> {
     {
         outcomes.push(guest::here(image, &directory)?);
     }
-    outcomes.extend(std::thread::scope(|scope| -> Result<Vec<Outcome>> {
-        let mut machines = Vec::new();
-        for kernel in &kernels {
-            let image = image(kernel.arch).context("a machine without a tree")?;
-            let directory = directory.as_path();
-            machines.push(scope.spawn(move || boot(kernel, image, directory)));
-        }
-        machines
-            .into_iter()
-            .map(|machine| machine.join().map_err(|_| anyhow!("a thread panicked"))?)
-            .collect()
+    outcomes.extend(boot_all(&kernels, &|kernel| {
+        let image = image(kernel.arch).context("a machine without a tree")?;
+        boot(kernel, image, &directory)
     })?);
     judge(&outcomes, options.write, &directory)
+}
+
+/// Boots all machines, as many at a time as there are processors: one that waits long for its turn is taken for dead.
+fn boot_all(kernels: &[Kernel], boot: &(dyn Fn(&Kernel) -> Result<Outcome> + Sync)) -> Result<Vec<Outcome>> {
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let take = || kernels.get(next.fetch_add(1, Ordering::Relaxed)).map(|kernel| (kernel, boot(kernel)));
+        std::iter::from_fn(take).collect::<Vec<_>>()
+    };
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    ensure!(done.len() == kernels.len(), "a thread panicked");
+    let place = |name: &str| kernels.iter().position(|kernel| kernel.name == name);
+    done.sort_by_key(|(kernel, _)| place(&kernel.name));
+    done.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// Compares all that was seen with what is right.

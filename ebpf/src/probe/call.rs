@@ -3,8 +3,12 @@
 use core::ffi::c_void;
 use core::hint::black_box;
 
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
+
 use nrtrace_ebpf::layout::{Field, Mark};
-use nrtrace_ebpf::table::{NONE, Operands, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2};
+use nrtrace_ebpf::table::{
+    NONE, Operands, SOCKETCALL, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, in_socketcall,
+};
 use nrtrace_ebpf::{FLAG_SOCKET, SocketRecord};
 
 use crate::gather::{AT_FDCWD, BASE, BASE2, BUFFERS, DATA, PATH, PATH2, Plan, ROOT, STRUCTURE};
@@ -32,6 +36,8 @@ pub struct Call {
     pub nr: i32,
     /// Whether it came through the 32-bit entry.
     pub compat: bool,
+    /// Whether it came by `socketcall`.
+    pub packed: bool,
 }
 
 impl Call {
@@ -46,18 +52,28 @@ impl Call {
     pub fn at(task: Task, registers: *const c_void) -> Self {
         let mask = registers!(compat_mask);
         let word: u32 = load_at(task, registers!(compat_word));
-        Self {
-            registers,
-            nr: load_at::<u32>(registers, registers!(number)) as i32,
-            compat: u64::from(word) & mask != 0,
+        let nr = load_at::<u32>(registers, registers!(number)) as i32;
+        let compat = u64::from(word) & mask != 0;
+        if compat && nr == SOCKETCALL {
+            let nr = in_socketcall(load_at(registers, registers!(compat_args[0])));
+            return Self { registers, nr, compat, packed: nr != SOCKETCALL };
         }
+        Self { registers, nr, compat, packed: false }
     }
 
     /// Its arguments.
     #[inline(always)]
     pub fn args(&self) -> [u64; 6] {
         let regs = self.registers;
-        if self.compat {
+        if self.packed {
+            let mut words = [0u32; 6];
+            let at = load_at::<u32>(regs, registers!(compat_args[1]));
+            // Six may be more than there are, but what is in memory for those is there.
+            // SAFETY: the helper writes the words, zeros where they cannot be read.
+            unsafe { bpf_probe_read_user((&raw mut words).cast(), 24, u64::from(at) as *const c_void) };
+            let [a, b, c, d, e, f] = words;
+            [a.into(), b.into(), c.into(), d.into(), e.into(), f.into()]
+        } else if self.compat {
             // The upper halves of the registers are not part of the arguments.
             [
                 u64::from(load_at::<u32>(regs, registers!(compat_args[0]))),

@@ -158,7 +158,8 @@ pub fn call(scratch: *mut Scratch) -> *mut CallRecord {
 pub fn keep(scratch: *mut Scratch, call: Call, ret: i64) {
     // SAFETY: scratch memory belongs to the program until it ends.
     unsafe {
-        ptr::write_volatile(&raw mut (*scratch).call, [call.nr as u64, u64::from(call.compat), ret as u64]);
+        let entry = u64::from(call.compat) | u64::from(call.packed) << 1;
+        ptr::write_volatile(&raw mut (*scratch).call, [call.nr as u64, entry, ret as u64]);
     }
 }
 
@@ -166,8 +167,8 @@ pub fn keep(scratch: *mut Scratch, call: Call, ret: i64) {
 #[inline(always)]
 pub fn kept(scratch: *mut Scratch, call: Call) -> (Call, i64) {
     // SAFETY: scratch memory belongs to the program until it ends.
-    let [nr, compat, ret] = unsafe { ptr::read_volatile(&raw const (*scratch).call) };
-    (Call { nr: nr as i32, compat: compat != 0, ..call }, ret as i64)
+    let [nr, entry, ret] = unsafe { ptr::read_volatile(&raw const (*scratch).call) };
+    (Call { nr: nr as i32, compat: entry & 1 != 0, packed: entry & 2 != 0, ..call }, ret as i64)
 }
 
 /// Which scratch memory it is.

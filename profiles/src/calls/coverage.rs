@@ -30,7 +30,7 @@ const FOOT: &str = "
 | calls that are not listed | with eBPF, the capability that they consult; with ptrace, nothing |
 | what `io_uring` does in a program's place | with eBPF, the capability, and the path of an open; otherwise the run is *incomplete*; with ptrace it is *incomplete* once a ring was made |
 | requests of `ioctl`, `fcntl`, `prctl`, `keyctl` and `bpf`, socket options and netlink messages that are not named above | the same |
-| x32 calls, the 32-bit `socketcall` and `ipc` | the same |
+| x32 calls, the 32-bit `ipc`, and what its `socketcall` receives | the same |
 ";
 
 /// The page, as Markdown.

@@ -95,7 +95,6 @@ const TABLE: &[Row] = &[
     Row("proc_sys_permission", Sysctl, "as above, where the compiler inlined"),
     Row("cap_capset", DropsPrivileges, "capset beyond the bounding set"),
     Row("cap_inh_is_capped", DropsPrivileges, "as above"),
-    Row("__check_sticky", Sticky, "delete or rename in a sticky directory"),
     Row("may_lookup", Search, "each directory on the way"),
     Row("link_path_walk", Search, "as above, where the compiler inlined"),
     Row("lookup_one_unlocked", Search, "a lookup on the kernel's behalf"),
@@ -195,7 +194,7 @@ fn is_overlay(frames: &[&str]) -> bool {
 fn refine(event: &Event, check: &Check, site: CheckSite) -> CheckSite {
     match check.capability {
         Capability::CHOWN => Chown,
-        Capability::FOWNER if site == Sticky => Sticky,
+        Capability::FOWNER if site == Sticky || check.is_sticky() => Sticky,
         Capability::FOWNER if event.call.sets_times_to_now() => CheckSite::Touch,
         Capability::FOWNER => Own,
         Capability::SETUID | Capability::SETGID => SetId,

@@ -186,10 +186,8 @@ impl Builder {
         });
         // A pipe or a socket has no path, and half a one is none.
         let component = component.filter(|_| flags & FLAG_DEEP == 0);
-        // There the file's owner is judged, but it is its directory that refuses.
-        let component = component.filter(|_| !frames.iter().any(|frame| **frame == *"__check_sticky"));
         let told = flags & FLAG_OPTS != 0 && raw.opts & CAP_OPT_NOAUDIT != 0;
-        Check {
+        let mut check = Check {
             capability: Capability::from_number(u8::try_from(raw.capability).unwrap_or(u8::MAX)),
             granted: raw.ret == 0,
             not_audited: told || frames.iter().any(|frame| frame.ends_with("_noaudit")),
@@ -198,7 +196,12 @@ impl Builder {
             foreign: flags & FLAG_FOREIGN_CRED != 0,
             child_namespace: !matches!(raw.user_ns, 0 | INITIAL_USER_NS) && !self.within.is_in(raw.user_ns),
             predicted: (flags & FLAG_PREDICTED != 0).then(|| asked(raw.opts)),
+        };
+        // There the file's owner is judged, but it is its directory that refuses.
+        if check.is_sticky() {
+            check.component = None;
         }
+        check
     }
 
     /// The event of one operation.

@@ -24,7 +24,7 @@ pub fn of(operation: &Operation<'_>, row: &Row, paths: &mut Paths, bound: &Bound
     if operation.nr < 0 {
         return Object::Nothing;
     }
-    if let Some(ids) = ids(operation, row.operation) {
+    if let Some(ids) = ids(operation, row) {
         return Object::Ids { ids };
     }
     if row.operation.takes_address() {
@@ -81,12 +81,17 @@ fn is_no_file(operation: &Operation<'_>) -> bool {
         && operation.strings.base().split(|byte| *byte == b'/').count() < SHORT_WALK
 }
 
-/// The ids that a process wants to take; none for `setgroups`, whose list is in memory, and for 32-bit programs, where an
-/// id may have 16 bits.
-fn ids(operation: &Operation<'_>, does: Does) -> Option<Vec<u32>> {
-    let count = does.ids()?;
-    let native = operation.head.flags & FLAG_COMPAT == 0;
-    native.then(|| operation.args[..count].iter().map(|arg| *arg as u32).collect())
+/// The ids that a process wants to take; none for `setgroups`, whose list is in memory.
+fn ids(operation: &Operation<'_>, row: &Row) -> Option<Vec<u32>> {
+    let count = row.operation.ids()?;
+    // Of the 32-bit calls, those of 32-bit ids are named after these; the others take the lower half, of which all bits leave an id.
+    let narrow = operation.head.flags & FLAG_COMPAT != 0 && !row.name.ends_with("32");
+    let id = |arg: &u64| match *arg as u16 {
+        u16::MAX if narrow => u32::MAX,
+        id if narrow => id.into(),
+        _ => *arg as u32,
+    };
+    Some(operation.args[..count].iter().map(id).collect())
 }
 
 /// The object of a `chroot` that has succeeded: the record holds the root that the process has since, which is just

@@ -32,7 +32,7 @@ fn scope(scope: Option<u8>) -> Finding {
             "3: nobody may trace until the next boot; set it lower in /etc/sysctl.d and boot again, or use eBPF",
         ),
     };
-    Finding::new("kernel.yama.ptrace_scope", verdict, detail)
+    Finding::new("yama.ptrace_scope", verdict, detail)
 }
 
 /// Whether the kernel is locked down.

@@ -3,10 +3,10 @@
 /// A way to run nrtrace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mode {
-    /// Its name.
-    pub name: &'static str,
     /// What one types for it.
     pub command: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
     /// With eBPF.
     pub ebpf: Way,
     /// With ptrace and the access oracle.
@@ -58,26 +58,26 @@ pub(super) fn modes(facts: &Premises) -> Vec<Mode> {
     let oracle = (facts.oracle, ORACLE);
     vec![
         Mode {
-            name: "permissive",
             command: "nrtrace run",
+            purpose: "all needs in one run",
             ebpf: way(&[permissive], &facts.ebpf, ""),
             ptrace: way(&[permissive, oracle], &facts.ptrace, "needs are predicted"),
         },
         Mode {
-            name: "enforced",
             command: "nrtrace run --enforce",
+            purpose: "what a user is refused",
             ebpf: way(&[], &facts.ebpf, own),
             ptrace: way(&[oracle], &facts.ptrace, own),
         },
         Mode {
-            name: "observation",
             command: "nrtrace run --as-root",
+            purpose: "what a run as root needs",
             ebpf: way(&[permissive, oracle], &facts.ebpf, ""),
             ptrace: way(&[permissive, oracle], &facts.ptrace, ""),
         },
         Mode {
-            name: "attach",
             command: "nrtrace attach",
+            purpose: "what a running program needs",
             ebpf: way(&[permissive, oracle], &facts.ebpf, ""),
             // What runs already has no filter: every call stops.
             ptrace: way(&[permissive, oracle], tracing(&facts.ptrace), "each call stops twice"),
@@ -105,7 +105,7 @@ mod tests {
         };
         modes(facts)
             .iter()
-            .map(|mode| format!("{} {} {}", mode.name, say(&mode.ebpf), say(&mode.ptrace)))
+            .map(|mode| format!("{} {} {}", mode.command, say(&mode.ebpf), say(&mode.ptrace)))
             .collect()
     }
 
@@ -124,10 +124,10 @@ mod tests {
         assert_eq!(
             table(&facts),
             [
-                "permissive privileges+CAP_BPF privileges",
-                "enforced CAP_BPF works",
-                "observation privileges+CAP_BPF privileges",
-                "attach privileges+CAP_BPF privileges",
+                "nrtrace run privileges+CAP_BPF privileges",
+                "nrtrace run --enforce CAP_BPF works",
+                "nrtrace run --as-root privileges+CAP_BPF privileges",
+                "nrtrace attach privileges+CAP_BPF privileges",
             ]
         );
         assert_eq!(modes(&facts)[1].ptrace, Way::Works("as yourself"));
@@ -137,8 +137,11 @@ mod tests {
     fn without_seccomp_filters_ptrace_can_attach_alone() {
         let facts = Premises { ptrace: vec!["seccomp filter".into()], ..ALL() };
         let table = table(&facts);
-        assert_eq!((&*table[0], &*table[3]), ("permissive works seccomp filter", "attach works works"));
+        assert_eq!(
+            (&*table[0], &*table[3]),
+            ("nrtrace run works seccomp filter", "nrtrace attach works works")
+        );
         let facts = Premises { ptrace: vec!["ptrace".into(), "seccomp filter".into()], ..ALL() };
-        assert_eq!(super::tests::table(&facts)[3], "attach works ptrace");
+        assert_eq!(super::tests::table(&facts)[3], "nrtrace attach works ptrace");
     }
 }

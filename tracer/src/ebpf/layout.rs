@@ -12,7 +12,7 @@ use super::btf::Types;
 pub fn members(types: &Types<'_>) -> Result<Vec<u32>, Error> {
     MEMBERS
         .iter()
-        .map(|row| match types.offset(row.structure, row.member) {
+        .map(|row| match row.member.split('|').find_map(|name| types.offset(row.structure, name)) {
             Some(offset) => Ok(offset),
             None if row.optional => Ok(ABSENT),
             None => Err(Error::MissingMember { structure: row.structure, member: row.member }),

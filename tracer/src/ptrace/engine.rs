@@ -6,7 +6,7 @@ use libc::{c_int, pid_t};
 use nrtrace_ebpf::record::{
     FLAG_CHECKED, FLAG_NO_RESULT, KIND_EXEC, KIND_EXIT, KIND_FORK, ProcessRecord, STR_DATA, STRINGS,
 };
-use nrtrace_ebpf::table::{WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING};
+use nrtrace_ebpf::table::{SOCKETCALL, WHEN_FAILED, WHEN_OK, WHEN_REFUSED, WHEN_TELLING, in_socketcall};
 
 use nrtrace_profiles::calls;
 
@@ -205,10 +205,10 @@ impl Engine {
 
     fn entered(&mut self, stopped: &Stopped, info: &SyscallInfo) -> Result<(), Died> {
         let compat = info.arch == crate::seccomp::arch::COMPAT;
-        let (nr, args) = info.entry();
+        let (nr, args, packed) = unpacked(stopped, compat, info.entry());
         let Some(call) = self.numbers.get(compat, nr) else { return Ok(()) };
-        // Where there is no filter, each call stops.
-        if self.options.attach && !call.when.holds(&args) {
+        // Where there is no filter, each call stops, and every `socketcall` where there is.
+        if (self.options.attach || packed) && !call.when.holds(&args) {
             return Ok(());
         }
         let Some(task) = self.tasks.get_mut(&stopped.tid()) else { return Ok(()) };
@@ -364,6 +364,20 @@ impl Task {
     fn unknown(tid: pid_t) -> Self {
         Self { facts: TaskFacts::read(tid), started: true, new_namespaces: false, fixup: None, pending: None }
     }
+}
+
+/// A call with its arguments, and whether it came by `socketcall`, whose number is another one and whose arguments are in memory.
+fn unpacked(stopped: &Stopped, compat: bool, call: (i32, [u64; 6])) -> (i32, [u64; 6], bool) {
+    let (nr, args) = call;
+    let inner = in_socketcall(args[0] as u32);
+    if !(compat && nr == SOCKETCALL && inner != SOCKETCALL) {
+        return (nr, args, false);
+    }
+    let mut bytes = [0; 24];
+    // What cannot be read is no argument.
+    let _ = stopped.read_memory(args[1], &mut bytes);
+    let (words, _) = bytes.as_chunks::<4>();
+    (inner, std::array::from_fn(|place| u32::from_ne_bytes(words[place]).into()), true)
 }
 
 /// Records a call as far as its entry tells; hands it back when its exit is wanted.

@@ -3,6 +3,7 @@
 use std::io;
 
 use libc::{c_int, pid_t, sock_filter};
+use nrtrace_ebpf::table::SOCKETCALL;
 use nrtrace_profiles::calls::Row;
 
 use super::calls::{self, Watched, When};
@@ -25,7 +26,11 @@ const ALLOW: sock_filter = ret(libc::SECCOMP_RET_ALLOW);
 pub fn filter(rows: &[Row]) -> Vec<sock_filter> {
     let watched = calls::watched(rows);
     let native = section(&watched, native);
-    let compat = section(&watched, compat);
+    let mut compat = section(&watched, compat);
+    if cfg!(target_arch = "x86_64") {
+        // Which call it is, is in a register; what decides whether that one stops, in memory.
+        compat.splice(1..1, [if_equal(SOCKETCALL as u32, 0, 1), TRACE]);
+    }
     let mut program = vec![
         load(ARCH),
         if_equal(NATIVE, 0, 1),

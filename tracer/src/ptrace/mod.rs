@@ -16,7 +16,6 @@
 //!   seccomp's strict mode.
 //! - What is written below `/proc/sys` is not seen, unlike the open before it: a stop for each write(2) of the
 //!   tree would be too many. Standard error is seen on descriptor 2.
-//! - The 32-bit `socketcall` is not taken apart; 32-bit programs of the last ten years use the calls themselves.
 //! - Calls by x32 numbers, and what `io_uring` does, are not seen.
 
 mod calls;

@@ -14,10 +14,10 @@ prepare() {
     mkdir -p /srv/guarded/inner /srv/closed/below /srv/sticky /srv/www
     touch /srv/guarded/removed /srv/guarded/before /srv/sticky/theirs
     chmod 1777 /srv/sticky
-    for file in secret readable owned closed/file closed/below/file www/index.html; do
+    for file in secret narrow readable owned closed/file closed/below/file www/index.html; do
         echo text >/srv/$file
     done
-    chmod 600 /srv/secret
+    chmod 600 /srv/secret /srv/narrow
     chmod 700 /srv/closed
     mkdir -p /mnt/other /mnt/new
     mount -t tmpfs -o mode=755 other /mnt/other

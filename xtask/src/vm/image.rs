@@ -31,7 +31,19 @@ const PERL: &str = "/usr/lib/x86_64-linux-gnu/perl-base";
 /// The release of Debian whose programs run in machines of another kind…
 pub const RELEASE: &str = "bookworm";
 /// …and the packages of these.
-pub const FOREIGN: [&str; 4] = ["busybox-static", "perl-base", "libc6", "libcrypt1"];
+pub const FOREIGN: [&str; 11] = [
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "libacl1",
+    "libattr1",
+    "libc6",
+    "libcrypt1",
+    "libpcre2-8-0",
+    "libselinux1",
+    "perl-base",
+    "util-linux",
+];
 const SCRIPTS: [(&str, &str); 3] = [
     ("init", include_str!("init.sh")),
     ("guest.sh", include_str!("guest.sh")),
@@ -74,6 +86,7 @@ pub fn build(arch: Arch, foreign: &[PathBuf], dev: bool, directory: &Path) -> Re
     }
     add(&root, &built.join("nrtrace"), "/usr/bin/nrtrace")?;
     add(&root, &tests, "/usr/bin/probe-tests")?;
+    narrow(arch, &root, directory)?;
     // Symbols are of no use there, and most of the image.
     for name in ["nrtrace", "probe-tests"] {
         succeed(Command::new(arch.tool("strip")).arg(root.join("usr/bin").join(name)))?;
@@ -87,7 +100,7 @@ pub fn build(arch: Arch, foreign: &[PathBuf], dev: bool, directory: &Path) -> Re
     Ok(Image { root, archive })
 }
 
-/// perl and what it is linked with, and busybox in place of all other programs.
+/// Programs out of packages, with all libraries that are in these.
 fn add_foreign(packages: &[PathBuf], root: &Path, directory: &Path) -> Result<()> {
     let unpacked = directory.join("foreign");
     if unpacked.exists() {
@@ -96,15 +109,39 @@ fn add_foreign(packages: &[PathBuf], root: &Path, directory: &Path) -> Result<()
     }
     sources::unpack(packages, &unpacked)?;
     copy(&unpacked.join("bin/busybox"), &root.join("bin/busybox"))?;
-    copy(&unpacked.join("usr/bin/perl"), &root.join("usr/bin/perl"))?;
+    for program in PROGRAMS {
+        // Packages of that release have some of them below /bin still.
+        let inside = program.trim_start_matches('/');
+        let places = [inside, inside.trim_start_matches("usr/")].map(|place| unpacked.join(place));
+        let found = places.iter().find(|place| place.exists());
+        copy(found.with_context(|| format!("no package has {program}"))?, &root.join(inside))?;
+    }
     for name in ["lib", "usr/lib"] {
         let from = unpacked.join(name);
         succeed(Command::new("cp").args(["-a", "-T"]).arg(&from).arg(root.join("usr/lib")))?;
     }
-    for program in PROGRAMS.into_iter().filter(|program| *program != "/usr/bin/perl") {
-        symlink("busybox", root.join(program.trim_start_matches('/')))?;
-    }
     Ok(())
+}
+
+/// A 32-bit program of that machine's, `/narrow`, which is part of the fixture.
+fn narrow(arch: Arch, root: &Path, directory: &Path) -> Result<()> {
+    let (assembler, linker, text): (&[_], &[_], _) = match arch {
+        Arch::Amd64 => (&["as", "--32"], &["ld", "-m", "elf_i386"], include_str!("narrow-amd64.s")),
+        Arch::Arm64 => {
+            (&["arm-linux-gnueabihf-as"], &["arm-linux-gnueabihf-ld"], include_str!("narrow-arm64.s"))
+        }
+    };
+    let start = |words: &[&str], to: &Path, from: &Path| {
+        let mut command = Command::new(words[0]);
+        succeed(command.args(&words[1..]).arg("-o").arg(to).arg(from)).context(
+            "what makes a 32-bit program is in the packages binutils and binutils-arm-linux-gnueabihf",
+        )
+    };
+    let source = directory.join(format!("narrow-{}.s", arch.debian()));
+    let object = source.with_extension("o");
+    write(&source, text, 0o644)?;
+    start(assembler, &object, &source)?;
+    start(linker, &root.join("narrow"), &object)
 }
 
 /// Directories, accounts, and busybox under all its names.

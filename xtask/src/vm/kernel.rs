@@ -29,14 +29,19 @@ pub fn unpack(package: &Path, directory: &Path) -> Result<Kernel> {
         std::fs::File::create(&archive).with_context(|| format!("cannot make {}", archive.display()))?;
     succeed(Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package).stdout(file))?;
     let listed = output(Command::new("tar").arg("-tf").arg(&archive))?;
-    let Some(member) = listed.lines().find(|line| line.contains("boot/vmlinuz-")) else {
-        bail!("{} holds no kernel: it has no boot/vmlinuz-*", package.display());
+    // /boot/vmlinuz-NAME, or from Linux 7.2 on /usr/lib/modules/NAME/vmlinuz.
+    let name_in = |member: &str| {
+        let of_modules = || member.strip_suffix("/vmlinuz")?.rsplit_once("/modules/");
+        Some(member.rsplit_once("boot/vmlinuz-").or_else(of_modules)?.1.to_owned())
+    };
+    let found = listed.lines().find_map(|member| Some((member, name_in(member)?)));
+    let Some((member, name)) = found else {
+        bail!("{} holds no kernel: it has no vmlinuz", package.display());
     };
     succeed(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(directory).arg(member))?;
     std::fs::remove_file(&archive)?;
-    let name = member.rsplit_once("vmlinuz-").map(|(_, name)| name).unwrap_or_default();
     let arch = output(Command::new("dpkg-deb").arg("--field").arg(package).arg("Architecture"))?;
-    Ok(Kernel { name: name.to_owned(), image: directory.join(member), arch: Arch::named(arch.trim())? })
+    Ok(Kernel { name, image: directory.join(member), arch: Arch::named(arch.trim())? })
 }
 
 /// Installs packages that are missing, after having the list of packages brought up to date.

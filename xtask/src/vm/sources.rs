@@ -10,7 +10,11 @@ use super::kernel::{output, succeed};
 use crate::cross::Arch;
 
 /// The releases whose kernels are tried, and what is run beside them.
-const RELEASES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
+const RELEASES: [&str; 4] = ["bullseye", "bookworm", "trixie", BACKPORTS];
+/// What has newer kernels, and no security updates of its own.
+const BACKPORTS: &str = "trixie-backports";
+/// Of all that the releases have, the last.
+pub const NEWEST: &str = "newest";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Lists of packages for one kind of machine, beside those of the machine itself.
@@ -53,13 +57,14 @@ impl Sources {
         command
     }
 
-    /// The newest cloud kernel of a version (such as `6.1`), by the name of its package.
+    /// The newest cloud kernel of a version (such as `6.1`, or `newest`), by the name of its package.
     pub fn kernel(&self, version: &str) -> Result<Option<String>> {
-        let pattern =
-            format!(r"^linux-image-{}\.[0-9].*-cloud-{}$", version.replace('.', r"\."), self.arch.debian());
+        let version = if version == NEWEST { "[0-9]+".to_owned() } else { version.replace('.', r"\.") };
+        let pattern = format!(r"^linux-(image|binary)-{version}\.[0-9].*-cloud-{}$", self.arch.debian());
         let listed = output(self.apt("apt-cache").args(["search", "--names-only", &pattern]))?;
         let names = listed.lines().filter_map(|line| line.split_whitespace().next());
-        Ok(names.max_by_key(|name| numbers(name)).map(str::to_owned))
+        // From Linux 7.2 on, the kernel is in a package of its own.
+        Ok(names.max_by_key(|name| (numbers(name), name.starts_with("linux-binary"))).map(str::to_owned))
     }
 
     /// Downloads a package to `directory`, unless it is there. With `release`, that release's.
@@ -108,8 +113,9 @@ fn servers() -> Result<[String; 2]> {
 
 fn lines([main, security]: &[String; 2]) -> String {
     let release = |name: &str| {
+        let secured = if name == BACKPORTS { "# " } else { "" };
         format!(
-            "deb [signed-by={KEYS}] {main} {name} main\ndeb [signed-by={KEYS}] {security} {name}-security main\n"
+            "deb [signed-by={KEYS}] {main} {name} main\n{secured}deb [signed-by={KEYS}] {security} {name}-security main\n"
         )
     };
     RELEASES.map(release).concat()

@@ -12,6 +12,9 @@ fn mode_and_times_take_ownership() {
     let own = Capability::FOWNER;
     let directory = |event: Make| event.there(FileType::Directory, 0o755, 0);
     let touch = "ns_capable inode_owner_or_capable may_setattr notify_change vfs_utimes";
+    // As seen on Linux 5.10, whose compiler inlined `__check_sticky`.
+    const INLINED: &str = "cap_capable security_capable capable_wrt_inode_uidgid exit_amd_microcode \
+                           capable_wrt_inode_uidgid may_delete vfs_rmdir do_rmdir";
     let events = [
         directory(call("chmod", &[0, 0o700]).on("/var/lib/x")).check(own, CHMOD),
         directory(call("utimensat", &[0, 0, 0x7000]).on("/srv/times")).check(own, CHMOD),
@@ -20,12 +23,18 @@ fn mode_and_times_take_ownership() {
             .on("/tmp/theirs")
             .there(FileType::File, 0o644, 0)
             .check(own, "__check_sticky may_delete"),
+        call("rmdir", &[])
+            .on("/tmp/another")
+            .there(FileType::Directory, 0o755, 0)
+            .check(own, INLINED)
+            .in_directory("/tmp"),
     ];
     needs(
         &trace("x", events),
         &[
             "path:/srv/times directory own",
             "path:/srv/touched directory write",
+            "path:/tmp/another directory own",
             "path:/tmp/theirs file own",
             "path:/var/lib/x directory own",
         ],

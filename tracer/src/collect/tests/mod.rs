@@ -292,6 +292,11 @@ fn a_decided_call_and_its_record_are_one_event() {
 fn thirty_two_bit_calls_have_their_own_numbers() {
     let events = calls(&[sketch(39).path("/nrtrace-no-such").flag(FLAG_COMPAT).ret(-13).call()]);
     assert_eq!(brief(&events[0]), ("mkdir", Outcome::Failure { errno: 13 }, 0, 1));
+    // setreuid, whose ids have 16 bits, and setreuid32.
+    for (number, taken) in [(70, [7, u32::MAX]), (203, [0x1_0007, 0xffff])] {
+        let events = calls(&[sketch(number).args(&[0x1_0007, 0xffff]).flag(FLAG_COMPAT).call()]);
+        assert_eq!(events[0].object, Object::Ids { ids: taken.to_vec() }, "{number}");
+    }
 }
 
 #[test]
