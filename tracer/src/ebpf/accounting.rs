@@ -50,8 +50,7 @@ fn place(bytes: &[u8]) -> Option<u64> {
     }
     let check = record::read::<CheckRecord>(bytes)?;
     let depth = DEPTH.min(check.stack_len as usize);
-    let accounts = |address: &u64| {
-        symbols::caller(*address).is_some_and(|name| ACCOUNTING.contains(&name.as_str()))
-    };
+    let accounts =
+        |address: &u64| symbols::caller(*address).is_some_and(|name| ACCOUNTING.contains(&name.as_str()));
     (check.cap == CAP_SYS_ADMIN).then(|| check.stack[..depth].iter().copied().find(accounts))?
 }

@@ -145,8 +145,11 @@ impl Lent {
         let opened = |map: &'static str| move |error: MapError| map_error("open", map, error);
         let map =
             |number, name| MapData::from_fd(owned(number)).and_then(Map::from_map_data).map_err(opened(name));
-        let records = Ring::new(owned(numbers.records), numbers.buffer)
-            .map_err(|source| Error::Map { action: "open", map: "RECORDS", source })?;
+        let records = Ring::new(owned(numbers.records), numbers.buffer).map_err(|source| Error::Map {
+            action: "open",
+            map: "RECORDS",
+            source,
+        })?;
         let lost = PerCpuArray::try_from(map(numbers.lost, "LOST")?).map_err(opened("LOST"))?;
         let [turn, tallies] = numbers.folding;
         let folding = Folding::open(map(turn, "TURN")?, map(tallies, "TALLIES")?)?;

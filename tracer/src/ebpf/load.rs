@@ -11,6 +11,8 @@ use aya::programs::{
 };
 use aya::sys::SyscallError;
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::chroot;
 use nrtrace_ebpf::layout::WORDS_OF_REGISTERS;
 
 use super::btf::{Types, VMLINUX};
@@ -67,9 +69,7 @@ struct Found {
 
 impl Found {
     fn of_kernel(purpose: Purpose) -> Result<Self, Error> {
-        // A new one reads all types for relocations, which the probe has none of.
-        let mut loader = EbpfLoader::new();
-        loader.btf(None);
+        let loader = loader();
         let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
         let types = Types::parse(&vmlinux)?;
         // Functions come late among the types, and are needed only where a tracepoint is missing.
@@ -87,6 +87,21 @@ impl Found {
             btf: Btf::parse(&excerpt, Endianness::default())?,
         })
     }
+}
+
+/// A new loader reads all of the kernel's types, for relocations that the probe has none of. So it is made by a thread that
+/// sees nothing of them.
+fn loader() -> EbpfLoader<'static> {
+    let unseeing = || {
+        unshare(CloneFlags::CLONE_FS).ok()?;
+        chroot("/sys/kernel/btf").ok()?;
+        Some(EbpfLoader::new())
+    };
+    let thread = thread::Builder::new().name("loader".into()).spawn(unseeing).ok();
+    // Where that may not be done, it reads them and forgets them again.
+    let mut loader = thread.and_then(|thread| thread.join().ok()?).unwrap_or_else(EbpfLoader::new);
+    loader.btf(None);
+    loader
 }
 
 /// The tracepoints that programs are attached to.
@@ -107,8 +122,7 @@ const FUNCTIONS: [&str; 2] = ["cap_capable", "capable_wrt_inode_uidgid"];
 impl Loaded {
     /// Makes the maps, with a ring buffer of `buffer` bytes.
     pub(super) fn new(buffer: u32, purpose: Purpose, variant: Variant) -> Result<Self, Error> {
-        let Found { loader, members, registers, inode_argument, distances, btf } =
-            Found::of_kernel(purpose)?;
+        let Found { loader, members, registers, inode_argument, distances, btf } = Found::of_kernel(purpose)?;
         let mut loader: EbpfLoader<'_> = loader;
         let attaching = u32::from(purpose == Purpose::Attach);
         let object = if variant == Variant::Current { OBJECT } else { PORTABLE };
@@ -304,4 +318,3 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
     }
     false
 }
-

@@ -255,7 +255,10 @@ mod tests {
             // SAFETY: the array was made for words.
             let place: u64 = unsafe { crate::ebpf::sys::lookup(map.fd().as_fd(), &0u32) }.unwrap();
             let name = symbols::caller(place);
-            assert!(name.as_ref().is_some_and(|name| name.contains("vm_enough_memory")), "{variant:?}: {name:?}");
+            assert!(
+                name.as_ref().is_some_and(|name| name.contains("vm_enough_memory")),
+                "{variant:?}: {name:?}"
+            );
         }
     }
 

@@ -44,7 +44,9 @@ impl Mapped {
             libc::mmap(null_mut(), length, protection, libc::MAP_SHARED, map.as_raw_fd(), offset as i64)
         };
         match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast::<libc::c_void>() != libc::MAP_FAILED => Ok(Self { start, length }),
+            Some(start) if start.as_ptr().cast::<libc::c_void>() != libc::MAP_FAILED => {
+                Ok(Self { start, length })
+            }
             _ => Err(io::Error::last_os_error()),
         }
     }

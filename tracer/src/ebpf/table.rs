@@ -90,7 +90,10 @@ mod tests {
         assert_eq!((of("open").flags, of("openat").flags, of("creat").flags), (1, 2, NONE));
         assert_eq!((of("newfstatat").empty, of("statx").empty, of("stat").empty), (3, 2, NONE));
         // These are no looks: what they do to a descriptor is told.
-        assert_eq!((of("fchownat").empty, of("utimensat").empty, of("name_to_handle_at").empty), (NONE, NONE, NONE));
+        assert_eq!(
+            (of("fchownat").empty, of("utimensat").empty, of("name_to_handle_at").empty),
+            (NONE, NONE, NONE)
+        );
     }
 
     #[test]
