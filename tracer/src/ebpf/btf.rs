@@ -133,6 +133,7 @@ impl<'a> Types<'a> {
         };
         let (mut types, mut names) = (Vec::new(), vec![0]);
         let (mut length, mut missing) = (0, tracepoints.len() + functions.len());
+        let mut found = Vec::new();
         for record in self.records.iter().skip(1).filter_map(|at| self.record_at(*at)) {
             let kept = wanted(&record);
             // What is left out is a declaration without a name.
@@ -143,7 +144,11 @@ impl<'a> Types<'a> {
                 names.extend_from_slice(self.name(record.name));
                 names.push(0);
                 length = types.len();
-                missing -= 1;
+                // Several functions may have one name.
+                if !found.contains(&(kind, self.name(record.name))) {
+                    found.push((kind, self.name(record.name)));
+                    missing -= 1;
+                }
             }
             if missing == 0 {
                 break;

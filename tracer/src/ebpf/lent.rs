@@ -153,8 +153,8 @@ impl Lent {
         let lost = PerCpuArray::try_from(map(numbers.lost, "LOST")?).map_err(opened("LOST"))?;
         let [turn, tallies] = numbers.folding;
         let folding = Folding::open(map(turn, "TURN")?, map(tallies, "TALLIES")?)?;
-        if let Some(names) = numbers.names {
-            symbols::ask(Names::inherited(names).asking());
+        if let Some(asking) = numbers.names.and_then(|names| Names::inherited(names).asking()) {
+            symbols::ask(asking);
         }
         let attach = |(number, kprobe): &(RawFd, Option<usize>)| {
             let failed =

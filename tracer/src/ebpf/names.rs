@@ -51,10 +51,11 @@ impl Names {
         Self { program: owned(program), answer: owned(answer) }
     }
 
-    /// How to ask.
-    pub(super) fn asking(self) -> Asking {
+    /// How to ask, where this process may.
+    pub(super) fn asking(self) -> Option<Asking> {
+        sys::run(self.program.as_fd(), 0).ok()?;
         let names = Mutex::new(self);
-        Box::new(move |address| names.lock().ok()?.name(address))
+        Some(Box::new(move |address| names.lock().ok()?.name(address)))
     }
 
     fn name(&self, address: u64) -> Option<String> {

@@ -122,8 +122,8 @@ impl Probe {
         let level = loaded.pid_level()?;
         loaded.fill_table()?;
         let marks = Marks::of(&loaded.ebpf)?;
-        if let Some(names) = loaded.names() {
-            symbols::ask(Names::asking(names));
+        if let Some(asking) = loaded.names().and_then(Names::asking) {
+            symbols::ask(asking);
         }
         let calls = (options.record == Record::Calls).then_some("sys_exit");
         let others = ["sched_process_exec", "sched_process_exit", "task_newtask"];
