@@ -347,7 +347,7 @@ impl Bench {
         )?;
         writeln!(
             text,
-            "| peak resident memory over the workloads, `--record calls` | {} MiB |",
+            "| peak resident memory over the workloads, `--record calls` | {} MiB |\n",
             peak / 1024
         )?;
         Ok(())
