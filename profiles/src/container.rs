@@ -167,6 +167,29 @@ impl Container {
     }
 }
 
+impl Container {
+    /// The path by which a program knows a file of a volume that the kubelet fills: it puts what it writes into a directory
+    /// named after the time (`..2026_11_30_03_18_48.439526592`), to which `..data` leads.
+    pub fn steady(&self, path: &RawText) -> RawText {
+        let filled =
+            |mount: &&Mounted| matches!(mount.place, Place::Secret | Place::ConfigMap | Place::Projected);
+        let of = |mount: &Mounted| {
+            let (dated, rest) = split_once(below(path.as_bytes(), mount.at.as_bytes())?.strip_prefix(b"..")?);
+            let is_time = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'_' | b'.');
+            let ends: &[&[u8]] = if rest.is_empty() { &[] } else { &[b"/", rest] };
+            (dated.contains(&b'_') && dated.iter().all(is_time))
+                .then(|| RawText::new([&[mount.at.as_bytes()], ends].concat().concat()))
+        };
+        self.mounts.iter().filter(filled).find_map(of).unwrap_or_else(|| path.clone())
+    }
+}
+
+/// The first component, and what is behind it.
+fn split_once(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
+    (&path[..end], path.get(end + 1..).unwrap_or_default())
+}
+
 /// The part of `path` below `directory`, without the slash between them.
 fn below<'a>(path: &'a [u8], directory: &[u8]) -> Option<&'a [u8]> {
     let directory = directory.strip_suffix(b"/").unwrap_or(directory);
@@ -227,6 +250,23 @@ mod tests {
         assert_eq!(at("/database"), (Place::Image, Some("/var/lib/containers/merged/database".into())));
         assert_eq!(at("/data/tmp/x"), (Place::Tmpfs, None));
         assert_eq!(Container::default().placement(&"/etc".into()), None);
+    }
+
+    #[test]
+    fn files_that_the_kubelet_writes_have_the_name_that_lasts() {
+        let mounts =
+            vec![mounted("/key", Place::Secret, None), mounted("/data", Place::PersistentVolume, None)];
+        let container = Container { mounts, ..Container::default() };
+        for (path, expected) in [
+            ("/key/..2026_11_30_03_18_48.439526592/token", "/key/token"),
+            ("/key/..2026_11_30_03_18_48.439526592/a/b", "/key/a/b"),
+            ("/key/..2026_11_30_03_18_48.439526592", "/key"),
+            ("/key/..data", "/key/..data"),
+            ("/key/..2026", "/key/..2026"),
+            ("/data/..2026_11_30_03_18_48.4/token", "/data/..2026_11_30_03_18_48.4/token"),
+        ] {
+            assert_eq!(container.steady(&path.into()), expected.into());
+        }
     }
 
     #[test]

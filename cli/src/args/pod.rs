@@ -93,6 +93,14 @@ pub struct PodArgs {
     #[arg(help_heading = "Proof", long, conflicts_with = "local")]
     pub prove: bool,
 
+    /// Have copies mount claims that are there, and may hold data
+    ///
+    /// Have copies mount the claims that are in the cluster already. They are somebody's data: the program writes to them, and
+    /// the kubelet gives what they hold to fsGroup; without it, copies have empty directories there. What a pod that runs has
+    /// mounted is never tried
+    #[arg(hide_short_help = true, help_heading = "Proof", long, conflicts_with = "local")]
+    pub with_claims: bool,
+
     /// How long it has to stay Ready
     #[arg(help_heading = "Proof", long, value_name = "DURATION", value_parser = value::duration, default_value = "5s")]
     pub settle: Duration,

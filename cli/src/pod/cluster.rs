@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nrtrace_profiles::event::Mode;
 use nrtrace_profiles::profile::Profile;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::copies::{Place, learn};
 use super::follow::Outcome;
 use super::interrupt;
 use super::kubectl::{Error, Kubectl};
 use super::made::{Made, sweep_leftovers};
-use super::manifest::{Copy, Rights, Workload, claims_of};
+use super::manifest::{Copy, Rights, Workload};
 use super::recorder;
+use super::storage::{self, Storage};
+use super::users::{self, Users};
 use super::work::{Work, tell, workload};
 use super::written::{self, Patched, Tried};
 use crate::args::PodArgs;
@@ -58,28 +60,32 @@ pub fn run(args: &PodArgs, kubectl: &Kubectl) -> Result<ExitCode> {
         namespace,
         recorders,
         without,
+        away: false,
         library,
         copies: 0,
         made,
     };
-    let (mut profiles, recorded) = work.record()?;
-    let mut patched = written::patched(kubectl, &work.workload, &work.containers, &profiles, args)?;
-    let mut tried = None;
-    if !profiles.is_empty() {
-        if args.apply_dry_run {
-            work.dry_run(&patched.workload)?;
-        }
-        if args.prove {
-            let proof = work.prove(&mut patched, &mut profiles)?;
-            written::proved(&mut profiles, &work.workload, &proof, args);
-            tried = Some(proof.outcome);
-        }
-    }
+    let (first, recorded) = work.record()?;
+    let Settled { profiles, patched, tried } = work.settle(first)?;
     let namespace = work.described();
+    let spared: Vec<String> = work.without.iter().map(Storage::to_string).collect();
     tell(args, "taking away what was made in the cluster");
     drop(work);
-    let finished = written::Finished { recorded: &recorded, tried: tried.as_ref(), namespace: &namespace };
+    let finished = written::Finished {
+        recorded: &recorded,
+        tried: tried.as_ref(),
+        namespace: &namespace,
+        spared: &spared,
+    };
     written::conclude(args, output.as_ref(), &patched, &profiles, &finished)
+}
+
+/// What is to be written.
+struct Settled {
+    profiles: BTreeMap<String, Profile>,
+    patched: Patched,
+    /// What became of it with the patch, where that was asked for.
+    tried: Option<Outcome>,
 }
 
 /// The namespace of kubectl's context.
@@ -95,10 +101,11 @@ impl Work<'_> {
     /// The profile of each container of the pod as it is, and what became of that.
     fn record(&mut self) -> Result<(BTreeMap<String, Profile>, Outcome)> {
         self.own_namespace()?;
-        self.companions()?;
-        self.claims_in_use()?;
+        let fresh = self.companions()?;
+        self.spare(&fresh)?;
         let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
         let away = self.is_refused()?;
+        self.away = away;
         if away {
             self.secrets_for(&own)?;
         }
@@ -131,10 +138,59 @@ impl Work<'_> {
         Ok((profiles, outcome))
     }
 
+    /// From what was recorded to a patch: for the first of the users to try with whom it is proved, else for the first one.
+    fn settle(&mut self, first: BTreeMap<String, Profile>) -> Result<Settled> {
+        let mut best: Option<Settled> = None;
+        for users in users::attempts(&first) {
+            let settled = self.settle_for(&first, &users)?;
+            let is_done = !matches!(settled.tried, Some(Outcome::Failed(_)));
+            if is_done || best.is_none() {
+                best = Some(settled);
+            }
+            if is_done {
+                break;
+            }
+        }
+        best.context("nobody to run it as")
+    }
+
+    /// The same for these users.
+    fn settle_for(&mut self, first: &BTreeMap<String, Profile>, users: &Users) -> Result<Settled> {
+        let mut profiles = first.clone();
+        if !users.is_empty() {
+            let named: Vec<String> = users.iter().map(|(name, user)| format!("{name} as {user}")).collect();
+            self.tell(&format!("recording a copy for another user: {}", named.join(", ")));
+            let (namespace, own) = (self.namespace.clone(), self.recorders.clone());
+            let place = Place { namespace: if self.away { &own } else { &namespace }, away: self.away };
+            let workload = self.workload.clone();
+            let (_, again) = self.recorded(&workload, place, Rights::Own, users)?;
+            profiles.extend(again.into_iter().filter(|(name, _)| users.contains_key(name)));
+        }
+        let mut patched =
+            written::patched(self.kubectl, &self.workload, &self.containers, &profiles, self.args)?;
+        let mut tried = None;
+        if !profiles.is_empty() {
+            if self.args.apply_dry_run {
+                self.dry_run(&patched.workload)?;
+            }
+            if self.args.prove {
+                let proof = self.prove(&mut patched, &mut profiles)?;
+                written::proved(&mut profiles, self, &proof);
+                tried = Some(proof.outcome);
+            }
+        }
+        Ok(Settled { profiles, patched, tried })
+    }
+
     /// Starts a copy with the patch, and adds what it is refused, until it is ready or nothing more comes of it.
     fn prove(&mut self, patched: &mut Patched, profiles: &mut BTreeMap<String, Profile>) -> Result<Tried> {
         let namespace = self.namespace.clone();
         let place = Place { namespace: &namespace, away: false };
+        let is_unknown = |name: &&String| !profiles.contains_key(*name);
+        if let Some(unknown) = self.containers.iter().find(is_unknown) {
+            let why = format!("container {unknown} is as it was, since nothing was recorded of it");
+            return Ok(Tried { outcome: Outcome::Failed(why), copies: 0, namespace });
+        }
         let mut copies = 0;
         loop {
             copies += 1;
@@ -185,8 +241,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes what the manifest holds beside the workload, as far as it is not there.
-    fn companions(&mut self) -> Result<()> {
+    /// Makes what the manifest holds beside the workload, as far as it is not there: the storage that is made for this time.
+    fn companions(&mut self) -> Result<BTreeSet<Storage>> {
+        let mut fresh = BTreeSet::new();
         let namespace = self.namespace.clone();
         for mut object in self.workload.companions.clone() {
             let kind = object["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
@@ -199,31 +256,47 @@ impl Work<'_> {
                 made => {
                     made?;
                     self.tell(&format!("{kind} {name} of the manifest is made for this time"));
+                    fresh.extend((kind == "persistentvolumeclaim").then_some(Storage::Claim(name)));
                 }
             }
         }
-        Ok(())
+        Ok(fresh)
     }
 
-    /// A copy does not write to what a pod that runs has mounted.
-    fn claims_in_use(&mut self) -> Result<()> {
-        let claims = self.workload.claims();
-        if claims.is_empty() {
+    /// Has copies leave alone what somebody's data may be in: a claim that was there before, unless it is to be tried, and
+    /// whatever a pod that runs has mounted.
+    fn spare(&mut self, fresh: &BTreeSet<Storage>) -> Result<()> {
+        let written = storage::changed(self.workload.pod());
+        if written.is_empty() {
             return Ok(());
         }
-        let pods = self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-            if ["Succeeded", "Failed"].contains(&phase) {
-                continue;
-            }
-            for claim in claims_of(&pod["spec"]).intersection(&claims) {
-                let by = pod["metadata"]["name"].as_str().unwrap_or_default();
-                self.tell(&format!(
-                    "pod {by} uses the claim {claim}: the copy has an empty directory in its place"
-                ));
-                self.without.insert(claim.clone());
-            }
+        // Directories of a node are shared by all namespaces, where one may look at them.
+        let pods = match self.kubectl.object(&["get", "pods", "--all-namespaces"]) {
+            Err(Error::Interrupted(interrupted)) => return Err(interrupted.into()),
+            Err(_) => self.kubectl.object(&["get", "pods", "--namespace", &self.namespace])?,
+            Ok(pods) => pods,
+        };
+        let ended = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let running: Vec<&Value> =
+            pods["items"].as_array().into_iter().flatten().filter(|pod| !ended(pod)).collect();
+        for storage in written {
+            let is_near = |pod: &Value| {
+                pod["metadata"]["namespace"] == *self.namespace || matches!(storage, Storage::Host(_))
+            };
+            let uses = |pod: &&&Value| {
+                is_near(pod) && storage::mounted(&pod["spec"]).iter().any(|other| other.shares(&storage))
+            };
+            let why = match (running.iter().find(uses), &storage) {
+                (Some(pod), _) => {
+                    format!("pod {} uses it", pod["metadata"]["name"].as_str().unwrap_or_default())
+                }
+                (None, Storage::Claim(_)) if !self.args.with_claims && !fresh.contains(&storage) => {
+                    "it may hold data, and --with-claims tries it".to_owned()
+                }
+                (None, _) => continue,
+            };
+            self.tell(&format!("copies have an empty directory in the place of {storage}: {why}"));
+            self.without.insert(storage);
         }
         Ok(())
     }
@@ -242,16 +315,8 @@ impl Work<'_> {
         {
             Ok(_) => Ok(false),
             Err(error) if error.says("violates PodSecurity") => {
-                let claims = self.workload.claims();
-                let instead = match claims.is_empty() {
-                    true => String::new(),
-                    false => format!(
-                        "; an empty directory is in the place of {}",
-                        claims.into_iter().collect::<Vec<_>>().join(", ")
-                    ),
-                };
                 self.tell(&format!(
-                    "namespace {} refuses it as it is, so it is recorded in the recorder's, with copies of its Secrets and ConfigMaps{instead}",
+                    "namespace {} refuses it as it is, so it is recorded in the recorder's, with copies of its Secrets and ConfigMaps and an empty directory for each claim",
                     self.namespace
                 ));
                 Ok(true)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use nrtrace_profiles::profile::Profile;
 use nrtrace_profiles::prove::judge;
+use serde_json::Value;
 
 use super::follow::{self, Outcome};
 use super::kubectl::Kubectl;
@@ -12,6 +13,9 @@ use super::made::LONGEST;
 use super::manifest::{Copy, Rights, Workload};
 use super::recorder::{Recorder, Wanted};
 use super::work::Work;
+
+/// Copies that are recorded at most, where a start is missed.
+const RECORDINGS: u32 = 3;
 
 /// Where a copy runs.
 #[derive(Clone, Copy)]
@@ -49,7 +53,8 @@ impl Work<'_> {
         Ok(outcome)
     }
 
-    /// What becomes of a copy, and the profile of each of its containers; they are judged for the users that are named.
+    /// What becomes of a copy, and the profile of each of its containers; they are judged for the users that are named. Where
+    /// the start of one was missed, as on a busy node, there is another copy.
     pub fn recorded(
         &mut self,
         workload: &Workload,
@@ -57,6 +62,32 @@ impl Work<'_> {
         rights: Rights,
         users: &BTreeMap<String, String>,
     ) -> Result<(Outcome, BTreeMap<String, Profile>)> {
+        let (mut outcome, mut profiles, mut missed) = self.recorded_once(workload, place, rights, users)?;
+        for _ in 1..RECORDINGS {
+            if missed.is_empty() {
+                break;
+            }
+            self.tell(&format!("the start of {} was missed; recording another copy", missed.join(", ")));
+            let (last, again, still) = self.recorded_once(workload, place, rights, users)?;
+            for (name, profile) in again {
+                if missed.contains(&name) && (!still.contains(&name) || !profiles.contains_key(&name)) {
+                    profiles.insert(name, profile);
+                }
+            }
+            outcome = last;
+            missed.retain(|name| still.contains(name));
+        }
+        Ok((outcome, profiles))
+    }
+
+    /// The same by one copy, and of which containers the start was missed.
+    fn recorded_once(
+        &mut self,
+        workload: &Workload,
+        place: Place<'_>,
+        rights: Rights,
+        users: &BTreeMap<String, String>,
+    ) -> Result<(Outcome, BTreeMap<String, Profile>, Vec<String>)> {
         let name = self.next(workload);
         let like = workload.copy(&self.copy(place, rights, (&name, None)));
         let mut users = users.clone();
@@ -76,10 +107,17 @@ impl Work<'_> {
         let recorder = Recorder::start(self.kubectl, &mut self.made, &wanted, self.copies)?;
         let outcome = self.started(workload, place, rights, (&name, Some(&recorder.node)))?;
         // Before it is ended by nrtrace, which is none of its ways to end.
-        let profiles = self.fetched(&recorder, matches!(outcome, Outcome::Ready(_)))?;
+        let pod =
+            self.kubectl.object(&["get", "pod", &name, "--namespace", place.namespace]).unwrap_or_default();
+        let profiles = self.fetched(&recorder, &pod, matches!(outcome, Outcome::Ready(_)))?;
         self.end(place, &name)?;
         recorder.end()?;
-        Ok((outcome, profiles))
+        let is_missed = |name: &&String| match profiles.get(*name) {
+            Some(profile) => profile.run.attached.as_ref().is_some_and(|attached| !attached.from_start),
+            None => !follow::never_ran(&pod, name),
+        };
+        let missed = self.containers.iter().filter(is_missed).cloned().collect();
+        Ok((outcome, profiles, missed))
     }
 
     /// The name of another copy.
@@ -128,13 +166,23 @@ impl Work<'_> {
     }
 
     /// What was recorded of each container.
-    fn fetched(&self, recorder: &Recorder<'_>, lives: bool) -> Result<BTreeMap<String, Profile>> {
+    fn fetched(
+        &self,
+        recorder: &Recorder<'_>,
+        pod: &Value,
+        lives: bool,
+    ) -> Result<BTreeMap<String, Profile>> {
         let mut profiles = BTreeMap::new();
         for container in &self.containers {
             match recorder.fetch(container, lives)? {
                 Some(mut profile) => {
                     self.library.annotate(&mut profile);
                     profiles.insert(container.clone(), profile);
+                }
+                None if follow::never_ran(pod, container) => {
+                    self.tell(&format!(
+                        "container {container} was not started, so nothing was recorded of it"
+                    ));
                 }
                 None => {
                     let said = recorder.said(container).map(|said| format!(" ({said})")).unwrap_or_default();

@@ -107,6 +107,15 @@ pub fn failed_container(pod: &Value) -> Option<String> {
     statuses(pod).find(failed).and_then(|status| status["name"].as_str()).map(str::to_owned)
 }
 
+/// Whether a container of the pod never ran, as one that is started before it failed.
+pub fn never_ran(pod: &Value, container: &str) -> bool {
+    let mut own = statuses(pod).filter(|status| status["name"] == container);
+    own.any(|status| {
+        let [now, before] = [&status["state"], &status["lastState"]];
+        [now, before].iter().all(|state| state["running"].is_null() && state["terminated"].is_null())
+    })
+}
+
 /// What keeps a pod from running, and whether that is for good.
 pub fn trouble(pod: &Value) -> Option<(String, bool)> {
     for status in statuses(pod) {

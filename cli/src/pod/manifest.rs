@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use nrtrace_profiles::emit::{LISTS, PatchError, documents, pod_path};
 use serde_json::{Value, json};
 
+use super::storage::Storage;
 use crate::failure::BadInput;
 use crate::input;
 
@@ -139,11 +140,6 @@ impl Workload {
         used(self.pod(), &mut found);
         found
     }
-
-    /// The claims that its pods mount.
-    pub fn claims(&self) -> BTreeSet<String> {
-        claims_of(self.pod())
-    }
 }
 
 /// What is in a list of an object, which may have none.
@@ -165,15 +161,6 @@ fn names(object: &Value) -> Vec<String> {
     let pod = path.iter().fold(object, |value, key| &value[*key]);
     let of = |list: &'static str| pod[list].as_array().into_iter().flatten();
     LISTS.into_iter().flat_map(of).map(|container| text_of(container, "name").to_owned()).collect()
-}
-
-/// The claims that a pod mounts.
-pub fn claims_of(pod: &Value) -> BTreeSet<String> {
-    let volumes = pod["volumes"].as_array().into_iter().flatten();
-    volumes
-        .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Wherever a pod names a Secret or a ConfigMap.
@@ -244,8 +231,8 @@ pub struct Copy<'a> {
     pub namespace: &'a str,
     /// The node that it has to be on.
     pub node: Option<&'a str>,
-    /// Claims in whose place it has an empty directory.
-    pub without: &'a BTreeSet<String>,
+    /// What it has an empty directory in the place of.
+    pub without: &'a BTreeSet<Storage>,
     /// Whether it is out of the pod's own namespace, and away from its service account.
     pub away: bool,
     /// What its containers may do.
@@ -295,7 +282,7 @@ impl Workload {
         })
     }
 
-    /// Empty directories in place of claims that the copy does not have.
+    /// Empty directories in place of what the copy does not have.
     fn with_volumes(&self, pod: &mut Value, copy: &Copy<'_>) {
         let templates = self.object["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
         let made: Vec<Value> =
@@ -307,8 +294,9 @@ impl Workload {
             }
         }
         for volume in each(pod, "volumes") {
-            let claim = volume["persistentVolumeClaim"]["claimName"].as_str();
-            let is_without = claim.is_some_and(|claim| copy.away || copy.without.contains(claim));
+            let is_without = Storage::of(volume).is_some_and(|storage| {
+                copy.without.contains(&storage) || (copy.away && matches!(storage, Storage::Claim(_)))
+            });
             if is_without || !volume["ephemeral"].is_null() {
                 *volume = json!({"name": volume["name"], "emptyDir": {}});
             }
@@ -385,7 +373,6 @@ mod tests {
             named("secret", "tls"),
         ];
         assert_eq!(workload().uses(), expected.into());
-        assert_eq!(workload().claims(), ["data".to_owned()].into());
     }
 
     #[test]
@@ -406,6 +393,9 @@ mod tests {
         assert!(made["metadata"]["labels"].is_null());
         assert!(made["spec"]["containers"][0]["ports"][0]["hostPort"].is_null());
         assert_eq!(made["spec"]["volumes"][2]["persistentVolumeClaim"]["claimName"], "data");
+        let spared = [Storage::Claim("data".into())].into();
+        let spares = workload().copy(&Copy { without: &spared, ..copy.clone() });
+        assert_eq!(spares["spec"]["volumes"][2], json!({"name": "d", "emptyDir": {}}));
         let terms = made.pointer(
             "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms",
         );

@@ -14,6 +14,8 @@ mod local;
 mod made;
 mod manifest;
 mod recorder;
+mod storage;
+mod users;
 mod work;
 mod written;
 

@@ -10,6 +10,7 @@ use nrtrace_profiles::knowledge::Library;
 use super::kubectl::Kubectl;
 use super::made::Made;
 use super::manifest::Workload;
+use super::storage::Storage;
 use crate::args::PodArgs;
 use crate::failure::BadInput;
 use crate::terminal;
@@ -25,8 +26,10 @@ pub(super) struct Work<'a> {
     pub(super) namespace: String,
     /// Where recorders run.
     pub(super) recorders: String,
-    /// Claims in whose place copies have an empty directory.
-    pub(super) without: BTreeSet<String>,
+    /// What copies have an empty directory in the place of.
+    pub(super) without: BTreeSet<Storage>,
+    /// Whether the pod as it is may not be in its own namespace.
+    pub(super) away: bool,
     pub(super) library: Library,
     /// Copies that were started.
     pub(super) copies: u32,

@@ -14,7 +14,8 @@ use nrtrace_profiles::ways::plan;
 use super::follow::Outcome;
 use super::kubectl::Kubectl;
 use super::manifest::Workload;
-use super::work::tell;
+use super::storage::Storage;
+use super::work::{Work, tell};
 use crate::args::PodArgs;
 use crate::artefacts::Guard;
 use crate::failure::BadInput;
@@ -41,6 +42,8 @@ pub struct Finished<'a> {
     pub tried: Option<&'a Outcome>,
     /// Where.
     pub namespace: &'a str,
+    /// What an empty directory was in the place of.
+    pub spared: &'a [String],
 }
 
 /// What came of copies with the patch.
@@ -54,7 +57,8 @@ pub struct Tried {
 }
 
 /// Has the profiles tell of it.
-pub fn proved(profiles: &mut BTreeMap<String, Profile>, workload: &Workload, tried: &Tried, args: &PodArgs) {
+pub fn proved(profiles: &mut BTreeMap<String, Profile>, work: &Work<'_>, tried: &Tried) {
+    let (workload, args) = (&work.workload, work.args);
     for (name, profile) in profiles {
         let image = workload.image(name).map(|name| TriedImage {
             name: name.to_owned(),
@@ -73,7 +77,7 @@ pub fn proved(profiles: &mut BTreeMap<String, Profile>, workload: &Workload, tri
             flaked: 0,
             hardening: BTreeSet::new(),
             image,
-            not_applied: Vec::new(),
+            not_applied: work.without.iter().map(Storage::to_string).collect(),
         });
     }
 }
@@ -171,7 +175,10 @@ fn verdict(patched: &Patched, profiles: &BTreeMap<String, Profile>, finished: &F
         .keys()
         .filter_map(|name| Some(format!("{name} as {}", profiles.get(name)?.identity.uid)))
         .collect();
-    let users = users.join(", ");
+    let mut users = users.join(", ");
+    if !finished.spared.is_empty() {
+        users.push_str(&format!(", with an empty directory for {}", finished.spared.join(", ")));
+    }
     let say = |text: String| {
         terminal::tell(format_args!("nrtrace: {}", nrtrace_profiles::text::printable(&text)));
     };

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-use super::cgroup;
+use super::cgroup::{self, Group};
 
 /// Digits of a container's id.
 const DIGITS: usize = 64;
@@ -83,6 +84,13 @@ pub fn names(id: &str) -> Vec<String> {
 pub fn of_process(pid: i32) -> Option<Sign> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     cgroup::paths(&text).find_map(sign)
+}
+
+/// The control group of the container that a process is in.
+pub fn group(pid: i32) -> Option<Group> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = cgroup::paths(&text).find(|path| sign(path).is_some())?;
+    Group::at(Path::new(path)).ok()
 }
 
 /// All containers that have processes, by id.

@@ -13,6 +13,7 @@ mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod engine;
+mod glance;
 pub mod held;
 pub mod inside;
 mod judged;
@@ -22,6 +23,7 @@ mod places;
 pub mod process;
 mod record;
 mod scope;
+mod sight;
 pub mod state;
 mod waiting;
 
@@ -33,7 +35,8 @@ use nrtrace_profiles::container::{Container, Mounted};
 pub use judged::{Judged, judge};
 pub use record::{Attended, Plan, record};
 pub use scope::Scope;
-pub use waiting::{Arrival, PollError, Sight, await_start, expect, is_not_there, is_runtime, poll};
+pub use sight::Sight;
+pub use waiting::{Arrival, PollError, await_start, expect, is_not_there, is_runtime, poll};
 
 use cgroup::Group;
 use process::Facts;

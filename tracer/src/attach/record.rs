@@ -196,6 +196,7 @@ impl<'a> Session<'a> {
             let adopted = self.subject.scope.adopt(self.feed.source)?;
             self.meet(&adopted);
         }
+        self.feed.sink.keep(arrival.trees);
         self.feed.sink.started(arrival.time);
         arrival.records.iter().for_each(|record| self.feed.members.take(record));
         arrival.records.iter().for_each(|record| self.feed.sink.record(record));

@@ -3,7 +3,6 @@
 //! Where the probe can tell by itself (the control group that the first process joins, the arguments of the container
 //! runtime that starts it), the first instruction of the program is seen. Elsewhere its appearance is looked for.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
@@ -13,15 +12,19 @@ use nrtrace_ebpf::record::{
 };
 use nrtrace_profiles::RawText;
 
+use super::cgroup::Group;
+use super::glance::{Glance, Glances};
 use super::places::Places;
 use super::process::Facts;
 use super::record::asks_to_end;
 use super::scope::{Scope, words};
+use super::sight::Sight;
 use super::state::Known;
 use super::{Error, Subject, Target, container, find, state, surroundings, upcoming};
-use crate::collect::{Observation, decode, upright};
+use crate::collect::{Observation, Trees, decode, upright};
 use crate::launch;
 use crate::launch::signals::Signals;
+use crate::launch::tree;
 use crate::session::{Begins, Source, monotonic};
 
 /// How often it is looked for.
@@ -32,10 +35,6 @@ const STATE: u32 = 10;
 const IDLE: u32 = 100;
 /// Something was made there: for so long it is looked for at once.
 const LIVELY: Duration = Duration::from_secs(1);
-/// Between a container's bundle and its program are some 50 ms, in which a look at everything is too long.
-const BRIEF: Duration = Duration::from_millis(100);
-/// What runs for so long and was not seen to begin was missed.
-const MISSED: Duration = Duration::from_millis(300);
 
 /// What was waited for is there.
 #[derive(Debug)]
@@ -48,6 +47,16 @@ pub struct Arrival {
     pub time: u64,
     /// Whether its start was seen.
     pub from_start: bool,
+    /// Its files, should it be gone by now.
+    pub trees: Trees,
+}
+
+impl Arrival {
+    /// Of what begins now, or has begun.
+    fn of(subject: Subject, from_start: bool) -> Self {
+        let (records, trees) = (Vec::new(), Trees::default());
+        Self { subject, records, time: monotonic(), from_start, trees }
+    }
 }
 
 /// Waits with a source that can be told what to look out for. Nothing when a signal ends the waiting. What was missed at its
@@ -64,8 +73,9 @@ pub async fn expect(
     let mut waiting = Waiting::of(Some(target));
     waiting.aim(source, state::joined(state::all()))?;
     let mut places = Places::find();
-    let (mut looks, mut stamp) = (0u32, places.stamp());
-    let (mut lively, mut bundled) = (None::<Instant>, None::<Instant>);
+    let mut glances = Glances::at(target, places.clone())
+        .map_err(|error| launch::Error::system("starting a thread of", "nrtrace", error))?;
+    let (mut looks, mut stamp, mut lively) = (0u32, places.stamp(), None::<Instant>);
     loop {
         if asks_to_end(&signals) {
             return Ok(None);
@@ -77,90 +87,29 @@ pub async fn expect(
         let now = places.stamp();
         let changed = now != stamp;
         if changed {
-            bundled = (now.bundles != stamp.bundles).then(Instant::now).or(bundled);
             (stamp, lively) = (now, Some(Instant::now()));
         }
-        let age = lively.map(|since| since.elapsed()).filter(|age| *age < LIVELY);
-        if age.is_some() {
+        let is_lively = lively.is_some_and(|since| since.elapsed() < LIVELY);
+        if is_lively {
             waiting.hurry(source, &places)?;
         }
-        let is_brief = bundled.is_some_and(|since| since.elapsed() < BRIEF) && !waiting.is_near();
-        let idle = age.is_none() && matches!(target, Target::Container(_));
-        if !is_brief
-            && ((changed && places.has_asked())
-                || waiting.is_near()
-                || looks.is_multiple_of(if idle { IDLE } else { STATE }))
-        {
-            waiting.look(source)?;
-        }
-        if looks.is_multiple_of(IDLE) && !is_brief {
-            sight.look(target)?;
-            places = places.again();
-            if let Some(subject) = sight.missed(target) {
-                let (records, time) = (Vec::new(), monotonic());
-                return Ok(Some(Arrival { subject, records, time, from_start: false }));
+        if let Some(glance) = glances.take() {
+            sight.saw_all(target, &glance.all)?;
+            if let Some(subject) = sight.missed(glance.subject.as_ref()) {
+                return Ok(Some(Arrival::of(subject.clone(), false)));
             }
+            places = glance.places.clone();
+            waiting.take(source, glance)?;
+        }
+        let idle = !is_lively && matches!(target, Target::Container(_));
+        if (changed && places.has_asked())
+            || waiting.is_near()
+            || looks.is_multiple_of(if idle { IDLE } else { STATE })
+        {
+            glances.ask();
         }
         looks = looks.wrapping_add(1);
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// What was seen of a container that is waited for, by looking.
-#[derive(Debug, Default)]
-pub struct Sight {
-    /// The ends of earlier runs, by the container's id; nothing before the first look.
-    past: Option<BTreeSet<(String, String)>>,
-    /// Whether a runtime knew it.
-    known: bool,
-    /// Since when none does any more, or it has ended.
-    gone: Option<Instant>,
-    /// Since when its program runs.
-    runs: Option<Instant>,
-}
-
-impl Sight {
-    /// What there is before anybody is told that it is waited for: what ends from here on has been waited for.
-    ///
-    /// # Errors
-    /// None but those of a container that has ended, which there is none of yet.
-    pub fn before(target: &Target) -> Result<Self, Error> {
-        let mut sight = Self::default();
-        sight.look(target)?;
-        Ok(sight)
-    }
-
-    /// Whether it is still there and has not ended, once it was.
-    fn look(&mut self, target: &Target) -> Result<(), Error> {
-        let Target::Container(name) = target else { return Ok(()) };
-        let all = state::joined(state::all());
-        let known: Vec<Known> = all.into_iter().filter(|known| known.is_called(name)).collect();
-        self.saw(&known);
-        match self.gone {
-            Some(since) if since.elapsed() > MISSED => Err(Error::Passed { name: name.clone() }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes in what is known of it now.
-    fn saw(&mut self, known: &[Known]) {
-        let ends: BTreeSet<(String, String)> =
-            known.iter().filter_map(|known| Some((known.id.clone(), known.ended.clone()?))).collect();
-        let past = self.past.get_or_insert_with(|| ends.clone());
-        // One that runs again has another end before it.
-        past.retain(|end| ends.contains(end));
-        let has_ended = ends.iter().any(|end| !past.contains(end));
-        let was_removed = self.known && known.is_empty();
-        self.known |= !known.is_empty();
-        let is_gone = has_ended || was_removed;
-        self.gone = self.gone.filter(|_| is_gone).or(is_gone.then(Instant::now));
-    }
-
-    /// What runs, and was not seen to begin.
-    fn missed(&mut self, target: &Target) -> Option<Subject> {
-        let subject = find(target).ok().filter(|subject| !is_runtime(&subject.main));
-        self.runs = self.runs.filter(|_| subject.is_some()).or(subject.is_some().then(Instant::now));
-        subject.filter(|_| self.runs.is_some_and(|since| since.elapsed() > MISSED))
     }
 }
 
@@ -197,8 +146,7 @@ pub async fn poll(target: &Target, sight: &mut Sight) -> Result<Option<(Subject,
 pub fn await_start(subject: &Subject, source: &mut dyn Source) -> Result<Option<Arrival>, launch::Error> {
     let pid = subject.main.pid;
     source.adopt(pid, Begins::WithExec)?;
-    let arrival =
-        Arrival { subject: subject.clone(), records: Vec::new(), time: monotonic(), from_start: true };
+    let arrival = Arrival::of(subject.clone(), true);
     Ok(Facts::read(pid).is_some_and(|facts| is_runtime(&facts)).then_some(arrival))
 }
 
@@ -242,6 +190,10 @@ pub struct Waiting<'a> {
     /// What is waited for; nothing for whatever a container engine starts.
     target: Option<&'a Target>,
     records: Vec<Vec<u8>>,
+    /// The files of what is about to begin.
+    trees: Trees,
+    /// The control group of its container.
+    group: Option<Group>,
     /// The names looked out for.
     known: Vec<String>,
     /// What was found before it began.
@@ -253,13 +205,29 @@ pub struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     /// Waits for that, or for whatever begins.
     pub fn of(target: Option<&'a Target>) -> Self {
-        Self { target, records: Vec::new(), known: Vec::new(), adopted: None, upcoming: None }
+        let (records, trees) = (Vec::new(), Trees::default());
+        Self { target, records, trees, group: None, known: Vec::new(), adopted: None, upcoming: None }
     }
 
     /// Takes what was recorded.
     pub fn drain(&mut self, source: &mut dyn Source) {
         let records = &mut self.records;
         source.drain(&mut |bytes| records.push(bytes.to_vec()));
+        self.hold();
+    }
+
+    /// Keeps the files of what is about to begin.
+    fn hold(&mut self) {
+        let Some(head) = self.records.last().and_then(|bytes| read::<Head>(bytes)) else { return };
+        // Who joins is a monitor or the runtime, and the program is to be a child of it.
+        let near = || {
+            let pid = head.pid as i32;
+            std::iter::once(pid).chain(tree::descendants(pid).into_iter().map(|member| member.pid))
+        };
+        self.group = self.group.take().or_else(|| near().find_map(container::group));
+        for pid in self.group.iter().flat_map(Group::processes) {
+            self.trees.hold(pid as u32);
+        }
     }
 
     /// Tells the source at once of a container that was just made: a look at everything takes longer than its start.
@@ -307,21 +275,16 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
-    /// Looks for what the source cannot have seen: a container that was made before, and waits to be started.
-    fn look(&mut self, source: &mut dyn Source) -> Result<(), launch::Error> {
-        self.aim(source, state::joined(state::all()))?;
-        let Some(target) = self.target.filter(|_| self.adopted.is_none() || self.upcoming.is_none()) else {
-            return Ok(());
-        };
-        let Some(runtime) = find(target).ok().filter(|subject| is_runtime(&subject.main)) else {
-            return Ok(());
-        };
-        if self.upcoming.is_none() {
-            self.upcoming = upcoming(target, &runtime).map(|subject| subject.main);
-        }
-        if self.adopted.is_none() {
-            source.adopt(runtime.main.pid, Begins::WithExec)?;
-            self.adopted = Some(runtime.main.pid);
+    /// Takes in what was seen by looking, which the source cannot have seen: a container that was made before, and waits to be
+    /// started.
+    fn take(&mut self, source: &mut dyn Source, glance: Glance) -> Result<(), launch::Error> {
+        self.aim(source, glance.all)?;
+        self.upcoming = self.upcoming.take().or(glance.upcoming);
+        let runtime = glance.subject.filter(|_| self.adopted.is_none()).map(|subject| subject.main.pid);
+        // By now it may have begun.
+        if let Some(pid) = runtime.filter(|pid| Facts::read(*pid).is_some_and(|facts| is_runtime(&facts))) {
+            source.adopt(pid, Begins::WithExec)?;
+            self.adopted = Some(pid);
         }
         Ok(())
     }
@@ -343,7 +306,8 @@ impl<'a> Waiting<'a> {
         let records = self.records.split_off(begin.unwrap_or(first).min(first));
         let time =
             records.first().and_then(|bytes| read::<Head>(bytes)).map_or(time, |head| head.time.min(time));
-        Some(Arrival { subject, records, time, from_start: true })
+        let trees = std::mem::take(&mut self.trees);
+        Some(Arrival { subject, records, time, from_start: true, trees })
     }
 
     /// A program that has ended already, as far as its record tells, and its container's bundle.
@@ -435,27 +399,6 @@ fn from_record(record: &ProcessRecord, bytes: &[u8]) -> Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_container_ends_the_waiting() {
-        let known = |end: Option<&str>| {
-            vec![Known { id: "aa".into(), ended: end.map(str::to_owned), ..Known::default() }]
-        };
-        // What is seen, one look after another, and whether it has ended by then.
-        for (looks, expected) in [
-            (vec![vec![], known(None)], false),
-            (vec![vec![], known(Some("1"))], true),
-            (vec![vec![], known(None), vec![]], true),
-            (vec![known(Some("1")), known(Some("1"))], false),
-            (vec![known(Some("1")), known(Some("2"))], true),
-            (vec![known(Some("exited")), known(None), known(Some("exited"))], true),
-            (vec![vec![], known(Some("1")), known(None)], false),
-        ] {
-            let mut sight = Sight::default();
-            looks.iter().for_each(|known| sight.saw(known));
-            assert_eq!(sight.gone.is_some(), expected, "{looks:?}");
-        }
-    }
 
     #[test]
     fn a_runtime_is_known_by_its_copy_in_memory_too() {

@@ -28,6 +28,7 @@ use super::process::{Processes, comm};
 use super::sockets::Bound;
 use super::structure;
 use super::symbols::Symbols;
+use super::tree::Trees;
 use super::{Config, Within};
 use crate::launch::IdentityCall;
 
@@ -95,6 +96,11 @@ impl Builder {
     /// Name and row of the operation's call.
     pub fn name(&mut self, operation: &Operation<'_>) -> (Arc<str>, &'static Row) {
         self.calls.get(operation.nr, operation.head.flags & FLAG_COMPAT != 0)
+    }
+
+    /// Looks at files by those trees, too.
+    pub fn keep(&mut self, trees: Trees) {
+        self.paths.keep(trees);
     }
 
     /// Notices the task of `head` while it may still live.
@@ -217,7 +223,8 @@ impl Builder {
         }
         self.count_unresolved(&mut object, does);
         let mut checks = checks.to_vec();
-        self.links.follow(head, does, &mut object, &checks);
+        let exe = self.processes.get(head.pid).and_then(|known| known.exe.as_ref());
+        self.links.follow(head, exe, does, &mut object, &checks);
         // Where nothing was found, what is there of the way tells what was missing.
         let missed =
             outcome == Outcome::Failure { errno: libc::ENOENT } && (does.creates(&args) || does.makes_new());
@@ -314,6 +321,11 @@ impl Builder {
     /// Accesses that could not be judged for the user.
     pub fn unjudged(&self) -> u64 {
         self.inquiry.unjudged
+    }
+
+    /// Why nothing could be judged for the user.
+    pub fn hindrance(&self) -> Option<String> {
+        self.inquiry.hindrance()
     }
 
     /// The event of a call that the supervisor decided on; `operation` is the record of it, where there is one.

@@ -7,6 +7,7 @@ use nrtrace_profiles::Capability;
 use nrtrace_profiles::event::Phase;
 
 use super::Collector;
+use super::Trees;
 use super::decode::{Observation, Operation, RawCheck, Strings};
 use super::paths::leaf_first;
 use crate::attach::held::{self, Held, What};
@@ -15,6 +16,11 @@ use crate::attach::held::{self, Held, What};
 pub const FLAG_HELD: u16 = 1 << 13;
 
 impl Collector {
+    /// What was seen of its files while it was waited for.
+    pub fn keep(&mut self, trees: Trees) {
+        self.builder.keep(trees);
+    }
+
     /// Takes in what the process of `head` holds. What runs as the user itself proves nothing about the user's rights by
     /// that, so it is of use where the oracle judges.
     pub(super) fn held(&mut self, head: &Head) {

@@ -18,7 +18,7 @@ use super::magic::is_through;
 use super::paths::{Paths, split};
 use super::tree::Tree;
 use super::wants::{WantedFile, wants};
-use crate::oracle::{Asker, Judgement, Oracle, Question, Refusal};
+use crate::oracle::{self, Asker, Judgement, Oracle, Question, Refusal};
 use crate::status::{self, Status};
 
 /// A name that is nowhere, for questions about the making of entries that have been made by now.
@@ -32,7 +32,7 @@ pub struct Inquiry {
     within: Within,
     mode: Mode,
     /// Made at the first question: while the program runs, so that its thread has the run's signal mask.
-    oracle: Option<Option<Oracle>>,
+    oracle: Option<Result<Oracle, oracle::Error>>,
     /// What the run made, which counts as the user's own.
     made: HashSet<RawText>,
     /// When the program was started, in nanoseconds of `CLOCK_REALTIME_COARSE`, which file systems stamp files with.
@@ -334,8 +334,13 @@ impl Inquiry {
             ..Question::new(root, root, &path, want)
         };
         let identity = &self.on_host;
-        let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity).ok());
-        oracle.as_ref().and_then(|oracle| oracle.ask_all(&question).ok())
+        let oracle = self.oracle.get_or_insert_with(|| Oracle::new(identity));
+        oracle.as_ref().ok()?.ask_all(&question).ok()
+    }
+
+    /// Why nothing could be judged.
+    pub fn hindrance(&self) -> Option<String> {
+        self.oracle.as_ref()?.as_ref().err().map(ToString::to_string)
     }
 }
 

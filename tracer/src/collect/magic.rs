@@ -64,8 +64,15 @@ impl Links {
     }
 
     /// Makes the paths of a call what they lead to, as far as that is known: by what the kernel judged in it, else by what
-    /// the process has open.
-    pub fn follow(&self, head: &Head, does: Operation, object: &mut Object, checks: &[Check]) {
+    /// the process has open, or executes.
+    pub fn follow(
+        &self,
+        head: &Head,
+        exe: Option<&RawText>,
+        does: Operation,
+        object: &mut Object,
+        checks: &[Check],
+    ) {
         let single = matches!(object, Object::Path(_));
         for path in object::paths_mut(object, does) {
             let Some(through) = Through::of(path.path.as_bytes()) else { continue };
@@ -75,7 +82,7 @@ impl Links {
             });
             let end = match judged {
                 Some(at) => Some(behind(at.as_bytes(), &through.rest)),
-                None => self.live(head, &through),
+                None => self.live(head, exe, &through),
             };
             if let Some(end) = end {
                 lead(path, end);
@@ -83,10 +90,13 @@ impl Links {
         }
     }
 
-    fn live(&self, head: &Head, through: &Through<'_>) -> Option<Vec<u8>> {
+    fn live(&self, head: &Head, exe: Option<&RawText>, through: &Through<'_>) -> Option<Vec<u8>> {
         let own = matches!(through.process, b"self" | b"thread-self");
         if !own && through.process != head.pid.to_string().as_bytes() {
             return None;
+        }
+        if let (Some(exe), [b"exe"]) = (exe, &through.link[..]) {
+            return Some(exe.as_bytes().to_vec());
         }
         let fd = through.link.get(1).and_then(|fd| std::str::from_utf8(fd).ok()?.parse().ok());
         if let Some(known) = fd.and_then(|fd| self.opened.get(&(head.pid, fd))) {
@@ -119,6 +129,7 @@ fn behind(at: &[u8], rest: &[&[u8]]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nrtrace_profiles::calls::File;
 
     #[test]
     fn links_are_told_from_files_of_procfs() {
@@ -129,6 +140,23 @@ mod tests {
             ["/proc/self/status", "/proc/self/fd", "/proc/sys/fs", "/proc", "/proc/self/fdinfo/3", "/x"]
         {
             assert!(!is_through(&path.into()), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_executed_is_known_when_the_process_is_gone() {
+        let gone = Head { pid: u32::MAX, ..Head::default() };
+        let exe = RawText::from("/bin/busybox");
+        for (path, exe, end) in [
+            ("/proc/self/exe", Some(&exe), "/bin/busybox"),
+            ("/proc/self/exe", None, "/proc/self/exe"),
+            ("/proc/self/fd/3", Some(&exe), "/proc/self/fd/3"),
+            ("/proc/7/exe", Some(&exe), "/proc/7/exe"),
+        ] {
+            let mut object = Object::Path(PathObject { path: path.into(), ..PathObject::default() });
+            Links::default().follow(&gone, exe, Operation::File(File::Execute), &mut object, &[]);
+            let Object::Path(found) = object else { panic!("{object:?}") };
+            assert_eq!(found.path, end.into());
         }
     }
 
@@ -153,7 +181,7 @@ mod tests {
         let head = Head { pid: std::process::id(), ..Head::default() };
         let path = RawText::new(format!("/proc/self/fd/{}/new", file.as_raw_fd()));
         let mut object = Object::Path(PathObject { path, resolved: true, ..PathObject::default() });
-        Links::default().follow(&head, Operation::Other, &mut object, &[]);
+        Links::default().follow(&head, None, Operation::Other, &mut object, &[]);
         let Object::Path(path) = object else { panic!("no path") };
         assert_eq!(path.path, RawText::new(directory.path().join("new").as_os_str().as_bytes()));
     }

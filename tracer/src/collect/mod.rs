@@ -48,6 +48,7 @@ use nrtrace_profiles::glob::Pattern;
 
 pub(crate) use paths::{leaf_first, upright};
 
+pub use tree::Trees;
 pub use within::Within;
 
 pub use decode::{Observation, Operation, RawCheck, StoredOperation, Strings, decode};
@@ -466,7 +467,7 @@ impl Collector {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = Vec::from_iter(self.builder.hindrance());
         if self.builder.symbols.hidden() {
             notes.push(
                 "the kernel hides its symbols (sysctl kernel.kptr_restrict), so what a check was about is \

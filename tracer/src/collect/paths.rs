@@ -69,6 +69,11 @@ impl Paths {
         Self { names: Names::new(within), ..Self::default() }
     }
 
+    /// Looks at files by those trees, too.
+    pub fn keep(&mut self, trees: Trees) {
+        self.trees = trees;
+    }
+
     /// Notices that `head`'s process lives in a mount namespace, while it can be opened.
     pub fn meet(&mut self, head: &Head) {
         self.trees.meet(head.mnt_ns, head.pid);

@@ -2,7 +2,7 @@
 //! process's own namespace. Nothing is opened but with `O_PATH`, so nothing blocks or has a side effect.
 
 use std::collections::HashMap;
-use std::fs::{File, read_link};
+use std::fs::{File, metadata, read_link};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, statx};
 use super::inquiry::nanoseconds;
 use super::paths::split;
 use crate::changes::node::{Node, NodeFacts};
+use crate::status::Status;
 
 /// Mount namespaces kept open at most.
 const NAMESPACES: usize = 64;
@@ -159,6 +160,23 @@ impl Trees {
         };
         let state = open_tree(mnt_ns, pid).map_or(State::Failed { attempts, pid }, State::Open);
         self.known.insert(mnt_ns, state);
+    }
+
+    /// Keeps the root that process `pid`, which is about to become a container's program, has in a namespace of its own: a
+    /// program that ends at once is gone before its first record is looked at.
+    pub fn hold(&mut self, pid: u32) {
+        let inode = |path: String| metadata(path).map(|facts| (facts.st_dev(), facts.st_ino())).ok();
+        let namespace = |pid: u32| Some(inode(format!("/proc/{pid}/ns/mnt"))?.1 as u32);
+        let Some(above) = Status::of(pid).and_then(|status| status.number::<u32>("PPid")) else { return };
+        let Some(own) = namespace(pid).filter(|own| Some(*own) != namespace(above)) else { return };
+        // Before it has changed its root, it has that of the runtime.
+        let root = |pid: u32| inode(format!("/proc/{pid}/root"));
+        if root(pid) == root(above) || (!self.known.contains_key(&own) && self.known.len() >= NAMESPACES) {
+            return;
+        }
+        if let Some(tree) = open_tree(own, pid) {
+            self.known.insert(own, State::Open(tree));
+        }
     }
 
     /// The tree of `mnt_ns`, where it could be opened.

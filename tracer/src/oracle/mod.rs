@@ -83,7 +83,7 @@ pub struct Oracle {
 pub enum Error {
     /// This process may not judge for that user.
     #[error(
-        "cannot judge for uid {uid}, gid {gid}: {operation}: {errno}; run nrtrace as root, or judge for the user \
+        "cannot judge for uid {uid}, gid {gid}: {operation}: {errno}; run nrtrace as root with CAP_SETUID and CAP_SETGID, or judge for the user \
          who runs it, with all groups"
     )]
     Become {
