@@ -3,6 +3,9 @@
 //! Offsets differ between kernels and Rust has no relocations for them, so the tracer looks each member up in the
 //! running kernel's BTF and hands the offsets to the probe as a read-only array, indexed by [`Field`].
 
+/// Longest name of a function of the kernel, and of its module, with what ends it.
+pub const NAME_MAX: usize = 512;
+
 /// Offset of a member that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 

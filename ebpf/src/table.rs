@@ -37,8 +37,10 @@ pub struct Folding {
     pub telling: u8,
     /// Index of the flags of an open, behind which the mode comes.
     pub flags: u8,
+    /// Index of the flags by which a look may be at a descriptor alone (`AT_EMPTY_PATH`): as fstat(2), it needs no permission.
+    pub empty: u8,
     /// Explicit padding.
-    pub pad: [u8; 5],
+    pub pad: [u8; 4],
 }
 
 /// What the probe is told of a call.

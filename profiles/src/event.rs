@@ -299,9 +299,9 @@ pub struct PathObject {
     /// directories followed.
     pub path: RawText,
     /// The directory that holds it, when it could be looked at.
-    pub parent: Option<Inode>,
+    pub parent: Option<Box<Inode>>,
     /// What is there, when it could be looked at.
-    pub inode: Option<Inode>,
+    pub inode: Option<Box<Inode>>,
     /// Whether the path could be made absolute; if not, `seen` and `path` hold what is known of it.
     pub resolved: bool,
 }

@@ -14,7 +14,7 @@ use crate::workload::{Took, Workload};
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// How often each variant runs; rounds are interleaved
+    /// How often each variant runs; more often while untraced runs differ by more than 3 %
     #[arg(long, default_value_t = 15)]
     rounds: usize,
 
@@ -49,7 +49,7 @@ enum Variant {
 }
 
 /// Rounds of the variants that trace by ptrace(2): they are slow, and their ratios far from 1.
-const SLOW_ROUNDS: usize = 3;
+const SLOW_ROUNDS: usize = 5;
 
 impl Variant {
     fn name(self) -> &'static str {
@@ -80,12 +80,36 @@ impl Variant {
     }
 }
 
-/// What a variant took, as ratios to the untraced run beside it.
+/// What a variant took, as ratios to the untraced runs just before and after it.
 #[derive(Clone, Debug, Default)]
 struct Ratios {
     processor: Vec<f64>,
     wall: Vec<f64>,
+    /// The fastest that it ran, and the untraced runs beside it, in nanoseconds: what else the machine does only adds.
+    fastest: Option<(f64, f64)>,
 }
+
+impl Ratios {
+    fn add(&mut self, took: Took, beside: [Took; 2]) {
+        let [before, after] = beside;
+        self.processor.push(2.0 * took.processor / (before.processor + after.processor));
+        self.wall.push(2.0 * took.wall / (before.wall + after.wall));
+        let untraced = before.processor.min(after.processor);
+        let (own, others) = self.fastest.unwrap_or((f64::MAX, f64::MAX));
+        self.fastest = Some((own.min(took.processor), others.min(untraced)));
+    }
+
+    /// How far the middle half of the rounds reaches from one.
+    fn spread(&self) -> f64 {
+        let [low, _, high] = quartiles(&self.processor);
+        (1.0 - low).abs().max((high - 1.0).abs())
+    }
+}
+
+/// Wanted of untraced runs beside untraced ones.
+const SPREAD: f64 = 0.03;
+/// While it is larger, so many times the rounds are made.
+const PATIENCE: usize = 3;
 
 /// What lies a quarter, half and three quarters up.
 fn quartiles(values: &[f64]) -> [f64; 3] {
@@ -162,32 +186,20 @@ impl Bench {
         .filter(|v| v.covers(workload))
         .filter(|v| !options.no_strace || !matches!(v, Variant::Strace | Variant::StraceSeccomp))
         .collect();
-        let mut ratios: Vec<Ratios> = vec![Ratios::default(); variants.len()];
-        for round in 0..options.rounds {
-            eprintln!("{workload:?}: round {} of {}", round + 1, options.rounds);
-            for (variant, ratios) in variants.iter().zip(&mut ratios) {
-                if variant.is_slow() && round >= SLOW_ROUNDS {
-                    continue;
-                }
-                // Each beside one of its own, made just before.
-                let before = self.time(Variant::Untraced, workload)?;
-                let took = self.time(*variant, workload)?;
-                ratios.processor.push(took.processor / before.processor);
-                ratios.wall.push(took.wall / before.wall);
-            }
-        }
+        let ratios = self.rounds(workload, &variants, options.rounds)?;
         writeln!(text, "### {}\n", heading(workload))?;
         writeln!(
             text,
-            "| variant | processor time | half of the rounds | by the clock |\n|---|---:|---:|---:|"
+            "| variant | processor time | half of the rounds | fastest to fastest | by the clock |\n|---|---:|---:|---:|---:|"
         )?;
         for (variant, ratios) in variants.iter().zip(&ratios) {
             let [low, middle, high] = quartiles(&ratios.processor);
             let [_, wall, _] = quartiles(&ratios.wall);
+            let fastest = ratios.fastest.map_or(f64::NAN, |(own, others)| own / others);
             // A tracer that stops the program has it wait, which takes no time of a processor.
             let processor = match variant.is_slow() {
-                true => "| |".to_owned(),
-                false => format!("{middle:.2} | {low:.2} to {high:.2} |"),
+                true => "| | |".to_owned(),
+                false => format!("{middle:.2} | {low:.2} to {high:.2} | {fastest:.2} |"),
             };
             writeln!(text, "| {} | {processor} {wall:.2} |", variant.name())?;
         }
@@ -196,14 +208,37 @@ impl Bench {
         };
         if let Some((ours, theirs)) = of(Variant::Ptrace).zip(of(Variant::StraceSeccomp)) {
             let parts: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            let [low, middle, high] = quartiles(&parts);
             writeln!(
                 text,
-                "\nOf the time that `strace --seccomp-bpf` took in the same round, `--backend ptrace` took {:.2}.",
-                quartiles(&parts)[1]
+                "\nOf the time that `strace --seccomp-bpf` took in the same round, `--backend ptrace` took {middle:.2} \
+                 ({low:.2} to {high:.2}).",
             )?;
         }
         writeln!(text)?;
         Ok(())
+    }
+
+    /// Runs each variant in each round, between two untraced runs.
+    fn rounds(&self, workload: Workload, variants: &[Variant], rounds: usize) -> Result<Vec<Ratios>> {
+        let mut ratios: Vec<Ratios> = vec![Ratios::default(); variants.len()];
+        let mut before = self.time(Variant::Untraced, workload)?;
+        for round in 0..rounds * PATIENCE {
+            if round >= rounds && ratios[0].spread() <= SPREAD {
+                break;
+            }
+            eprintln!("{workload:?}: round {}, at least {rounds}", round + 1);
+            for (variant, ratios) in variants.iter().zip(&mut ratios) {
+                if variant.is_slow() && round >= SLOW_ROUNDS {
+                    continue;
+                }
+                let took = self.time(*variant, workload)?;
+                let after = self.time(Variant::Untraced, workload)?;
+                ratios.add(took, [before, after]);
+                before = after;
+            }
+        }
+        Ok(ratios)
     }
 
     /// What the workload took by its own account.
@@ -312,7 +347,7 @@ impl Bench {
         )?;
         writeln!(
             text,
-            "| peak resident memory over the workloads, `--record calls` | {} MiB |",
+            "| peak resident memory over the workloads, `--record calls` | {} MiB |\n",
             peak / 1024
         )?;
         Ok(())

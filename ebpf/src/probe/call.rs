@@ -4,7 +4,6 @@ use core::ffi::c_void;
 use core::hint::black_box;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
-
 use nrtrace_ebpf::layout::{Field, Mark};
 use nrtrace_ebpf::table::{
     NONE, Operands, SOCKETCALL, TRAIT_IOVEC, TRAIT_SOCKET, TRAIT_TEXT2, in_socketcall,
@@ -18,6 +17,7 @@ use crate::kernel::{Task, load_at, read, registers};
 use crate::path::{self, Location};
 use crate::text::Record;
 
+const AT_EMPTY_PATH: u64 = 0x1000;
 /// Longest socket address recorded: `sockaddr_un` has 110 bytes.
 const ADDRESS_MAX: u32 = 127;
 const AF_UNIX: u16 = 1;
@@ -118,6 +118,18 @@ pub fn arg(args: *const [u64; 6], index: u8) -> u64 {
     let index = usize::from(black_box(index) & 7);
     // SAFETY: every record has more than two words behind its arguments.
     unsafe { core::ptr::read_volatile(args.cast::<u64>().add(index)) }
+}
+
+/// Whether a call with flags at this index is about its descriptor alone: the path is empty, or there is none.
+#[inline(always)]
+pub fn is_at_descriptor(flags: u8, operands: &Operands, args: *const [u64; 6]) -> bool {
+    if flags == NONE || arg(args, flags) & AT_EMPTY_PATH == 0 {
+        return false;
+    }
+    let mut first = 0u8;
+    // SAFETY: the helper writes the byte, a zero where there is nothing to be read.
+    unsafe { bpf_probe_read_user((&raw mut first).cast(), 1, arg(args, operands.path) as *const c_void) };
+    first == 0
 }
 
 /// Asks for the paths of a call: first path, where it starts from, the process's

@@ -136,6 +136,13 @@ fn emit(task: Task, mark: &mut Mark, this: Call, entry: Option<&Entry>, here: He
         kernel::clear((&raw mut (*fixed).socket).cast::<[u64; 4]>());
         (&raw const (*fixed).args).cast::<[u64; 6]>()
     };
+    if let Some(entry) = entry
+        && ret >= 0
+        && !checked
+        && call::is_at_descriptor(entry.folding.empty, row, copy)
+    {
+        return;
+    }
     let flags = if checked { FLAG_CHECKED } else { 0 } | if this.compat { FLAG_COMPAT } else { 0 };
     head::fill(record.head(), (KIND_CALL, flags), task, mark, here.ids);
     if let Some(entry) = entry

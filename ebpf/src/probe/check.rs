@@ -21,7 +21,7 @@ use crate::functions;
 use crate::gather::{COMPONENT, COMPONENT_BESIDE};
 use crate::head;
 use crate::head::Ids;
-use crate::kernel::{self, Task, is_accounting, offset, pointer, read};
+use crate::kernel::{self, Task, offset, pointer, read};
 use crate::kprobes::Asked;
 use crate::maps::{self, Slot};
 use crate::path::{self, Location};
@@ -196,8 +196,9 @@ fn stack(stack: &Stack, fixed: *mut CheckRecord) -> bool {
                 (*fixed).stack_len = asked.length as u32;
             }
         }
+        let accounting = maps::accounting();
         for index in 0..ACCOUNTING_DEPTH {
-            if is_accounting((*fixed).stack[index]) {
+            if accounting != 0 && (*fixed).stack[index] == accounting {
                 return false;
             }
         }

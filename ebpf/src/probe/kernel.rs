@@ -31,11 +31,6 @@ pub static REGISTERS: Registers = Registers {
     result: 0,
 };
 
-/// First address of the function that accounts for overcommitted memory, and the first one behind it; both zero
-/// where the kernel hides its symbols.
-#[unsafe(no_mangle)]
-static ACCOUNTING: [u64; 2] = [0; 2];
-
 /// Whether what already runs is to be traced, and not only what descends from a marked task.
 #[unsafe(no_mangle)]
 static ATTACHING: u32 = 0;
@@ -109,16 +104,6 @@ macro_rules! registers {
     }};
 }
 pub(crate) use registers;
-
-/// Whether `address` lies in the function that accounts for overcommitted memory.
-#[inline(always)]
-pub fn is_accounting(address: u64) -> bool {
-    let bounds = &raw const ACCOUNTING;
-    // SAFETY: the loader writes the constants before the program is loaded.
-    let (start, end) =
-        unsafe { (ptr::read_volatile(&raw const (*bounds)[0]), ptr::read_volatile(&raw const (*bounds)[1])) };
-    address >= start && address < end
-}
 
 /// Reads the value `offset` bytes into what `base` points to, which need not be typed for the verifier.
 #[cfg(feature = "portable")]

@@ -38,6 +38,7 @@ mod kprobes;
 mod loops;
 mod maps;
 mod marks;
+mod names;
 mod path;
 #[cfg(feature = "portable")]
 mod places;

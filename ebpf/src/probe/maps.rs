@@ -44,6 +44,11 @@ static LOST: PerCpuArray<u64, 3> = PerCpuArray::new();
 #[btf_map]
 static PENDING: Array<u64, 1> = Array::new();
 
+/// Where the kernel asks, from within what accounts for overcommitted memory, for CAP_SYS_ADMIN; zero while that is not
+/// known.
+#[btf_map]
+static ACCOUNTING: Array<u64, 1> = Array::new();
+
 /// Whether equal calls are told once.
 #[btf_map]
 static TURN: Array<Turn, 1> = Array::new();
@@ -119,6 +124,12 @@ fn pending(by: u64) {
         // SAFETY: the map has the one element, which all processors change in this way alone.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, by) };
     }
+}
+
+/// The return address that tells memory being accounted for.
+#[inline(always)]
+pub fn accounting() -> u64 {
+    ACCOUNTING.get(0).copied().unwrap_or(0)
 }
 
 /// Whether equal calls are told once.

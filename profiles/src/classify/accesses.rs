@@ -154,7 +154,7 @@ impl Accessed {
         if !path.resolved || !files::is_known(&path.path) {
             return;
         }
-        self.note(&path.path, file_type, access.into_iter().collect(), path.inode.as_ref());
+        self.note(&path.path, file_type, access.into_iter().collect(), path.inode.as_deref());
         if let Some(parent) = &path.parent {
             self.note(&files::parent(&path.path), FileType::Directory, BTreeSet::new(), Some(parent));
         }

@@ -99,7 +99,7 @@ fn looked_at(events: &[&Event]) -> Vec<LookedAt> {
             call: event.call.name.to_string(),
             path,
             outcome: fold::outcome(event),
-            inode: object.inode.clone(),
+            inode: object.inode.as_deref().cloned(),
         });
         if found.len() == FILES {
             break;

@@ -117,7 +117,7 @@ pub fn chown(source: &Source<'_>, out: &mut Judged) -> bool {
     let mut finding = source.finding(need);
     // A directory can be given beforehand.
     if let Some(inode) = inode.filter(|inode| inode.file_type == FileType::Directory) {
-        finding.refused = Some(Component { path, inode });
+        finding.refused = Some(Component { path, inode: *inode });
     }
     out.findings.push(finding);
     true

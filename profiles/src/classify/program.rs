@@ -21,7 +21,7 @@ pub fn place(event: &Event, context: &Context<'_>, out: &mut Judged) -> bool {
         return true;
     }
     let identity = &context.run.identity;
-    let inode = path.inode.as_ref();
+    let inode = path.inode.as_deref();
     let set_user = inode.filter(|inode| inode.mode & SET_USER != 0).map(|inode| inode.uid);
     let set_group = inode.filter(|inode| inode.mode & SET_GROUP == SET_GROUP).map(|inode| inode.gid);
     let set_user = set_user.filter(|uid| *uid != identity.uid);

@@ -188,8 +188,8 @@ impl Rejudgement<'_> {
     /// What owner and mode have against this being done with one file.
     fn refusals(&self, event: &Event, object: &PathObject, want: Want) -> Vec<Check> {
         let parent =
-            object.parent.clone().map(|inode| Component { path: files::parent(&object.path), inode });
-        let itself = object.inode.clone().map(|inode| Component { path: object.path.clone(), inode });
+            object.parent.clone().map(|inode| Component { path: files::parent(&object.path), inode: *inode });
+        let itself = object.inode.clone().map(|inode| Component { path: object.path.clone(), inode: *inode });
         let may = |at: &Component, bits: u32| self.may(&at.path, &at.inode, bits);
         let owns = |at: &Component| self.new.uid == 0 || self.owns(&at.path, &at.inode);
         let unless = |at: &Option<Component>, asked: Asked, holds: &dyn Fn(&Component) -> bool| {
@@ -265,9 +265,9 @@ fn implied(event: &Event, asked: Asked) -> Option<Component> {
     match asked {
         Asked::Search | Asked::Create | Asked::Delete => {
             let inode = path.parent.clone()?;
-            Some(Component { path: files::parent(&path.path), inode })
+            Some(Component { path: files::parent(&path.path), inode: *inode })
         }
-        _ => Some(Component { path: path.path.clone(), inode: path.inode.clone()? }),
+        _ => Some(Component { path: path.path.clone(), inode: *path.inode.clone()? }),
     }
 }
 

@@ -76,7 +76,7 @@ impl Writes {
         if files::is_temporary(flags) {
             self.add(&path.path, FileType::Directory);
         } else if files::creates_only(event)
-            || (files::may_create(event) && may_write(path.parent.as_ref(), &context.run.identity))
+            || (files::may_create(event) && may_write(path.parent.as_deref(), &context.run.identity))
         {
             self.entry_of(path);
         } else {

@@ -220,9 +220,10 @@ impl Paths {
         if !object.resolved || object.path.as_bytes().starts_with(b"/proc/self/") {
             return;
         }
-        object.parent = self.inode(mnt_ns, split(object.path.as_bytes()).0, now);
+        object.parent = self.inode(mnt_ns, split(object.path.as_bytes()).0, now).map(Box::new);
         // The file itself may have been made just now, so it is looked at anew.
-        object.inode = object.parent.as_ref().and_then(|_| self.look(mnt_ns, object.path.as_bytes()));
+        let inode = object.parent.as_ref().and_then(|_| self.look(mnt_ns, object.path.as_bytes()));
+        object.inode = inode.map(Box::new);
     }
 }
 

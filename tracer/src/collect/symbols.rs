@@ -1,9 +1,10 @@
-//! Addresses of the kernel's stack to names of functions, from `/proc/kallsyms` (proc(5)).
+//! Addresses of the kernel's stack to names of functions. The probe asks the kernel for each that occurs; before Linux 5.13 all
+//! are read from `/proc/kallsyms` (proc(5)), which takes a tenth of a second.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
 /// Functions on a stack, innermost first.
@@ -56,46 +57,6 @@ impl Table {
         }
     }
 
-    /// As bytes: how many, all addresses, all starts, all names.
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(8 + self.addresses.len() * 12 + self.names.len());
-        bytes.extend((self.addresses.len() as u64).to_ne_bytes());
-        self.addresses.iter().for_each(|address| bytes.extend(address.to_ne_bytes()));
-        self.starts.iter().for_each(|start| bytes.extend(start.to_ne_bytes()));
-        bytes.extend(self.names.as_bytes());
-        bytes
-    }
-
-    /// What [`Table::to_bytes`] has written.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (count, rest) = bytes.split_first_chunk::<8>()?;
-        let count = usize::try_from(u64::from_ne_bytes(*count)).ok()?;
-        let (addresses, rest) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let (starts, names) = rest.split_at_checked(count.checked_mul(4)?)?;
-        let table = Self {
-            addresses: addresses.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect(),
-            starts: starts.as_chunks().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).collect(),
-            names: String::from_utf8(names.to_vec()).ok()?,
-            hidden: addresses.iter().all(|byte| *byte == 0),
-        };
-        let holds = |start: &u32| table.names.is_char_boundary(*start as usize);
-        (table.starts.is_sorted() && table.starts.iter().all(holds)).then_some(table)
-    }
-
-    /// First and last-plus-one address of a function; zeros when the kernel hides its addresses or has none of that name.
-    fn extent(&self, name: &str) -> [u64; 2] {
-        let is_it = |index: &usize| self.name_at(*index) == name;
-        match (0..self.addresses.len()).find(is_it).filter(|_| !self.hidden) {
-            Some(index) => {
-                let start = self.addresses[index];
-                // Others may have the same address.
-                let behind = self.addresses[index..].iter().find(|address| **address > start);
-                [start, behind.copied().unwrap_or(u64::MAX)]
-            }
-            None => [0; 2],
-        }
-    }
-
     fn name_at(&self, index: usize) -> &str {
         let start = self.starts[index] as usize;
         let end = self.starts.get(index + 1).map_or(self.names.len(), |next| *next as usize);
@@ -126,67 +87,76 @@ fn plain(name: &str) -> &str {
     name.split('.').next().filter(|head| !head.is_empty()).unwrap_or(name)
 }
 
-/// Those of the running kernel, read once.
-static KERNEL: OnceLock<Table> = OnceLock::new();
+/// Asks the kernel what the function is called that holds an address.
+pub type Asking = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
 
-/// Reads the symbols, unless that was done.
-pub fn read() {
-    KERNEL.get_or_init(Table::load);
+/// How the running kernel's addresses get their names.
+enum Kernel {
+    /// It is asked for each.
+    Asked(Asking),
+    /// All were read.
+    Read(Table),
 }
 
-/// First and last-plus-one address of a function of the kernel; zeros where that is not to be known.
-pub fn extent(name: &str) -> [u64; 2] {
-    KERNEL.get_or_init(Table::load).extent(name)
-}
+static KERNEL: OnceLock<Kernel> = OnceLock::new();
 
-/// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
-pub fn prefetch() {
-    if KERNEL.get().is_none() {
-        // Without a thread, the first stack reads them itself.
-        let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
+impl fmt::Debug for Kernel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if matches!(self, Self::Asked(_)) { "Asked" } else { "Read" })
     }
 }
 
-/// The symbols, for another process on this kernel.
-pub fn written() -> Vec<u8> {
-    KERNEL.get_or_init(Table::load).to_bytes()
-}
+impl Kernel {
+    fn read() -> Self {
+        Self::Read(Table::load())
+    }
 
-/// Takes what another process has [written], in place of reading it from the kernel. What is none of it is left alone.
-pub fn preset(file: File) {
-    let mut bytes = Vec::new();
-    // It is read from its start, wherever others have got to.
-    if file.metadata().is_ok_and(|told| {
-        bytes.resize(usize::try_from(told.len()).unwrap_or(0), 0);
-        file.read_exact_at(&mut bytes, 0).is_ok()
-    }) && let Some(table) = Table::from_bytes(&bytes)
-    {
-        // One that is there already is as good.
-        let _ = KERNEL.set(table);
+    fn name(&self, address: u64) -> Option<String> {
+        match self {
+            Self::Asked(asking) => asking(address).map(|name| plain(&name).to_owned()),
+            Self::Read(table) => table.name(address).map(str::to_owned),
+        }
+    }
+
+    fn hides(&self) -> bool {
+        matches!(self, Self::Read(table) if table.hidden)
     }
 }
 
-/// The kernel's symbols, read when the first stack asks for them.
+/// Names are asked for in this way from now on, unless another one is known.
+pub fn ask(asking: Asking) {
+    let _ = KERNEL.set(Kernel::Asked(asking));
+}
+
+/// Name of the function to which a return address leads back.
+pub fn caller(address: u64) -> Option<String> {
+    // It is that of the next instruction, which may lie in the next function.
+    KERNEL.get_or_init(Kernel::read).name(address.wrapping_sub(1))
+}
+
+/// The kernel's symbols, as stacks ask for them.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    table: Option<&'static Table>,
+    kernel: Option<&'static Kernel>,
     stacks: HashMap<Box<[u64]>, Frames>,
     frames: HashSet<Frames>,
-    names: HashSet<Arc<str>>,
+    names: HashMap<u64, Option<Arc<str>>>,
     empty: Frames,
 }
 
 impl Symbols {
-    /// Starts to read the symbols in a thread of their own (some 100 ms), unless that was done.
+    /// Starts to read the symbols in a thread of their own, unless they are asked for one by one.
     pub fn prefetch(&mut self) {
-        if self.table.is_none() {
-            prefetch();
+        if self.kernel.is_none() && KERNEL.get().is_none() {
+            // Without a thread, the first stack reads them itself.
+            let read = || _ = KERNEL.get_or_init(Kernel::read);
+            let _ = std::thread::Builder::new().name("kallsyms".into()).spawn(read);
         }
     }
 
     /// Whether the kernel hides its addresses (`kptr_restrict`); known once a stack was looked at.
     pub fn hidden(&self) -> bool {
-        self.table.is_some_and(|table| table.hidden)
+        self.kernel.is_some_and(Kernel::hides)
     }
 
     /// The functions of `stack`, from the innermost to the last inside the system call's entry, without those
@@ -198,33 +168,27 @@ impl Symbols {
         if let Some(frames) = self.stacks.get(stack) {
             return frames.clone();
         }
-        let table = *self.table.get_or_insert_with(|| KERNEL.get_or_init(Table::load));
-        if table.hidden {
+        let kernel = *self.kernel.get_or_insert_with(|| KERNEL.get_or_init(Kernel::read));
+        if kernel.hides() {
             return self.empty.clone();
         }
-        // A return address is that of the next instruction, which may lie in the next function.
-        let named = stack.iter().filter_map(|address| table.name(address.wrapping_sub(1)));
-        let inside: Vec<&str> =
-            named.skip_while(|name| is_tracing(name)).take_while(|name| !is_entry(name)).collect();
         let names = &mut self.names;
-        let list: Vec<Arc<str>> = inside.into_iter().map(|name| intern(names, name)).collect();
+        let named = stack.iter().filter_map(|address| {
+            // A return address is that of the next instruction, which may lie in the next function.
+            let name = || kernel.name(address.wrapping_sub(1)).map(Arc::from);
+            names.entry(*address).or_insert_with(name).clone()
+        });
+        let inside = named.skip_while(|name| is_tracing(name)).take_while(|name| !is_entry(name));
+        let list: Vec<Arc<str>> = inside.collect();
         let frames = intern_list(&mut self.frames, list);
         if self.stacks.len() >= STACKS {
             self.stacks.clear();
             self.frames.clear();
+            self.names.clear();
         }
         self.stacks.insert(stack.into(), frames.clone());
         frames
     }
-}
-
-fn intern(names: &mut HashSet<Arc<str>>, name: &str) -> Arc<str> {
-    if let Some(known) = names.get(name) {
-        return known.clone();
-    }
-    let name: Arc<str> = name.into();
-    names.insert(name.clone());
-    name
 }
 
 fn intern_list(lists: &mut HashSet<Frames>, list: Vec<Arc<str>>) -> Frames {
@@ -279,7 +243,8 @@ ffffffffc0000100 t ovl_permission\t[overlay]
 ";
 
     fn symbols(text: &str) -> Symbols {
-        Symbols { table: Some(Box::leak(Box::new(Table::read(text.as_bytes())))), ..Symbols::default() }
+        let kernel = Kernel::Read(Table::read(text.as_bytes()));
+        Symbols { kernel: Some(Box::leak(Box::new(kernel))), ..Symbols::default() }
     }
 
     #[test]
@@ -305,26 +270,13 @@ ffffffffc0000100 t ovl_permission\t[overlay]
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
-        let table = Table::read(KALLSYMS.as_bytes());
-        let bytes = table.to_bytes();
-        let read = Table::from_bytes(&bytes).unwrap();
-        assert!(!read.hidden && !table.addresses.is_empty());
-        assert_eq!((read.addresses, read.starts, read.names), (table.addresses, table.starts, table.names));
-        for damaged in [&[][..], &bytes[..7], &bytes[..30], &[0xff; 64]] {
-            assert!(Table::from_bytes(damaged).is_none(), "{damaged:?}");
-        }
-        assert!(Table::from_bytes(&Table::default().to_bytes()).unwrap().hidden);
-    }
-
-    #[test]
-    fn a_function_ends_where_the_next_one_starts() {
-        let table = Table::read(KALLSYMS.as_bytes());
-        assert_eq!(table.extent("generic_permission"), [0xffff_ffff_8100_0100, 0xffff_ffff_8100_0200]);
-        assert_eq!(table.extent("some_data"), [0; 2]);
-        let hidden =
-            Table::read("0000000000000000 T generic_permission\n0000000000000000 T next\n".as_bytes());
-        assert_eq!(hidden.extent("generic_permission"), [0; 2]);
+    fn a_name_that_is_asked_for_is_cut_as_one_that_is_read() {
+        let asked = |address| (address == 0x10f).then(|| "link_path_walk.part.0.constprop.0".to_owned());
+        let kernel = Box::leak(Box::new(Kernel::Asked(Box::new(asked))));
+        let mut symbols = Symbols { kernel: Some(kernel), ..Symbols::default() };
+        let frames = symbols.frames(&[0x110, 0x210]);
+        assert_eq!(frames.iter().map(|name| &**name).collect::<Vec<_>>(), ["link_path_walk"]);
+        assert!(!symbols.hidden());
     }
 
     #[test]

@@ -100,8 +100,8 @@ pub(super) fn symbols() -> Finding {
     let hidden =
         text.split(|byte| *byte == b'\n').take(1000).all(|line| line.iter().take(16).all(|c| *c == b'0'));
     if hidden {
-        let detail = "the kernel hides its addresses, so checks are told apart by system call alone; needs CAP_SYSLOG \
-                      and kernel.kptr_restrict below 2";
+        let detail = "the kernel hides its addresses, so before Linux 5.13 checks are told apart by system call alone; \
+                      needs CAP_SYSLOG and kernel.kptr_restrict below 2";
         return Finding::new(SUBJECT, Fitness::Optional, detail);
     }
     Finding::new(SUBJECT, Fitness::Works, "which check consulted a capability is told by the kernel stack")

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use aya::maps::Array;
 use nrtrace_ebpf::layout::{ARMED, Aim, TRACED, WAITING};
 
-use super::probe::{map_error, tracepoint};
+use super::load::tracepoint;
+use super::probe::map_error;
 use super::{Error, Probe};
 use crate::attach::process::{namespace, threads};
 use crate::session::Begins;
 
 /// `PIDFD_THREAD` of `linux/pidfd.h`, since Linux 6.9.
-const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
+pub(super) const PIDFD_THREAD: libc::c_int = libc::O_EXCL;
 
 /// Words of an [`Aim`].
 const AIM_WORDS: usize = size_of::<Aim>() / 8;
@@ -90,7 +91,8 @@ impl Probe {
         array.set(0, aim_words(&aim), 0).map_err(|error| map_error("fill", "AIM", error))?;
         if aim.by_group != 0 && !self.expecting {
             for name in ["cgroup_attach_task", "cgroup_mkdir"] {
-                tracepoint(&mut self.ebpf, &self.btf, name)?;
+                let btf = self.btf.as_ref().ok_or(Error::NoTracepoint(name))?;
+                tracepoint(&mut self.ebpf, btf, name)?;
             }
             self.expecting = true;
         }

@@ -120,16 +120,20 @@ impl<'a> Types<'a> {
         (bits % 8 == 0).then_some(bits / 8)
     }
 
-    /// A BTF of its own with the tracepoints and these functions alone, each under the number that it has here: to look
-    /// numbers up, a loader would else read all types once more.
-    pub fn excerpt(&self, functions: &[&str]) -> Vec<u8> {
+    /// A BTF of its own with these tracepoints and functions alone, each under the number that it has here, and whether it has
+    /// them all: to look numbers up, a loader would else read all types once more.
+    pub fn excerpt(&self, tracepoints: &[&str], functions: &[&str]) -> (Vec<u8>, bool) {
+        let among = |names: &[&str], name: &[u8]| names.iter().any(|wanted| wanted.as_bytes() == name);
         let wanted = |record: &Record| match record.kind {
-            KIND_TYPEDEF => self.name(record.name).starts_with(TRACEPOINT),
-            KIND_FUNC => functions.iter().any(|name| name.as_bytes() == self.name(record.name)),
+            KIND_TYPEDEF => {
+                self.name(record.name).strip_prefix(TRACEPOINT).is_some_and(|name| among(tracepoints, name))
+            }
+            KIND_FUNC => among(functions, self.name(record.name)),
             _ => false,
         };
         let (mut types, mut names) = (Vec::new(), vec![0]);
-        let mut length = 0;
+        let (mut length, mut missing) = (0, tracepoints.len() + functions.len());
+        let mut found = Vec::new();
         for record in self.records.iter().skip(1).filter_map(|at| self.record_at(*at)) {
             let kept = wanted(&record);
             // What is left out is a declaration without a name.
@@ -140,12 +144,21 @@ impl<'a> Types<'a> {
                 names.extend_from_slice(self.name(record.name));
                 names.push(0);
                 length = types.len();
+                // Several functions may have one name.
+                if !found.contains(&(kind, self.name(record.name))) {
+                    found.push((kind, self.name(record.name)));
+                    missing -= 1;
+                }
+            }
+            if missing == 0 {
+                break;
             }
         }
         types.truncate(length);
         let version = u32::from(MAGIC) | 1 << 16;
         let header = [version, HEADER, 0, length as u32, length as u32, names.len() as u32];
-        header.into_iter().flat_map(u32::to_ne_bytes).chain(types).chain(names).collect()
+        let bytes = header.into_iter().flat_map(u32::to_ne_bytes).chain(types).chain(names).collect();
+        (bytes, missing == 0)
     }
 
     /// Size in bytes of a structure or union.
@@ -286,8 +299,9 @@ mod tests {
     fn an_excerpt_has_the_numbers_of_the_whole() {
         let Ok(bytes) = std::fs::read(VMLINUX) else { return };
         let whole = Types::parse(&bytes).unwrap();
-        let excerpt = whole.excerpt(&["cap_capable"]);
-        assert!(excerpt.len() < bytes.len() / 2);
+        let (excerpt, complete) = whole.excerpt(&["sys_exit", "task_newtask"], &["cap_capable"]);
+        assert!(complete && excerpt.len() < bytes.len() / 2);
+        assert!(!whole.excerpt(&["sys_exit", "no_such"], &[]).1);
         assert!(aya::Btf::parse(&excerpt, aya::Endianness::default()).is_ok());
         let excerpt = Types::parse(&excerpt).unwrap();
         for (name, kind) in [

@@ -1,20 +1,20 @@
 //! A probe that one process loads and lends to others for a run each, one after the other: the kernel's verifier takes some
 //! tenths of a second each time one is loaded.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::programs::Program;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nrtrace_ebpf::layout::{Mark, WAITING};
 use nrtrace_ebpf::record::Former;
 use serde::{Deserialize, Serialize};
 
 use super::folding::Folding;
 use super::marks::{Inherited, Marks};
+use super::names::Names;
 use super::probe::{KPROBES, count_lost, map_error};
+use super::ring::Ring;
 use super::{Error, Hooks, Lost, Options, Probe, sys};
 use crate::collect::symbols;
 use crate::launch;
@@ -25,10 +25,11 @@ use crate::session::Source;
 pub struct Kept {
     programs: Vec<(OwnedFd, Option<usize>)>,
     records: OwnedFd,
+    buffer: u32,
     marks: Marks,
     lost: OwnedFd,
     folding: [OwnedFd; 2],
-    symbols: Option<OwnedFd>,
+    names: Option<Names>,
     hooks: Hooks,
     level: u32,
 }
@@ -41,21 +42,22 @@ pub struct Numbers {
     /// The kind of these.
     kprobe_kind: u32,
     records: RawFd,
+    /// How many bytes these have room for.
+    buffer: u32,
     marks: Inherited,
     lost: RawFd,
     folding: [RawFd; 2],
-    symbols: Option<RawFd>,
+    names: Option<[RawFd; 2]>,
     hooks: Hooks,
     level: u32,
 }
 
 impl Kept {
-    /// Loads the probe, and reads what else each run would read of the kernel.
+    /// Loads the probe.
     ///
     /// # Errors
     /// As [`Probe::load`].
     pub fn load(options: &Options) -> Result<Self, Error> {
-        symbols::prefetch();
         let probe = Probe::load(options)?;
         let failed = |map: &'static str| {
             move |source: io::Error| Error::Map { action: "pass on the descriptor of", map, source }
@@ -78,11 +80,12 @@ impl Kept {
         });
         Ok(Self {
             programs: programs.collect(),
+            buffer: probe.records.size(),
             records: probe.records.as_fd().try_clone_to_owned().map_err(failed("RECORDS"))?,
             marks: Marks::of(&probe.ebpf)?,
             lost: map("LOST")?,
             folding: [map(turn)?, map(tallies)?],
-            symbols: written(&symbols::written()).ok(),
+            names: Names::of(&probe.ebpf),
             hooks: probe.hooks(),
             level: probe.level,
         })
@@ -94,20 +97,15 @@ impl Kept {
             programs: self.programs.iter().map(|(program, kprobe)| (program.as_raw_fd(), *kprobe)).collect(),
             kprobe_kind: sys::kprobe_kind().unwrap_or(0),
             records: self.records.as_raw_fd(),
+            buffer: self.buffer,
             marks: self.marks.numbers(),
             lost: self.lost.as_raw_fd(),
             folding: self.folding.each_ref().map(AsRawFd::as_raw_fd),
-            symbols: self.symbols.as_ref().map(AsRawFd::as_raw_fd),
+            names: self.names.as_ref().map(Names::numbers),
             hooks: self.hooks,
             level: self.level + deeper,
         }
     }
-}
-
-fn written(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("symbols", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(bytes)?;
-    Ok(file.into())
 }
 
 impl Numbers {
@@ -119,14 +117,14 @@ impl Numbers {
             .chain([self.records, self.lost])
             .chain(self.marks.all().iter().copied())
             .chain(self.folding)
-            .chain(self.symbols)
+            .chain(self.names.into_iter().flatten())
             .collect()
     }
 }
 
 /// A probe that was loaded by another process, attached for one run. Dropping it detaches it.
 pub struct Lent {
-    records: RingBuf<MapData>,
+    records: Ring,
     marks: Marks,
     lost: PerCpuArray<MapData, u64>,
     folding: Folding,
@@ -147,12 +145,16 @@ impl Lent {
         let opened = |map: &'static str| move |error: MapError| map_error("open", map, error);
         let map =
             |number, name| MapData::from_fd(owned(number)).and_then(Map::from_map_data).map_err(opened(name));
-        let records = RingBuf::try_from(map(numbers.records, "RECORDS")?).map_err(opened("RECORDS"))?;
+        let records = Ring::new(owned(numbers.records), numbers.buffer).map_err(|source| Error::Map {
+            action: "open",
+            map: "RECORDS",
+            source,
+        })?;
         let lost = PerCpuArray::try_from(map(numbers.lost, "LOST")?).map_err(opened("LOST"))?;
         let [turn, tallies] = numbers.folding;
         let folding = Folding::open(map(turn, "TURN")?, map(tallies, "TALLIES")?)?;
-        if let Some(number) = numbers.symbols {
-            symbols::preset(File::from(owned(number)));
+        if let Some(asking) = numbers.names.and_then(|names| Names::inherited(names).asking()) {
+            symbols::ask(asking);
         }
         let attach = |(number, kprobe): &(RawFd, Option<usize>)| {
             let failed =
@@ -202,9 +204,7 @@ impl Source for Lent {
     }
 
     fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) {
-        while let Some(record) = self.records.next() {
-            sink(&record);
-        }
+        self.records.drain(sink);
     }
 
     fn fold(&mut self, turn: Option<u32>) {

@@ -92,6 +92,19 @@ impl Marks {
         }
     }
 
+    /// Takes the mark from the task behind a pidfd.
+    ///
+    /// # Errors
+    /// It has none, or is gone.
+    pub fn remove(&self, task: BorrowedFd<'_>) -> io::Result<()> {
+        match self {
+            // SAFETY: task storage takes descriptors as keys.
+            Self::Storage(map) => unsafe { sys::remove(map.as_fd(), &task.as_raw_fd()) },
+            // SAFETY: the table was made for addresses.
+            Self::Table { map, .. } => unsafe { sys::remove(map.as_fd(), &self.address(task)?) },
+        }
+    }
+
     /// Whether the task behind a pidfd has a mark.
     pub fn has(&self, task: BorrowedFd<'_>) -> bool {
         let found: io::Result<Mark> = match self {

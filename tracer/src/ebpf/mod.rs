@@ -10,14 +10,18 @@
 //! `cargo xtask build-ebpf` makes both from the package `nrtrace-ebpf`, whose `src/probe/main.rs` tells how they work. Loading it takes BTF, CAP_BPF and CAP_PERFMON. What it can attach to is
 //! found by trying, not from the kernel's version.
 
+mod accounting;
 mod attach;
 mod btf;
 mod error;
 mod folding;
 mod layout;
 mod lent;
+mod load;
 mod marks;
+mod names;
 mod probe;
+mod ring;
 mod support;
 pub(crate) mod sys;
 mod table;

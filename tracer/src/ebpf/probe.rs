@@ -1,43 +1,23 @@
 //! The loaded probe.
 
 use std::borrow::Borrow;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::{fs, io, thread};
 
-use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::raw_trace_point::RawTracePoint;
-use aya::programs::{BtfTracePoint, FEntry, FExit, KProbe, ProgramError, RawTracePointRunOptions, TestRun};
-use aya::sys::SyscallError;
-use aya::{Btf, Ebpf, EbpfLoader, Endianness};
-use nrtrace_ebpf::layout::{Mark, TRACED, WAITING, WORDS_OF_REGISTERS};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::{Btf, Ebpf};
+use nrtrace_ebpf::layout::{Mark, TRACED, WAITING};
 use nrtrace_ebpf::record::Former;
 use nrtrace_profiles::event::Record;
 
-use super::btf::{Types, VMLINUX};
 use super::folding::Folding;
-use super::marks::{self, Marks};
+use super::load::{Loaded, Purpose, Variant};
+use super::marks::Marks;
+use super::names::Names;
+use super::ring::Ring;
 use super::sys::Kprobe;
-use super::{Error, layout, support, sys, table};
+use super::{Error, accounting};
 use crate::collect::symbols;
-
-/// The programs, built by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("nrtrace-probe.bpf.o");
-/// The same for kernels without `bpf_loop`, task storage, or types of the current task.
-static PORTABLE: &[u8] = aya::include_bytes_aligned!("nrtrace-probe-portable.bpf.o");
-
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variant {
-    /// What takes the least time.
-    Current,
-    /// What takes the least of the kernel.
-    Portable,
-}
-
-impl Variant {
-    /// In the order they are tried.
-    pub(super) const ALL: [Self; 2] = [Self::Current, Self::Portable];
-}
 
 /// How the probe is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +87,9 @@ impl Hooks {
 /// The probe, loaded and attached. Dropping it detaches it.
 pub struct Probe {
     pub(super) ebpf: Ebpf,
-    pub(super) btf: Btf,
-    pub(super) records: RingBuf<MapData>,
+    /// Kept for what is attached later.
+    pub(super) btf: Option<Btf>,
+    pub(super) records: Ring,
     pub(super) folding: Folding,
     pub(super) marks: Marks,
     /// What attaches programs to functions without trampolines.
@@ -135,22 +116,45 @@ impl Probe {
     }
 
     fn load_variant(options: &Options, variant: Variant) -> Result<Self, Error> {
-        let mut loaded = Loaded::new(options.buffer, options.attach, variant)?;
+        let purpose = if options.attach { Purpose::Attach } else { Purpose::Run };
+        let buffer = options.buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
+        let mut loaded = Loaded::new(buffer, purpose, variant)?;
         let level = loaded.pid_level()?;
         loaded.fill_table()?;
         let marks = Marks::of(&loaded.ebpf)?;
-        let hooks = loaded.attach_hooks()?;
-        if options.record == Record::Calls {
-            loaded.tracepoint("sys_exit")?;
+        if let Some(asking) = loaded.names().and_then(Names::asking) {
+            symbols::ask(asking);
         }
-        for name in ["sched_process_exec", "sched_process_exit", "task_newtask"] {
+        let calls = (options.record == Record::Calls).then_some("sys_exit");
+        let others = ["sched_process_exec", "sched_process_exit", "task_newtask"];
+        let tracepoints: Vec<&'static str> = calls.into_iter().chain(others).collect();
+        loaded.verify(&[&["cap_capable"], tracepoints.as_slice()].concat());
+        let hooks = loaded.attach_hooks()?;
+        for name in tracepoints {
             loaded.tracepoint(name)?;
         }
         let Loaded { mut ebpf, btf, kprobes } = loaded;
-        let records = ebpf.take_map("RECORDS").ok_or(Error::Missing("map RECORDS"))?;
-        let records = RingBuf::try_from(records).map_err(|error| map_error("open", "RECORDS", error))?;
+        let failed = |source| Error::Map { action: "open", map: "RECORDS", source };
+        let Some(Map::RingBuf(records)) = ebpf.take_map("RECORDS") else {
+            return Err(Error::Missing("map RECORDS"));
+        };
+        let records = records.fd().as_fd().try_clone_to_owned().map_err(failed)?;
+        let records = Ring::new(records, buffer).map_err(failed)?;
         let folding = Folding::of(&ebpf)?;
-        Ok(Self { ebpf, btf, records, folding, marks, _kprobes: kprobes, hooks, level, expecting: false })
+        let btf = options.attach.then_some(btf);
+        let mut this =
+            Self { ebpf, btf, records, folding, marks, _kprobes: kprobes, hooks, level, expecting: false };
+        this.leave_accounting_out()?;
+        Ok(this)
+    }
+
+    /// Tells the probe which checks only account for memory, where that is to be known.
+    fn leave_accounting_out(&mut self) -> Result<(), Error> {
+        let name = "ACCOUNTING";
+        let Some(place) = accounting::find(self) else { return Ok(()) };
+        let map = self.ebpf.map_mut(name).ok_or(Error::Missing(name))?;
+        let mut map = Array::<_, u64>::try_from(map).map_err(|error| map_error("open", name, error))?;
+        map.set(0, place, 0).map_err(|error| map_error("fill", name, error))
     }
 
     /// Traces a process and all that will descend from it, from its first execve(2) on. `child` is a pidfd of a
@@ -196,9 +200,7 @@ impl Probe {
 
     /// Hands over all records that are there now, in the order they were written.
     pub fn drain(&mut self, sink: &mut dyn FnMut(&[u8])) {
-        while let Some(record) = self.records.next() {
-            sink(&record);
-        }
+        self.records.drain(sink);
     }
 
     /// Has equal calls told once from now on, as [`Source::fold`](crate::session::Source::fold).
@@ -235,224 +237,8 @@ pub(super) fn count_lost<T: Borrow<MapData>>(counters: &PerCpuArray<T, u64>) -> 
     Ok(Lost { checks: count(0)?, calls: count(1)?, processes: count(2)? })
 }
 
-/// The maps are made, the programs not yet loaded.
-pub(super) struct Loaded {
-    ebpf: Ebpf,
-    btf: Btf,
-    kprobes: Vec<OwnedFd>,
-}
-
-/// What is read of the kernel's types.
-struct Found {
-    loader: EbpfLoader<'static>,
-    members: Vec<u32>,
-    registers: [u32; WORDS_OF_REGISTERS],
-    inode_argument: u32,
-    distances: Vec<u64>,
-    btf: Btf,
-}
-
-impl Found {
-    fn of_kernel() -> Result<Self, Error> {
-        // A new one reads all types for relocations, which the probe has none of.
-        let mut loader = EbpfLoader::new();
-        loader.btf(None);
-        let vmlinux = fs::read(VMLINUX).map_err(Error::NoBtf)?;
-        let types = Types::parse(&vmlinux)?;
-        Ok(Self {
-            loader,
-            members: layout::members(&types)?,
-            registers: layout::words(&layout::registers(&types)?),
-            inode_argument: layout::inode_argument(&types),
-            distances: layout::distances(&types),
-            btf: Btf::parse(&types.excerpt(&FUNCTIONS), Endianness::default())?,
-        })
-    }
-}
-
-/// The functions that programs are attached to.
-const FUNCTIONS: [&str; 2] = ["cap_capable", "capable_wrt_inode_uidgid"];
-
-impl Loaded {
-    /// Makes the maps, with a ring buffer of `buffer` bytes; with `attach`, for what already runs.
-    pub(super) fn new(buffer: usize, attach: bool, variant: Variant) -> Result<Self, Error> {
-        // Reading the symbols takes as long as all that is done meanwhile.
-        let found = thread::scope(|scope| {
-            let _read = thread::Builder::new().name("kallsyms".into()).spawn_scoped(scope, symbols::read);
-            Found::of_kernel()
-        });
-        let Found { loader, members, registers, inode_argument, distances, btf } = found?;
-        let mut loader: EbpfLoader<'_> = loader;
-        let accounting = symbols::extent("cap_vm_enough_memory");
-        let attaching = u32::from(attach);
-        let buffer = buffer.clamp(1 << 16, 1 << 30).next_power_of_two() as u32;
-        let object = if variant == Variant::Current { OBJECT } else { PORTABLE };
-        let ebpf = loader
-            .allow_unsupported_maps()
-            .map_max_entries("RECORDS", buffer)
-            .override_global("LAYOUT", members.as_slice(), true)
-            .override_global("REGISTERS", registers.as_slice(), true)
-            .override_global("ACCOUNTING", accounting.as_slice(), true)
-            .override_global("ATTACHING", &attaching, true)
-            .override_global("INODE_ARGUMENT", &inode_argument, true)
-            .load(object)
-            .map_err(|error| {
-                let why = is_permission(&error).then(support::why_not_permitted).flatten();
-                why.unwrap_or_else(|| Error::Object(Box::new(error)))
-            })?;
-        let mut this = Self { ebpf, btf, kprobes: Vec::new() };
-        if variant == Variant::Portable {
-            this.find_places(&distances)?;
-        }
-        Ok(this)
-    }
-
-    /// Loads what only the portable probe has.
-    fn find_places(&mut self, distances: &[u64]) -> Result<(), Error> {
-        for name in ["number_at", "task_of"] {
-            let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
-            program.load().map_err(|error| refused(name, error))?;
-        }
-        marks::find_registers(&mut self.ebpf, distances)?;
-        self.tracepoint("sched_process_free")
-    }
-
-    /// Tells the probe the numbers of the system calls.
-    fn fill_table(&mut self) -> Result<(), Error> {
-        fill(&mut self.ebpf, "NATIVE", table::native())?;
-        fill(&mut self.ebpf, "COMPAT", table::compat())
-    }
-
-    /// Attaches to the capability checks, by the first way that works.
-    fn attach_hooks(&mut self) -> Result<Hooks, Error> {
-        match self.tracepoint("cap_capable") {
-            Ok(()) => return Ok(Hooks::Tracepoint),
-            Err(Error::NoTracepoint(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let functions = match self.functions() {
-            Ok(()) => return Ok(Hooks::Functions),
-            Err(error @ (Error::Program { .. } | Error::Forbidden { .. })) => error,
-            Err(error) => return Err(error),
-        };
-        // One of them may be attached already, and would tell everything twice.
-        for name in ["cap_capable_exit", "inode_capable_exit"] {
-            let _ = program::<FExit>(&mut self.ebpf, name).map(FExit::unload);
-        }
-        match self.kprobes() {
-            Ok(()) => Ok(Hooks::Kprobes),
-            Err(kprobes) => Err(Error::NoHook { functions: Box::new(functions), kprobes: Box::new(kprobes) }),
-        }
-    }
-
-    /// Loads and attaches the program on the tracepoint of the same name.
-    pub(super) fn tracepoint(&mut self, name: &'static str) -> Result<(), Error> {
-        tracepoint(&mut self.ebpf, &self.btf, name)
-    }
-
-    /// Loads and attaches the programs on functions.
-    pub(super) fn functions(&mut self) -> Result<(), Error> {
-        let Self { ebpf, btf, .. } = self;
-        for (name, function) in
-            [("cap_capable_exit", "cap_capable"), ("inode_capable_exit", "capable_wrt_inode_uidgid")]
-        {
-            let program: &mut FExit = program(ebpf, name)?;
-            program
-                .load(function, btf)
-                .and_then(|()| program.attach())
-                .map_err(|error| refused(name, error))?;
-        }
-        let name = "inode_capable_entry";
-        let program: &mut FEntry = program(ebpf, name)?;
-        let loaded = program.load("capable_wrt_inode_uidgid", btf);
-        loaded.and_then(|()| program.attach()).map_err(|error| refused(name, error))?;
-        Ok(())
-    }
-
-    /// Loads the programs that need no trampolines, and attaches them to the functions.
-    pub(super) fn kprobes(&mut self) -> Result<(), Error> {
-        let failed = |source| Error::NoKprobe { source };
-        let kind = sys::kprobe_kind().map_err(failed)?;
-        for (name, probe) in KPROBES {
-            let program: &mut KProbe = program(&mut self.ebpf, name)?;
-            program.load().map_err(|error| refused(name, error))?;
-            let fd = program.fd().map_err(|error| refused(name, error))?;
-            self.kprobes.push(sys::attach_kprobe(fd.as_fd(), probe, kind).map_err(failed)?);
-        }
-        Ok(())
-    }
-
-    /// Depth of this process's pid namespace.
-    fn pid_level(&mut self) -> Result<u32, Error> {
-        let name = "pid_level";
-        let program: &mut RawTracePoint = program(&mut self.ebpf, name)?;
-        program.load().map_err(|error| refused(name, error))?;
-        let run = program.test_run(RawTracePointRunOptions::new()).map_err(|error| refused(name, error))?;
-        Ok(run.return_value)
-    }
-}
-
-/// Loads and attaches the program on the tracepoint of the same name.
-pub(super) fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<(), Error> {
-    let program: &mut BtfTracePoint = program(ebpf, name)?;
-    match program.load(name, btf).and_then(|()| program.attach()) {
-        Ok(_) => Ok(()),
-        Err(ProgramError::Btf(_)) => Err(Error::NoTracepoint(name)),
-        Err(error) => Err(refused(name, error)),
-    }
-}
-
-/// The program of that name, of the expected type.
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, Error>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-{
-    let program = ebpf.program_mut(name).ok_or(Error::Missing(name))?;
-    program.try_into().map_err(|error| refused(name, error))
-}
-
-/// Writes rows of the table of system calls to a map.
-fn fill(
-    ebpf: &mut Ebpf,
-    map: &'static str,
-    rows: impl Iterator<Item = (u32, table::Bytes)>,
-) -> Result<(), Error> {
-    let found = ebpf.map_mut(map).ok_or(Error::Missing(map))?;
-    let mut array =
-        Array::<_, table::Bytes>::try_from(found).map_err(|error| map_error("open", map, error))?;
-    for (number, operands) in rows {
-        array.set(number, operands, 0).map_err(|error| map_error("fill", map, error))?;
-    }
-    Ok(())
-}
-
 pub(super) fn map_error(action: &'static str, map: &'static str, error: MapError) -> Error {
     Error::Map { action, map, source: io::Error::other(error) }
-}
-
-/// A program's refusal: for lack of permission if that explains it.
-fn refused(program: &'static str, error: ProgramError) -> Error {
-    if !is_permission(&error) {
-        return Error::Program { program, refusal: Box::new(error) };
-    }
-    support::why_not_permitted().unwrap_or(Error::Forbidden { program })
-}
-
-/// Whether the kernel said EPERM (EACCES is the verifier's).
-fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = match (error.downcast_ref::<io::Error>(), error.downcast_ref::<SyscallError>()) {
-            (Some(io), _) => Some(io),
-            (_, Some(call)) => Some(&call.io_error),
-            _ => None,
-        };
-        if io.is_some_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]
@@ -460,6 +246,21 @@ mod tests {
     use std::os::fd::FromRawFd;
 
     use super::*;
+
+    #[test]
+    fn it_is_known_where_memory_is_accounted_for() {
+        for variant in Variant::ALL {
+            let probe = Probe::load_variant(&Options::default(), variant).unwrap();
+            let Some(Map::Array(map)) = probe.ebpf.map("ACCOUNTING") else { panic!("{variant:?}") };
+            // SAFETY: the array was made for words.
+            let place: u64 = unsafe { crate::ebpf::sys::lookup(map.fd().as_fd(), &0u32) }.unwrap();
+            let name = symbols::caller(place);
+            assert!(
+                name.as_ref().is_some_and(|name| name.contains("vm_enough_memory")),
+                "{variant:?}: {name:?}"
+            );
+        }
+    }
 
     #[test]
     fn both_variants_mark_a_process_once() {

@@ -6,7 +6,7 @@ use nrtrace_profiles::Capability;
 
 use super::Error;
 use super::btf::VMLINUX;
-use super::probe::{Loaded, Variant};
+use super::load::{Loaded, Purpose, Variant};
 use crate::status::Status;
 
 /// Something the probe needs or can use.
@@ -62,8 +62,8 @@ pub fn support() -> Vec<Feature> {
 fn best() -> Result<Loaded, Error> {
     let mut best = Err(Error::Missing("variant"));
     for variant in Variant::ALL {
-        best = Loaded::new(1 << 16, false, variant);
-        let mut tried = Loaded::new(1 << 16, false, variant);
+        best = Loaded::new(1 << 16, Purpose::Try, variant);
+        let mut tried = Loaded::new(1 << 16, Purpose::Try, variant);
         if tried.as_mut().is_ok_and(|probe| probe.tracepoint("sys_exit").is_ok()) {
             return best;
         }

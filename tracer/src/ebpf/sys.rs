@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 /// `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`.
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+/// `BPF_MAP_DELETE_ELEM` of `enum bpf_cmd`.
+const MAP_DELETE_ELEM: libc::c_int = 3;
 
 /// `BPF_PROG_TEST_RUN` of `enum bpf_cmd`.
 const PROG_TEST_RUN: libc::c_int = 10;
@@ -108,6 +110,19 @@ pub unsafe fn lookup<K, V: Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<
     let attr = ElementAttr::new(map, key, &raw mut value, 0);
     // SAFETY: as above; the kernel writes a whole value.
     unsafe { bpf(MAP_LOOKUP_ELEM, &attr) }.map(|_| value)
+}
+
+/// Removes a value from a map.
+///
+/// # Errors
+/// As bpf(2): there is none (`ENOENT`).
+///
+/// # Safety
+/// The map was made for keys of this type.
+pub unsafe fn remove<K>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let attr = ElementAttr::new(map, key, std::ptr::null::<()>(), 0);
+    // SAFETY: as above; the command takes no value.
+    unsafe { bpf(MAP_DELETE_ELEM, &attr).map(drop) }
 }
 
 /// The part of `union bpf_attr` for `BPF_PROG_TEST_RUN`.

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use nrtrace_ebpf::table::{CALLS, Entry, Folding, NONE, Operands, WHEN_TELLING};
-use nrtrace_profiles::calls::{File, Flags, Operation, ROWS, Row};
+use nrtrace_profiles::calls::{File, Flags, Link, Operation, ROWS, Row};
 use syscalls::Sysno;
 
 use crate::collect::is_identity;
@@ -36,13 +36,13 @@ fn numbered(number: impl Fn(&str) -> Option<i32>) -> impl Iterator<Item = (u32, 
 /// What the probe is told of a row, as its map holds it.
 fn bytes(row: &Row) -> Bytes {
     let Operands { path, dirfd, path2, dirfd2, address, data, when, traits } = row.operands;
-    let Folding { folds, telling, flags, pad: [a, b, c, d, e] } = folding(row);
-    [path, dirfd, path2, dirfd2, address, data, when, traits, folds, telling, flags, a, b, c, d, e]
+    let Folding { folds, telling, flags, empty, pad: [a, b, c, d] } = folding(row);
+    [path, dirfd, path2, dirfd2, address, data, when, traits, folds, telling, flags, empty, a, b, c, d]
 }
 
 /// How equal calls are folded: where one path is all that they point to, and nobody else decides on them.
 fn folding(row: &Row) -> Folding {
-    let Operands { path, path2, address, data, when, traits, .. } = row.operands;
+    let Operands { path, dirfd, path2, address, data, when, traits, .. } = row.operands;
     let one_path = path != NONE && [path2, address, data] == [NONE; 3];
     let folds = one_path
         && traits == 0
@@ -53,7 +53,11 @@ fn folding(row: &Row) -> Folding {
         Operation::File(File::Open(Flags::Argument(index))) => index,
         _ => NONE,
     };
-    Folding { folds: u8::from(folds), telling: row.telling, flags, pad: [0; 5] }
+    let empty = match (row.operation, row.link) {
+        (Operation::File(File::Look), Link::KeptWith(index, _)) if dirfd != NONE => index,
+        _ => NONE,
+    };
+    Folding { folds: u8::from(folds), telling: row.telling, flags, empty, pad: [0; 4] }
 }
 
 #[cfg(test)]
@@ -84,6 +88,12 @@ mod tests {
             assert_eq!(of(name).folds, 0, "{name}");
         }
         assert_eq!((of("open").flags, of("openat").flags, of("creat").flags), (1, 2, NONE));
+        assert_eq!((of("newfstatat").empty, of("statx").empty, of("stat").empty), (3, 2, NONE));
+        // These are no looks: what they do to a descriptor is told.
+        assert_eq!(
+            (of("fchownat").empty, of("utimensat").empty, of("name_to_handle_at").empty),
+            (NONE, NONE, NONE)
+        );
     }
 
     #[test]

@@ -75,8 +75,8 @@ impl View {
             seen: RawText::new(self.seen(target, path.as_bytes())),
             resolved: path.as_bytes().starts_with(b"/") && !deleted,
             path,
-            parent: found.parent().map(named),
-            inode: Some(named(found.inode())),
+            parent: found.parent().map(named).map(Box::new),
+            inode: Some(Box::new(named(found.inode()))),
         }
     }
 

@@ -50,10 +50,6 @@ pub(super) fn keep(title: Option<Title>, guardian: &mut dyn FnMut()) -> (u8, Err
 fn wait_for(guardian: i32) -> ! {
     let mut orphaned = false;
     loop {
-        if orphaned {
-            tree::kill_all(std::process::id() as i32);
-            std::thread::sleep(Duration::from_millis(1));
-        }
         let flags = libc::__WALL | if orphaned { libc::WNOHANG } else { libc::WUNTRACED };
         let mut status = 0;
         // SAFETY: the status is a local of the type the call writes.
@@ -62,6 +58,11 @@ fn wait_for(guardian: i32) -> ! {
             Ok(pid) if pid == guardian && libc::WIFSTOPPED(status) => unsafe {
                 libc::kill(guardian, libc::SIGCONT);
             },
+            // It has left something behind.
+            Ok(0) => {
+                tree::kill_all(std::process::id() as i32);
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Ok(pid) => orphaned |= pid == guardian,
             Err(Errno::EINTR) => {}
             // SAFETY: nobody is left: ends this process.

@@ -48,16 +48,21 @@ impl Member {
 
     /// A descriptor for it.
     fn pidfd(&self) -> Result<OwnedFd, Errno> {
-        // SAFETY: a plain system call; the result is checked.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) })?;
-        // SAFETY: the descriptor is new and belongs to nobody else.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let fd = open(self.pid)?;
         // The descriptor now holds on to whoever has the number; is it still the same?
         if Self::read(self.pid).is_none_or(|now| now.start != self.start) {
             return Err(Errno::ESRCH);
         }
         Ok(fd)
     }
+}
+
+/// A descriptor for whoever has the number.
+fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: a plain system call; the result is checked.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the descriptor is new and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Sends a signal through a pidfd.
@@ -87,14 +92,20 @@ pub fn descendants(root: i32) -> Vec<Member> {
 }
 
 fn all() -> impl Iterator<Item = Member> {
+    numbers().filter_map(Member::read)
+}
+
+fn numbers() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(Member::read)
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// All processes that `belongs` knows for part of the tree, wherever they hang by now.
 pub fn scattered(belongs: &dyn Fn(i32, BorrowedFd<'_>) -> bool) -> Vec<Member> {
-    all()
+    // Of the many that do not belong to it no more is read.
+    numbers()
+        .filter(|pid| open(*pid).is_ok_and(|pidfd| belongs(*pid, pidfd.as_fd())))
+        .filter_map(Member::read)
         .filter(|member| !member.zombie)
         .filter(|member| member.pidfd().is_ok_and(|pidfd| belongs(member.pid, pidfd.as_fd())))
         .collect()

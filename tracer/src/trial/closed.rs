@@ -65,10 +65,10 @@ fn asked(event: &Event, identity: &Identity) -> Option<Check> {
 /// What would have been judged: the file, where it is there, else its directory.
 fn judged(path: &PathObject) -> Option<(Component, Asked)> {
     if let Some(inode) = &path.inode {
-        return Some((Component { path: path.path.clone(), inode: inode.clone() }, Asked::File));
+        return Some((Component { path: path.path.clone(), inode: inode.as_ref().clone() }, Asked::File));
     }
     let bytes = path.path.as_bytes();
     let end = bytes.iter().rposition(|byte| *byte == b'/')?;
     let directory = RawText::new(bytes.get(..end.max(1))?);
-    Some((Component { path: directory, inode: path.parent.clone()? }, Asked::Create))
+    Some((Component { path: directory, inode: *path.parent.clone()? }, Asked::Create))
 }

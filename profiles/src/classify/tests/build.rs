@@ -102,7 +102,7 @@ pub fn object(path: &str) -> PathObject {
         given: path.into(),
         seen: path.into(),
         path: path.into(),
-        parent: Some(inode(FileType::Directory, 0o755, 0)),
+        parent: Some(Box::new(inode(FileType::Directory, 0o755, 0))),
         inode: None,
         resolved: true,
     }
@@ -125,7 +125,7 @@ impl Make {
     /// What is there now.
     pub fn there(mut self, file_type: FileType, mode: u32, uid: u32) -> Self {
         if let Object::Path(path) | Object::Gift { path, .. } = &mut self.0.object {
-            path.inode = Some(inode(file_type, mode, uid));
+            path.inode = Some(Box::new(inode(file_type, mode, uid)));
         }
         self
     }

@@ -55,7 +55,7 @@ fn owners_and_groups_are_those_of_the_new_user() {
     };
     let mut event = open("/var/log/x/access.log", 0o2001).0;
     let crate::event::Object::Path(path) = &mut event.object else { panic!("no path") };
-    path.inode = Some(log.clone());
+    path.inode = Some(Box::new(log.clone()));
     event.checks.push(crate::event::Check {
         capability: crate::Capability::DAC_OVERRIDE,
         granted: true,
@@ -86,7 +86,7 @@ fn what_only_the_old_user_could_becomes_a_need() {
     };
     let mut event = open("/etc/x.key", 0).0;
     let crate::event::Object::Path(path) = &mut event.object else { panic!("no path") };
-    path.inode = Some(secret);
+    path.inode = Some(Box::new(secret));
     let mut trace = trace("x", [Make(event)]);
     trace.run.identity.exists = true;
     assert_eq!(profile(&trace, "x").requirements, []);

@@ -128,7 +128,7 @@ fn inode() -> impl Strategy<Value = Option<Inode>> {
 
 prop_compose! {
     fn object_path()(given in path(), path in path(), parent in inode(), inode in inode(), resolved: bool) -> PathObject {
-        PathObject { given, seen: path.clone(), path, parent, inode, resolved }
+        PathObject { given, seen: path.clone(), path, parent: parent.map(Box::new), inode: inode.map(Box::new), resolved }
     }
 }
 

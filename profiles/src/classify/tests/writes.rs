@@ -11,7 +11,7 @@ fn writes_by_own_rights_are_told_by_the_place_that_has_to_stay_writable() {
     let in_own_directory = |path: &str| {
         let mut make = open(path, O_WRONLY | O_CREAT);
         if let Object::Path(object) = &mut make.0.object {
-            object.parent = Some(inode(FileType::Directory, 0o755, UID));
+            object.parent = Some(Box::new(inode(FileType::Directory, 0o755, UID)));
         }
         make
     };
