@@ -84,8 +84,8 @@ fn is_no_file(operation: &Operation<'_>) -> bool {
 /// The ids that a process wants to take; none for `setgroups`, whose list is in memory.
 fn ids(operation: &Operation<'_>, row: &Row) -> Option<Vec<u32>> {
     let count = row.operation.ids()?;
-    // Of the 32-bit calls, those of 32-bit ids are named after these; the others take the lower half, of which all bits leave an id.
-    let narrow = operation.head.flags & FLAG_COMPAT != 0 && !row.name.ends_with("32");
+    // Of 16 bits, all leave an id as it is.
+    let narrow = operation.head.flags & FLAG_COMPAT != 0 && row.has_narrow_ids();
     let id = |arg: &u64| match *arg as u16 {
         u16::MAX if narrow => u32::MAX,
         id if narrow => id.into(),
