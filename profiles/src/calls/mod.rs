@@ -59,6 +59,11 @@ const fn precedes(one: &str, other: &str) -> bool {
     one.len() < other.len()
 }
 
+/// Whether the 32-bit call of a row takes ids of 16 bits: then another one, named after theirs, takes those of 32.
+pub fn has_narrow_ids(row: &Row) -> bool {
+    find(&format!("{}32", row.name)).is_some()
+}
+
 /// The row of a call by its name; none for a call that nothing is known of.
 pub fn find(name: &str) -> Option<&'static Row> {
     let found = ORDER.binary_search_by(|index| ROWS[usize::from(*index)].name.cmp(name)).ok()?;

@@ -55,11 +55,6 @@ impl Row {
         }
     }
 
-    /// Whether the 32-bit call takes ids of 16 bits: then another one, named after theirs, takes those of 32.
-    pub fn has_narrow_ids(&self) -> bool {
-        super::find(&format!("{}32", self.name)).is_some()
-    }
-
     /// The arguments that tell calls apart; the others are 0.
     pub fn telling_args(&self, args: &[u64; 6]) -> [u64; 6] {
         let mut kept = [0; 6];

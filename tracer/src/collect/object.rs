@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nrtrace_ebpf::record::{FLAG_COMPAT, FLAG_DEEP, FLAG_FD_ONLY, FLAG_TRUNCATED, FLAG_UNREADABLE};
 use nrtrace_profiles::RawText;
-use nrtrace_profiles::calls::{File, Operation as Does, Row, Socket};
+use nrtrace_profiles::calls::{self, File, Operation as Does, Row, Socket};
 use nrtrace_profiles::event::{Object, PathObject};
 
 use super::decode::Operation;
@@ -85,7 +85,7 @@ fn is_no_file(operation: &Operation<'_>) -> bool {
 fn ids(operation: &Operation<'_>, row: &Row) -> Option<Vec<u32>> {
     let count = row.operation.ids()?;
     // Of 16 bits, all leave an id as it is.
-    let narrow = operation.head.flags & FLAG_COMPAT != 0 && row.has_narrow_ids();
+    let narrow = operation.head.flags & FLAG_COMPAT != 0 && calls::has_narrow_ids(row);
     let id = |arg: &u64| match *arg as u16 {
         u16::MAX if narrow => u32::MAX,
         id if narrow => id.into(),

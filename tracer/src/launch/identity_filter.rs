@@ -99,7 +99,7 @@ fn takes(row: &Row) -> Option<Takes> {
 fn known(compat: bool) -> Vec<Known> {
     let known = |row: &'static Row| {
         let number = if compat { seccomp::compat(row.name) } else { seccomp::native(row.name) };
-        let narrow = compat && row.has_narrow_ids();
+        let narrow = compat && calls::has_narrow_ids(row);
         let name = calls::native_name(row.name);
         Some(Known { number: number?, name, takes: takes(row)?, narrow })
     };
