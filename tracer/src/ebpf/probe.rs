@@ -133,9 +133,10 @@ impl Probe {
         for name in tracepoints {
             loaded.tracepoint(name)?;
         }
-        let Loaded { mut ebpf, btf, kprobes } = loaded;
+        let Loaded { ebpf, btf, kprobes } = loaded;
         let failed = |source| Error::Map { action: "open", map: "RECORDS", source };
-        let Some(Map::RingBuf(records)) = ebpf.take_map("RECORDS") else {
+        // It stays: programs that are loaded later name it, too.
+        let Some(Map::RingBuf(records)) = ebpf.map("RECORDS") else {
             return Err(Error::Missing("map RECORDS"));
         };
         let records = records.fd().as_fd().try_clone_to_owned().map_err(failed)?;
