@@ -145,8 +145,9 @@ impl Error {
 fn last_line(text: &str) -> String {
     const MARK: &str = "Verifier output: ";
     let Some((before, log)) = text.split_once(MARK) else { return text.to_owned() };
-    // The very last line counts what was processed.
-    let told = |line: &&str| !line.trim().is_empty() && !line.starts_with("processed ");
+    // The very last lines count what was processed, and what that took.
+    const COUNTS: [&str; 3] = ["processed ", "stack depth ", "verification time "];
+    let told = |line: &&str| !line.trim().is_empty() && !COUNTS.iter().any(|count| line.starts_with(count));
     let last = log.lines().rev().find(told).unwrap_or("nothing");
     format!("{before}{MARK}{} (all of it with --verbose)", last.trim())
 }
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn of_a_verifiers_log_the_reason_is_left() {
-        let log = "returned EACCES. Verifier output: 0: R1=ctx()\n1: (79) r1\ninvalid mem access 'scalar'\nprocessed 2 insns\n\n";
+        let log = "returned EACCES. Verifier output: 0: R1=ctx()\n1: (79) r1\ninvalid mem access 'scalar'\n\
+                   verification time 27 usec\nstack depth 0+0\nprocessed 2 insns\n\n";
         assert_eq!(
             last_line(log),
             "returned EACCES. Verifier output: invalid mem access 'scalar' (all of it with --verbose)"
