@@ -172,7 +172,11 @@ fn a_stopped_tracer_does_not_freeze_what_it_traces() {
             sleep 0.5
             before=$(beats); sleep 1; test "$(beats)" -gt $((before + 5))
             kill -CONT $nrtrace; kill -TERM $nrtrace; wait $nrtrace
-            for left in watchdog nrtrace-ptrace; do if pgrep -x $left; then exit 1; fi; done
+            # What was killed may take a moment to go.
+            for left in watchdog nrtrace-ptrace; do
+                for _ in $(seq 50); do pgrep -x $left >/dev/null || break; sleep 0.1; done
+                if pgrep -x $left; then exit 1; fi
+            done
         done
         kill -9 $pid"#
     );
